@@ -1,0 +1,266 @@
+"""Moments: what a site saw in one language, kept apart by language and blended late.
+
+A site is one or more linears that read the same input. For its input x keep the number of tokens
+n, Σx, Σ|x|, Σx², max|x|, how often x > 0, and, where a method needs it, the Gram matrix Σxxᵀ.
+All are sums or maxima, so parts add up. A mixture with shares p weights tokens of every language
+as if each had the same number: E[x²] = Σ_l p_l·sumsq_l/n_l, H = Σ_l p_l·gram_l/n_l.
+
+Shapes: T tokens, I inputs, O outputs. Vectors are float64, so that neither batch size nor the
+order of languages shows; batches are summed in float32, whatever the dtype of x, because bfloat16
+sums lose three digits.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadMoments, BadSetting, NotFinite
+from babelpress.solve import inverse_factor
+
+CACHED_TOKENS = 256  # so many at once stay in a processor's cache through all five sums
+GRAM_COLUMNS = 128  # columns of the Gram matrix computed at once; only its upper half is
+
+
+@dataclass(slots=True)
+class Moments:
+    """Sums over the tokens of one language at one site."""
+
+    n: int
+    sum_I: Tensor
+    sumabs_I: Tensor
+    sumsq_I: Tensor
+    absmax_I: Tensor
+    positive_I: Tensor
+    gram_II: Tensor | None
+
+    @classmethod
+    def empty(
+        cls,
+        inputs: int,
+        gram: bool,
+        *,
+        device: torch.device | str = "cpu",
+        gram_dtype: torch.dtype = torch.float32,
+    ) -> "Moments":
+        """No token seen yet."""
+        vectors = [torch.zeros(inputs, dtype=torch.float64, device=device) for _ in range(5)]
+        gram_II = torch.zeros(inputs, inputs, dtype=gram_dtype, device=device) if gram else None
+        return _assembled(0, vectors, gram_II)
+
+    def add(self, x_TI: Tensor, *, where: str = "a site") -> None:
+        """Add tokens, padding already left out. Nothing changes and NotFinite names `where` if an
+        input is NaN, infinite or too large to square in float32.
+        """
+        if len(x_TI) == 0:
+            return
+        sums = _sums(x_TI.detach())
+        if not (sums.sumsq_I.isfinite().all() and sums.absmax_I.isfinite().all()):
+            raise NotFinite(
+                f"the input of {where} holds NaN, infinity or a number too large to square."
+            )
+        self.n += len(x_TI)
+        self.sum_I += sums.sum_I
+        self.sumabs_I += sums.sumabs_I
+        self.sumsq_I += sums.sumsq_I
+        self.positive_I += sums.positive_I
+        torch.maximum(self.absmax_I, sums.absmax_I, out=self.absmax_I)
+        if self.gram_II is not None:
+            _add_gram(self.gram_II, x_TI.detach().float())
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
+        if (self.gram_II is None) != (other.gram_II is None):
+            raise BadMoments("moments with and without a Gram matrix cannot be added.")
+        gram_II = None
+        if self.gram_II is not None and other.gram_II is not None:
+            gram_II = self.gram_II + other.gram_II
+        return Moments(
+            self.n + other.n,
+            self.sum_I + other.sum_I,
+            self.sumabs_I + other.sumabs_I,
+            self.sumsq_I + other.sumsq_I,
+            torch.maximum(self.absmax_I, other.absmax_I),
+            self.positive_I + other.positive_I,
+            gram_II,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The moments under the names they have on disk: n, sum, sumabs, …, gram."""
+        named = {name: getattr(self, name) for name in _FIELDS if name != "n"}
+        kept = {_FIELDS[name]: tensor for name, tensor in named.items() if tensor is not None}
+        return {"n": torch.tensor(self.n), **kept}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Moments":
+        """The inverse of `tensors`. Raises BadMoments where one but the Gram matrix is missing."""
+        if missing := sorted(set(_FIELDS.values()) - set(tensors) - {"gram"}):
+            raise BadMoments(f"these moments lack {', '.join(missing)}. Calibrate again.")
+        vectors = [tensors[name] for name in _FIELDS.values() if name not in ("n", "gram")]
+        return _assembled(int(tensors["n"]), vectors, tensors.get("gram"))
+
+
+def _assembled(n: int, vectors: list[Tensor], gram_II: Tensor | None) -> Moments:
+    sum_I, sumabs_I, sumsq_I, absmax_I, positive_I = vectors
+    return Moments(n, sum_I, sumabs_I, sumsq_I, absmax_I, positive_I, gram_II)
+
+
+_FIELDS = {f.name: f.name.removesuffix("_II").removesuffix("_I") for f in fields(Moments)}
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """What a method sees of a site: means over the tokens of a mixture of languages.
+
+    `absmax_I` is over all languages that have a share, `tokens` how many tokens they have.
+    """
+
+    mean_square_I: Tensor
+    mean_abs_I: Tensor
+    mean_I: Tensor
+    absmax_I: Tensor
+    firing_I: Tensor
+    gram_II: Tensor | None
+    tokens: int
+    where: str
+    _factors: dict[float, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def rms_I(self) -> Tensor:
+        """Root mean square of every input, in float32."""
+        return self.mean_square_I.sqrt().float()
+
+    def factor(self, damp: float) -> Tensor:
+        """Upper U with (H + damp · mean diagonal)⁻¹ = UᵀU, computed once for each damp."""
+        if damp not in self._factors:
+            gram_II = self.require_gram()
+            self._factors[damp] = inverse_factor(
+                gram_II, damp, where=self.where, tokens=self.tokens
+            )
+        return self._factors[damp]
+
+    def require_gram(self) -> Tensor:
+        """The mean Gram matrix. Raises BadMoments where none was kept."""
+        if self.gram_II is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no Gram matrix, which this method needs. "
+                "Calibrate again with --gram."
+            )
+        return self.gram_II
+
+
+class Damage(NamedTuple):
+    """tr(ΔGΔᵀ) and tr(WGWᵀ): what new weights lose of a linear's output, and all there was."""
+
+    numerator: float
+    denominator: float
+
+
+def blend(moments: Mapping[str, Moments], shares: Mapping[str, float], where: str) -> Blend:
+    """The means of a mixture. `shares` are of tokens and sum to one.
+
+    Raises BadMoments for a language that has a share but no tokens.
+    """
+    weight = _weights(moments, shares, where)
+    used = [moments[language] for language in weight]
+    return Blend(
+        mean_square_I=_weighted((m.sumsq_I for m in used), weight),
+        mean_abs_I=_weighted((m.sumabs_I for m in used), weight),
+        mean_I=_weighted((m.sum_I for m in used), weight),
+        absmax_I=torch.stack([m.absmax_I for m in used]).amax(0),
+        firing_I=_weighted((m.positive_I for m in used), weight),
+        gram_II=_blended_gram(used, weight),
+        tokens=sum(m.n for m in used),
+        where=where,
+    )
+
+
+def damage(weight_OI: Tensor, pressed_OI: Tensor, moments: Moments) -> Damage:
+    """What replacing a weight does to one language; without a Gram matrix, by its diagonal."""
+    return damages(weight_OI, pressed_OI, {"": moments})[""]
+
+
+def damages(
+    weight_OI: Tensor, pressed_OI: Tensor, moments: Mapping[str, Moments]
+) -> dict[str, Damage]:
+    """`damage` for many languages: tr(ΔGΔᵀ) = Σ (ΔᵀΔ)∘G, and ΔᵀΔ is the same for all of them."""
+    kept_OI = weight_OI.detach().float()
+    lost_OI = kept_OI - pressed_OI.detach().float()
+    if all(m.gram_II is None for m in moments.values()):
+        lost_I, kept_I = lost_OI.square().sum(0).double(), kept_OI.square().sum(0).double()
+        return {
+            language: Damage(float(lost_I @ m.sumsq_I), float(kept_I @ m.sumsq_I))
+            for language, m in moments.items()
+        }
+    lost_II, kept_II = lost_OI.T @ lost_OI, kept_OI.T @ kept_OI
+    return {
+        language: Damage(_dot(lost_II, _gram_of(m)), _dot(kept_II, _gram_of(m)))
+        for language, m in moments.items()
+    }
+
+
+def _sums(x_TI: Tensor) -> Moments:
+    sums = Moments.empty(x_TI.shape[1], gram=False, device=x_TI.device)
+    ones_T = torch.ones(len(x_TI), device=x_TI.device)
+    tokens = CACHED_TOKENS if x_TI.device.type == "cpu" else len(x_TI)
+    for some_TI in x_TI.split(tokens):
+        exact_TI = some_TI.float()
+        size_TI = exact_TI.abs()
+        one_T = ones_T[: len(exact_TI)]
+        # A product with ones sums down the columns faster than sum(0) does.
+        sums.sum_I += one_T @ exact_TI
+        sums.sumabs_I += one_T @ size_TI
+        sums.sumsq_I += one_T @ exact_TI.square()
+        sums.positive_I += one_T @ exact_TI.sign().relu_()
+        torch.maximum(sums.absmax_I, size_TI.amax(0).double(), out=sums.absmax_I)
+    return sums
+
+
+def _add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
+    for start in range(0, len(gram_II), GRAM_COLUMNS):
+        end = start + GRAM_COLUMNS
+        product_BI = x_TI[:, start:end].T @ x_TI[:, start:]
+        gram_II[start:end, start:] += product_BI
+        gram_II[end:, start:end] += product_BI[:, GRAM_COLUMNS:].T
+
+
+def _weights(
+    moments: Mapping[str, Moments], shares: Mapping[str, float], where: str
+) -> dict[str, float]:
+    """p_l / n_l for every language with a share."""
+    if min(shares.values(), default=0) < 0 or not math.isclose(sum(shares.values()), 1):
+        raise BadSetting(f"shares must be zero or more and sum to one, not {dict(shares)}.")
+    wanted = [language for language, share in shares.items() if share > 0]
+    lacking = [language for language in wanted if not (m := moments.get(language)) or m.n == 0]
+    if lacking:
+        raise BadMoments(
+            f"the mixture gives a share to {', '.join(lacking)}, of which {where} saw no token. "
+            "Calibrate with that language, or leave it out of the mixture."
+        )
+    return {language: shares[language] / moments[language].n for language in wanted}
+
+
+def _weighted(sums: Iterable[Tensor], weight: Mapping[str, float]) -> Tensor:
+    return torch.stack([w * s for w, s in zip(weight.values(), sums, strict=True)]).sum(0)
+
+
+def _blended_gram(used: list[Moments], weight: Mapping[str, float]) -> Tensor | None:
+    grams = [m.gram_II for m in used if m.gram_II is not None]
+    if len(grams) < len(used):
+        return None
+    blended_II = torch.zeros_like(grams[0])
+    for share, gram_II in zip(weight.values(), grams, strict=True):
+        blended_II.add_(gram_II, alpha=share)
+    return blended_II
+
+
+def _gram_of(moments: Moments) -> Tensor:
+    if moments.gram_II is None:
+        raise BadMoments("some languages have a Gram matrix and some have none. Calibrate again.")
+    return moments.gram_II
+
+
+def _dot(left_II: Tensor, right_II: Tensor) -> float:
+    return float((left_II * right_II).sum(dtype=torch.float64))

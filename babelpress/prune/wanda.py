@@ -1,0 +1,21 @@
+"""Wanda (Sun et al. 2023, arXiv:2306.11695, eq. 1): a weight matters as much as its input.
+
+The paper takes the norm ‖X_j‖ over all tokens, this takes the root mean square: a constant factor
+less, and the same ranking. With the paper's threshold one more weight of each row goes, and ties.
+
+Shapes: O outputs, I inputs of one linear.
+"""
+
+from torch import Tensor
+
+from babelpress.moments import Blend
+from babelpress.prune import zero_lowest
+from babelpress.sparsity import Pattern
+
+
+def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern) -> Tensor:
+    """Zero the weights with the lowest |w| * rms(x).
+
+    Scaling all inputs of a layer changes nothing. Surviving weights are left as they are.
+    """
+    return zero_lowest(weight_OI, weight_OI.float().abs() * stats.rms_I(), stats, pattern)

@@ -1,0 +1,188 @@
+"""What a report is made of, and the rows that its charts and its table share.
+
+Changes are relative (0.12 is 12 %) and point up where the model got worse. Everything that a reader
+sees passes `clean`, because names of models and titles come from outside.
+"""
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from babelpress import languages
+from babelpress.compare import Comparison
+from babelpress.errors import BadRun, NotFinite, UnknownName
+
+# Reordering marks could make a name read as something else; the others have no glyph.
+BIDI_CONTROLS = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
+)
+METRICS = {"bits_per_byte": "bits per byte"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """One pressed model, compared with the dense one language by language."""
+
+    name: str
+    calibration: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class ReportInput:
+    """Everything that one report shows. `shares` may be empty where training is not disclosed."""
+
+    title: str
+    model: str
+    pressed: tuple[Pressed, ...]
+    metric: str = "bits_per_byte"
+    shares: Mapping[str, float] | None = None
+    share_unit: str = ""
+    share_source: str = ""
+    manifest: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tongue:
+    """How one language is written in the report; `name` is unique within it."""
+
+    tag: str
+    name: str
+    autonym: str
+    script: str
+    resource: str
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pressed model in one language."""
+
+    label: str
+    tongue: Tongue
+    dense: float
+    pressed: float
+    change: float
+    low: float
+    high: float
+    p_holm: float
+    significant: bool
+    verdict: str
+
+
+def clean(text: str) -> str:
+    """The text with every control, reordering mark and lone surrogate shown as U+FFFD."""
+    return "".join("\ufffd" if _invisible(character) else character for character in text)
+
+
+def labels(pressed: tuple[Pressed, ...]) -> list[str]:
+    """A short name for each pressed model: its calibration, with its name where names differ.
+
+    Raises BadRun when there is none, or when two would be called the same.
+    """
+    if not pressed:
+        raise BadRun("there is nothing to report: give at least one pressed model with its scores.")
+    several = len({model.name for model in pressed}) > 1
+    short = [
+        clean(f"{model.name} · {model.calibration}" if several else model.calibration)
+        for model in pressed
+    ]
+    twice = [label for label, count in Counter(short).items() if count > 1]
+    if twice:
+        raise BadRun(
+            f"two pressed models are called {twice[0]!r} in this report. "
+            "Give each its own name or calibration."
+        )
+    return short
+
+
+def tongues(report: ReportInput) -> list[Tongue]:
+    """The languages of the report, largest training share first, those without one last."""
+    tags = {change.language for model in report.pressed for change in model.comparison.changes}
+    found = [_tongue(tag, (report.shares or {}).get(tag)) for tag in sorted(tags)]
+    names = Counter(tongue.name for tongue in found)
+    unique = [_with_tag(tongue) if names[tongue.name] > 1 else tongue for tongue in found]
+    return sorted(unique, key=lambda tongue: (-(tongue.share or 0.0), tongue.name))
+
+
+def rows(report: ReportInput) -> list[Row]:
+    """Every pressed model in every language it was measured in, in the order of `tongues`.
+
+    Raises BadRun where no language was measured and NotFinite where a score has no number.
+    """
+    ordered = tongues(report)
+    found = []
+    for label, model in zip(labels(report.pressed), report.pressed, strict=True):
+        changes = {change.language: change for change in model.comparison.changes}
+        for tongue in ordered:
+            if change := changes.get(tongue.tag):
+                found.append(
+                    Row(
+                        label=label,
+                        tongue=tongue,
+                        dense=change.dense,
+                        pressed=change.pressed,
+                        change=change.change,
+                        low=change.low,
+                        high=change.high,
+                        p_holm=change.p_holm,
+                        significant=change.significant,
+                        verdict=change.verdict,
+                    )
+                )
+    _check(found)
+    return found
+
+
+def percent(value: float, *, sign: bool = True) -> str:
+    """0.1234 as "+12.3 %", with a real minus and a space that does not break."""
+    shown = f"{value * 100:+.1f}" if sign else f"{value * 100:.1f}"
+    return shown.replace("-", "\u2212") + "\u202f%"
+
+
+def metric_name(metric: str) -> str:
+    """The metric as a reader says it."""
+    return METRICS.get(metric, clean(metric.replace("_", " ")))
+
+
+def _check(found: list[Row]) -> None:
+    if not found:
+        raise BadRun("there is nothing to report: no language was measured.")
+    for row in found:
+        if not all(map(math.isfinite, (row.dense, row.pressed, row.change, row.low, row.high))):
+            raise NotFinite(
+                f"the comparison of {row.label} with the dense model in {row.tongue.tag} has NaN or "
+                "infinity in it. Evaluate this model again."
+            )
+
+
+def _invisible(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return character in BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def _tongue(tag: str, share: float | None) -> Tongue:
+    try:
+        language = languages.find(tag)
+    except UnknownName:
+        # Scores are shown even of a language that our table lacks: it goes by its tag.
+        return Tongue(clean(tag), clean(tag), "", "", "", share)
+    return Tongue(
+        language.tag, language.name, language.autonym, language.script, language.resource, share
+    )
+
+
+def _with_tag(tongue: Tongue) -> Tongue:
+    return Tongue(
+        tongue.tag,
+        f"{tongue.name} ({tongue.tag})",
+        tongue.autonym,
+        tongue.script,
+        tongue.resource,
+        tongue.share,
+    )

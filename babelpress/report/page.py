@@ -1,0 +1,121 @@
+"""The page: one HTML file with its styles, scripts, charts and numbers inside.
+
+Nothing is fetched and nothing is evaluated: the content-security policy allows exactly the two
+scripts and the one style sheet below, by their hashes, and Vega reads its expressions with an
+interpreter. Strings from outside meet the page in two places only, and both are guarded here:
+Jinja (autoescape, `clean`) and the JSON of the charts.
+"""
+
+import base64
+import hashlib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from babelpress.report import charts, data
+from babelpress.report.data import ReportInput, Row, clean, metric_name, percent
+from babelpress.report.finding import WIDTH, cards, finding
+
+JSON_ESCAPES = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
+
+
+def render(report: ReportInput) -> str:
+    """The whole page as text. Raises BadRun when there is nothing to show."""
+    labels = data.labels(report.pressed)
+    rows = data.rows(report)
+    metric = metric_name(report.metric)
+    shared = any(row.tongue.share for row in rows)
+    specs = {"heat": charts.heat_map(rows), "dumbbell": charts.dumbbell(rows)}
+    if shared:
+        specs["scatter"] = charts.scatter(rows, metric)
+    bundle, script, style = _bundle(), _part("script.js"), _part("style.css")
+    return _template().render(
+        report=report,
+        policy=_policy([bundle, script], style),
+        bundle=Markup(bundle),
+        script=Markup(script),
+        style=Markup(style),
+        specs=Markup(_json(specs)),
+        finding=finding(report.pressed, rows),
+        cards=cards(report.pressed, rows),
+        bar_width=WIDTH,
+        labels=labels,
+        rows=rows,
+        metric=metric,
+        tongues=data.tongues(report),
+        shared=shared,
+        limits=charts.edges(rows),
+        notes=[*report.notes, *_gaps(report, rows, labels)],
+        manifest=json.dumps(report.manifest or {}, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def _template():
+    def visible(value: Any) -> Any:
+        return value if isinstance(value, Markup) or not isinstance(value, str) else clean(value)
+
+    environment = Environment(
+        loader=PackageLoader("babelpress.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["points"] = lambda value: percent(value).removesuffix("\u202f%")
+    environment.filters["share"] = charts.share_text
+    return environment.get_template("template.html.j2")
+
+
+@cache
+def _bundle() -> str:
+    """Vega and its embedder with the expression interpreter; they become one global function."""
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    assert "</script" not in bundle
+    assert "<!--" not in bundle
+    return bundle.replace("\r", "")
+
+
+def _part(name: str) -> str:
+    return files("babelpress.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: list[str], style: str) -> str:
+    allowed = " ".join(_source_hash(script) for script in scripts)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_source_hash(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(source: str) -> str:
+    digest = hashlib.sha256(source.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _json(value: Any) -> str:
+    """JSON that can end neither the element it stands in nor a line of script."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(JSON_ESCAPES)
+
+
+def _gaps(report: ReportInput, rows: list[Row], labels: list[str]) -> list[str]:
+    """What is missing, by name: nothing is left out in silence."""
+    found = []
+    everyone = {tongue.tag: tongue.name for tongue in data.tongues(report)}
+    for label in labels:
+        measured = {row.tongue.tag for row in rows if row.label == label}
+        if missing := [name for tag, name in everyone.items() if tag not in measured]:
+            found.append(f"{label} was not measured in {', '.join(missing)}.")
+    unknown = [tongue.name for tongue in data.tongues(report) if not tongue.share]
+    if report.shares and unknown:
+        found.append(
+            f"No training share is known, or it is zero, for {', '.join(unknown)}: they stand last "
+            "and are not in the chart of loss against training share."
+        )
+    return found

@@ -1,0 +1,260 @@
+"""Sparsity patterns: which weights stay, given a score for each.
+
+Shapes: O outputs, I inputs of one linear layer; B columns of a block; R rows, C columns of any
+score. The lowest scores go, ties by position, and exactly as many as asked: fractions are read as
+the decimals that were written, so 0.29 of 100 is 29, where binary floats would give 28.
+The published codes of Wanda and SparseGPT take a threshold instead and lose one more, and all ties.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadLayer, BadSetting
+
+SPARSEGPT_GROUP = 128
+
+
+@dataclass(frozen=True, slots=True)
+class PerRow:
+    """The same fraction of every output row goes: floor(I * fraction) weights."""
+
+    fraction: float
+
+    def __post_init__(self):
+        _check_fraction(self.fraction)
+
+    def __str__(self) -> str:
+        return f"{self.fraction}"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go."""
+        return rows * _share(columns, self.fraction)
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays."""
+        return self.block_keep(score_OI, 0, score_OI.shape[1])
+
+    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+        """`keep` for the columns from `start` on; the blocks of a row add up to its exact count."""
+        end = start + score_OB.shape[1]
+        assert end <= total_columns
+        return _keep_highest(score_OB, _share(end, self.fraction) - _share(start, self.fraction))
+
+
+@dataclass(frozen=True, slots=True)
+class PerLayer:
+    """A fraction of all weights of a linear goes, whichever rows they are in."""
+
+    fraction: float
+
+    def __post_init__(self):
+        _check_fraction(self.fraction)
+
+    def __str__(self) -> str:
+        return f"{self.fraction}/layer"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go."""
+        return _share(rows * columns, self.fraction)
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays."""
+        drop = _share(score_OI.numel(), self.fraction)
+        return _keep_highest(score_OI.reshape(1, -1), drop).reshape(score_OI.shape)
+
+    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+        """`keep`, which needs the whole layer at once."""
+        assert (start, score_OB.shape[1]) == (0, total_columns)
+        return self.keep(score_OB)
+
+
+@dataclass(frozen=True, slots=True)
+class PerGroup:
+    """The same fraction of every group of columns goes, all rows together: SparseGPT's own."""
+
+    fraction: float
+    columns: int = SPARSEGPT_GROUP
+
+    def __post_init__(self):
+        _check_fraction(self.fraction)
+        if self.columns < 1:
+            raise BadSetting(f"a group needs at least 1 column, not {self.columns}.")
+
+    def __str__(self) -> str:
+        return f"{self.fraction}/{self.columns}"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go."""
+        return _share(rows * columns, self.fraction)
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays."""
+        total = score_OI.shape[1]
+        groups = score_OI.split(self.columns, dim=1)
+        starts = range(0, total, self.columns)
+        kept = [self.block_keep(g, s, total) for g, s in zip(groups, starts, strict=True)]
+        return torch.cat(kept, dim=1)
+
+    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+        """`keep` for the group that begins at `start`; the groups add up to the exact count."""
+        rows, width = score_OB.shape
+        assert start % self.columns == 0
+        assert start + width == min(start + self.columns, total_columns)
+        drop = _share(rows * (start + width), self.fraction) - _share(rows * start, self.fraction)
+        return _keep_highest(score_OB.reshape(1, -1), drop).reshape(rows, width)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOf:
+    """`keep` of every `of` consecutive inputs stay, in every row (2 of 4: sparse tensor cores)."""
+
+    keep_count: int
+    of: int
+
+    def __post_init__(self):
+        if not 1 <= self.keep_count <= self.of:
+            raise BadSetting(
+                f"keep {self.keep_count} of {self.of} makes no sense: "
+                "keep at least 1 and at most all, such as 2of4."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.keep_count}of{self.of}"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go. Raises BadLayer where `of` does not divide the columns."""
+        self._check_columns(columns)
+        return rows * columns // self.of * (self.of - self.keep_count)
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays. Raises BadLayer where `of` does not divide the columns."""
+        self._check_columns(score_OI.shape[1])
+        drop = self.of - self.keep_count
+        return _keep_highest(score_OI.reshape(-1, self.of), drop).reshape(score_OI.shape)
+
+    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+        """`keep` for the groups that begin at `start`."""
+        assert start % self.of == 0
+        self._check_columns(total_columns)
+        return self.keep(score_OB)
+
+    def _check_columns(self, columns: int) -> None:
+        if columns % self.of:
+            raise BadLayer(
+                f"{self} needs a number of inputs that {self.of} divides; this layer has "
+                f"{columns}. Leave it out with --skip, or use --pattern 0.5."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """A pattern for linears that read the same input and lie on top of one another.
+
+    `rows` says how many rows each linear has; each gets its own exact count.
+    """
+
+    pattern: "PerRow | PerLayer | PerGroup | KeepOf"
+    rows: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.pattern}"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go."""
+        assert rows == sum(self.rows)
+        return sum(self.pattern.count(part, columns) for part in self.rows)
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays."""
+        return torch.cat([self.pattern.keep(part) for part in score_OI.split(self.rows)])
+
+    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+        """As the pattern of each linear."""
+        parts = score_OB.split(self.rows)
+        return torch.cat([self.pattern.block_keep(p, start, total_columns) for p in parts])
+
+
+Pattern = PerRow | PerLayer | PerGroup | KeepOf | Stacked
+
+
+def chosen_together(pattern: Pattern, block: int, total_columns: int) -> int:
+    """How many columns `block_keep` must see at once, for a solver that works in blocks."""
+    match pattern:
+        case PerRow():
+            return block
+        case PerLayer():
+            return total_columns
+        case PerGroup(columns=columns):
+            return columns
+        case KeepOf(of=of):
+            return of
+        case Stacked(pattern=each):
+            return chosen_together(each, block, total_columns)
+
+
+def parse(text: str) -> PerRow | PerLayer | PerGroup | KeepOf:
+    """Read `0.5`, `0.5/layer`, `0.5/128` or `2of4`; `str` of the result gives it back.
+
+    Raises BadSetting for anything else.
+    """
+    text = text.strip()
+    if match := re.fullmatch(r"(\d+)\s*(of|:)\s*(\d+)", text):
+        return _keep_of(int(match[1]), match[2], int(match[3]))
+    fraction, slash, scope = text.partition("/")
+    try:
+        share = float(fraction)
+        if not slash:
+            return PerRow(share)
+        return PerLayer(share) if scope == "layer" else PerGroup(share, int(scope))
+    except ValueError:
+        raise BadSetting(
+            f"'{text}' is no sparsity pattern. Write 0.5 (of every row), 0.5/layer, 0.5/128 "
+            "(of every 128 columns) or 2of4 (keep 2 of every 4)."
+        ) from None
+
+
+def _keep_of(first: int, between: str, of: int) -> KeepOf:
+    if between == ":" and 2 * first != of:
+        raise BadSetting(
+            f"'{first}:{of}' is read in two ways in the literature, keep {first} or drop {first}. "
+            f"Write {first}of{of} to keep {first} of every {of}, or {of - first}of{of} to drop "
+            f"{first}."
+        )
+    return KeepOf(first, of)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction < 1:
+        raise BadSetting(f"sparsity must be at least 0 and below 1, not {fraction}.")
+
+
+def _share(number: int, fraction: float) -> int:
+    return int(number * Fraction(str(fraction)))
+
+
+def _keep_highest(score_RC: Tensor, drop: int) -> Tensor:
+    """True but for the `drop` lowest of each row; of equal scores the first go."""
+    if drop == 0:
+        return torch.ones_like(score_RC, dtype=torch.bool)
+    # Selecting the threshold costs a quarter of a stable sort; only ties at it need an order.
+    threshold_R1 = score_RC.kthvalue(drop, dim=1, keepdim=True).values
+    keep_RC = score_RC > threshold_R1
+    spared_R = keep_RC.shape[1] - keep_RC.sum(1) - drop
+    for_ties = spared_R.nonzero().flatten()
+    if len(for_ties):
+        keep_RC[for_ties] = _keep_last_ties(
+            score_RC[for_ties], threshold_R1[for_ties], spared_R[for_ties]
+        )
+    return keep_RC
+
+
+def _keep_last_ties(score_RC: Tensor, threshold_R1: Tensor, spared_R: Tensor) -> Tensor:
+    """True above the threshold and for the last `spared` scores that equal it."""
+    tied_RC = score_RC == threshold_R1
+    place_RC = tied_RC.cumsum(1)
+    drop_ties_R1 = place_RC[:, -1:] - spared_R[:, None]
+    return (score_RC > threshold_R1) | (tied_RC & (place_RC > drop_ties_R1))

@@ -1,0 +1,103 @@
+"""Two-block random models of every family, width 32, and a byte tokenizer to go with them."""
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    XGLMConfig,
+    XGLMForCausalLM,
+)
+
+SPECIAL = ["<bos>", "<eos>", "<pad>"]
+VOCABULARY = 256 + len(SPECIAL)
+_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    **_IDS,
+}
+_GROUPED = {**_SHAPE, "num_key_value_heads": 2, "head_dim": 8}
+
+FAMILIES = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**_GROUPED)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_GROUPED)),
+    "gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **_GROUPED,
+            sliding_window=8,
+            layer_types=["sliding_attention", "full_attention"],
+        )
+    ),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**_GROUPED, sliding_window=8)),
+    "bloom": lambda: BloomForCausalLM(
+        BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, **_IDS)
+    ),
+    "xglm": lambda: XGLMForCausalLM(
+        XGLMConfig(
+            vocab_size=VOCABULARY,
+            d_model=32,
+            ffn_dim=48,
+            num_layers=2,
+            attention_heads=4,
+            max_position_embeddings=128,
+            decoder_start_token_id=0,
+            **_IDS,
+        )
+    ),
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, **_IDS)
+    ),
+    "gpt_neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**_SHAPE)),
+    "opt": lambda: OPTForCausalLM(
+        OPTConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            ffn_dim=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=128,
+            word_embed_proj_dim=32,
+            **_IDS,
+        )
+    ),
+}
+
+
+def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32):
+    """A random model of a family, in evaluation mode."""
+    torch.manual_seed(seed)
+    built: PreTrainedModel = FAMILIES[family]()
+    return built.to(dtype).eval()  # type: ignore[arg-type]
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, after the three special ones."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )

@@ -1,0 +1,304 @@
+"""The report in a real browser, driven over its DevTools pipe with the standard library alone."""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from babelpress.report import Pressed, ReportInput, write_report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+)
+PATIENCE = 60  # seconds; two busy cores can be slow
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium"),
+]
+
+
+class Browser:
+    """A headless Chromium that takes commands on its descriptor 3 and answers on 4."""
+
+    def __init__(self, profile: Path):
+        commands_out, self._commands = os.pipe()
+        self._answers, answers_in = os.pipe()
+        redirect = f'exec "$0" "$@" 3<&{commands_out} 4>&{answers_in}'
+        self._process = subprocess.Popen(
+            ["bash", "-c", redirect, CHROMIUM, *FLAGS, f"--user-data-dir={profile}"],
+            pass_fds=(commands_out, answers_in),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands_out)
+        os.close(answers_in)
+        self._unread = b""
+        self._number = 0
+        self.events: list[dict[str, Any]] = []
+
+    def close(self) -> None:
+        self.call("Browser.close")
+        self._process.wait(PATIENCE)
+        os.close(self._commands)
+        os.close(self._answers)
+
+    def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Send one command and return its answer; events that come meanwhile are kept."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        os.write(self._commands, json.dumps(message).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._number:
+            self.events.append(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._unread:
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE)
+            assert ready, "Chromium does not answer"
+            self._unread += os.read(self._answers, 1 << 20)
+        line, _, self._unread = self._unread.partition(b"\0")
+        return json.loads(line)
+
+
+class Tab:
+    """One page, what it said on the console and what it asked of the network."""
+
+    def __init__(self, browser: Browser, width: int = 1280, **media: str):
+        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = browser.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._browser, self._session = browser, attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": "prefers-color-scheme", "value": media.pop("scheme", "light")}]
+        self.call("Emulation.setEmulatedMedia", features=features, **media)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._browser.call(method, self._session, **parameters)
+
+    def open(self, path: Path) -> "Tab":
+        """Load a file and wait until its charts are drawn."""
+        self.call("Page.navigate", url=path.as_uri())
+        end = time.monotonic() + PATIENCE
+        while self.js("document.documentElement?.dataset.ready ?? ''") != "charts":
+            assert time.monotonic() < end, f"the charts are not drawn: {self.said()}"
+            time.sleep(0.05)
+        return self
+
+    def js(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page, promises awaited."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and release a key, as a person would."""
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
+
+    def said(self) -> list[str]:
+        """Everything on the console: messages, uncaught errors, refusals of the policy."""
+        kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [json.dumps(event["params"]) for event in self._events() if event["method"] in kinds]
+
+    def asked(self) -> list[str]:
+        """Every address that the page asked for, except the data that it carries itself."""
+        addresses = [
+            event["params"]["request"]["url"]
+            for event in self._events()
+            if event["method"] == "Network.requestWillBeSent"
+        ]
+        return [address for address in addresses if not address.startswith("data:")]
+
+    def _events(self) -> list[dict[str, Any]]:
+        self.js("0")  # an answer comes after the events that went before it
+        return [event for event in self._browser.events if event.get("sessionId") == self._session]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    running = Browser(tmp_path_factory.mktemp("profile"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def page(sample: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(sample, tmp_path_factory.mktemp("page") / "report.html")
+
+
+def test_the_page_draws_its_charts_without_a_word_and_without_the_network(browser, page):
+    tab = Tab(browser).open(page)
+
+    drawn = tab.js("[...document.querySelectorAll('.chart svg')].map(s => s.parentElement.id)")
+    numbers = tab.js("document.querySelectorAll('#heat .mark-text.role-mark text').length")
+
+    assert drawn == ["heat", "dumbbell", "scatter"]
+    assert numbers == 31 * 3
+    assert tab.said() == []
+    assert tab.asked() == [page.as_uri()]
+
+
+def test_the_watch_over_console_and_network_sees_what_it_should(browser, tmp_path):
+    loud = tmp_path / "loud.html"
+    loud.write_text(
+        "<html data-ready=charts><script>console.error('heard')</script>"
+        "<img src='http://127.0.0.1:9/x.png'>"
+    )
+
+    tab = Tab(browser).open(loud)
+
+    assert any("heard" in line for line in tab.said())
+    assert "http://127.0.0.1:9/x.png" in tab.asked()
+
+
+def test_the_policy_stops_a_script_that_is_not_ours(browser, page):
+    tab = Tab(browser).open(page)
+
+    tab.js(
+        "{const s = document.createElement('script'); s.textContent = 'window.pwned = 1';"
+        "document.body.append(s); const i = new Image(); i.src = 'https://example.org/a.png'; 0}"
+    )
+
+    assert tab.js("window.pwned ?? 0") == 0
+    assert any("Content Security Policy" in line for line in tab.said())
+
+
+def test_hostile_names_are_shown_as_text_and_never_run(browser, sample, tmp_path):
+    attack = "<script>document.documentElement.dataset.pwned=1</script>"
+    close = (
+        f'</script></style></title>{attack}<img src=x onerror="dataset.pwned=1">\'"&amp;{{{{7*7}}}}'
+    )
+    first = sample.pressed[0]
+    hostile = replace(
+        sample,
+        title=f"a\u202eb\x07 {close}",
+        model=attack,
+        pressed=(
+            Pressed(close, attack, rename(first.comparison, "khm_Khmr", close)),
+            *sample.pressed[1:],
+        ),
+        share_source=close,
+        manifest={close: [close]},
+        notes=(close,),
+    )
+
+    tab = Tab(browser).open(write_report(hostile, tmp_path / "hostile.html"))
+
+    assert tab.js("document.documentElement.dataset.pwned ?? ''") == ""
+    assert tab.js("document.scripts.length") == 3
+    assert tab.js("document.images.length") == 0
+    assert tab.js("document.title") == f"a\ufffdb\ufffd {close}"
+    assert tab.js("document.querySelector('h1').textContent") == f"a\ufffdb\ufffd {close}"
+    assert tab.js("document.getElementById('model').textContent") == attack
+    assert close in tab.js("[...document.querySelectorAll('.notes bdi')].map(b => b.textContent)")
+    assert close in tab.js("document.getElementById('table').textContent")
+    assert close[:9] in tab.js("document.getElementById('dumbbell').textContent")
+    assert tab.said() == []
+
+
+def rename(comparison, old, new):
+    changes = tuple(
+        replace(change, language=new) if change.language == old else change
+        for change in comparison.changes
+    )
+    return replace(comparison, changes=changes)
+
+
+def test_the_table_sorts_and_filters_from_the_keyboard(browser, page):
+    tab = Tab(browser).open(page)
+    rows = "[...document.querySelectorAll('tbody tr:not([hidden])')]"
+    cells = f"{rows}.map(row => Number(row.cells[8].dataset.value))"
+
+    tab.js("document.querySelectorAll('thead button')[7].focus()")
+    tab.press("Tab", 9)
+    tab.press("Enter", 13, "\r")
+    rising, state = tab.js(cells), tab.js("document.querySelectorAll('thead th')[8].ariaSort")
+    tab.press("Enter", 13, "\r")
+    falling = tab.js(cells)
+    tab.js("document.getElementById('filter').focus()")
+    tab.call("Input.insertText", text="MINIMAX Cyrl")
+
+    assert len(rising) == 93
+    assert rising == sorted(rising)
+    assert state == "ascending"
+    assert falling == rising[::-1]
+    assert len(tab.js(cells)) == 2
+    assert tab.js("document.getElementById('count').textContent") == "2 of 93 rows"
+
+
+def test_an_arrow_key_shows_the_next_calibration(browser, page):
+    tab = Tab(browser).open(page)
+    texts = "[...document.querySelectorAll('#dumbbell .mark-text.role-mark text')]"
+    losses = f"{texts}.map(text => text.textContent)"
+    before = tab.js(losses)
+
+    tab.js("document.querySelector('[data-chart=dumbbell] input:checked').focus()")
+    tab.press("ArrowRight", 39)
+    time.sleep(0.2)
+
+    assert len(before) == 31
+    assert len(tab.js(losses)) == 31
+    assert tab.js(losses) != before
+
+
+@pytest.mark.parametrize("width", [360, 900, 1600])
+def test_nothing_is_wider_than_the_window(browser, page, width):
+    tab = Tab(browser, width).open(page)
+
+    assert tab.js("document.documentElement.scrollWidth") <= width
+    widest = tab.js(
+        "Math.max(...[...document.querySelectorAll('.chart svg')].map("
+        "s => s.getBoundingClientRect().right))"
+    )
+    assert 0.5 * width < widest <= width
+
+
+def test_the_charts_follow_the_page_into_the_dark(browser, page):
+    colours = (
+        "[getComputedStyle(document.body).backgroundColor,"
+        "getComputedStyle(document.querySelector('#heat .role-axis-label text')).fill]"
+    )
+
+    light = Tab(browser).open(page).js(colours)
+    dark = Tab(browser, scheme="dark").open(page).js(colours)
+    paper = Tab(browser, scheme="dark", media="print").open(page).js(colours)
+
+    assert light == ["rgb(255, 255, 255)", "rgb(22, 32, 44)"]
+    assert dark == ["rgb(18, 22, 28)", "rgb(232, 236, 241)"]
+    assert paper == light
+
+
+def test_a_report_without_shares_and_with_one_model_is_whole(browser, sample, tmp_path):
+    short = replace(sample, pressed=sample.pressed[:1], shares=None, manifest=None, notes=())
+
+    tab = Tab(browser).open(write_report(short, tmp_path / "short.html"))
+
+    assert tab.js("document.querySelectorAll('.chart svg').length") == 2
+    assert tab.js("document.querySelectorAll('.chooser').length") == 0
+    assert "shares of this model are not known" in tab.js("document.body.textContent")
+    assert tab.said() == []

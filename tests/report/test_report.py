@@ -1,0 +1,303 @@
+"""What the report says and how it is put together, without a browser."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import pytest
+
+from babelpress.compare import Summary
+from babelpress.errors import BadRun, NotFinite
+from babelpress.report import ReportInput, charts, data, write_report
+from babelpress.report.finding import WIDTH, cards, finding
+
+
+class Page(HTMLParser):
+    """Scripts, styles, titles and attributes of a page, as a parser that is not ours sees them."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.inside: dict[str, list[str]] = {"script": [], "style": [], "title": []}
+        self.attributes: list[tuple[str, str, str]] = []
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self._open = tag
+        if tag in self.inside:
+            self.inside[tag].append("")
+
+    def handle_endtag(self, tag):
+        self._open = self._open.replace(tag, "")
+
+    def handle_data(self, data):
+        if self._open in self.inside:
+            self.inside[self._open][-1] += data
+
+
+def written(report: ReportInput, folder) -> str:
+    return write_report(report, folder / "report.html").read_text()
+
+
+def with_worst(report: ReportInput, *worst: tuple[float, float, float]) -> ReportInput:
+    """The report with other worst languages: value, low and high, all of Thai."""
+    pressed = []
+    for model, (value, low, high) in zip(report.pressed, worst, strict=False):
+        summaries = tuple(
+            Summary("worst", value, low, high, "tha_Thai") if old.name == "worst" else old
+            for old in model.comparison.summaries
+        )
+        pressed.append(replace(model, comparison=replace(model.comparison, summaries=summaries)))
+    return replace(report, pressed=tuple(pressed))
+
+
+def test_the_policy_allows_exactly_the_scripts_and_the_style_of_the_page(sample, tmp_path):
+    page = Page(written(sample, tmp_path))
+    policy = next(value for tag, name, value in page.attributes if value.startswith("default-src"))
+
+    def hashes(sources):
+        found = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in sources)
+        return {f"'sha256-{digest}'" for digest in found}
+
+    directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert directives["default-src"] == "'none'"
+    assert set(directives["script-src"].split()) == hashes(page.inside["script"][1:])
+    assert set(directives["style-src"].split()) == hashes(page.inside["style"])
+    assert "unsafe" not in policy
+
+
+def test_the_page_points_nowhere_outside_itself(sample, tmp_path):
+    page = Page(written(sample, tmp_path))
+
+    links = [value for _, name, value in page.attributes if name in ("src", "href", "action")]
+
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert not [name for _, name, _ in page.attributes if name == "style" or name.startswith("on")]
+
+
+def test_the_page_is_small_enough_to_send(sample, tmp_path):
+    assert len(written(sample, tmp_path).encode()) < 1_600_000
+
+
+def test_hostile_text_adds_no_element_and_no_attribute(sample, tmp_path):
+    attack = "</script></title><script>alert(1)</script>\" onload='x' {{ 7*7 }} \u2028\ud800"
+    usual = Page(written(sample, tmp_path))
+    hostile = replace(
+        sample,
+        title=attack,
+        model=attack,
+        share_source=attack,
+        notes=(attack,),
+        manifest={attack: attack},
+        pressed=(replace(sample.pressed[0], name=attack, calibration=attack), *sample.pressed[1:]),
+    )
+
+    page = Page(written(hostile, tmp_path))
+
+    shown = attack.replace("\ud800", "\ufffd")
+    assert len(page.inside["script"]) == len(usual.inside["script"]) == 3
+    assert page.inside["title"] == [shown]
+    assert len(page.attributes) == len(usual.attributes)
+    assert not set("<>&\u2028") & set(page.inside["script"][0])
+    labels = [
+        value["label"]
+        for table in json.loads(page.inside["script"][0])["heat"]["data"]
+        for value in table.get("values", [])
+    ]
+    assert f"{shown} · {shown}" in labels
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a\x00b\x9f", "a�b�"),
+        ("x\u202ey", "x�y"),
+        ("\ud83d", "�"),
+        ("line\n\tkept", "line\n\tkept"),
+    ],
+)
+def test_what_cannot_be_seen_is_shown_to_be_there(given, shown):
+    assert data.clean(given) == shown
+
+
+def test_languages_stand_in_the_order_of_their_training_share(sample):
+    shares = {"tha_Thai": 0.2, "swh_Latn": 0.7}
+
+    ordered = [tongue.tag for tongue in data.tongues(replace(sample, shares=shares))]
+
+    assert ordered[:2] == ["swh_Latn", "tha_Thai"]
+    assert len(ordered) == 31
+
+
+def test_a_language_that_the_table_lacks_goes_by_its_tag(sample):
+    model = sample.pressed[0]
+    strange = replace(model.comparison.changes[0], language="qqq_Zzzz")
+    model = replace(model, comparison=replace(model.comparison, changes=(strange,)))
+
+    assert data.tongues(replace(sample, pressed=(model,)))[0].name == "qqq_Zzzz"
+
+
+def test_a_language_that_was_not_measured_is_named(sample, tmp_path):
+    model = sample.pressed[1]
+    fewer = tuple(c for c in model.comparison.changes if c.language != "tam_Taml")
+    model = replace(model, comparison=replace(model.comparison, changes=fewer))
+    report = replace(sample, pressed=(sample.pressed[0], model))
+
+    assert "proportional was not measured in Tamil." in written(report, tmp_path)
+
+
+def test_models_of_two_methods_are_told_apart_and_twins_are_refused(sample, tmp_path):
+    first, second, _ = sample.pressed
+
+    assert data.labels((first, replace(first, name="ria 0.5"))) == [
+        "wanda 0.5 · english",
+        "ria 0.5 · english",
+    ]
+    with pytest.raises(BadRun, match="two pressed models are called 'english'"):
+        data.labels((first, second, first))
+    with pytest.raises(BadRun, match="nothing to report"):
+        write_report(replace(sample, pressed=()), tmp_path / "none.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_score_that_is_no_number_stops_the_report(sample, tmp_path):
+    model = sample.pressed[0]
+    broken = replace(model.comparison.changes[3], pressed=float("nan"))
+    model = replace(model, comparison=replace(model.comparison, changes=(broken,)))
+
+    with pytest.raises(NotFinite, match=f"english with the dense model in {broken.language}"):
+        write_report(replace(sample, pressed=(model,)), tmp_path / "nan.html")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_finding_names_the_dearest_and_the_cheapest_calibration(sample):
+    report = with_worst(sample, (0.24, 0.21, 0.27), (0.15, 0.13, 0.17), (0.116, 0.1, 0.13))
+
+    sentence = finding(report.pressed, data.rows(report))
+
+    assert sentence.replace("\u202f", " ") == (
+        "English-only calibration costs the worst language (Thai) 24.0 %, minimax 11.6 %."
+    )
+
+
+def test_intervals_that_overlap_are_no_finding(sample):
+    report = with_worst(sample, (0.24, 0.12, 0.3), (0.15, 0.13, 0.17), (0.116, 0.1, 0.13))
+
+    sentence = finding(report.pressed, data.rows(report))
+
+    assert sentence.startswith("No significant difference between the calibrations in the worst")
+    assert "English-only 24.0\u202f% (Thai) and minimax 11.6\u202f% (Thai)" in sentence
+
+
+def test_without_a_significant_language_there_is_no_finding(sample):
+    rows = [replace(row, significant=False) for row in data.rows(sample)]
+
+    assert finding(sample.pressed, rows) == (
+        "No significant difference from the dense model in any language."
+    )
+
+
+def test_one_model_alone_is_described_by_its_worst_language_and_mean(sample):
+    report = with_worst(sample, (0.24, 0.21, 0.27))
+
+    sentence = finding(report.pressed, data.rows(report))
+
+    mean = report.pressed[0].comparison.summaries[0].value * 100
+    assert sentence.replace("\u202f", " ") == (
+        "English-only calibration costs the worst language (Thai) 24.0 %, "
+        f"and all languages {mean:.1f} % on average."
+    )
+
+
+def test_a_gain_everywhere_is_not_called_a_loss(sample):
+    report = with_worst(sample, (-0.01, -0.02, -0.005), (-0.02, -0.03, -0.01))
+
+    sentence = finding(report.pressed, data.rows(report))
+
+    assert sentence == "No language loses anything, whatever the calibration."
+
+
+def test_the_bars_of_all_cards_share_one_scale(sample):
+    found = cards(sample.pressed, data.rows(sample))
+
+    lines = [line for card in found for line in card.lines]
+    by_value = sorted(lines, key=lambda line: float(line.value[:-2].replace("−", "-")))
+    assert [line.at for line in by_value] == sorted(line.at for line in lines)
+    assert len({card.zero for card in found}) == 1
+    assert all(0 < line.start <= line.at <= line.stop < WIDTH for line in lines)
+    assert [line.title for line in found[0].lines] == [
+        "Worst language",
+        "Mean of all languages",
+        "Low-resource mean",
+    ]
+
+
+def test_the_colour_classes_lie_around_zero_and_hold_every_change(sample):
+    rows = data.rows(sample)
+    limits = charts.edges(rows)
+    largest = max(abs(row.change) for row in rows) * 100
+
+    assert limits == [-limit for limit in reversed(limits)]
+    assert limits == sorted(limits)
+    assert limits[-1] < largest <= 4 / 3 * limits[-1]
+    assert charts.class_of(0.0, limits) == 4
+    assert charts.class_of(limits[-1] / 100, limits) == 8
+    assert charts.class_of(-1.0, limits) == 0
+    assert charts.class_of((limits[4] - 1e-6) / 100, limits) == 4
+
+
+def test_a_report_with_no_change_at_all_still_has_classes(sample):
+    rows = [replace(row, change=0.0) for row in data.rows(sample)]
+
+    assert len(set(charts.edges(rows))) == 8
+
+
+def test_per_cent_has_a_sign_and_a_real_minus():
+    assert data.percent(0.1234) == "+12.3\u202f%"
+    assert data.percent(-0.05) == "\u22125.0\u202f%"
+    assert data.percent(0.24, sign=False) == "24.0\u202f%"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_background(scheme):
+    style = files("babelpress.report").joinpath("style.css").read_text()
+    blocks = style.split("prefers-color-scheme: dark", 1)
+    colours = dict(
+        re.findall(r"--([\w-]+): (#[0-9a-f]{6});", blocks[0 if scheme == "light" else 1])
+    )
+    pairs = [(f"on-class-{index}", f"class-{index}") for index in range(9)]
+    pairs += [(text, ground) for text in ("ink", "muted") for ground in ("paper", "card")]
+    pairs += [(text, "card") for text in ("worse", "better", "accent")]
+
+    too_faint = [pair for pair in pairs if contrast(*(colours[name] for name in pair)) < 4.5]
+    assert too_faint == []
+    assert contrast(colours["faint"], colours["paper"]) >= 3  # lines and dots
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2 contrast ratio of two colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_importing_the_report_loads_nothing_heavy():
+    heavy = "{'altair', 'jinja2', 'vl_convert', 'torch', 'transformers'}"
+    code = f"import sys, babelpress.report; print(sorted({heavy} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

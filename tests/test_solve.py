@@ -1,0 +1,149 @@
+"""Factors against NumPy's inverse, compensation against least squares."""
+
+import numpy as np
+import pytest
+import torch
+
+from babelpress.errors import BabelpressError, BadSetting, NotFinite
+from babelpress.solve import compensate, inverse_factor
+
+INPUTS = 11
+
+
+@pytest.fixture
+def inputs():
+    """400 tokens of unequal, correlated inputs, in float64."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(400, INPUTS)) @ random.normal(size=(INPUTS, INPUTS))
+
+
+@pytest.fixture
+def weight():
+    return np.random.default_rng(1).normal(size=(4, INPUTS))
+
+
+def factor_of(gram, damp=0.0):
+    return inverse_factor(torch.as_tensor(gram), damp, where="blocks.0.q", tokens=400)
+
+
+@pytest.mark.parametrize("damp", [0.0, 0.01, 0.7])
+def test_the_factor_is_of_the_inverse_of_the_damped_matrix(inputs, damp):
+    gram = inputs.T @ inputs
+
+    upper = factor_of(gram, damp).double().numpy()
+
+    damped = gram + damp * np.diag(gram).mean() * np.eye(INPUTS)
+    np.testing.assert_allclose(upper.T @ upper @ damped, np.eye(INPUTS), atol=1e-4)
+    assert (np.tril(upper, -1) == 0).all()
+    assert (np.diag(upper) > 0).all()
+
+
+def test_the_factor_is_that_of_numpy(inputs):
+    gram = inputs.T @ inputs
+
+    expected = np.linalg.cholesky(np.linalg.inv(gram)).T
+
+    np.testing.assert_allclose(factor_of(gram), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_matrix_is_left_alone(inputs, dtype):
+    gram_II = torch.as_tensor(inputs.T @ inputs).to(dtype)
+    before = gram_II.clone()
+
+    inverse_factor(gram_II, 0.1, where="q", tokens=1)
+
+    assert torch.equal(before, gram_II)
+
+
+def test_a_dead_input_stands_alone_and_does_not_dilute_the_damping(inputs):
+    inputs[:, [2, 7]] = 0
+    live = np.setdiff1d(np.arange(INPUTS), [2, 7])
+    gram = inputs.T @ inputs
+
+    upper_II = factor_of(gram, 0.25)
+
+    assert torch.equal(upper_II[[2, 7]], torch.eye(INPUTS)[[2, 7]])
+    expected = factor_of(gram[np.ix_(live, live)], 0.25)
+    torch.testing.assert_close(upper_II[np.ix_(live, live)], expected)
+
+
+def test_a_site_that_saw_nothing_but_zeros_has_the_identity():
+    assert torch.equal(torch.eye(3), factor_of(np.zeros((3, 3)), 0.01))
+
+
+def test_a_matrix_without_a_factor_lists_likely_causes():
+    with pytest.raises(BabelpressError) as error:
+        factor_of(np.array([[1.0, 2.0], [2.0, 1.0]]), 0.01)
+
+    first, *causes = str(error.value).splitlines()
+    assert first == (
+        "the Gram matrix of blocks.0.q has no Cholesky factor after damping 0.01. Likely causes:"
+    )
+    assert [cause[:5] for cause in causes] == ["  (a)", "  (b)", "  (c)"]
+    assert "(400) for its inputs (2): raise --tokens" in causes[0]
+
+
+def test_a_matrix_that_is_not_finite_names_its_place():
+    with pytest.raises(NotFinite, match=r"blocks\.0\.q"):
+        factor_of(np.array([[1.0, np.nan], [np.nan, 1.0]]))
+
+
+@pytest.mark.parametrize("damp", [-0.1, float("nan"), float("inf")])
+def test_damping_out_of_range_is_refused(damp):
+    with pytest.raises(BadSetting, match="damp must be zero or more"):
+        factor_of(np.eye(2), damp)
+
+
+@pytest.mark.parametrize("settled", [1, 4, 10])
+@pytest.mark.parametrize("block", [1, 3, 128])
+def test_columns_that_may_still_move_are_least_squares_given_those_that_may_not(
+    inputs, weight, settled, block
+):
+    """Whatever the first columns are settled to: here they are rounded to halves."""
+
+    def settle(rest_RO, column):
+        return (rest_RO[0] * 2).round() / 2 if column < settled else rest_RO[0]
+
+    factor_II = factor_of(inputs.T @ inputs)
+    new = compensate(torch.as_tensor(weight), factor_II, settle, block=block).double().numpy()
+
+    assert (new[:, :settled] * 2 == (new[:, :settled] * 2).round()).all()
+    missing = inputs @ weight.T - inputs[:, :settled] @ new[:, :settled].T
+    best = np.linalg.lstsq(inputs[:, settled:], missing, rcond=None)[0].T
+    np.testing.assert_allclose(new[:, settled:], best, atol=2e-4)
+
+
+def test_at_the_start_of_a_block_all_later_columns_are_up_to_date(inputs, weight):
+    def seen_at(column, block):
+        seen = []
+
+        def settle(rest_RO, at):
+            seen.extend([rest_RO.clone()] if at == column else [])
+            return rest_RO[0].round()
+
+        compensate(torch.as_tensor(weight), factor_II, settle, block=block)
+        return seen[0]
+
+    factor_II = factor_of(inputs.T @ inputs)
+
+    torch.testing.assert_close(seen_at(6, block=1), seen_at(6, block=3), atol=1e-4, rtol=1e-4)
+    assert seen_at(6, block=3).shape == (INPUTS - 6, 4)
+
+
+def test_settling_nothing_changes_nothing(inputs, weight):
+    weight_OI = torch.as_tensor(weight).float()
+    before = weight_OI.clone()
+
+    new_OI = compensate(weight_OI, factor_of(inputs.T @ inputs), lambda r, _: r[0], block=4)
+
+    assert torch.equal(before, new_OI)
+
+
+def test_the_weight_is_left_alone(inputs, weight):
+    weight_OI = torch.as_tensor(weight).float()
+    before = weight_OI.clone()
+
+    compensate(weight_OI, factor_of(inputs.T @ inputs), lambda r, _: r[0] * 0, block=4)
+
+    assert torch.equal(before, weight_OI)
