@@ -191,7 +191,7 @@ def _gather(
     }
     found = [piece for name, lines in kept.items() for piece in pieces(name, lines)]
     found.sort(key=lambda piece: _order(piece, seed))
-    used, ids = _tokenise(found, tokenizer, layout.wanted)
+    used, ids = _tokenise(found, tokenizer, layout)
     blocks = pack(tag, ids, layout)
     texts = [*(piece.text for piece in used[:-1]), *_last_text(used, ids, tokenizer, layout)]
     share = scripts.share(registry.find(tag).script, scripts.counts(texts))
@@ -218,18 +218,19 @@ def _order(piece: Piece, seed: int) -> bytes:
 
 
 def _tokenise(
-    found: Sequence[Piece], tokenizer: Tokenizer, wanted: int
+    found: Sequence[Piece], tokenizer: Tokenizer, layout: Layout
 ) -> tuple[list[Piece], list[list[int]]]:
-    """The first pieces that give the wanted number of ids together, and the ids of each."""
+    """The first pieces that fill the blocks together, and the ids of each."""
+    gap = int(layout.eos is not None)
     used: list[Piece] = []
     ids: list[list[int]] = []
-    have = 0
+    have = -gap
     for piece, tokens in _encode(found, tokenizer):
-        if have >= wanted:
+        if have >= layout.wanted:
             break
         used.append(piece)
         ids.append(tokens)
-        have += len(tokens) + 1
+        have += gap + len(tokens)
     return used, ids
 
 

@@ -1,4 +1,4 @@
-"""What pressing does to each language: a pressed model against its dense parent, document by document.
+"""What pressing does to each language: a pressed model against its dense parent.
 
 The loss of a language is pressed/dense − 1 where lower is better and 1 − pressed/dense where higher
 is better, so positive is always worse. Its interval is the percentile bootstrap over documents
@@ -15,6 +15,7 @@ import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -92,8 +93,7 @@ def compare(
     change_L = np.array([sign * (pair.ratio() - 1) for pair in pairs.values()])
     change_RL = np.empty((draws, len(pairs)))
     for column, (tag, pair) in enumerate(pairs.items()):
-        if column == 0 or not paired:
-            counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
+        counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
         change_RL[:, column] = sign * (pair.ratio_R(counts_RD, tag) - 1)
     changes = _changes(
         dense, pressed, change_L, change_RL, [len(p.documents) for p in pairs.values()]
@@ -118,7 +118,7 @@ def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> li
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979), in the order given: the family-wise error stays under alpha."""
+    """Adjusted p-values (Holm 1979) in the order given; they bound the family-wise error."""
     p_L = np.asarray(p, dtype=np.float64)
     order_L = np.argsort(p_L, kind="stable")
     stepped_L = np.maximum.accumulate(p_L[order_L] * np.arange(len(p_L), 0, -1))
@@ -159,8 +159,8 @@ def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally], draws: int)
     ):
         if tags:
             raise BadRun(
-                f"the {owner} model was not evaluated in {_some(tags)}. Evaluate both models on the "
-                "same languages, or leave these out with --languages."
+                f"the {owner} model was not evaluated in {_some(tags)}. Evaluate both models on "
+                "the same languages, or leave these out with --languages."
             )
     needed = math.ceil(2 * len(dense) / ALPHA)
     if draws < needed:
@@ -194,6 +194,7 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
 
 
+@lru_cache(maxsize=1)  # the same for all languages of a parallel corpus
 def _counts(documents: int, draws: int, seed: int, stream: str) -> np.ndarray:
     """How often each draw takes each document, shape (R, D); `stream` names independent ones."""
     rng = np.random.default_rng([seed, zlib.crc32(stream.encode())])

@@ -8,7 +8,8 @@ of a block that were seen to receive the same tensor.
 Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,15 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import LongTensor, Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
 
 EMBEDDED = "babel-mini"
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What transformers raises for files that are missing, damaged, of another kind or another shape.
+CANNOT_OPEN = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +67,39 @@ class Site:
 
 
 def resolve(name: str) -> str:
-    """Where a MODEL argument is: a folder path, or a hub id when no such folder exists.
+    """Where a MODEL argument is: a folder path, or the hub id[@revision] when no folder is there.
 
-    `babel-mini` is the embedded model; a finished run stands for its `model/`.
+    `babel-mini` is the embedded model; a finished run stands for its `model/`. Raises BadModel for
+    a folder that holds no model in safetensors, BadRun for a run that did not finish.
     """
     if name == EMBEDDED:
-        return str(package_files("babelpress") / "data" / "babel-mini")
+        return str(_model_folder(Path(str(package_files("babelpress") / "data" / EMBEDDED))))
     path = Path(name)
-    if not path.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") != 1:
-            raise BadModel(
-                f"'{name}' is neither a folder nor a hub id (owner/name). "
-                f"Give a folder with config.json, a hub id, a finished run, or {EMBEDDED}."
-            )
+    if path.exists():
+        return str(_model_folder(path))
+    if HUB_ID.fullmatch(name):
         return name
+    raise BadModel(
+        f"'{name}' is neither a folder nor a hub id (owner/name[@revision]). "
+        f"Give a folder with config.json, a hub id, a finished run, or {EMBEDDED}."
+    )
+
+
+def _model_folder(path: Path) -> Path:
     if (path / "recipe.yaml").exists():
         if not (path / "model" / "config.json").exists():
             raise BadRun(f"{path} is a run without a finished model/: run the same command again.")
         path = path / "model"
     if not (path / "config.json").exists():
         raise BadModel(f"{path} has no config.json: it is not a transformers model folder.")
-    if not any(path.glob("*.safetensors")):
-        pickles = sorted(p.name for pattern in PICKLES for p in path.glob(pattern))
-        if pickles:
-            raise BadModel(
-                f"{path} holds its weights in {pickles[0]}, a pickle: loading one runs whatever "
-                "code is inside. Only safetensors are read; convert it where you trust it."
-            )
-        raise BadModel(f"{path} has no *.safetensors file.")
-    return str(path)
+    if any(path.glob("*.safetensors")):
+        return path
+    if pickles := sorted(each.name for pattern in PICKLES for each in path.glob(pattern)):
+        raise BadModel(
+            f"{path} holds its weights in {pickles[0]}, a pickle: loading one runs whatever "
+            "code is inside. Only safetensors are read; convert it where you trust it."
+        )
+    raise BadModel(f"{path} has no *.safetensors file.")
 
 
 def open_model(
@@ -96,40 +111,64 @@ def open_model(
 ) -> Opened:
     """Open MODEL (folder, run, hub id[@revision], babel-mini) in evaluation mode.
 
-    Raises BadModel when it cannot be opened, NotFinite when a weight is NaN or infinite. Remote
-    code needs a pinned revision. float16 files are computed in float32 on a CPU, where float16 is
-    some two hundred times slower.
+    Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
+    Remote code needs a pinned revision. float16 files are computed in float32 on a CPU, where
+    float16 is some two hundred times slower. A config without dtype counts as float32.
     """
-    where, _, revision = resolve(name).partition("@") if not Path(name).exists() else (name, "", "")
-    where = resolve(where) if not revision else where
+    where = resolve(name)
+    local = Path(where).is_dir()
+    place, _, revision = (where, "", "") if local else where.partition("@")
     if trust_remote_code and not revision:
         raise BadSetting("--trust-remote-code needs a pinned revision: write MODEL@REVISION.")
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    if revision:
-        options["revision"] = revision
-    if Path(where).exists():
-        options["local_files_only"] = True
+    if dtype not in DTYPES:
+        raise BadSetting(f"no dtype is called '{dtype}'. Choose one of {', '.join(DTYPES)}.")
+    options = {
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": local,
+        "revision": revision or "main",
+    }
     try:
-        config = AutoConfig.from_pretrained(where, **options)
-        stored = getattr(torch, str(config.dtype or "float32").removeprefix("torch."))
-        wanted = stored if dtype == "auto" else getattr(torch, dtype)
-        if device == "cpu" and wanted is torch.float16:
-            wanted = torch.float32
-        model = AutoModelForCausalLM.from_pretrained(
-            where,
-            config=config,
-            dtype=wanted,
-            use_safetensors=True,
-            # bfloat16 attention kernels of PyTorch are slow on CPUs
-            attn_implementation="eager" if device == "cpu" else None,
-            **options,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        opened = _open(name, place, device, dtype, options)
+    except CANNOT_OPEN as error:
         first = str(error).strip().split("\n")[0]
         raise BadModel(f"{name} cannot be opened: {first}") from error
-    check_finite(model)
+    check_finite(opened.model)
+    return opened
+
+
+def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any]) -> Opened:
+    config = AutoConfig.from_pretrained(place, **options)
+    if config.is_encoder_decoder:
+        raise BadModel(
+            f"{name} cannot be walked: found an encoder and a decoder ({config.model_type}), need "
+            "one stack of decoder blocks. Encoder-decoders are not supported yet."
+        )
+    stored = _dtype(str(config.dtype or "float32"))
+    wanted = stored if dtype == "auto" else _dtype(dtype)
+    if device == "cpu" and wanted is torch.float16:
+        wanted = torch.float32
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        place,
+        config=config,
+        dtype=wanted,
+        use_safetensors=True,
+        # bfloat16 attention kernels of PyTorch are slow on CPUs
+        attn_implementation="eager" if device == "cpu" else None,
+        output_loading_info=True,
+        **options,
+    )
+    # transformers fills what a file lacks with random numbers
+    if missing := sorted(loading["missing_keys"]):
+        raise BadModel(
+            f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
+            "first. Get a whole copy of the model."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(place, **options)
     return Opened(name, model.to(device).eval(), tokenizer, stored)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return getattr(torch, name.removeprefix("torch."))
 
 
 def check_finite(model: nn.Module) -> None:
@@ -143,12 +182,29 @@ def check_finite(model: nn.Module) -> None:
 
 
 def save_model(opened: Opened, folder: Path) -> None:
-    """Write an ordinary transformers folder in the dtype that the model came in."""
-    model = opened.model
-    if model.dtype != opened.stored_dtype:
-        model = model.to(opened.stored_dtype)  # type: ignore[arg-type]
-    model.save_pretrained(folder, safe_serialization=True)
-    opened.tokenizer.save_pretrained(folder)
+    """Write an ordinary transformers folder in the dtype that the model came in.
+
+    The open model keeps its own dtype, and its weights become the rounded ones that were written.
+    Raises NotFinite where a weight is too large for that dtype, BadRun where the disk refuses.
+    """
+    model, live = opened.model, opened.model.dtype
+    if live != opened.stored_dtype:
+        _cast(model, opened.stored_dtype)
+    try:
+        check_finite(model)
+        model.save_pretrained(folder)
+        opened.tokenizer.save_pretrained(folder)
+    except SafetensorError as error:
+        raise BadRun(f"cannot write the model to {folder}: {error}.") from error
+    finally:
+        if live != opened.stored_dtype:
+            _cast(model, live)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    # Not model.to(): that would also round buffers, such as rotary frequencies.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -156,7 +212,7 @@ def fingerprint(model: nn.Module) -> str:
     digest = sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -228,32 +284,37 @@ class Walk:
 
     def forward(self, index: int, hidden_BTH: Tensor) -> Tensor:
         """What block `index` makes of hidden states (B, T, H)."""
-        call = self._call(index, hidden_BTH)
+        self.prepare(hidden_BTH)
+        call = self._calls[hidden_BTH.shape[:2]][index]
         return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
 
     def sites(self, index: int, hidden_BTH: Tensor) -> list[Site]:
         """The sites of block `index`, by seeing which linears receive the same tensor."""
-        self._call(index, hidden_BTH)  # recorded before anyone looks
+        self.prepare(hidden_BTH)
         return find_sites(self.blocks[index], lambda: self.forward(index, hidden_BTH), self.path)
 
-    def _call(self, index: int, hidden_BTH: Tensor) -> "_Call":
+    def prepare(self, hidden_BTH: Tensor) -> None:
+        """Record what blocks are handed with batches of this shape, where it is not known yet.
+
+        That takes a pass of the whole model over meaningless tokens: whoever looks into a block
+        prepares all shapes first.
+        """
         shape = hidden_BTH.shape[:2]
         if shape not in self._calls:
             self._calls[shape] = self._record(shape, hidden_BTH.device)
-        return self._calls[shape][index]
 
     def _run(self, ids_BT: Tensor) -> None:
         with torch.no_grad():
             self.model.base_model(ids_BT, use_cache=False)
 
-    def _record(self, shape: torch.Size, device: torch.device) -> list["_Call"]:
+    def _record(self, shape: torch.Size, device: torch.device) -> list[_Call]:
         """Further arguments of every block for batches of this shape, from one whole pass."""
         calls: list[_Call] = []
         passed: list[Tensor] = []
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             hidden = _hidden(args, kwargs)
-            if passed and not torch.equal(passed[-1], hidden):
+            if passed and not torch.allclose(passed[-1], hidden, 0, 0, equal_nan=True):
                 raise BadModel(
                     f"{self.path}.{len(calls)} does not read what the block before it gave: "
                     f"{type(self.model).__name__} cannot be walked block by block."
@@ -297,16 +358,22 @@ def find_blocks(model: PreTrainedModel) -> tuple[str, list[nn.Module]]:
     )
 
 
-def find_sites(block: nn.Module, run: Any, path: str) -> list[Site]:
-    """Group the linears of a block by the tensor they receive while `run()` runs the block."""
-    received: dict[tuple[int, int], list[str]] = {}
+@torch.no_grad()
+def find_sites(block: nn.Module, run: Callable[[], object], path: str) -> list[Site]:
+    """Group the linears of a block by the tensor they receive while `run()` runs the block.
+
+    Raises BadModel where a linear does not run, or runs more than once.
+    """
+    received: dict[tuple[int, int, int], list[str]] = {}
     alive: list[Tensor] = []  # an address names a tensor only as long as the tensor lives
     layers = linears(block)
 
     def see(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            alive.append(args[0])
-            received.setdefault((args[0].data_ptr(), args[0].numel()), []).append(name)
+            x = args[0]
+            alive.append(x)
+            # the version tells a tensor from itself after a change in place
+            received.setdefault((x.data_ptr(), x.numel(), x._version), []).append(name)
 
         return hook
 

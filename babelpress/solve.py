@@ -51,7 +51,8 @@ def compensate(weight_OI: Tensor, factor_II: Tensor, settle: Settle, *, block: i
     """
     columns = weight_OI.shape[1]
     # Inputs first, so that a column lies in one piece.
-    weight_IO = weight_OI.detach().T.to(torch.float32, copy=True).contiguous()
+    in_one_piece = {"copy": True, "memory_format": torch.contiguous_format}
+    weight_IO = weight_OI.detach().T.to(torch.float32, **in_one_piece)
     for start in range(0, columns, block):
         end = min(start + block, columns)
         error_BO = _settle_block(weight_IO, factor_II, settle, start, end)

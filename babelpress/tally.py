@@ -33,8 +33,8 @@ class Tally:
         """Sum of numerators over sum of denominators."""
         return float(self.numerator_D.sum() / self.denominator_D.sum())
 
-    def save(self, path: Path | str) -> None:
-        """Write one parquet file (columns document, numerator, denominator), whole or not at all."""
+    def save(self, path: Path) -> None:
+        """Write parquet with columns document, numerator, denominator; whole or not at all."""
         # pyarrow takes a fifth of a second to import, and `babelpress --help` needs none of it.
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -45,7 +45,7 @@ class Tally:
         write_bytes(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path | str) -> "Tally":
+    def load(cls, path: Path) -> "Tally":
         """Read what `save` wrote; raise BadRun for a missing, cut or foreign file."""
         import pyarrow as pa
         import pyarrow.parquet as pq

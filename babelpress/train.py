@@ -11,7 +11,6 @@ Three things differ from a plain Trainer run, each measured in LOG.md on two CPU
 Shapes: N blocks, B sequences, T positions, H hidden size, V vocabulary.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from babelpress.errors import BadSetting
 
@@ -75,6 +74,7 @@ class MasterWeights(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
+        assert closure is None  # nobody evaluates the loss again within a step
         for live, master in zip(self.live, self.masters, strict=True):
             master.grad = None if live.grad is None else live.grad.float()
         for inner in self.inner:
@@ -82,7 +82,7 @@ class MasterWeights(Optimizer):
         for live, master in zip(self.live, self.masters, strict=True):
             live.copy_(master)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - torch's signature
         for live in self.live:
             live.grad = None
 
@@ -116,17 +116,25 @@ class Blocks(Dataset):
 
 
 def sliced_loss(model: PreTrainedModel, ids_BT: Tensor, slice_length: int = 2048) -> Tensor:
-    """Mean next-token loss in nats, the logits made `slice_length` positions at a time."""
+    """Mean next-token loss in nats, the logits made `slice_length` positions at a time.
+
+    The way back makes them once more, slice by slice: one more product with the head is the
+    price for not keeping the logits of all slices until then.
+    """
     hidden_BTH = model.base_model(ids_BT, use_cache=False).last_hidden_state
     hidden_PH = hidden_BTH[:, :-1].reshape(-1, hidden_BTH.shape[-1])
     target_P = ids_BT[:, 1:].reshape(-1)
-    head_VH = model.get_output_embeddings().weight
+    head = model.get_output_embeddings()
     total = hidden_PH.new_zeros((), dtype=torch.float32)
     for hidden, target in zip(
         hidden_PH.split(slice_length), target_P.split(slice_length), strict=True
     ):
-        total = total + cross_entropy((hidden @ head_VH.T).float(), target, reduction="sum")
+        total = total + checkpoint(_summed_loss, head, hidden, target, use_reentrant=False)
     return total / target_P.numel()
+
+
+def _summed_loss(head: nn.Module, hidden_PH: Tensor, target_P: Tensor) -> Tensor:
+    return cross_entropy(head(hidden_PH).float(), target_P, reduction="sum")
 
 
 class _NextToken(Trainer):
@@ -138,18 +146,25 @@ class _NextToken(Trainer):
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], *args: object, **kwargs: object
+        self, model: Any, inputs: dict[str, Tensor], *_: object, **__: object
     ) -> Tensor:
-        return self.loss(model, inputs["input_ids"])
+        loss = self.loss(model, inputs["input_ids"])
+        if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
+            raise BadSetting(
+                f"the training loss is {loss.item()} at step {self.state.global_step}: "
+                "lower the learning rates, and begin again or from an earlier checkpoint."
+            )
+        return loss
 
 
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
-    """Muon for the matrices of the blocks, AdamW for embedding, head and norms."""
-    embeddings = {id(p) for p in model.get_input_embeddings().parameters()}
-    embeddings |= {id(p) for p in model.get_output_embeddings().parameters()}
+    """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]  # of positions, too
+    tables.append(model.get_output_embeddings())
+    outside = {id(p) for table in tables for p in table.parameters()}
     matrices, others = [], []
     for parameter in model.parameters():
-        inside = parameter.ndim == 2 and id(parameter) not in embeddings
+        inside = parameter.ndim == 2 and id(parameter) not in outside
         (matrices if inside else others).append(parameter)
     decay = schedule.weight_decay
     return MasterWeights(
@@ -171,8 +186,8 @@ def train(
 ) -> PreTrainedModel:
     """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
 
-    The order must hold at least steps x batch block numbers. Raises BadSetting otherwise, or
-    when the model has no bfloat16 weights.
+    The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
+    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite.
     """
     order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
     if len(order) < schedule.steps * schedule.batch:
@@ -194,6 +209,7 @@ def train(
         seed=seed,
         max_grad_norm=1.0,
         use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         dataloader_num_workers=0,
         disable_tqdm=True,
@@ -208,8 +224,12 @@ def train(
     )
     if schedule.compile:
         trainer.loss = torch.compile(sliced_loss)
-    last = get_last_checkpoint(str(out)) if Path(out).is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
-    if not math.isfinite(result.training_loss):
-        raise BadSetting(f"the training loss is {result.training_loss}: lower the learning rates.")
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(out)))
     return model
+
+
+def last_checkpoint(out: Path) -> str | None:
+    """The last whole checkpoint; one that was cut short lacks its state, which is written last."""
+    whole = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
+    steps = {int(folder.name.rpartition("-")[2]): folder for folder in whole}
+    return str(steps[max(steps)]) if steps else None

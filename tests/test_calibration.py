@@ -184,13 +184,16 @@ def test_documents_of_equal_ids_come_in_the_same_order_in_every_language(tmp_pat
     assert orders[0] == orders[1] != sorted(orders[0])
 
 
-def test_one_book_does_not_fill_a_language(tmp_path, tokenizer):
+def test_the_pieces_of_a_book_lie_among_the_other_documents(tmp_path, tokenizer):
     book = [{"doc": "book", "text": "kitabu " * 20} for _ in range(400)]
     corpus = write(tmp_path, "sw.jsonl", book + articles(60, count=30))
 
-    row = build(corpus, tokenizer, ["swh_Latn"], tokens=9600, length=96, seed=0).manifest
+    result = build(corpus, tokenizer, ["swh_Latn"], tokens=48_000, length=96, seed=0)
 
-    assert row["languages"]["swh_Latn"]["documents"] > 5
+    text = tokenizer.decode(text_ids(result.blocks["swh_Latn"]))
+    inside = text[text.index("kitabu") : text.rindex("kitabu")]
+    assert inside.count("maji") > 200
+    assert result.manifest["languages"]["swh_Latn"]["documents"] > 20
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")), min_size=1))

@@ -18,7 +18,7 @@ def tally(numerator, denominator, prefix="doc"):
     return Tally(names, np.array(numerator, dtype=float), np.array(denominator, dtype=float))
 
 
-def pair(documents=40, loss=LOSS, seed=5, noise=0.05, prefix=lambda tag: "doc"):
+def pair(documents=40, loss=LOSS, seed=5, noise=0.05, prefix=lambda _tag: "doc"):
     """Two models whose losses are noisy document by document."""
     rng = np.random.default_rng(seed)
     dense, pressed = {}, {}
@@ -278,7 +278,7 @@ def test_a_group_without_a_language_has_no_row():
 
 
 def slow_holm(p):
-    """The closure: the largest Bonferroni-corrected minimum over all sets that hold hypothesis i."""
+    """Closed testing: the largest Bonferroni-corrected minimum over all sets that hold i."""
     adjusted = []
     for i in range(len(p)):
         others = [j for j in range(len(p)) if j != i]

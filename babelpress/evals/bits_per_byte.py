@@ -3,10 +3,10 @@
 Negative log-likelihood in nats / ln 2 / UTF-8 bytes of the text, summed over a document and then
 over documents. Text is tokenised without special tokens; its first token is scored after BOS, else
 after EOS, and where the tokenizer has neither it is left out together with its bytes.
-A document longer than a window is scored in overlapping ones: the first scores `window` tokens, each
-later one the next `stride`. So every token is scored once, and where that many come before it, at
-least `window` − `stride` tokens are its context. Later windows begin with BOS (or EOS) as well:
-families such as Gemma predict nothing sensible without it.
+A document longer than a window is scored in overlapping ones: the first scores `window` tokens,
+each later one the next `stride`. So every token is scored once, and where that many come before
+it, at least `window` − `stride` tokens are its context. Later windows begin with BOS (or EOS) as
+well: families such as Gemma predict nothing sensible without it.
 
 Not comparable across languages: one byte carries less in Devanagari than in Latin script.
 Compare a pressed model with its parent in the same language.
@@ -33,13 +33,17 @@ from babelpress.tally import Tally
 METRIC = "bits_per_byte"
 LOWER_IS_BETTER = True
 
-# Larger batches leave the caches of a processor; on an accelerator they are large enough.
-_BATCH_TOKENS = 4096
-_CHUNK_TOKENS = 512
+# Measured with 8M parameters: on a processor more than this leaves the caches and pads more.
+_BATCH_TOKENS = {"cpu": 2048, "other": 16384}
+_CHUNK_TOKENS = {"cpu": 128, "other": 4096}
 # Logits as the model gives them, their float32 copy, and what log-softmax and a soft cap add.
 _BYTES_PER_LOGIT = 16
 
 Progress = Callable[[int, int], None]
+
+
+def _silent(_done: int, _total: int) -> None:
+    """The progress of those who do not ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Documents of one language as windows, shortest first, with the bytes that they account for."""
+    """Documents of one language as windows, shortest first, and the bytes that they account for."""
 
     documents: tuple[str, ...]
     bytes_D: np.ndarray
@@ -68,7 +72,7 @@ def measure(
     window: int,
     stride: int | None = None,
     memory_mb: int = 256,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = _silent,
 ) -> dict[str, Tally]:
     """Return one Tally of bits over bytes per language: `prepare`, then `score`."""
     prepared = prepare(tokenizer, documents, window=window, stride=stride)
@@ -82,9 +86,10 @@ def prepare(
     window: int,
     stride: int | None = None,
 ) -> dict[str, Prepared]:
-    """Tokenise once for all models that share the tokenizer; `stride` is half a window if not given.
+    """Tokenise once for all models that share the tokenizer.
 
-    Raises BadCorpus for a language without text to score, BadSetting for an impossible window.
+    `stride` is half a window if not given. Raises BadCorpus for a language without text to score,
+    BadSetting for an impossible window.
     """
     step = window // 2 if stride is None else stride
     if not 1 <= step < window:
@@ -106,7 +111,7 @@ def score(
     prepared: Mapping[str, Prepared],
     *,
     memory_mb: int = 256,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = _silent,
 ) -> dict[str, Tally]:
     """Score prepared documents; logits in memory never exceed `memory_mb` (2^20 bytes each).
 
@@ -252,8 +257,8 @@ def _batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
 
 def _not_finite(tag: str, document: str) -> NotFinite:
     return NotFinite(
-        f"the score of document '{document}' in {tag} is NaN or infinite. Likely causes: (a) a weight "
-        "of the model is; (b) the model overflows in float16: load it in bfloat16 or float32."
+        f"the score of document '{document}' in {tag} is NaN or infinite. Likely causes: (a) a "
+        "weight of the model is; (b) the model overflows in float16: load it in bfloat16."
     )
 
 
@@ -272,7 +277,7 @@ class _Scorer:
 
     @property
     def batch_tokens(self) -> int:
-        return _BATCH_TOKENS if self.sliced else 1
+        return _BATCH_TOKENS[_place(self.model)] if self.sliced else 1
 
     def nats(self, batch: Sequence[Window]) -> list[float]:
         """One sum per window, float32 in each token, float64 over tokens."""
@@ -288,7 +293,7 @@ class _Scorer:
         return sum_B.index_add_(0, scored_BT.nonzero()[:, 0], loss_N.double()).tolist()
 
     def _sliced_loss(self, body: ModelOutput, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
-        rows = min(self.rows, _CHUNK_TOKENS)
+        rows = min(self.rows, _CHUNK_TOKENS[_place(self.model)])
         return torch.cat(
             [
                 _loss(
@@ -298,6 +303,10 @@ class _Scorer:
                 for i in range(0, len(hidden_NH), rows)
             ]
         )
+
+
+def _place(model: PreTrainedModel) -> str:
+    return "cpu" if model.device.type == "cpu" else "other"
 
 
 def _scorer(model: PreTrainedModel, prepared: Mapping[str, Prepared], memory: int) -> _Scorer:
@@ -312,8 +321,8 @@ def _scorer(model: PreTrainedModel, prepared: Mapping[str, Prepared], memory: in
     logits_2TV = model(probe_2T, use_cache=False).logits
     if not _same(logits_2TV[0, :-1], logits_2TV[1, :-1]):
         raise BadModel(
-            f"{model.config.model_type} sees the tokens that it should predict. Bits per byte needs "
-            "a decoder that predicts the next token."
+            f"{model.config.model_type} sees the tokens that it should predict. Bits per byte "
+            "needs a decoder that predicts the next token."
         )
     sliced = _head_runs_apart(model, probe_2T, logits_2TV)
     if not sliced:
@@ -324,8 +333,9 @@ def _scorer(model: PreTrainedModel, prepared: Mapping[str, Prepared], memory: in
 def _check_memory(memory: int, rows: int, needed: int, vocabulary: int) -> None:
     if rows < needed:
         raise BadSetting(
-            f"{memory >> 20} MB are too little for the logits of {needed} tokens over a vocabulary of "
-            f"{vocabulary}. Give at least {(needed * vocabulary * _BYTES_PER_LOGIT >> 20) + 1} MB."
+            f"{memory >> 20} MB are too little for the logits of {needed} tokens over a vocabulary "
+            f"of {vocabulary}. "
+            f"Give at least {(needed * vocabulary * _BYTES_PER_LOGIT >> 20) + 1} MB."
         )
 
 
@@ -337,7 +347,7 @@ def _head_runs_apart(model: PreTrainedModel, probe_BT: Tensor, logits_BTV: Tenso
 
 
 def _head(model: PreTrainedModel, body: ModelOutput, hidden_BTH: Tensor) -> Tensor:
-    """The logits that the model's own `forward` makes of these hidden states, in place of `body`'s."""
+    """The logits that the model's own `forward` makes of these states, in place of `body`'s."""
     base = model.base_model
     given = type(body)(**{**body, "last_hidden_state": hidden_BTH})
     blank_BT = torch.zeros(hidden_BTH.shape[:2], dtype=torch.long, device=hidden_BTH.device)

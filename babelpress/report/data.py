@@ -155,8 +155,8 @@ def _check(found: list[Row]) -> None:
     for row in found:
         if not all(map(math.isfinite, (row.dense, row.pressed, row.change, row.low, row.high))):
             raise NotFinite(
-                f"the comparison of {row.label} with the dense model in {row.tongue.tag} has NaN or "
-                "infinity in it. Evaluate this model again."
+                f"the comparison of {row.label} with the dense model in {row.tongue.tag} has NaN "
+                "or infinity in it. Evaluate this model again."
             )
 
 

@@ -25,7 +25,7 @@ function showTip(_handler, event, _item, value) {
 
 async function draw(id, spec) {
   const options = {
-    mode: "vega", ast: false, renderer: "svg", actions: false, defaultStyle: false, tooltip: showTip,
+    mode: "vega", ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: showTip,
   };
   const { view } = await vegaEmbed(`#${id}`, spec, options);
   document.querySelector(`.chooser[data-chart="${id}"]`)?.addEventListener("change", (event) => {

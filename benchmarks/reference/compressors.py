@@ -47,13 +47,12 @@ def joined(documents: Iterable[Document]) -> bytes:
     return "\n".join(document.text for document in documents).encode()
 
 
-def row(corpus: Corpus, tests: Corpus, language: str) -> dict[str, str | int]:
+def row(corpus: Corpus, tests: Corpus, language: str) -> tuple[str | int, ...]:
     """One line of the table."""
     documents = tests.documents(language, "test")
     train, test = joined(corpus.documents(language, "train")), joined(documents)
     scores = [f"{bits_per_byte(size, train, test):.4f}" for size in (xz, ppmd)]
-    values = (language, len(train), len(test), len(documents), *scores)
-    return dict(zip(COLUMNS, values, strict=True))
+    return (language, len(train), len(test), len(documents), *scores)
 
 
 def main() -> None:
@@ -66,11 +65,11 @@ def main() -> None:
     corpus = open_corpus(given.data)
     tests = open_corpus(f"{given.data}?src={given.tests}")
     table = io.StringIO()
-    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
     for language in corpus.languages():
         writer.writerow(line := row(corpus, tests, language))
-        print(*line.values(), flush=True)
+        print(*line, flush=True)
     write_text(given.out, table.getvalue())
 
 

@@ -81,6 +81,17 @@ def test_what_is_given_is_left_alone(method, weight_OI, stats):
 
 
 @every_method
+def test_a_weight_that_lies_inputs_first_is_pruned_like_any_other(method, weight_OI, stats):
+    """As in a Conv1D."""
+    weight_IO = weight_OI.T.contiguous()
+
+    pruned_OI = prune.get(method)(weight_IO.T, stats, PerRow(0.29))
+
+    assert torch.equal(prune.get(method)(weight_OI, stats, PerRow(0.29)), pruned_OI)
+    assert torch.equal(weight_OI, weight_IO.T)
+
+
+@every_method
 def test_a_parameter_is_pruned_like_its_values_and_without_a_trace_of_gradients(
     method, weight_OI, stats
 ):

@@ -6,7 +6,7 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,16 @@ class Tab:
     def open(self, path: Path) -> "Tab":
         """Load a file and wait until its charts are drawn."""
         self.call("Page.navigate", url=path.as_uri())
-        end = time.monotonic() + PATIENCE
-        while self.js("document.documentElement?.dataset.ready ?? ''") != "charts":
-            assert time.monotonic() < end, f"the charts are not drawn: {self.said()}"
-            time.sleep(0.05)
+        self.until("document.documentElement?.dataset.ready", lambda ready: ready == "charts")
         return self
+
+    def until(self, expression: str, done: Callable[[Any], bool]) -> Any:
+        """Ask for an expression again and again until its value will do."""
+        end = time.monotonic() + PATIENCE
+        while not done(value := self.js(expression)):
+            assert time.monotonic() < end, f"{expression} is still {value}: {self.said()}"
+            time.sleep(0.05)
+        return value
 
     def js(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page, promises awaited."""
@@ -259,11 +264,27 @@ def test_an_arrow_key_shows_the_next_calibration(browser, page):
 
     tab.js("document.querySelector('[data-chart=dumbbell] input:checked').focus()")
     tab.press("ArrowRight", 39)
-    time.sleep(0.2)
+    after = tab.until(losses, lambda shown: shown != before)
 
-    assert len(before) == 31
-    assert len(tab.js(losses)) == 31
-    assert tab.js(losses) != before
+    assert len(before) == len(after) == 31
+
+
+def test_pointing_at_a_cell_tells_what_it_holds(browser, page):
+    tab = Tab(browser).open(page)
+    tab.js("document.getElementById('heat').scrollIntoView()")
+    box = tab.js(
+        "(({x, y, width, height}) => [x + width / 3, y + height / 2])"
+        "(document.querySelector('#heat .mark-rect.role-mark path').getBoundingClientRect())"
+    )
+
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
+    told = tab.js("document.getElementById('tip').textContent")
+    shown = tab.js("document.getElementById('tip').hidden")
+
+    assert shown is False
+    assert told.startswith("LanguageEnglishCalibrationenglishChange+1.2")
+    assert "Training share21\u202f%" in told
+    assert tab.said() == []
 
 
 @pytest.mark.parametrize("width", [360, 900, 1600])

@@ -1,0 +1,161 @@
+"""The command line: a table from command to function. No logic of pressing lives here.
+
+Every command takes `--json`: then standard output carries exactly one JSON document. Progress goes
+to standard error, and only to a terminal. Exit codes: 0 done, 1 a gate failed, 2 the user must mend
+something, 3 interrupted.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from babelpress import commands
+from babelpress.commands import Outcome
+from babelpress.errors import BabelpressError
+
+COMMANDS: dict[str, Callable[..., Outcome]] = {
+    "demo": commands.demo,
+    "languages": commands.languages,
+    "mixture": commands.mixture,
+    "calibrate": commands.calibrate,
+    "prune": commands.prune,
+    "press": commands.press,
+    "eval": commands.evaluate,
+    "compare": commands.compare,
+    "gate": commands.gate,
+    "report": commands.report,
+    "doctor": commands.doctor,
+}
+SHOWN = 40  # rows of a table on a terminal
+INTERRUPTED = 3
+
+
+def build() -> App:
+    """The command tree."""
+    app = App(
+        name="babelpress",
+        help="Make multilingual language models smaller without leaving a language behind.",
+        version=version("babelpress"),
+        help_format="plaintext",
+        result_action="return_value",
+    )
+    for name, function in COMMANDS.items():
+        app.command(function, name=name)
+    app.register_install_completion_command(name="--install-completion")
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    start = time.monotonic()
+    # Nothing downstream may call home or draw bars of its own.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app = build()
+        function, bound, ignored = app.parse_args(
+            words, exit_on_error=False, print_error=False, help_on_error=False
+        )
+        if function not in COMMANDS.values():
+            function(*bound.args, **bound.kwargs)  # --help, --version, completion
+            return 0
+        with _progress(as_json) as watch:
+            extra = {"progress": watch} if "progress" in ignored else {}
+            outcome = function(*bound.args, **bound.kwargs, **extra)
+    except CycloptsError as error:
+        return _fail(f"{_one_line(error)} See babelpress {_command(words)}--help.", 2)
+    except BabelpressError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted. What is done is kept: the same command goes on.", INTERRUPTED)
+    name = next(name for name, known in COMMANDS.items() if known is function)
+    if as_json:
+        print(_document(name, outcome, time.monotonic() - start))
+    else:
+        _show(outcome)
+    return outcome.exit_code
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _document(command: str, outcome: Outcome, seconds: float) -> str:
+    document = {
+        "command": command,
+        "out": str(outcome.out) if outcome.out else None,
+        "seconds": round(seconds, 3),
+        "results": outcome.rows,
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False)
+
+
+def _show(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if outcome.rows:
+        columns = outcome.columns or tuple(outcome.rows[0])
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in outcome.rows[:SHOWN]:
+            table.add_row(*[_cell(row.get(column)) for column in columns])
+        console.print(table)
+        if len(outcome.rows) > SHOWN:
+            console.print(f"… {len(outcome.rows) - SHOWN} more rows; --json gives all")
+    for line in outcome.says:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "–" if value is None else escape(str(value))
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, nothing elsewhere."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield watch
+
+
+def _one_line(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+def _command(words: Sequence[str]) -> str:
+    return f"{words[0]} " if words and words[0] in COMMANDS else ""
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"babelpress: {text}", file=sys.stderr)
+    return code

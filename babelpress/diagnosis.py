@@ -1,0 +1,80 @@
+"""What this machine has: versions, devices, memory, the hub; and what mends what is missing."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from babelpress.models import EMBEDDED, resolve
+
+PYTHON = (3, 11)
+
+
+def look(*, hub: bool = False) -> list[dict[str, Any]]:
+    """One row for each thing looked at: what, found, ok, mend. The network only with `hub`."""
+    rows = [_python(), *_packages(), _devices(), _disk(), _embedded()]
+    if hub:
+        rows.append(_hub())
+    return rows
+
+
+def _row(what: str, found: str, ok: bool, mend: str = "") -> dict[str, Any]:
+    return {"what": what, "found": found, "ok": ok, "mend": "" if ok else mend}
+
+
+def _python() -> dict[str, Any]:
+    ok = sys.version_info >= PYTHON
+    return _row("python", sys.version.split()[0], ok, "install Python 3.11 or newer")
+
+
+def _packages() -> list[dict[str, Any]]:
+    """Every package that babelpress requires, as its own metadata names them."""
+    rows = []
+    for line in requires("babelpress") or []:
+        if "extra ==" in line:
+            continue
+        name = line.split(">")[0].split("<")[0].split("=")[0].strip()
+        try:
+            rows.append(_row(name, version(name), True))
+        except PackageNotFoundError:
+            rows.append(_row(name, "missing", False, f"pip install '{line}'"))
+    return rows
+
+
+def _devices() -> dict[str, Any]:
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return _row("devices", ", ".join(names), True)
+    return _row("devices", f"CPU, {torch.get_num_threads()} threads", True)
+
+
+def _disk() -> dict[str, Any]:
+    free = shutil.disk_usage(Path.cwd()).free
+    return _row("disk", f"{free / 1e9:.1f} GB free here", free > 1e9, "make at least 1 GB free")
+
+
+def _embedded() -> dict[str, Any]:
+    folder = Path(resolve(EMBEDDED))
+    return _row(EMBEDDED, str(folder), folder.is_dir(), "reinstall babelpress")
+
+
+def _hub() -> dict[str, Any]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if importlib.util.find_spec("httpx") is None:
+        return _row("hub", "no httpx", False, "pip install httpx")
+    import httpx
+
+    try:
+        HfApi().list_models(limit=1)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
+        why = str(error).split("\n")[0]
+        mend = "check the network, HF_ENDPOINT and HF_TOKEN; local folders work without the hub"
+        return _row("hub", why, False, mend)
+    return _row("hub", os.environ.get("HF_ENDPOINT", "huggingface.co"), True)

@@ -1,0 +1,156 @@
+"""A run as data: YAML to frozen, checked values and back.
+
+    model: babel-mini
+    calibration: {corpus: embedded, tokens: 16384, seed: 0}
+    steps:
+      - prune: {method: wanda, pattern: "0.5", mixture: minimax}
+
+Unknown keys are refused with the known ones. A recipe is not code: no class paths, no imports.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from babelpress import prune
+from babelpress.errors import BadSetting
+from babelpress.sparsity import parse
+
+TOKENS = 16384
+LENGTH = 2048  # tokens in a block at most; a model with fewer positions gets those
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Calibration(_Strict):
+    """Which text a run looks at, in which languages; `languages` empty means all of the corpus."""
+
+    corpus: str = "embedded"
+    languages: tuple[str, ...] = ()
+    tokens: int = Field(TOKENS, gt=0)
+    length: int = Field(LENGTH, gt=1)
+    seed: int = 0
+    evaluation: str | None = None
+    count_special: bool = False
+
+    @field_validator("languages", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+class Minimax(_Strict):
+    """The loop that finds the mixture (design, section 2)."""
+
+    rounds: int = Field(20, gt=0)
+    rate: float = Field(1.0, gt=0)
+
+
+class Prune(_Strict):
+    """One pruning step. With `moments` it reads them; else it reads the calibration text."""
+
+    method: str = "wanda"
+    pattern: str = "0.5"
+    mixture: str = "uniform"
+    propagate: Literal["dense", "compressed"] = "compressed"
+    skip: tuple[str, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict)
+    minimax: Minimax = Minimax()
+    moments: str | None = None
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> str:
+        return str(parse(str(value)))
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        prune.get(value)
+        return value
+
+
+class Step(_Strict):
+    """One step: exactly one kind."""
+
+    prune: Prune
+
+
+class Recipe(_Strict):
+    """A whole run."""
+
+    model: str
+    calibration: Calibration = Calibration()
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+
+def load(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file; `model` and `--set a.b=c` changes win over it.
+
+    Raises BadSetting for a file that cannot be read and for any value that is not accepted.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).split("\n")[0]
+        raise BadSetting(f"the recipe {path} cannot be read: {first}.") from error
+    if not isinstance(data, dict):
+        raise BadSetting(f"the recipe {path} must be a mapping with model, calibration and steps.")
+    if model is not None:
+        data["model"] = model
+    for change in changes:
+        _set(data, change)
+    return of(data, where=str(path))
+
+
+def of(data: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """A checked recipe from plain data. Raises BadSetting naming the place and what is allowed."""
+    try:
+        return Recipe.model_validate(dict(data))
+    except ValidationError as error:
+        raise BadSetting(f"{where}: {_first(error)}") from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"])) or "the whole"
+    if problem["type"] == "extra_forbidden":
+        return f"{place} is not a known key. {_known_keys(problem['loc'])}"
+    return f"{place}: {problem['msg']} (it is {problem['input']!r})."
+
+
+def _known_keys(place: tuple[int | str, ...]) -> str:
+    model: Any = Recipe
+    for name in place[:-1]:
+        if isinstance(name, int):
+            continue
+        kind = model.model_fields[name].annotation
+        model = Step if name == "steps" else kind
+    return f"Known: {', '.join(model.model_fields)}."
+
+
+def _set(data: Any, change: str) -> None:
+    path, equals, text = change.partition("=")
+    if not equals:
+        raise BadSetting(f"--set {change} has no '='. Write it as calibration.tokens=4096.")
+    *parents, last = path.split(".")
+    here = data
+    try:
+        for name in parents:
+            here = here[int(name)] if isinstance(here, list) else here.setdefault(name, {})
+        if isinstance(here, list):
+            here[int(last)] = yaml.safe_load(text)
+        else:
+            here[last] = yaml.safe_load(text)
+    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise BadSetting(f"--set {change}: there is no such place in the recipe.") from error
