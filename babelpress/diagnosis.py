@@ -1,18 +1,19 @@
 """What this machine has: versions, devices, memory, the hub; and what mends what is missing."""
 
-import importlib.util
 import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import torch
 
 from babelpress.models import EMBEDDED, resolve
 
 PYTHON = (3, 11)
+HUB_SECONDS = 10
 
 
 def look(*, hub: bool = False) -> list[dict[str, Any]]:
@@ -64,17 +65,10 @@ def _embedded() -> dict[str, Any]:
 
 
 def _hub() -> dict[str, Any]:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    if importlib.util.find_spec("httpx") is None:
-        return _row("hub", "no httpx", False, "pip install httpx")
-    import httpx
-
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        HfApi().list_models(limit=1)
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as error:
-        why = str(error).split("\n")[0]
+        with urlopen(f"{endpoint}/api/models?limit=1", timeout=HUB_SECONDS):
+            return _row("hub", endpoint, True)
+    except OSError as error:  # what urllib raises for every failure of the network
         mend = "check the network, HF_ENDPOINT and HF_TOKEN; local folders work without the hub"
-        return _row("hub", why, False, mend)
-    return _row("hub", os.environ.get("HF_ENDPOINT", "huggingface.co"), True)
+        return _row("hub", f"{endpoint}: {error}", False, mend)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import LongTensor, Tensor, nn
 from transformers import (
@@ -37,7 +38,16 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
-CANNOT_OPEN = (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError)
+CANNOT_OPEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -415,7 +415,6 @@ DAMAGES = {
     "weights cut short": cut_short,
     "a weight of another shape": misshapen,
     "unknown architecture": lambda folder: set_config(folder, model_type="perceptron"),
-    "not a decoder": lambda folder: set_config(folder, model_type="vit"),
     "a width that is a word": lambda folder: set_config(folder, hidden_size="wide"),
     "a config that is not JSON": lambda folder: (folder / "config.json").write_text("{"),
     "an empty config": lambda folder: (folder / "config.json").write_text("{}"),

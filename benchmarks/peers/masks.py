@@ -1,6 +1,6 @@
 """Our Wanda and SparseGPT masks beside those of the published codes, on one model and one input.
 
-The published code is fetched by you into folders outside this repository and run as it is:
+You fetch the published code into folders outside this repository; it runs as it is:
 
     git clone https://github.com/locuslab/wanda
     git -C wanda checkout 8e8fc87b4a2f9955baa7e76e64d5fce7fa8724a6
@@ -9,22 +9,16 @@ The published code is fetched by you into folders outside this repository and ru
     python benchmarks/peers/masks.py --wanda wanda --sparsegpt sparsegpt \\
         --model babel-mini --data DATA/text --out masks.json
 
-Both sides are computed in float32 from the same blocks of tokens, special ones counted, and walk
-the model block by block, each fed by what the pressed blocks before it give. Compared are places
-that are zero, in per cent of all places of all linears:
+Both sides compute in float32, count special tokens, and feed every block what the pressed blocks
+before it give. The table has the per cent of all weights that are zero on both sides or neither:
+on the `walk` of the whole model, where a difference is carried on to later blocks, and on the
+`same inputs`, where every block of the published code gets the dense weights and the hidden states
+that ours had. `their count` is ours made to prune as many as they do. `reordered` is they against
+themselves with the samples in reverse order: nothing but rounding changes.
 
-- *walk*: either side walks the whole model alone, so a difference in one block is carried on;
-- *same inputs*: every block of the other side is given the hidden states and the dense weights
-  that ours had.
-
-Each is given three times: `ours`; `their count`, ours made to prune as many as they do, which is
-one more of each group of columns where they take a threshold; `reordered`, they against themselves
-with the samples in reverse order, which changes nothing but rounding and so is the most that can be
-asked of anyone. Only Llama models, for which the published codes are written, can be used.
-
-The published codes expect CUDA and an old transformers: while they run, `torch.cuda.synchronize`
-and `empty_cache` do nothing, blocks are handed `position_embeddings`, the data loader is ours, and
-`hf_device_map` is empty.
+For the published codes, which expect CUDA and an old transformers, `torch.cuda.synchronize` and
+`empty_cache` do nothing, blocks are handed `position_embeddings`, the loader is ours and
+`hf_device_map` is empty. They are written for Llama models only.
 
 Shapes: N samples, T positions, H hidden size, O outputs, I inputs of a linear.
 """
@@ -63,8 +57,14 @@ PATTERNS = {
 }
 WANDA_DEFAULTS = {"seed": 0, "use_variant": False}
 SPARSEGPT_DEFAULTS = {
-    **{"percdamp": 0.01, "blocksize": 128, "wbits": 16, "true_sequential": False},
-    **{"minlayer": -1, "maxlayer": 1000, "prune_only": "", "invert": False},
+    "percdamp": 0.01,
+    "blocksize": 128,
+    "wbits": 16,
+    "true_sequential": False,
+    "minlayer": -1,
+    "maxlayer": 1000,
+    "prune_only": "",
+    "invert": False,
 }
 MOST_SAMPLES = 128  # the buffer of the published Wanda code holds no more
 CPU = torch.device("cpu")

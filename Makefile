@@ -1,0 +1,42 @@
+# make demo   the main job on the embedded model (sets everything up on a fresh machine)
+# make test   all tests but the slow ones (the same)
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Two processes share the cores: one thread each, and no spinning while a neighbour works.
+QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
+
+.PHONY: demo test test-slow check format docs clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(READY)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/babelpress demo --out demo-run
+
+test: $(READY)
+	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q
+
+test-slow: $(READY)
+	$(QUIET) $(BIN)/python -m pytest -n 2 -m slow -q
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python docs/reference.py --check
+	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)
+	$(BIN)/python docs/reference.py
+
+clean:
+	rm -rf .venv demo-run

@@ -1,0 +1,194 @@
+"""What calibration does to each language: methods x mixtures x seeds on one model, resumable.
+
+    python benchmarks/quality/calibrations.py --data TEXT_FOLDER --out FOLDER [--model babel-mini]
+    python benchmarks/quality/calibrations.py --data TEXT_FOLDER --out FOLDER --table
+
+Calibration reads the train text of all languages (`propagate: dense`: moments once per seed, then
+every configuration from them); scores are bits per byte on the first FLORES articles, the same in
+all languages. Every configuration is a scored folder of its own, so it can be compared, gated and
+reported like any run; one that is there is not done again. `--table` prints what is there.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from babelpress import calibration, mixtures
+from babelpress.compare import compare
+from babelpress.corpus import open_corpus
+from babelpress.evals import bits_per_byte
+from babelpress.files import read_json, write_json
+from babelpress.models import Walk, open_model
+from babelpress.press import Method, best, gather_dense, minimax, predicted_damage, press_dense
+from babelpress.scores import prediction
+from babelpress.store import BlockMoments
+from babelpress.tally import Tally
+from babelpress.verdicts import training_shares
+
+TARGETS = ("fra_Latn", "arb_Arab", "hin_Deva", "swh_Latn", "yor_Latn", "ibo_Latn")
+MIXED = ("english", "uniform", "proportional:babel-mini", "minimax")
+ALL = (
+    *MIXED,
+    "mbs:256:babel-mini",
+    *(f"only:{tag}" for tag in TARGETS),
+    "ntrex",  # uniform over the 30 languages of NTREX alone: equal content in all of them
+)
+SEEDS = (0, 1, 2)
+DOCUMENTS = 84  # FLORES articles, 300 sentences and a few
+TOKENS, LENGTH = 16384, 256
+
+
+def configurations() -> list[tuple[str, str, str]]:
+    """(method, pattern, mixture), the quickest answers first."""
+    grid = [(method, "0.5", mixed) for mixed in ALL for method in ("wanda", "sparsegpt")]
+    grid += [("wanda", pattern, mixed) for pattern in ("0.7", "2of4") for mixed in MIXED]
+    grid += [(method, "0.5", "uniform") for method in ("magnitude", "random", "ria")]
+    return grid
+
+
+def name(method: str, pattern: str, mixed: str, seed: int) -> str:
+    """Folder of a configuration."""
+    return f"{method}-{pattern}-{mixed.replace(':', '_')}-{seed}"
+
+
+def moments(walk: Walk, tokenizer, source: str, seed: int) -> dict[int, BlockMoments]:
+    """Moments with Gram matrices of the train text of a corpus."""
+    corpus = open_corpus(source)
+    tags = [t for t in corpus.languages() if corpus.documents(t, "train")]
+    found = calibration.build(corpus, tokenizer, tags, tokens=TOKENS, length=LENGTH, seed=seed)
+    return dict(gather_dense(walk, found.blocks, gram=True))
+
+
+def without_gram(found: Mapping[int, BlockMoments]) -> dict[int, BlockMoments]:
+    """The same moments as a method that needs no Gram matrix would have them."""
+    return {
+        index: {
+            site: {tag: replace(each, gram_II=None) for tag, each in seen.items()}
+            for site, seen in block.items()
+        }
+        for index, block in found.items()
+    }
+
+
+def press(walk: Walk, found: Mapping[int, BlockMoments], method: Method, mixed: str) -> dict:
+    """Press in place; the manifest of the configuration."""
+    tags = list(next(iter(found[0].values())))
+    policy = "uniform" if mixed == "ntrex" else mixed
+    shares = mixtures.mixture(policy, tags).shares
+    trace = []
+    if mixed == "minimax":
+        trace = minimax(lambda p: predicted_damage(walk, found.__getitem__, method, p), tags)
+        shares = best(trace).shares
+    reports = press_dense(walk, found.__getitem__, method, shares)
+    sites = [r.damage for r in reports]
+    harm = {
+        tag: sum(d[tag].numerator / d[tag].denominator for d in sites) / len(sites) for tag in tags
+    }
+    return {
+        "shares": shares,
+        "trace": [{"worst": r.worst, "mean": r.mean} for r in trace],
+        "steps": [{"damage": harm}],
+        "zeros": sum(r.zeros for r in reports),
+        "weights": sum(r.weights for r in reports),
+    }
+
+
+def sweep(data: str, out: Path, model: str, seeds: list[int]) -> None:
+    opened = open_model(model)
+    walk = Walk(opened.model)
+    dense = {key: value.clone() for key, value in opened.model.state_dict().items()}
+    flores = open_corpus(f"{data}?src=flores")
+    texts = {tag: flores.documents(tag, "test")[:DOCUMENTS] for tag in flores.languages()}
+    prepared = bits_per_byte.prepare(opened.tokenizer, texts, window=LENGTH)
+
+    def score(folder: Path, manifest: dict) -> None:
+        start = time.monotonic()
+        for tag, tally in bits_per_byte.score(opened.model, prepared).items():
+            tally.save(folder / "tallies" / f"bits_per_byte.{tag}.parquet")
+        manifest["seconds_eval"] = round(time.monotonic() - start, 1)
+        write_json(folder / "manifest.json", manifest)  # last: its presence means done
+        print(f"{time.strftime('%H:%M:%S')} {folder.name} {manifest['seconds_eval']} s", flush=True)
+
+    if not (out / "dense" / "manifest.json").exists():
+        score(out / "dense", {"model": model})
+    for seed in seeds:
+        kept: dict[str, dict[int, BlockMoments]] = {}
+        for method, pattern, mixed in configurations():
+            folder = out / name(method, pattern, mixed, seed)
+            if (folder / "manifest.json").exists():
+                continue
+            source = f"{data}?src=ntrex" if mixed == "ntrex" else data
+            if source not in kept:
+                kept[source] = moments(walk, opened.tokenizer, source, seed)
+            found = kept[source] if method == "sparsegpt" else without_gram(kept[source])
+            options = {"seed": seed} if method == "random" else {}
+            manifest = press(walk, found, Method.of(method, pattern, options), mixed)
+            score(folder, manifest)
+            opened.model.load_state_dict(dense)
+
+
+def load(folder: Path) -> dict[str, Tally]:
+    """Tallies of a scored folder by language."""
+    paths = sorted((folder / "tallies").glob("bits_per_byte.*.parquet"))
+    return {path.name.split(".")[1]: Tally.load(path) for path in paths}
+
+
+def table(out: Path, model: str) -> None:
+    """One line a configuration: seeds apart, intervals of each; and everything as JSON."""
+    dense = load(out / "dense")
+    shares = training_shares(model, dense)
+    mean = sum(tally.value for tally in dense.values()) / len(dense)
+    print(f"dense: mean {mean:.4f} bits per byte over {len(dense)} languages\n")
+    head = "| method | pattern | calibration | mean | worst language | low-resource | ρ |"
+    print(head + "\n|---|---|---|---|---|---|---|")
+    rows = []
+    for method, pattern, mixed in configurations():
+        cells: dict[str, list[str]] = {"mean": [], "worst": [], "low-resource": [], "rho": []}
+        for seed in SEEDS:
+            folder = out / name(method, pattern, mixed, seed)
+            if not (folder / "manifest.json").exists():
+                continue
+            found = compare(dense, load(folder), shares=shares)
+            changes = {c.language: c.change for c in found.changes}
+            noted = prediction(read_json(folder / "manifest.json"), changes)
+            row = {"method": method, "pattern": pattern, "mixture": mixed, "seed": seed}
+            row["changes"] = {
+                c.language: [c.change, c.low, c.high, c.p_holm] for c in found.changes
+            }
+            row["prediction"] = noted
+            for summary in found.summaries:
+                row[summary.name] = [summary.value, summary.low, summary.high, summary.language]
+                key = next((k for k in cells if summary.name.startswith(k)), None)
+                if key:
+                    text = f"{summary.value:+.2%} [{summary.low:+.2%}, {summary.high:+.2%}]"
+                    cells[key].append(f"{text} {summary.language or ''}".strip())
+            cells["rho"].append(f"{noted['spearman']:.2f}" if noted else "–")
+            rows.append(row)
+        if cells["mean"]:
+            shown = " | ".join("<br>".join(values) for values in cells.values())
+            print(f"| {method} | {pattern} | {mixed} | {shown} |")
+    (out / "table.json").write_text(json.dumps(rows, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="corpus folder with all languages")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="babel-mini")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    given = parser.parse_args()
+    if given.table:
+        table(given.out, given.model)
+        return
+    with torch.inference_mode(False):
+        sweep(given.data, given.out, given.model, given.seeds)
+
+
+if __name__ == "__main__":
+    main()
