@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from babelpress import commands
 from babelpress.commands import Outcome
 from babelpress.errors import BabelpressError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COMMANDS: dict[str, Callable[..., Outcome]] = {
     "demo": commands.demo,
@@ -34,7 +37,12 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "doctor": commands.doctor,
 }
 SHOWN = 40  # rows of a table on a terminal
+PIPED = 200  # columns where no terminal sets a width
 INTERRUPTED = 3
+EPILOGUE = (
+    "Every command takes --json: standard output is then one JSON document. "
+    "Exit codes: 0 done, 1 a gate failed, 2 something to mend, 3 interrupted."
+)
 
 
 def build() -> App:
@@ -44,12 +52,19 @@ def build() -> App:
         help="Make multilingual language models smaller without leaving a language behind.",
         version=version("babelpress"),
         help_format="plaintext",
+        help_epilogue=EPILOGUE,
+        default_parameter=Parameter(negative_iterable=(), show_default=_default),
         result_action="return_value",
     )
     for name, function in COMMANDS.items():
         app.command(function, name=name)
     app.register_install_completion_command(name="--install-completion")
     return app
+
+
+def _default(value: Any) -> str | None:
+    """Defaults as help shows them: none where there is nothing to show."""
+    return None if value in ("", (), None) else str(value)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted. What is done is kept: the same command goes on.", INTERRUPTED)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}.", 2)
     name = next(name for name, known in COMMANDS.items() if known is function)
     if as_json:
         print(_document(name, outcome, time.monotonic() - start))
@@ -104,27 +122,41 @@ def _document(command: str, outcome: Outcome, seconds: float) -> str:
 
 def _show(outcome: Outcome) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
-    if outcome.rows:
-        columns = outcome.columns or tuple(outcome.rows[0])
-        table = Table(*columns, box=None, pad_edge=False)
-        for row in outcome.rows[:SHOWN]:
-            table.add_row(*[_cell(row.get(column)) for column in columns])
-        console.print(table)
-        if len(outcome.rows) > SHOWN:
-            console.print(f"… {len(outcome.rows) - SHOWN} more rows; --json gives all")
-    for line in outcome.says:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED
+    show(outcome, console)
+
+
+def show(outcome: Outcome, console: "Console") -> None:
+    """Print the tables of an outcome and what it says; nothing is cut off at the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-
-def _cell(value: Any) -> str:
-    from rich.markup import escape
-
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "–" if value is None else escape(str(value))
+    for table in outcome.tables:
+        if table.title:
+            say(table.title)
+        cells = [[column.write(row) for column in table.columns] for row in table.rows[:SHOWN]]
+        # A blank line between rows of more than one line.
+        airy = any("\n" in cell for row in cells for cell in row)
+        shown = Table(box=None, pad_edge=False)
+        for column in table.columns:
+            side = "right" if column.number else "left"
+            shown.add_column(Text(column.title), justify=side, overflow="fold")
+        for row in cells:
+            if airy and shown.row_count:
+                shown.add_row()
+            shown.add_row(*map(Text, row))
+        console.print(shown)
+        if len(table.rows) > SHOWN:
+            say(f"and {len(table.rows) - SHOWN} more rows; --json gives all")
+        say("")
+    for line in outcome.says:
+        say(line)
 
 
 @contextmanager
@@ -157,5 +189,5 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"babelpress: {text}", file=sys.stderr)
+    print(f"babelpress: {' '.join(text.splitlines())}", file=sys.stderr)
     return code

@@ -1,6 +1,9 @@
 """The main job on the embedded model and text: three calibrations of one method, side by side."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from babelpress import gathering, recipe, run, scores, verdicts
@@ -8,53 +11,91 @@ from babelpress.corpus import open_corpus
 from babelpress.models import EMBEDDED, open_model
 from babelpress.press import Progress
 from babelpress.report import write_report
+from babelpress.report.data import rows as report_rows
+from babelpress.report.finding import finding
 
 METHOD, PATTERN = "wanda", "0.6"
-POLICIES = ("english", "proportional", "minimax")
+POLICIES = {
+    "english": "English only",
+    "proportional": "as trained",
+    "minimax": "fair (minimax)",
+}
+SHOWN = {"mean": "mean", "worst": "worst language", "low_resource": "low-resource"}
 TOKENS = 2048
+ON = "bits_per_byte"
 
 
-def do(out: Path, progress: Progress) -> tuple[list[dict[str, Any]], Path]:
-    """Moments once, one run for each policy, scores, comparison, report; rows and the page."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the demo found: a row for each calibration and summary, sentences, the report."""
+
+    rows: list[dict[str, Any]]
+    about: str
+    finding: str
+    page: Path
+
+
+def do(out: Path, progress: Progress) -> Shown:
+    """Moments once, one run for each policy, scores, comparison, report.
+
+    What is there already is not done again.
+    """
     asked = recipe.Calibration(tokens=TOKENS)
-    gathering.calibrate(open_model(EMBEDDED), asked, out / "moments", gram=False, progress=progress)
-    text = open_corpus(asked.corpus)
+    moments = out / "moments"
+    gathering.calibrate(open_model(EMBEDDED), asked, moments, gram=False, progress=progress)
     folders = [out / policy for policy in POLICIES]
     for policy, folder in zip(POLICIES, folders, strict=True):
-        step = {
-            "method": METHOD,
-            "pattern": PATTERN,
-            "mixture": policy,
-            "propagate": "dense",
-            "moments": str(out / "moments"),
-        }
-        plan = recipe.of(
-            {
-                "model": EMBEDDED,
-                "calibration": asked.model_dump(),
-                "steps": [{"prune": step}],
-            }
-        )
-        run.do(plan, folder, progress=progress)
+        run.do(_plan(asked, policy, moments), folder, progress=progress)
     dense = out / "dense"
-    for folder, model in [(dense, EMBEDDED), *((f, str(f)) for f in folders)]:
-        scores.evaluate(
-            open_model(model), folder, text, on=["bits_per_byte"], languages=[], progress=progress
-        )
-    rows = [_row(policy, dense, out / policy) for policy in POLICIES]
-    given = verdicts.report_input(
-        dense, folders, on="bits_per_byte", title=f"{EMBEDDED}, {METHOD} {PATTERN}"
+    text = open_corpus(asked.corpus)
+    for folder, model in [(dense, EMBEDDED), *((each, str(each)) for each in folders)]:
+        scores.evaluate(open_model(model), folder, text, on=[ON], languages=[], progress=progress)
+    rows = [row for policy in POLICIES for row in _rows(policy, dense, out / policy)]
+    given = verdicts.report_input(dense, folders, on=ON, title=f"{EMBEDDED}, {METHOD} {PATTERN}")
+    page = write_report(given, out / "report.html")
+    tallies = scores.tallies(dense, ON)
+    mean = fmean(tally.value for tally in tallies.values())
+    about = (
+        f"The dense {EMBEDDED} needs {mean:.2f} bits per byte, mean of {len(tallies)} languages.\n"
+        f"{METHOD.capitalize()} takes away {100 * float(PATTERN):.0f} % of its weights; what that "
+        "costs depends on the calibration:"
     )
-    return rows, write_report(given, out / "report.html")
+    return Shown(rows, about, finding(given.pressed, report_rows(given)), page)
 
 
-def _row(policy: str, dense: Path, folder: Path) -> dict[str, Any]:
-    found = verdicts.against(dense, folder)
-    verdicts.note_prediction(folder, "bits_per_byte", found)
-    by_name = {s.name: s for s in found.summaries}
-    shown: dict[str, Any] = {"calibration": policy}
-    for summary in by_name.values():
-        shown[summary.name] = f"{summary.value:+.1%} [{summary.low:+.1%}, {summary.high:+.1%}]"
-        if summary.language:
-            shown[summary.name] += f" {summary.language}"
-    return shown
+def side_by_side(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each calibration: its name in words, and its row for each summary."""
+    found = []
+    for policy, words in POLICIES.items():
+        own = {row["summary"]: row for row in rows if row["calibration"] == policy}
+        found.append({"words": words, **own})
+    return found
+
+
+def _plan(asked: recipe.Calibration, policy: str, moments: Path) -> recipe.Recipe:
+    step = {
+        "method": METHOD,
+        "pattern": PATTERN,
+        "mixture": policy,
+        "propagate": "dense",
+        "moments": str(moments),
+    }
+    data = {"model": EMBEDDED, "calibration": asked.model_dump(), "steps": [{"prune": step}]}
+    return recipe.of(data)
+
+
+def _rows(policy: str, dense: Path, folder: Path) -> list[dict[str, Any]]:
+    found = verdicts.against(dense, folder, on=ON)
+    verdicts.note_prediction(folder, ON, found)
+    return [
+        {
+            "calibration": policy,
+            "summary": summary.name,
+            "change": summary.value,
+            "low": summary.low,
+            "high": summary.high,
+            "language": summary.language,
+        }
+        for summary in found.summaries
+        if summary.name in SHOWN
+    ]

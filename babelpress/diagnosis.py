@@ -1,27 +1,28 @@
-"""What this machine has: versions, devices, memory, the hub; and what mends what is missing."""
+"""What this machine has: versions, devices, memory, the hub; and what mends what is missing.
+
+It must work where packages are missing, so it imports none of them before it has looked.
+"""
 
 import os
+import re
 import shutil
 import sys
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-import torch
-
-from babelpress.models import EMBEDDED, resolve
-
 PYTHON = (3, 11)
 HUB_SECONDS = 10
+FREE = 1e9  # bytes on the disk, at least
+EMBEDDED = "babel-mini"
 
 
 def look(*, hub: bool = False) -> list[dict[str, Any]]:
     """One row for each thing looked at: what, found, ok, mend. The network only with `hub`."""
-    rows = [_python(), *_packages(), _devices(), _disk(), _embedded()]
-    if hub:
-        rows.append(_hub())
-    return rows
+    rows = [_python(), *_packages(), _devices(), _memory(), _disk(), _embedded()]
+    return [*rows, _hub()] if hub else rows
 
 
 def _row(what: str, found: str, ok: bool, mend: str = "") -> dict[str, Any]:
@@ -39,7 +40,7 @@ def _packages() -> list[dict[str, Any]]:
     for line in requires("babelpress") or []:
         if "extra ==" in line:
             continue
-        name = line.split(">")[0].split("<")[0].split("=")[0].strip()
+        name = re.split(r"[^\w.-]", line, maxsplit=1)[0]
         try:
             rows.append(_row(name, version(name), True))
         except PackageNotFoundError:
@@ -48,20 +49,30 @@ def _packages() -> list[dict[str, Any]]:
 
 
 def _devices() -> dict[str, Any]:
+    try:
+        import torch
+    except ImportError as error:
+        return _row("devices", f"unknown: {error}", False, "install torch first")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return _row("devices", ", ".join(names), True)
     return _row("devices", f"CPU, {torch.get_num_threads()} threads", True)
 
 
+def _memory() -> dict[str, Any]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return _row("memory", f"{total / 2**30:.1f} GiB", True)
+
+
 def _disk() -> dict[str, Any]:
     free = shutil.disk_usage(Path.cwd()).free
-    return _row("disk", f"{free / 1e9:.1f} GB free here", free > 1e9, "make at least 1 GB free")
+    return _row("disk", f"{free / 1e9:.1f} GB free here", free > FREE, "make at least 1 GB free")
 
 
 def _embedded() -> dict[str, Any]:
-    folder = Path(resolve(EMBEDDED))
-    return _row(EMBEDDED, str(folder), folder.is_dir(), "reinstall babelpress")
+    folder = Path(__file__).with_name("data") / EMBEDDED
+    there = all((folder / name).exists() for name in ("config.json", "model.safetensors"))
+    return _row(EMBEDDED, str(folder) if there else "missing", there, "reinstall babelpress")
 
 
 def _hub() -> dict[str, Any]:
@@ -69,6 +80,7 @@ def _hub() -> dict[str, Any]:
     try:
         with urlopen(f"{endpoint}/api/models?limit=1", timeout=HUB_SECONDS):
             return _row("hub", endpoint, True)
-    except OSError as error:  # what urllib raises for every failure of the network
+    # Failures of the network, an endpoint that is no address, an answer that is no HTTP.
+    except (OSError, ValueError, HTTPException) as error:
         mend = "check the network, HF_ENDPOINT and HF_TOKEN; local folders work without the hub"
         return _row("hub", f"{endpoint}: {error}", False, mend)

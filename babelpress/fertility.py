@@ -22,14 +22,25 @@ class Fertility:
     unknown: float
 
 
-def measure(tokenizer: Tokenizer, documents: Sequence[Document]) -> Fertility:
-    """Fertility on these documents. Raises BadCorpus where they hold no text."""
+def measure(tokenizer: Tokenizer, documents: Sequence[Document], language: str) -> Fertility:
+    """Fertility on these documents, without special tokens.
+
+    Raises BadCorpus, naming the language, where they hold no word or the tokenizer sees none of it.
+    """
     texts = [document.text for document in documents]
     words = sum(len(text.split()) for text in texts)
     if not words:
-        raise BadCorpus("fertility needs text with at least one word: these documents have none.")
+        raise BadCorpus(
+            f"{language} has no word to measure fertility on. Add text to its test split, or leave "
+            "the language out."
+        )
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     tokens = sum(map(len, encoded))
+    if not tokens:
+        raise BadCorpus(
+            f"the tokenizer drops every character of {language}. Leave the language out, or take a "
+            "model that was made for it."
+        )
     unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encoded)
     return Fertility(
         tokens / sum(len(text.encode()) for text in texts), tokens / words, unknown / tokens

@@ -2,8 +2,11 @@
 
 import platform
 import resource
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,17 @@ import torch
 from babelpress import calibration, models, press, selftext
 from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, open_corpus
-from babelpress.files import lock
+from babelpress.errors import BadMoments
+from babelpress.files import LOCK_NAME, lock
 from babelpress.languages import select
 from babelpress.models import Opened, Walk
+from babelpress.packing import Blocks
 from babelpress.press import Progress, silent
 from babelpress.recipe import Calibration
-from babelpress.store import Store
+from babelpress.store import MANIFEST, Store
 
 SELF = "self"  # the corpus that the model writes
+PARTIAL = ".*.partial"  # the temporary names of files.py
 
 
 def languages_of(corpus: Corpus, wanted: Sequence[str]) -> list[str]:
@@ -46,7 +52,12 @@ def text(opened: Opened, asked: Calibration) -> calibration.Calibration:
             seed=asked.seed,
         )
         return calibration.from_ids(
-            written, opened.tokenizer, tokens=asked.tokens, length=length, seed=asked.seed
+            written,
+            opened.tokenizer,
+            tokens=asked.tokens,
+            length=length,
+            seed=asked.seed,
+            count_special=asked.count_special,
         )
     corpus = open_corpus(asked.corpus)
     return calibration.build(
@@ -76,13 +87,21 @@ def calibrate(
     batch_tokens: int = 0,
     progress: Progress = silent,
 ) -> Store:
-    """Moments of the dense model in a folder; a half-way folder of the same work is finished."""
+    """Moments of the dense model in a folder; a half-way folder of the same work is finished.
+
+    Raises BadMoments where the folder holds anything else.
+    """
     start = time.monotonic()
-    with lock(out):
+    with held(out):
+        if not (out / MANIFEST).exists() and occupied(out):
+            raise BadMoments(f"{out} is not empty and no moments folder. Choose another --out.")
         found = text(opened, asked)
         identity = _identity(opened, found, gram=gram, batch_tokens=batch_tokens)
         walk = Walk(opened.model)
-        store = Store.resume(out, identity, len(walk.blocks))
+        store = Store.resume(
+            out, identity, surroundings(opened.model.device.type), len(walk.blocks)
+        )
+        remove_partials(out)
         if store.finished:
             return store
         steps = press.gather_dense(
@@ -109,7 +128,6 @@ def _identity(
         "tokenizer": tokenizer_hash(opened.tokenizer),
         "dtype": str(opened.model.dtype),
         "corpus": manifest["corpus"],
-        "text": manifest["fingerprint"],
         "languages": list(found.blocks),
         "tokens": manifest["tokens"],
         "length": manifest["length"],
@@ -118,19 +136,60 @@ def _identity(
         "gram": gram,
         "propagate": "dense",
         "batch_tokens": batch_tokens,
-        **surroundings(),
+        "text": _text_hash(found.blocks),
     }
 
 
-def surroundings() -> dict[str, Any]:
-    """Versions and threads: with the recipe, what decides the bytes of a result."""
+def _text_hash(blocks: Mapping[str, Blocks]) -> str:
+    """SHA-256 of the tokens themselves: files, filters and what was kept apart all show in them."""
+    digest = sha256()
+    for tag, each in blocks.items():
+        digest.update(f"{tag} {tuple(each.ids_BT.shape)}".encode())
+        digest.update(each.ids_BT.numpy().tobytes() + each.counted_BT.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def surroundings(device: str) -> dict[str, Any]:
+    """Versions, device and threads: with the recipe, what decides the bytes of a result."""
     packages = ("babelpress", "torch", "transformers", "tokenizers", "numpy")
     return {
         "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "device": device,
         "threads": torch.get_num_threads(),
     }
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; a new one in which nothing was made goes again.
+
+    Raises BadRun where another process holds it.
+    """
+    new = not folder.exists()
+    try:
+        with lock(folder):
+            yield
+    finally:
+        if new:
+            with suppress(OSError):  # not empty: something was made
+                folder.rmdir()
+
+
+def occupied(folder: Path) -> bool:
+    """Whether a folder holds more than our lock and what a killed process left half-written."""
+    left = {LOCK_NAME, *(path.name for path in folder.glob(PARTIAL))}
+    return any(path.name not in left for path in folder.iterdir())
+
+
+def remove_partials(*folders: Path, names: str = PARTIAL) -> None:
+    """Remove what killed processes left half-written in folders that this process holds."""
+    for path in (path for folder in folders for path in folder.glob(names)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def spent(start: float) -> dict[str, float]:

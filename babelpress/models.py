@@ -157,7 +157,7 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
     wanted = stored if dtype == "auto" else _dtype(dtype)
     if device == "cpu" and wanted is torch.float16:
         wanted = torch.float32
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         place,
         config=config,
         dtype=wanted,
@@ -167,6 +167,7 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
         output_loading_info=True,
         **options,
     )
+    model, loading = loaded
     # transformers fills what a file lacks with random numbers
     if missing := sorted(loading["missing_keys"]):
         raise BadModel(
@@ -174,7 +175,8 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
             "first. Get a whole copy of the model."
         )
     tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    return Opened(name, model.to(device).eval(), tokenizer, stored)
+    model.to(device).eval()
+    return Opened(name, model, tokenizer, stored)
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -237,7 +239,7 @@ def linears(block: nn.Module) -> dict[str, nn.Module]:
 
 def weight(linear: nn.Module) -> Tensor:
     """The weight as (outputs, inputs): Conv1D keeps it the other way round."""
-    data = linear.weight.data  # type: ignore[union-attr]
+    data: Any = linear.weight.data
     return data.T if isinstance(linear, Conv1D) else data
 
 
@@ -315,7 +317,8 @@ class Walk:
 
     def _run(self, ids_BT: Tensor) -> None:
         with torch.no_grad():
-            self.model.base_model(ids_BT, use_cache=False)
+            # padding comes last, so that no position that counts sees it
+            self.model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
 
     def _record(self, shape: torch.Size, device: torch.device) -> list[_Call]:
         """Further arguments of every block for batches of this shape, from one whole pass."""

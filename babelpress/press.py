@@ -25,7 +25,7 @@ from babelpress.errors import BadModel, BadSetting, NotFinite
 from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments, blend, damages
 from babelpress.packing import Blocks
-from babelpress.sparsity import Pattern, Stacked, parse
+from babelpress.sparsity import KeepOf, PerGroup, PerLayer, PerRow, Stacked, parse
 
 SiteMoments = dict[str, Moments]  # by language
 BlockMoments = dict[Site, SiteMoments]
@@ -48,7 +48,7 @@ class Method:
     """A pruning method with its options and pattern, and the sites that it leaves alone."""
 
     name: str
-    pattern: Pattern
+    pattern: PerRow | PerLayer | PerGroup | KeepOf
     options: Mapping[str, Any] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
 
@@ -95,7 +95,7 @@ def batches(walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0) 
     found: list[Batch] = []
     for language, each in blocks.items():
         length = each.ids_BT.shape[1]
-        width = walk.model.get_input_embeddings().weight.shape[1]
+        width = weight(walk.model.get_input_embeddings()).shape[1]
         size = max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
         for ids_BT, counted_BT in zip(
             each.ids_BT.split(size), each.counted_BT.split(size), strict=True

@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from babelpress import prune
 from babelpress.errors import BadSetting
 from babelpress.sparsity import parse
 
 TOKENS = 16384
+SHOWN = 60  # characters of a wrong value in a message
 LENGTH = 2048  # tokens in a block at most; a model with fewer positions gets those
 
 
@@ -32,8 +41,8 @@ class Calibration(_Strict):
 
     corpus: str = "embedded"
     languages: tuple[str, ...] = ()
-    tokens: int = Field(TOKENS, gt=0)
-    length: int = Field(LENGTH, gt=1)
+    tokens: int = Field(default=TOKENS, gt=0)
+    length: int = Field(default=LENGTH, gt=1)
     seed: int = 0
     evaluation: str | None = None
     count_special: bool = False
@@ -41,14 +50,14 @@ class Calibration(_Strict):
     @field_validator("languages", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        return tuple(value.split(",")) if isinstance(value, str) else value
+        return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 
 class Minimax(_Strict):
     """The loop that finds the mixture (design, section 2)."""
 
-    rounds: int = Field(20, gt=0)
-    rate: float = Field(1.0, gt=0)
+    rounds: int = Field(default=20, gt=0)
+    rate: float = Field(default=1.0, gt=0)
 
 
 class Prune(_Strict):
@@ -73,6 +82,13 @@ class Prune(_Strict):
     def _known(cls, value: str) -> str:
         prune.get(value)
         return value
+
+    @model_validator(mode="after")
+    def _options(self) -> "Prune":
+        prune.check_options(self.method, self.options)
+        for name, default in prune.options(self.method).items():
+            _check_option(self.method, name, default, self.options.get(name, default))
+        return self
 
 
 class Step(_Strict):
@@ -121,12 +137,31 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def _check_option(method: str, name: str, default: object, value: object) -> None:
+    try:
+        TypeAdapter(type(default)).validate_python(value, strict=True)
+    except ValidationError as error:
+        wanted = type(default).__name__
+        raise BadSetting(
+            f"{method}'s option {name} must be of the type {wanted}, as {default}; it is {value!r}."
+        ) from error
+
+
 def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A wrong key is why a right one is missing, so it is the one to name.
+    problems = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    problem = problems[0]
     place = ".".join(map(str, problem["loc"])) or "the whole"
     if problem["type"] == "extra_forbidden":
         return f"{place} is not a known key. {_known_keys(problem['loc'])}"
-    return f"{place}: {problem['msg']} (it is {problem['input']!r})."
+    if problem["type"] == "missing":
+        return f"{place} is missing."
+    return f"{place}: {problem['msg']} (it is {_brief(problem['input'])})."
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _known_keys(place: tuple[int | str, ...]) -> str:

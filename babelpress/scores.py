@@ -1,20 +1,26 @@
 """Scores of a model in a folder: results.jsonl, one row a language, and the tallies behind them."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from babelpress import evals, models
-from babelpress.corpus import Corpus
-from babelpress.errors import BadRun
-from babelpress.files import lock, read_json, write_json, write_text
-from babelpress.gathering import fitting_length, languages_of
+from babelpress.calibration import tokenizer_hash
+from babelpress.corpus import Corpus, Document
+from babelpress.errors import BadRun, BadSetting
+from babelpress.files import fingerprint, read_json, write_json, write_text
+from babelpress.gathering import PARTIAL, fitting_length, held, languages_of, remove_partials
 from babelpress.models import Opened
 from babelpress.press import Progress, silent
 from babelpress.tally import Tally
 
 RESULTS = "results.jsonl"
+WINDOW = 1024  # tokens in a window, where the model has as many positions
 
 
 def evaluate(
@@ -32,49 +38,123 @@ def evaluate(
     """Score a model and keep every tally; gives the rows of results.jsonl.
 
     `documents` takes that many of the corpus's test documents, the first ones (0: all). What was
-    measured before on the same model and text is not measured again.
+    measured before on the same model and text is not measured again; scores of another model,
+    corpus or setting are dropped. Raises BadSetting, or BadCorpus naming a language that is not
+    there.
     """
+    if documents < 0 or not on:
+        raise BadSetting(f"documents must be 0 or more and --on not empty: {documents}, {on}.")
+    for name in on:
+        evals.get(name)
     tags = languages_of(corpus, languages)
     corpus.require(tags)
     texts = {tag: corpus.documents(tag, "test")[: documents or None] for tag in tags}
-    with lock(out):
-        rows = read_results(out)
+    identity = {
+        "model": models.fingerprint(opened.model),
+        "tokenizer": tokenizer_hash(opened.tokenizer),
+        "corpus": corpus.name,
+        "documents": documents,
+        "window": window or fitting_length(opened, WINDOW),
+    }
+    with held(out):
+        remove_partials(out, names=f".{RESULTS}{PARTIAL}")
+        remove_partials(out / "tallies")
         for name in on:
-            evaluation = evals.get(name)
-            size = window or fitting_length(opened, 1024)
-            identity = {
-                "model": models.fingerprint(opened.model),
-                "corpus": corpus.name,
-                "documents": documents,
-                "window": size,
-            }
-            key = out / "tallies" / f"{name}.json"
-            if not key.exists() or read_json(key) != identity:
-                for stale in key.parent.glob(f"{name}.*.parquet"):
-                    stale.unlink()
-                rows = [r for r in rows if r["evaluation"] != name]
-                write_json(key, identity)
+            kept = _Kept.open(out, name, identity)
             for done, tag in enumerate(tags):
-                path = _tally_path(out, name, tag)
-                if path.exists():
-                    tally = Tally.load(path)
-                else:
-                    measured = evaluation.measure(
-                        opened.model,
-                        opened.tokenizer,
-                        {tag: texts[tag]},
-                        window=size,
-                        memory_mb=memory_mb,
+                if not kept.has(tag, texts[tag]):
+                    kept.put(
+                        tag, texts[tag], _measure(opened, name, tag, texts[tag], kept, memory_mb)
                     )
-                    tally = measured[tag]
-                    tally.save(path)
-                rows = [r for r in rows if (r["evaluation"], r["language"]) != (name, tag)]
-                rows.append(_row(opened.name, tag, name, evaluation.METRIC, tally))
                 progress(f"eval {name}", done + 1, len(tags))
-        rows.sort(key=lambda r: (r["evaluation"], r["language"]))
-        lines = [json.dumps(r, ensure_ascii=False, sort_keys=True) for r in rows]
-        write_text(out / RESULTS, "\n".join(lines) + "\n")
-    return [r for r in rows if r["evaluation"] in on and r["language"] in tags]
+            metric = evals.get(name).METRIC
+            new = [_row(opened.name, tag, name, metric, kept.tally(tag)) for tag in tags]
+            _write(out, [r for r in read_results(out) if not _in(r, name, tags)] + new)
+    return [row for row in read_results(out) if any(_in(row, name, tags) for name in on)]
+
+
+def _measure(
+    opened: Opened,
+    name: str,
+    tag: str,
+    documents: Sequence[Document],
+    kept: "_Kept",
+    memory_mb: int,
+) -> Tally:
+    measured = evals.get(name).measure(
+        opened.model,
+        opened.tokenizer,
+        {tag: documents},
+        window=kept.identity["window"],
+        memory_mb=memory_mb,
+    )
+    return measured[tag]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The tallies of one evaluation in a folder, and what each is of.
+
+    `tallies/NAME.json` is written so that no tally is ever taken for one of another model or text,
+    wherever a process dies.
+    """
+
+    folder: Path
+    name: str
+    identity: dict[str, Any]
+    texts: dict[str, str]
+
+    @classmethod
+    def open(cls, folder: Path, name: str, identity: dict[str, Any]) -> "_Kept":
+        """What is there of the same model, corpus and settings; the rest is dropped."""
+        path = folder / "tallies" / f"{name}.json"
+        if path.exists():
+            there = read_json(path)
+            if there["identity"] == identity:
+                return cls(folder, name, identity, there["texts"])
+            _write(folder, [row for row in read_results(folder) if row["evaluation"] != name])
+        kept = cls(folder, name, identity, {})
+        kept._note()
+        for stale in path.parent.glob(f"{name}.*.parquet"):
+            stale.unlink()
+        return kept
+
+    def has(self, tag: str, documents: Sequence[Document]) -> bool:
+        """Whether the tally of exactly this text is there."""
+        return self.texts.get(tag) == _hash(documents) and self._path(tag).exists()
+
+    def put(self, tag: str, documents: Sequence[Document], tally: Tally) -> None:
+        """Keep a tally."""
+        if self.texts.pop(tag, None):
+            self._note()
+        tally.save(self._path(tag))
+        self.texts[tag] = _hash(documents)
+        self._note()
+
+    def tally(self, tag: str) -> Tally:
+        """The tally of a language that is kept."""
+        return Tally.load(self._path(tag))
+
+    def _note(self) -> None:
+        value = {"identity": self.identity, "texts": self.texts}
+        write_json(self.folder / "tallies" / f"{self.name}.json", value)
+
+    def _path(self, tag: str) -> Path:
+        return _tally_path(self.folder, self.name, tag)
+
+
+def _hash(documents: Sequence[Document]) -> str:
+    return fingerprint([[document.id, document.text] for document in documents])
+
+
+def _in(row: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
+    return row["evaluation"] == name and row["language"] in tags
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    rows.sort(key=lambda row: (row["evaluation"], row["language"]))
+    lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
+    write_text(folder / RESULTS, "".join(lines))
 
 
 def _row(model: str, tag: str, name: str, metric: str, tally: Tally) -> dict[str, Any]:
@@ -124,19 +204,22 @@ def _tally_path(folder: Path, name: str, tag: str) -> Path:
 
 
 def prediction(manifest: Mapping[str, Any], changes: Mapping[str, float]) -> dict[str, Any] | None:
-    """Rank correlation over languages of predicted damage with a measured change.
+    """Rank correlation over languages of a run's predicted damage with a measured change.
 
-    None where the run predicted nothing or for fewer than three languages.
+    The damage of a chain is summed over its steps. None for fewer than three languages, and where
+    all damage or all change is the same, which ranks nothing.
     """
     from scipy.stats import spearmanr
 
-    steps = manifest["steps"]
-    common = [tag for tag in steps[-1]["damage"] if tag in changes]
-    if len(common) < 3:
+    parts = [step["damage"] for step in manifest["steps"]]
+    common = [tag for tag in parts[0] if tag in changes and all(tag in part for part in parts)]
+    damage_L = np.array([math.fsum(part[tag] for part in parts) for tag in common])
+    change_L = np.array([changes[tag] for tag in common])
+    if len(common) < 3 or not np.ptp(damage_L) or not np.ptp(change_L):
         return None
-    result = spearmanr([steps[-1]["damage"][t] for t in common], [changes[t] for t in common])
+    correlation, p = spearmanr(damage_L, change_L)
     return {
-        "spearman": float(result.statistic),
-        "p": float(result.pvalue),
+        "spearman": float(correlation),
+        "p": float(p),
         "languages": len(common),
     }

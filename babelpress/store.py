@@ -21,8 +21,11 @@ BlockMoments = dict[Site, dict[str, Moments]]  # by site, by language
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-# What must agree for moments to be used, and what each is called in a sentence.
-MUST_AGREE = {"model": "model", "tokenizer": "tokenizer", "dtype": "dtype"}
+# What must agree for moments to be used; dtype first, as it is part of a model's fingerprint.
+MUST_AGREE = ("dtype", "tokenizer", "model")
+NAMES = ("model_name", "corpus")  # what things were called decides nothing
+HASH_LENGTH = 64
+SHOWN = 12  # characters of a hash that are enough for a message
 
 
 class Store:
@@ -30,27 +33,39 @@ class Store:
 
     def __init__(self, folder: Path, manifest: dict[str, Any]):
         self.folder, self.manifest = folder, manifest
+        self._sound: set[str] = set()  # files whose hash was found right
 
     @classmethod
-    def resume(cls, folder: Path, identity: Mapping[str, Any], num_blocks: int) -> "Store":
+    def resume(
+        cls,
+        folder: Path,
+        identity: Mapping[str, Any],
+        surroundings: Mapping[str, Any],
+        num_blocks: int,
+    ) -> "Store":
         """A folder for the work that `identity` describes; blocks already there are kept.
 
+        A half-written folder must agree in the surroundings too: they decide the last bits.
         Raises BadMoments when the folder holds moments of other work, naming what differs.
         """
         path = folder / MANIFEST
         if path.exists():
             store = cls.open(folder, finished=False)
-            old = store.manifest["identity"]
-            differ = [key for key in identity if old.get(key) != identity[key]]
+            differ = _differences(store.identity, identity)
+            if not store.finished:
+                differ += _differences(store.manifest["surroundings"], surroundings)
             if differ:
                 raise BadMoments(
                     f"{folder} holds moments that differ in {', '.join(differ)}. "
                     "Choose another --out, or remove the folder."
                 )
             return store
-        if folder.exists() and any(p for p in folder.iterdir() if p.name != ".lock"):
-            raise BadMoments(f"{folder} is not empty and no moments folder. Choose another --out.")
-        manifest = {"format": FORMAT, "identity": dict(identity), "blocks": num_blocks}
+        manifest = {
+            "format": FORMAT,
+            "identity": dict(identity),
+            "surroundings": dict(surroundings),
+            "blocks": num_blocks,
+        }
         write_json(path, manifest)
         return cls(folder, manifest)
 
@@ -81,11 +96,11 @@ class Store:
 
     def check(self, **now: str) -> None:
         """Raise BadMoments, with the reason, where model, tokenizer or dtype are other ones."""
-        for key, word in MUST_AGREE.items():
+        for key in MUST_AGREE:
             if self.identity[key] != now[key]:
                 raise BadMoments(
-                    f"{self.folder} holds moments of another {word} "
-                    f"({self.identity[key][:12]}, not {now[key][:12]}; they were taken of "
+                    f"{self.folder} holds moments of another {key} "
+                    f"({_short(self.identity[key])}, not {_short(now[key])}; they were taken of "
                     f"{self.identity['model_name']}). Calibrate this model first."
                 )
 
@@ -111,12 +126,7 @@ class Store:
     def load(self, index: int) -> BlockMoments:
         """A block's moments. Raises BadMoments where the file is damaged or another one."""
         path = self.path(index)
-        expected = self.manifest["files"].get(path.name)
-        if not path.exists() or sha256_file(path) != expected:
-            raise BadMoments(
-                f"{path} is missing or not the file that was written. Remove {self.folder} and "
-                "calibrate again."
-            )
+        self._check_file(path)
         tensors = load_tensors(path, error=BadMoments)
         with safe_open(path, "pt") as file:
             rows = json.loads(file.metadata()["sites"])
@@ -130,9 +140,37 @@ class Store:
             found[sites[site]][language] = Moments.from_tensors(each)
         return found
 
+    def _check_file(self, path: Path) -> None:
+        """Raise BadMoments for a file that is not, byte for byte, the one that was written."""
+        if path.name in self._sound:
+            return
+        if not path.exists() or sha256_file(path) != self.manifest["files"][path.name]:
+            raise BadMoments(
+                f"{path} is missing or not the file that was written. Remove {self.folder} and "
+                "calibrate again."
+            )
+        self._sound.add(path.name)
+
     def finish(self, **facts: Any) -> None:
         """Close the folder: hash every file, note the facts. The last write of a calibration."""
         paths = [self.path(index) for index in range(self.manifest["blocks"])]
         files = {path.name: sha256_file(path) for path in paths}
         self.manifest = {**self.manifest, **facts, "files": files}
         write_json(self.folder / MANIFEST, self.manifest)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys whose values differ, with both values where those are numbers or words."""
+    found = [key for key in new if key not in NAMES and old.get(key) != new[key]]
+    return [_worded(key, old.get(key), new[key]) for key in found]
+
+
+def _worded(key: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict | list) or isinstance(new, dict | list):
+        return key
+    return f"{key} ({_short(str(old))} there, {_short(str(new))} now)"
+
+
+def _short(text: str) -> str:
+    """A hash to its first characters; anything else as it is."""
+    return text[:SHOWN] if len(text) == HASH_LENGTH else text

@@ -73,7 +73,7 @@ class MasterWeights(Optimizer):
         self.param_groups = [group for inner in self.inner for group in inner.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         assert closure is None  # nobody evaluates the loss again within a step
         for live, master in zip(self.live, self.masters, strict=True):
             master.grad = None if live.grad is None else live.grad.float()
@@ -159,9 +159,9 @@ class _NextToken(Trainer):
 
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
     """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
-    tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]  # of positions, too
+    tables: list[nn.Module | None] = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tables.append(model.get_output_embeddings())
-    outside = {id(p) for table in tables for p in table.parameters()}
+    outside = {id(p) for table in tables if table is not None for p in table.parameters()}
     matrices, others = [], []
     for parameter in model.parameters():
         inside = parameter.ndim == 2 and id(parameter) not in outside

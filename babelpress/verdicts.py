@@ -1,5 +1,6 @@
 """Scored folders side by side: comparisons, their rows, and what a report is made of."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,36 +8,60 @@ from typing import Any
 
 from babelpress import evals, mixtures, scores
 from babelpress.compare import Comparison, compare
+from babelpress.errors import BadRun
 from babelpress.files import read_json, write_json
+from babelpress.languages import select
 from babelpress.report.data import Pressed, ReportInput
+from babelpress.tally import Tally
 
 MANIFEST = "manifest.json"
+DRAWS = 2000
+DRAWS_PER_LANGUAGE = 40  # so that Holm's correction leaves room for a difference
 
 
 def against(
-    dense: Path, run: Path, *, on: str = "bits_per_byte", draws: int = 2000, seed: int = 0
+    dense: Path,
+    run: Path,
+    *,
+    on: str = "bits_per_byte",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
 ) -> Comparison:
-    """A scored run against the scored dense model, in the languages that both have.
+    """A scored run against the scored dense model, in these languages (groups allowed) or in all.
 
-    Raises BadRun where one has no such scores, or not of the same documents.
+    `draws` 0 means 2,000, and more for more than 50 languages. Raises BadRun where one has no such
+    scores, or not of the same languages and documents.
     """
     first, second = scores.tallies(dense, on), scores.tallies(run, on)
+    if languages:
+        tags = select(languages, among=first)
+        first, second = _only(first, tags), _only(second, tags)
     return compare(
         first,
         second,
         lower_is_better=evals.get(on).LOWER_IS_BETTER,
         shares=training_shares(model_name(dense, on), first),
-        draws=draws,
+        draws=draws or max(DRAWS, DRAWS_PER_LANGUAGE * len(first)),
         seed=seed,
     )
 
 
+def _only(tallies: Mapping[str, Tally], tags: Sequence[str]) -> dict[str, Tally]:
+    return {tag: tallies[tag] for tag in tags if tag in tallies}
+
+
 def model_name(folder: Path, on: str) -> str:
-    """The dense model that a scored folder is about."""
-    manifest = folder / MANIFEST
-    if manifest.exists():
-        return str(read_json(manifest)["steps"][0]["model"]["name"])
-    return next(row["model"] for row in scores.read_results(folder) if row["evaluation"] == on)
+    """The dense model that a scored folder is about; of a run, the one that it began with.
+
+    Raises BadRun where the folder is no run and has no such scores.
+    """
+    if (folder / MANIFEST).exists():
+        return str(read_json(folder / MANIFEST)["steps"][0]["model"]["name"])
+    for row in scores.read_results(folder):
+        if row["evaluation"] == on:
+            return str(row["model"])
+    raise BadRun(f"{folder} has no {on} scores. Make them: babelpress eval {folder} --on {on}")
 
 
 def training_shares(model: str, languages: Mapping[str, object]) -> dict[str, float] | None:
@@ -51,26 +76,40 @@ def training_shares(model: str, languages: Mapping[str, object]) -> dict[str, fl
     return {tag: values[tag] / total for tag in languages}
 
 
+def names(runs: Sequence[Path]) -> list[str]:
+    """What to call each run: its folder's name, or its whole path where two share a name.
+
+    Raises BadRun for a run that is given twice.
+    """
+    given = Counter(run.resolve() for run in runs)
+    for run, times in given.items():
+        if times > 1:
+            raise BadRun(f"{run} is given {times} times. Name each run once.")
+    short = Counter(run.resolve().name for run in runs)
+    return [str(run) if short[run.resolve().name] > 1 else run.resolve().name for run in runs]
+
+
 def rows(name: str, found: Comparison) -> list[dict[str, Any]]:
-    """One row for each language, then one for each summary."""
+    """One row for each summary, then one for each language, worst first; all with the same keys."""
     changes = [
-        {"run": name, "kind": "language", "name": c.language, "verdict": c.verdict, **asdict(c)}
-        for c in found.changes
+        {"run": name, "kind": "language", "name": c.language, **asdict(c), "verdict": c.verdict}
+        for c in sorted(found.changes, key=lambda c: (-c.change, c.language))
     ]
+    nothing = dict.fromkeys(changes[0])
     summaries = [
         {
+            **nothing,
             "run": name,
             "kind": "summary",
             "name": s.name,
+            "language": s.language,
             "change": s.value,
             "low": s.low,
             "high": s.high,
-            "language": s.language,
-            "verdict": s.language,
         }
         for s in found.summaries
     ]
-    return changes + summaries
+    return summaries + changes
 
 
 def note_prediction(run: Path, on: str, found: Comparison) -> dict[str, Any] | None:
@@ -80,35 +119,49 @@ def note_prediction(run: Path, on: str, found: Comparison) -> dict[str, Any] | N
         return None
     manifest = read_json(path)
     noted = scores.prediction(manifest, {c.language: c.change for c in found.changes})
-    if noted is not None:
+    if noted is not None and manifest.get("prediction", {}).get(on) != noted:
         manifest.setdefault("prediction", {})[on] = noted
         write_json(path, manifest)
     return noted
 
 
-def report_input(dense: Path, runs: Sequence[Path], *, on: str, title: str = "") -> ReportInput:
-    """Everything that a report of these runs shows."""
+def report_input(
+    dense: Path,
+    runs: Sequence[Path],
+    *,
+    on: str,
+    languages: Sequence[str] = (),
+    title: str = "",
+) -> ReportInput:
+    """Everything that a report of these runs shows. Runs with equal settings go by their names."""
     model = model_name(dense, on)
-    shares = training_shares(model, scores.tallies(dense, on))
+    labels = names(runs)
+    found = [against(dense, run, on=on, languages=languages) for run in runs]
+    manifests = [read_json(r / MANIFEST) if (r / MANIFEST).exists() else {} for r in runs]
     known = mixtures.distribution_of(model)
+    shares = training_shares(model, {c.language: c for each in found for c in each.changes})
     unit = mixtures.distribution(known.distribution).unit if shares else ""
-    manifests = {run.name: read_json(run / MANIFEST) for run in runs}
+    settings = [_settings(*each) for each in zip(labels, manifests, strict=True)]
+    twice = {each for each, times in Counter(settings).items() if times > 1}
+    pressed = [
+        Pressed(method, f"{policy}, {label}" if (method, policy) in twice else policy, comparison)
+        for (method, policy), label, comparison in zip(settings, labels, found, strict=True)
+    ]
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
         model=model,
-        pressed=tuple(
-            _pressed(manifests[run.name], run, against(dense, run, on=on)) for run in runs
-        ),
+        pressed=tuple(pressed),
         metric=on,
         shares=shares,
         share_unit=unit,
         share_source=known.words,
-        manifest=manifests,
+        manifest=dict(zip(labels, manifests, strict=True)),
     )
 
 
-def _pressed(manifest: Mapping[str, Any], run: Path, found: Comparison) -> Pressed:
-    last = manifest["steps"][-1]
-    name = f"{last['step']['method']} {last['step']['pattern']}"
-    policy = last["mixture"]["policy"]
-    return Pressed(name, policy if policy else run.name, found)
+def _settings(label: str, manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
+    if not manifest:
+        return "from elsewhere", label
+    done = " then ".join(f"{s['step']['method']} {s['step']['pattern']}" for s in manifest["steps"])
+    return done, manifest["steps"][-1]["mixture"]["policy"]

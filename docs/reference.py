@@ -1,9 +1,16 @@
-"""Write docs/reference.md from `--help` and docstrings; `--check` fails where it is stale."""
+"""Write docs/reference.md from `--help` and docstrings; `--check` fails where it is stale.
+
+The page is the same on every terminal: its width is set here, and it has no colours.
+"""
 
 import inspect
 import io
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 
@@ -11,29 +18,67 @@ from babelpress import cli, evals, mixtures, prune
 
 PAGE = Path(__file__).with_name("reference.md")
 WIDTH = 96
+JSON = '{"command": …, "out": path or null, "seconds": …, "results": [rows]}'
 
 
 def help_of(words: list[str]) -> str:
-    """What `babelpress WORDS --help` prints, without the box of colours."""
-    console = Console(width=WIDTH, file=io.StringIO(), no_color=True, force_terminal=False)
-    cli.build().help_print(words, console=console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+    """What `babelpress WORDS --help` prints, but for its last lines, which stand above all."""
+    paper = io.StringIO()
+    console = Console(width=WIDTH, file=paper, color_system=None, force_terminal=False)
+    app = cli.build()
+    app.help_epilogue = ""
+    app.help_print(words, console=console)
+    return "\n".join(line.rstrip() for line in paper.getvalue().strip().splitlines())
+
+
+def rows_of(function: Callable[..., Any]) -> dict[str, str]:
+    """The keys of a command's rows and what they mean: the `Returns` of its docstring."""
+    _, _, block = inspect.cleandoc(function.__doc__ or "").partition("\nReturns:\n")
+    entries = re.split(r"\n(?=    \S)", block)
+    pairs = (" ".join(entry.split()).partition(": ") for entry in entries if entry.strip())
+    return {key: words for key, _, words in pairs}
+
+
+def about(module: ModuleType | None, paragraphs: int) -> str:
+    """The first paragraphs of a module's docstring, in one line."""
+    parts = (module.__doc__ or "").strip().split("\n\n") if module else []
+    kept = [part for part in parts[:paragraphs] if not part.startswith("Shapes:")]
+    return " ".join(" ".join(kept).split())
 
 
 def methods() -> list[str]:
     """One paragraph a pruning method: its module docstring and its options."""
     lines = []
     for name in prune.names():
-        module = inspect.getmodule(prune.get(name))
-        about = " ".join((module.__doc__ or "").strip().split("\n\n")[0].split())
         options = ", ".join(f"`{k}={v}`" for k, v in prune.options(name).items()) or "no options"
         needs = " Needs Gram matrices." if prune.needs_gram(name) else ""
-        lines.append(f"- **{name}** — {about} Options: {options}.{needs}")
+        words = about(inspect.getmodule(prune.get(name)), 1)
+        lines.append(f"- **{name}** — {words} Options: {options}.{needs}")
     return lines
 
 
+def distributions() -> list[str]:
+    """One line a distribution."""
+    lines = []
+    for name in mixtures.distributions():
+        table = mixtures.distribution(name)
+        prior = ", a prior" if table.prior else ""
+        lines.append(
+            f"- **{name}** — {len(table.values)} languages, {table.unit}, {table.stage}{prior}. "
+            f"Source: {table.source}."
+        )
+    return lines
+
+
+def command(name: str) -> list[str]:
+    """The help of a command and the table of its rows."""
+    rows = [f"| `{key}` | {words} |" for key, words in rows_of(cli.COMMANDS[name]).items()]
+    table = ["Rows of `--json`:", "", "| key | meaning |", "| --- | --- |", *rows]
+    return [f"### babelpress {name}", "", "```", help_of([name]), "```", "", *table, ""]
+
+
 def page() -> str:
+    """The whole page."""
     parts = [
         "# Reference",
         "",
@@ -45,25 +90,25 @@ def page() -> str:
         "",
         "## Evaluations",
         "",
-        *[f"- **{n}** — {' '.join((evals.get(n).__doc__ or '').split())}" for n in evals.names()],
+        *[f"- **{name}** — {about(inspect.getmodule(evals.get(name).measure), 3)}"
+          for name in evals.names()],
         "",
         "## Distributions",
         "",
-    ]
-    for name in mixtures.distributions():
-        table = mixtures.distribution(name)
-        prior = ", a prior" if table.prior else ""
-        parts.append(
-            f"- **{name}** — {len(table.values)} languages, {table.unit}, {table.stage}{prior}. "
-            f"Source: {table.source}."
-        )
-    parts += ["", "## Commands", ""]
+        *distributions(),
+        "",
+        "## Commands",
+        "",
+        f"{cli.EPILOGUE} The document is `{JSON}`. Languages are canonical tags.",
+        "",
+    ]  # fmt: skip
     for name in cli.COMMANDS:
-        parts += [f"### babelpress {name}", "", "```", help_of([name]), "```", ""]
+        parts += command(name)
     return "\n".join(parts).rstrip() + "\n"
 
 
 def main() -> int:
+    """Write the page, or say whether it is fresh; the exit code."""
     new = page()
     if "--check" in sys.argv:
         fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == new

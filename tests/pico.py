@@ -1,5 +1,7 @@
 """Two-block random models of every family, width 32, and a byte tokenizer to go with them."""
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -28,7 +30,7 @@ from transformers import (
 SPECIAL = ["<bos>", "<eos>", "<pad>"]
 VOCABULARY = 256 + len(SPECIAL)
 _IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -37,7 +39,7 @@ _SHAPE = {
     "max_position_embeddings": 128,
     **_IDS,
 }
-_GROUPED = {**_SHAPE, "num_key_value_heads": 2, "head_dim": 8}
+_GROUPED: dict[str, Any] = {**_SHAPE, "num_key_value_heads": 2, "head_dim": 8}
 
 FAMILIES = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**_GROUPED)),

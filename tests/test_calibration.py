@@ -222,11 +222,18 @@ def test_a_long_line_is_cut_without_loss_and_not_before_a_mark(line):
         assert found[0].endswith(" ")
 
 
-def test_lines_are_never_joined_over_the_stated_size():
-    lines = [str(n) * (n % 700) for n in range(300)]
-
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [str(n) * (n % 700) for n in range(300)],
+        ["x"] * 3000,
+        ["a" * 100, "b " * 3000, "c" * 50, "d" * 4500, "e"],
+    ],
+)
+def test_lines_are_joined_in_order_and_never_over_the_stated_size(lines):
     found = pieces("d", lines)
 
+    assert "".join(each.text for each in found).replace("\n", "") == "".join(lines)
     assert all(len(each.text) <= PIECE_CHARACTERS for each in found)
     assert [each.place for each in found] == list(range(len(found)))
 

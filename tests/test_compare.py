@@ -156,6 +156,18 @@ def test_where_higher_is_better_a_lower_score_is_the_loss():
     assert [c.language for c in gate(result, 0.2)] == ["eng_Latn"]
 
 
+@pytest.mark.parametrize("ratio", [1.5, 0.5])
+def test_draws_without_any_change_speak_against_a_change(ratio):
+    dense = {"eng_Latn": tally([2] * 40, [1] * 40)}
+    pressed = {"eng_Latn": tally([2 * ratio, *[2] * 39], [1] * 40)}
+
+    change = compare(dense, pressed).changes[0]
+
+    # The one document that changed is missing from a draw with probability (39/40)^40.
+    assert change.p == pytest.approx(2 * (39 / 40) ** 40, abs=0.08)
+    assert change.verdict == NO_DIFFERENCE
+
+
 def test_a_few_documents_that_agree_prove_nothing():
     for documents, significant in ((5, False), (6, True)):
         ratio = [1.1] * documents

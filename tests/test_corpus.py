@@ -235,14 +235,14 @@ def test_a_line_of_fifty_megabytes_is_read_in_linear_time(tmp_path, name):
     data = gzip.compress(data, 1) if name.endswith(".gz") else data
     (tmp_path / name).write_bytes(data)
 
-    start = time.perf_counter()
+    start = time.process_time()
     corpus = open_corpus(str(tmp_path))
     found = [
         each for split in ("train", "valid", "test") for each in corpus.documents("swh_Latn", split)
     ]
 
     assert [len(each.text) for each in found] == [50_000_000]
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
 
 
 class FakeHub:

@@ -99,21 +99,26 @@ def set_config(folder, **values):
 # ---- walking -------------------------------------------------------------------------------
 
 
+def outputs_of(model, blocks, ids_BT):
+    """What every block gives in the model's own pass."""
+    outputs = []
+    handles = [
+        block.register_forward_hook(lambda _, __, out: outputs.append(models._first(out)))
+        for block in blocks
+    ]
+    with torch.no_grad():
+        model(ids_BT, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return outputs
+
+
 @every_family
 def test_walking_block_by_block_is_the_model_s_own_pass(family):
     model = pico.model(family)
     walk = Walk(model)
     for ids_BT in (some_ids(), some_ids(1, 5)):
-        passed = []
-        handles = [
-            block.register_forward_hook(lambda _, __, out: passed.append(models._first(out)))
-            for block in walk.blocks
-        ]
-        with torch.no_grad():
-            model(ids_BT, use_cache=False)
-        for handle in handles:
-            handle.remove()
-
+        passed = outputs_of(model, walk.blocks, ids_BT)
         hidden_BTH = walk.start(ids_BT)
         for index, expected_BTH in enumerate(passed):
             with torch.no_grad():
@@ -174,7 +179,7 @@ def test_one_site_means_one_tensor_not_one_address(between, expected):
 
 def test_a_linear_that_never_runs_or_runs_twice_is_named():
     silent, twice = Pair(lambda x: x), Pair(lambda x: x)
-    with pytest.raises(BadModel, match="the linears of blocks .* not so: second"):
+    with pytest.raises(BadModel, match=r"the linears of blocks .* not so: second"):
         find_sites(silent, lambda: silent.first(torch.ones(3, 4)), "blocks")
     with pytest.raises(BadModel, match="one of them twice"):
         find_sites(twice, lambda: twice(twice(torch.ones(3, 4))), "blocks")
@@ -279,7 +284,7 @@ def test_a_float16_file_is_computed_in_float32_and_saved_in_float16(tmp_path):
     frequencies = rewritten.model.get_buffer("model.rotary_emb.inv_freq").clone()
     with torch.no_grad():
         for parameter in rewritten.model.parameters():
-            parameter *= 1 + 1e-5  # mostly less than float16 can tell
+            parameter.mul_(1 + 1e-5)  # mostly less than float16 can tell
     save_model(rewritten, tmp_path / "again")
 
     written = load_file(tmp_path / "again" / "model.safetensors")

@@ -47,6 +47,14 @@ def text(junk=2, sizes=SIZES):
     return found
 
 
+def loud(family="llama"):
+    """A pico model whose blocks change what they pass on by much, as trained ones do."""
+    model = pico.model(family)
+    for module in all_linears(Walk(model)).values():
+        weight(module).mul_(12)
+    return model
+
+
 def few():
     return text(sizes=dict.fromkeys(SIZES, 1))
 
@@ -144,7 +152,10 @@ def test_moments_are_those_of_the_model_s_own_pass(family):
                     x_TI = expected[index, linear][tag]
                     np.testing.assert_allclose(moments.sumsq_I, (x_TI**2).sum(0), rtol=1e-4)
                     np.testing.assert_allclose(
-                        moments.gram_II, x_TI.T @ x_TI, rtol=1e-4, atol=1e-4 * (x_TI**2).sum(0).max()
+                        moments.gram_II,
+                        x_TI.T @ x_TI,
+                        rtol=1e-4,
+                        atol=1e-4 * (x_TI**2).sum(0).max(),
                     )
 
 
@@ -222,7 +233,7 @@ def test_inputs_that_are_not_numbers_are_an_error_that_names_the_place():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
 @pytest.mark.parametrize("compressed", [False, True], ids=["dense", "compressed"])
 def test_wanda_is_the_plain_loop_over_whole_passes(family, compressed):
-    expected, pressed = pico.model(family), pico.model(family)
+    expected, pressed = loud(family), loud(family)
     slow_press(expected, text(), SHARES, 0.25, compressed=compressed)
 
     walk, method = Walk(pressed), Method.of("wanda", "0.25")
@@ -231,20 +242,24 @@ def test_wanda_is_the_plain_loop_over_whole_passes(family, compressed):
     else:
         press_dense(walk, dense_moments(walk, gram=False).__getitem__, method, SHARES)
 
-    for name, tensor in expected.state_dict().items():
-        assert torch.equal(tensor, pressed.state_dict()[name]), name
+    found = weights_of(walk)
+    total = sum(weight_OI.numel() for weight_OI in found.values())
+    # the loop sums in float64: two scores that are all but equal may change places
+    unlike = sum(int((w != found[place]).sum()) for place, w in weights_of(Walk(expected)).items())
+    assert unlike <= 2e-4 * total
 
 
 def test_only_compressed_inputs_differ_from_dense_ones_and_only_after_the_first_block():
-    walks = {kind: Walk(pico.model()) for kind in ("dense", "compressed")}
-    method = Method.of("wanda", "0.25")
+    walks = {kind: Walk(loud()) for kind in ("dense", "compressed")}
+    method = Method.of("wanda", "0.75")
     moments = dense_moments(walks["dense"])
     press_dense(walks["dense"], moments.__getitem__, method, SHARES)
     press_compressed(walks["compressed"], text(), method, SHARES, gram=False)
 
     dense, compressed = weights_of(walks["dense"]), weights_of(walks["compressed"])
     for place, weight_OI in dense.items():
-        assert torch.equal(weight_OI, compressed[place]) == (place[0] == 0), place
+        unlike = (weight_OI != compressed[place]).double().mean()
+        assert unlike == 0 if place[0] == 0 else unlike > 0.01, place
 
 
 def assert_pressed(walk, before, pattern, reports, where):
@@ -467,17 +482,20 @@ def test_minimax_finds_the_known_optimum():
 def test_the_best_round_has_the_smallest_worst_damage_and_is_the_first_of_equals():
     tags = ["eng_Latn", "swh_Latn"]
     harms = [(0.1, 0.9), (0.5, 0.6), (0.2, 0.7), (0.6, 0.3)]
-    trace = [Round({tag: 0.5 for tag in tags}, dict(zip(tags, e, strict=True))) for e in harms]
+    trace = [Round(dict.fromkeys(tags, 0.5), dict(zip(tags, e, strict=True))) for e in harms]
 
     assert best(trace) is trace[1]
 
 
 def test_languages_that_are_not_asked_for_do_not_count():
     tags = ["eng_Latn", "swh_Latn"]
-    loud = minimax(lambda p: {"zho_Hans": 99.0, "eng_Latn": 0.2 / p["eng_Latn"], "swh_Latn": 1}, tags)
-    alone = minimax(lambda p: {"eng_Latn": 0.2 / p["eng_Latn"], "swh_Latn": 1}, tags)
 
-    assert loud == alone
+    def two(shares):
+        return {"eng_Latn": 0.2 / shares["eng_Latn"], "swh_Latn": 1.0}
+
+    with_third = minimax(lambda shares: {"zho_Hans": 99.0, **two(shares)}, tags)
+
+    assert with_third == minimax(two, tags)
 
 
 def test_where_nothing_is_lost_the_shares_stay():
@@ -487,7 +505,8 @@ def test_where_nothing_is_lost_the_shares_stay():
 
 
 def test_a_steep_rate_does_not_overflow():
-    trace = minimax(lambda p: {"a": 1.0, "b": 9.0}, ["a", "b"], rounds=3, rate=5000)
+    harm = {"a": 1.0, "b": 9.0}
+    trace = minimax(lambda _: harm, ["a", "b"], rounds=3, rate=5000)
 
     assert trace[-1].shares == {"a": 0.0, "b": 1.0}
 

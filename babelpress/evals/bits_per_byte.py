@@ -19,12 +19,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from babelpress.corpus import Document
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite
@@ -145,9 +146,7 @@ def _prepare_language(
     window: int,
     step: int,
 ) -> Prepared:
-    prefix = (
-        tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    )
+    prefix = _prefix(tokenizer)
     texts = [document.text for document in documents]
     if not texts:
         raise _no_text(tag)
@@ -172,6 +171,14 @@ def _prepare_language(
         raise _no_text(tag)
     windows.sort(key=lambda piece: len(piece.ids_T))
     return Prepared(tuple(document.id for document in documents), bytes_D, tuple(windows))
+
+
+def _prefix(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that a document is scored after: BOS, else EOS, else none."""
+    for special in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if special is not None:
+            return cast(int, special)
+    return None
 
 
 def _no_text(tag: str) -> BadCorpus:
@@ -206,7 +213,7 @@ def _first_bytes(
         return len(text[:end].encode())
     # The next token holds the rest of a character, so offsets are too coarse. Such tokens are byte
     # fallbacks, or of byte-level vocabularies, which write one character for each byte.
-    token = tokenizer.convert_ids_to_tokens(ids[0])
+    token = tokenizer.convert_ids_to_tokens(ids[:1])[0]
     return 1 if token.startswith("<0x") else len(token)
 
 
@@ -217,7 +224,7 @@ def _check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared]) -> None
             "predicts the next token."
         )
     pieces = [piece.ids_T for one in prepared.values() for piece in one.windows]
-    known = model.get_input_embeddings().weight.shape[0]
+    known = _vocabulary(model)
     if (highest := max(piece_T.max() for piece_T in pieces)) >= known:
         raise BadModel(
             f"the tokenizer gave token {highest}, but the model knows {known} tokens. Use the "
@@ -231,6 +238,10 @@ def _check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared]) -> None
             f"a window of {longest} tokens is more than the {limit} positions of the model. "
             f"Give --window {limit} or less."
         )
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
 
 
 @contextmanager
@@ -313,7 +324,7 @@ def _scorer(model: PreTrainedModel, prepared: Mapping[str, Prepared], memory: in
     """Try the model on a short text: is it causal, and may its head run apart from its body?"""
     windows = [window for one in prepared.values() for window in one.windows]
     longest = max(windows, key=lambda window: len(window.ids_T))
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = _vocabulary(model)
     rows = memory // (vocabulary * _BYTES_PER_LOGIT)
     _check_memory(memory, rows, 4, vocabulary)
     probe_2T = torch.from_numpy(longest.ids_T[: min(8, rows // 2)]).repeat(2, 1).to(model.device)

@@ -55,7 +55,6 @@ PATTERNS = {
     "wanda": ("0.5", "0.7", "2of4", "1of4"),
     "sparsegpt": ("0.5/128", "0.7/128", "2of4", "1of4"),
 }
-WANDA_DEFAULTS = {"seed": 0, "use_variant": False}
 SPARSEGPT_DEFAULTS = {
     "percdamp": 0.01,
     "blocksize": 128,
@@ -70,7 +69,6 @@ MOST_SAMPLES = 128  # the buffer of the published Wanda code holds no more
 CPU = torch.device("cpu")
 
 Masks = dict[str, Tensor]  # by linear: True where a weight is zero
-Loader = list[tuple[Tensor]]
 Model = Any  # a LlamaForCausalLM, whose own annotations hide its parts
 
 
@@ -96,6 +94,7 @@ class Asked:
         raise BadSetting(f"the published codes have no pattern {pattern}.")
 
 
+Loader = list[tuple[Tensor]]
 Peer = Callable[[Model, Loader, Asked], object]
 
 
@@ -104,7 +103,8 @@ def published_wanda(folder: Path) -> Peer:
     code = imported(folder, "lib.prune")
 
     def prune(model: Model, loader: Loader, asked: Asked) -> None:
-        options = Namespace(nsamples=len(loader), sparsity_ratio=asked.fraction, **WANDA_DEFAULTS)
+        options = Namespace(nsamples=len(loader), seed=0, sparsity_ratio=asked.fraction)
+        options.use_variant = False
         with patch.object(code, "get_loaders", lambda *_, **__: (loader, None)):
             code.prune_wanda(options, model, None, CPU, prune_n=asked.n, prune_m=asked.m)
 
@@ -185,9 +185,7 @@ def theirs_of_block(
 
 @dataclass(frozen=True, slots=True)
 class TheirCount(PerGroup):
-    """The published SparseGPT's threshold: the score of rank floor(n * fraction), counted from 0,
-    goes, and so does everything that is not above it.
-    """
+    """As published: the score of rank floor(n * fraction) from 0 goes, with all not above it."""
 
     def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
         """True where a weight stays."""
@@ -292,21 +290,20 @@ class Counted:
         """Per cent of entries that are alike."""
         return 100 * (1 - self.differ / self.entries)
 
-    def __add__(self, other: "Counted") -> "Counted":
-        return Counted(*map(sum, zip(astuple(self), astuple(other), strict=True)))
-
 
 def counted(published: Masks, other: Masks) -> dict[str, Counted]:
     """By linear, and over all linears under the name `all`."""
-    found = {
-        name: Counted(
-            mask_OI.numel(),
-            int((mask_OI != other[name]).sum()),
-            int(mask_OI.sum()) - int(other[name].sum()),
-        )
-        for name, mask_OI in published.items()
+    pairs = {name: (mask_OI, other[name]) for name, mask_OI in published.items()}
+    pairs["all"] = together(published), together({name: other[name] for name in published})
+    return {
+        name: Counted(a.numel(), int((a != b).sum()), int(a.sum()) - int(b.sum()))
+        for name, (a, b) in pairs.items()
     }
-    return {"all": sum(found.values(), Counted(0, 0, 0)), **found}
+
+
+def together(masks: Masks) -> Tensor:
+    """All entries in one vector."""
+    return torch.cat([mask_OI.flatten() for mask_OI in masks.values()])
 
 
 # ---- the command ---------------------------------------------------------------------------
@@ -336,23 +333,16 @@ def samples(model: Opened, given: Namespace) -> dict[str, Blocks]:
 
 
 KINDS = ("ours", "their count", "reordered")
+LAYOUT = "{:10}{:9}{:12}{:>11}{:>13}{:>13}{:>13}"
 Row = tuple[str, str, str]  # method, pattern, on what
-Found = Mapping[Row, Mapping[str, Mapping[str, Counted]]]
+Found = dict[Row, dict[str, dict[str, Counted]]]  # by row, what is held against it, linear
 
 
-def header() -> str:
-    """The first line of the table."""
-    titles = "".join(f"{kind:>13}" for kind in KINDS)
-    return f"{'method':10}{'pattern':9}{'on':12}{'they prune':>11}{titles}"
-
-
-def line(row: Row, others: Mapping[str, Mapping[str, Counted]]) -> str:
-    """The agreement over all linears, in per cent."""
-    method, pattern, where = row
-    cells = [f"{others[k]['all'].agreement:.4f}" if k in others else "" for k in KINDS]
+def line(row: Row, others: dict[str, dict[str, Counted]]) -> str:
+    """A line of the table: the agreement over all linears, in per cent."""
     more = others["ours"]["all"].published_prunes_more
-    found = "".join(f"{cell:>13}" for cell in cells)
-    return f"{method:10}{pattern:9}{where:12}{more:+11d}{found}"
+    cells = [f"{others[k]['all'].agreement:.4f}" if k in others else "" for k in KINDS]
+    return LAYOUT.format(*row, f"{more:+d}", *cells)
 
 
 def figures(found: Found) -> list[dict[str, Any]]:
@@ -388,8 +378,8 @@ def main() -> None:
     opened = open_model(given.model, dtype="float32")
     blocks = samples(opened, given)
     wanda, sparsegpt = published_wanda(given.wanda), published_sparsegpt(given.sparsegpt)
-    found: dict[Row, dict[str, dict[str, Counted]]] = {}
-    print(header(), flush=True)
+    found: Found = {}
+    print(LAYOUT.format("method", "pattern", "on", "they prune", *KINDS), flush=True)
     for name, peer in {"wanda": wanda, "sparsegpt": sparsegpt}.items():
         for pattern in PATTERNS[name]:
             case = Case.of(peer, name, pattern)
@@ -398,8 +388,8 @@ def main() -> None:
                 published, others = compare(case, opened.model, blocks)
                 found[row] = {kind: counted(published, masks) for kind, masks in others.items()}
                 print(line(row, found[row]), flush=True)
-    settings = {"languages": list(blocks), "samples": given.samples, "length": given.length}
-    about = {"model": fingerprint(opened.model), "seed": given.seed, **settings}
+    settings = {name: vars(given)[name] for name in ("languages", "samples", "length", "seed")}
+    about = {"model": fingerprint(opened.model), **settings}
     write_json(given.out, {**about, "agreement": figures(found)})
 
 

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from babelpress import calibration, mixtures
 from babelpress.compare import compare
 from babelpress.corpus import open_corpus
@@ -98,7 +96,7 @@ def press(walk: Walk, found: Mapping[int, BlockMoments], method: Method, mixed: 
     }
 
 
-def sweep(data: str, out: Path, model: str, seeds: list[int]) -> None:
+def sweep(data: str, out: Path, model: str, seeds: list[int], backwards: bool) -> None:
     opened = open_model(model)
     walk = Walk(opened.model)
     dense = {key: value.clone() for key, value in opened.model.state_dict().items()}
@@ -118,7 +116,7 @@ def sweep(data: str, out: Path, model: str, seeds: list[int]) -> None:
         score(out / "dense", {"model": model})
     for seed in seeds:
         kept: dict[str, dict[int, BlockMoments]] = {}
-        for method, pattern, mixed in configurations():
+        for method, pattern, mixed in configurations()[:: -1 if backwards else 1]:
             folder = out / name(method, pattern, mixed, seed)
             if (folder / "manifest.json").exists():
                 continue
@@ -181,13 +179,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="babel-mini")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--backwards", action="store_true", help="so that two processes meet")
     parser.add_argument("--table", action="store_true", help="print what is there")
     given = parser.parse_args()
     if given.table:
         table(given.out, given.model)
         return
-    with torch.inference_mode(False):
-        sweep(given.data, given.out, given.model, given.seeds)
+    sweep(given.data, given.out, given.model, given.seeds, given.backwards)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     PreTrainedTokenizerFast,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from babelpress import evals
 from babelpress.corpus import Document
@@ -49,7 +49,7 @@ def byte_tokenizer(merges=(), **special):
 
 def tiny(family="llama", seed=3, **settings):
     torch.manual_seed(seed)
-    config = CONFIG_MAPPING[family](**SHAPE | settings)
+    config = AutoConfig.for_model(family, **SHAPE | settings)
     model = AutoModelForCausalLM.from_config(config, dtype=settings.get("dtype", torch.float32))
     for parameter in model.parameters():  # else every logit is nearly zero and hides faults
         torch.nn.init.normal_(parameter.data, std=0.3)
@@ -381,9 +381,9 @@ def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch
 
 def test_models_that_see_what_they_should_predict_are_refused(tokenizer):
     torch.manual_seed(0)
-    bert = AutoModelForMaskedLM.from_config(CONFIG_MAPPING["bert"](**SHAPE))
+    bert = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", **SHAPE))
     t5 = AutoModelForSeq2SeqLM.from_config(
-        CONFIG_MAPPING["mt5"](vocab_size=300, d_model=32, d_kv=8)
+        AutoConfig.for_model("mt5", vocab_size=300, d_model=32, d_kv=8)
     )
 
     with pytest.raises(BadModel, match="bert sees"):

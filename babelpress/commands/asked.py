@@ -1,0 +1,38 @@
+"""What options say, as values: words, method options, the calibration that a command asks for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from babelpress.errors import BadSetting
+
+
+def words(text: str) -> list[str]:
+    """The words of an option that takes commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def options(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; values are read as YAML. Raises BadSetting."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (equals and name):
+            raise BadSetting(f"--option {pair} is not NAME=VALUE. Write it as damp=0.05.")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadSetting(
+                f"--option {pair}: the value is no number, word or list. Write it as damp=0.05."
+            ) from error
+    return found
+
+
+def calibration(languages: str, evaluation: str, **asked: Any) -> Any:
+    """A checked `recipe.Calibration`. Raises BadSetting naming what is not accepted."""
+    from babelpress import recipe
+
+    asked = {**asked, "languages": tuple(words(languages)), "evaluation": evaluation or None}
+    data = {"model": "-", "calibration": asked, "steps": [{"prune": {}}]}
+    return recipe.of(data, where="the command line").calibration

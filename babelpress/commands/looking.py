@@ -1,0 +1,160 @@
+"""Commands that look and change nothing: languages, mixture, doctor."""
+
+from dataclasses import asdict
+
+from babelpress.commands import outcome as o
+from babelpress.commands.asked import words
+from babelpress.commands.outcome import Outcome, Progress, Table, silent
+
+
+def languages(
+    model: str,
+    *,
+    corpus: str = "embedded",
+    only: str = "",
+    bits: bool = True,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Outcome:
+    """The languages of a model: training shares, tokenizer fertility, dense bits per byte.
+
+    Example: babelpress languages babel-mini
+
+    Args:
+        model: Hub id or folder, a run, or babel-mini.
+        corpus: Text to measure on (its test split): embedded, a folder, or hub:ID.
+        only: Languages, by any name, or groups such as latin; all of the corpus by default.
+        bits: Also measure bits per byte (a pass over that text).
+        device: Where the model runs.
+
+    Returns:
+        language: canonical tag
+        share: share of the training distribution; null where that has no such language
+        disclosed: whether the model's own distribution is known; else the shares are a prior's
+        tokens_per_byte: tokens over UTF-8 bytes of the text
+        tokens_per_word: tokens over words between blanks; means little in Thai or Chinese
+        unknown: share of tokens that are the unknown one
+        bits_per_byte: of this model; null with --no-bits
+    """
+    from babelpress import fertility, mixtures
+    from babelpress.corpus import open_corpus
+    from babelpress.evals import bits_per_byte
+    from babelpress.gathering import fitting_length, languages_of
+    from babelpress.models import open_model
+
+    opened = open_model(model, device=device)
+    text = open_corpus(corpus)
+    tags = languages_of(text, words(only))
+    text.require(tags)
+    documents = {tag: text.documents(tag, "test") for tag in tags}
+    fertile = {tag: fertility.measure(opened.tokenizer, documents[tag], tag) for tag in tags}
+    known = mixtures.distribution_of(opened.name)
+    table = mixtures.distribution(known.distribution)
+    total = sum(table.values.values())
+    scores = {}
+    for done, tag in enumerate(tags if bits else [], 1):
+        scores |= bits_per_byte.measure(
+            opened.model,
+            opened.tokenizer,
+            {tag: documents[tag]},
+            window=fitting_length(opened, 1024),
+        )
+        progress("bits per byte", done, len(tags))
+    rows = [
+        {
+            "language": tag,
+            "share": table.values[tag] / total if tag in table.values else None,
+            "disclosed": known.disclosed,
+            **asdict(fertile[tag]),
+            "bits_per_byte": scores[tag].value if bits else None,
+        }
+        for tag in tags
+    ]
+    rows.sort(key=lambda row: -(row["share"] or 0))
+    columns = (
+        o.tag(),
+        o.name(),
+        o.share("share", "share"),
+        o.number("tokens_per_byte", "tok/byte"),
+        o.number("tokens_per_word", "tok/word"),
+        o.share("unknown", "unknown"),
+        o.number("bits_per_byte", "bits/byte"),
+    )
+    says = f"{known.words} (in {table.unit}, {table.stage})."
+    return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
+
+
+def mixture(
+    policy: str,
+    *,
+    languages: str = "",
+    corpus: str = "embedded",
+    model: str = "",
+    tokens: int = 16384,
+) -> Outcome:
+    """What a mixture policy gives: shares and tokens per language, before anything runs.
+
+    Example: babelpress mixture mbs:256:bloom-roots --languages en,zh,fr,sw,yo
+
+    Args:
+        policy: english, only:LANG, uniform, proportional[:DIST], temperature:T[:DIST],
+            mbs:N[:DIST], minimax, or a YAML of shares.
+        languages: Languages or groups; those of the corpus by default.
+        corpus: Where the languages come from if none are named.
+        model: Whose training distribution is meant when the policy names none.
+        tokens: Calibration tokens per language, as calibrate takes them.
+
+    Returns:
+        language: canonical tag
+        share: weight of the language; the shares sum to one
+        tokens: calibration tokens that would be read of it; 0 where its share is 0
+        count: segments of the mbs policy; null for the others
+    """
+    from babelpress.corpus import open_corpus
+    from babelpress.languages import select
+    from babelpress.mixtures import mixture as build
+
+    tags = select(words(languages)) if words(languages) else open_corpus(corpus).languages()
+    mixed = build(policy, tags, model=model or None)
+    rows = [
+        {
+            "language": tag,
+            "share": share,
+            "tokens": tokens if share > 0 else 0,
+            "count": mixed.counts[tag] if mixed.counts else None,
+        }
+        for tag, share in mixed.shares.items()
+    ]
+    columns = (o.tag(), o.name(), o.share("share", "share"), o.count("tokens", "tokens"))
+    if mixed.counts:
+        columns += (o.count("count", "segments"),)
+    source = f"{mixed.distribution} ({mixed.unit})" if mixed.distribution else mixed.unit
+    says = f"{mixed.policy}: {source}. {mixed.note}".strip()
+    return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
+
+
+def doctor(*, hub: bool = False) -> Outcome:
+    """What is installed, what is missing, and the command that mends it.
+
+    The exit code is 2 where something is to be mended.
+
+    Example: babelpress doctor
+
+    Args:
+        hub: Also ask the model hub whether it answers (a network call).
+
+    Returns:
+        what: package, device or thing looked at
+        found: its version, or what was found
+        ok: whether it will do
+        mend: the command or the step that mends it; empty where ok
+    """
+    from babelpress import diagnosis
+
+    rows = diagnosis.look(hub=hub)
+    missing = [row for row in rows if not row["ok"]]
+    says = tuple(f"{row['what']}: {row['mend']}" for row in missing) or ("all is well",)
+    state = o.Column("", lambda row: "ok" if row["ok"] else "MEND")
+    columns = (o.word("what", "what"), state, o.word("found", "found"))
+    tables = (Table(columns, rows),)
+    return Outcome(rows, tables=tables, says=says, exit_code=2 if missing else 0)

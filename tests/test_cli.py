@@ -1,0 +1,349 @@
+"""The command line: help at once, one JSON document, exit codes, tables, bars."""
+
+import inspect
+import io
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from babelpress import cli, commands
+from babelpress.commands import Outcome
+from babelpress.commands import outcome as o
+from babelpress.commands.outcome import Column, Progress, Table, silent
+from babelpress.errors import BadCorpus, GateFailed
+
+every_command = pytest.mark.parametrize("name", cli.COMMANDS)
+HEAVY = (
+    "altair",
+    "datasets",
+    "huggingface_hub",
+    "jinja2",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def example(name: str) -> list[str]:
+    """The words of a command's example, without the program's name."""
+    lines = inspect.cleandoc(cli.COMMANDS[name].__doc__ or "").splitlines()
+    (line,) = (line for line in lines if line.startswith("Example: "))
+    program, *words = shlex.split(line.removeprefix("Example: "))
+    assert program == "babelpress"
+    return words
+
+
+def stand_in(monkeypatch, command):
+    """Another function in place of `doctor`."""
+    monkeypatch.setitem(cli.COMMANDS, "doctor", command)
+
+
+def shown(outcome: Outcome, width: int = 80) -> str:
+    paper = io.StringIO()
+    cli.show(outcome, Console(width=width, file=paper, color_system=None, force_terminal=True))
+    return paper.getvalue()
+
+
+# ---- help ----------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from babelpress import cli\n"
+        "codes = {cli.main([*name, '--help']) for name in [[], *([n] for n in cli.COMMANDS)]}\n"
+        f"print(codes, sorted(set({HEAVY}) & sys.modules.keys()), file=sys.stderr)"
+    )
+
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+
+    assert found.stderr == "{0} []\n"
+    assert "Usage: babelpress COMMAND" in found.stdout
+
+
+@every_command
+def test_every_example_is_a_command_that_the_parser_accepts(name):
+    first, *words = example(name)
+
+    function, _, _ = cli.build().parse_args(
+        [first, *words], exit_on_error=False, print_error=False, help_on_error=False
+    )
+
+    assert first == name
+    assert function is cli.COMMANDS[name]
+
+
+@every_command
+def test_every_option_is_documented_and_its_default_is_sensible_to_show(name, capsys):
+    app = cli.build()[name]
+    arguments = app.assemble_argument_collection(parse_docstring=True)
+
+    cli.main([name, "--help"])
+
+    printed = capsys.readouterr().out
+    for argument in arguments:
+        if argument.parse:
+            assert argument.parameter.help, argument.name
+            assert argument.name in printed
+    assert "--empty-" not in printed
+    assert '""' not in printed
+    assert "progress" not in printed.lower()
+
+
+def test_every_function_of_the_library_is_a_command():
+    functions = {name for name in commands.__all__ if name != "Outcome"}
+
+    assert {function.__name__ for function in cli.COMMANDS.values()} == functions
+    assert {n for n, f in cli.COMMANDS.items() if f.__name__ != n} == {"eval"}
+
+
+def test_help_names_the_exit_codes_and_json(capsys):
+    assert cli.main(["--help"]) == 0
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--json" in printed
+    assert "1 a gate failed" in printed
+
+
+def test_shell_completion_can_be_installed():
+    function, _, _ = cli.build().parse_args(
+        ["--install-completion"], exit_on_error=False, print_error=False
+    )
+
+    assert function not in cli.COMMANDS.values()
+    assert "completion" in (function.__doc__ or "").lower()
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == "0.1.0"
+
+
+# ---- json ----------------------------------------------------------------------------------
+
+
+def test_json_is_one_document_wherever_the_word_stands(capsys):
+    for words in (
+        ["mixture", "only:Swahili", "--languages", "en,sw", "--json"],
+        ["--json", "mixture", "only:Swahili", "--languages", "en,sw"],
+    ):
+        assert cli.main(words) == 0
+
+        said = capsys.readouterr()
+        document = json.loads(said.out)
+        assert said.out.count("\n") == 1
+        assert said.err == ""
+        assert list(document) == ["command", "out", "seconds", "results"]
+        assert (document["command"], document["out"]) == ("mixture", None)
+        assert document["seconds"] >= 0
+        assert document["results"] == [
+            {"language": "eng_Latn", "share": 0.0, "tokens": 0, "count": None},
+            {"language": "swh_Latn", "share": 1.0, "tokens": 16384, "count": None},
+        ]
+
+
+def test_names_in_json_are_written_as_they_are(capsys, monkeypatch):
+    stand_in(monkeypatch, lambda: Outcome([{"what": "ภาษาไทย"}]))
+
+    cli.main(["doctor", "--json"])
+
+    assert "ภาษาไทย" in capsys.readouterr().out
+
+
+# ---- exit codes ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mixtre", "uniform"], "mixture"),
+        (["mixture", "uniform", "--langages", "en"], "--languages"),
+        (["mixture"], "babelpress mixture --help"),
+        (["mixture", "uniform", "--tokens", "many"], "--tokens"),
+        (["mixture", "unifrm", "--languages", "en"], "Did you mean 'uniform'?"),
+        (["mixture", "uniform", "--languages", "Swahilli"], "Swahili"),
+        (["mixture", "uniform", "--corpus", "nowhere"], "there is no folder nowhere"),
+        (["mixture", "proportional", "--languages", "en,mri", "--model", "bloom"], "mri_Latn"),
+        (["calibrate", "nowhere", "--out", "moments"], "neither a folder nor a hub id"),
+        (["calibrate", "nowhere", "--tokens", "0", "--out", "moments"], "tokens"),
+        (["prune", "nowhere", "--method", "wnada", "--out", "run"], "Did you mean 'wanda'?"),
+        (["prune", "nowhere", "--pattern", "3of2", "--out", "run"], "keep 3 of 2"),
+        (["prune", "nowhere", "--option", "damp", "--out", "run"], "--option damp"),
+        (["prune", "nowhere", "--option", "damp={", "--out", "run"], "--option damp={"),
+        (["press", "nowhere", "recipe.yaml", "--out", "run"], "recipe.yaml cannot be read"),
+        (["eval", "nowhere"], "--out"),
+        (["eval", "nowhere", "--out", "dense", "--on", ","], "--on bits_per_byte"),
+        (["eval", "nowhere", "--out", "dense", "--window", "-3"], "window"),
+        (["compare", "dense", "run"], "babelpress eval dense --on bits_per_byte"),
+        (["gate", "run", "--against", "dense"], "babelpress eval"),
+        (["report", "dense", "run"], "babelpress eval"),
+    ],
+)
+def test_what_the_user_must_mend_is_one_line_and_exit_code_2(
+    words, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    code = cli.main(words)
+
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert err.startswith("babelpress: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(BadCorpus("no text."), 2), (GateFailed("too much."), 1)]
+)
+def test_an_error_of_ours_has_its_own_exit_code(error, code, capsys, monkeypatch):
+    def fails() -> Outcome:
+        raise error
+
+    stand_in(monkeypatch, fails)
+
+    assert cli.main(["doctor", "--json"]) == code
+    assert capsys.readouterr() == ("", f"babelpress: {error}\n")
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted() -> Outcome:
+        raise KeyboardInterrupt
+
+    stand_in(monkeypatch, interrupted)
+
+    assert cli.main(["doctor"]) == 3
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    def broken() -> Outcome:
+        raise ZeroDivisionError
+
+    stand_in(monkeypatch, broken)
+
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_exit_code_is_the_outcomes(code, monkeypatch):
+    stand_in(monkeypatch, lambda: Outcome([], exit_code=code))
+
+    assert cli.main(["doctor"]) == code
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+CHANGE = {"language": "swh_Latn", "change": 0.1234, "low": -0.05, "high": 1.0}
+
+
+def test_changes_are_per_cent_with_a_sign_and_numbers_stand_right():
+    columns = (o.name(), o.change(), o.interval())
+    rows = [CHANGE, CHANGE | {"change": -0.001, "low": None or -0.01, "high": 0.002}]
+
+    lines = shown(Outcome(rows, tables=(Table(columns, rows, "a title"),))).splitlines()
+
+    assert lines[0] == "a title"
+    assert [line.rstrip() for line in lines[2:4]] == [
+        "Swahili  +12.3 %  -5.0 to +100.0 %",
+        "Swahili   -0.1 %    -1.0 to +0.2 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "written"),
+    [
+        (o.word("x", "x"), "plain [bold]text[/bold]", "plain [bold]text[/bold]"),
+        (o.tag("x"), "swh_Latn", "swh_Latn"),
+        (o.name("x"), "swh_Latn", "Swahili"),
+        (o.name("x"), "a tongue that no table has", "a tongue that no table has"),
+        (o.count("x", "x"), 1234567, "1,234,567"),
+        (o.number("x", "x"), 2.34567, "2.346"),
+        (o.share("x", "x"), 0.5, "50.0 %"),
+        (o.share("x", "x"), 0.0123, "1.23 %"),
+        (o.share("x", "x"), 0.00391, "0.391 %"),
+        (o.share("x", "x"), 0.0, "0.000 %"),
+        (o.share("x", "x"), 2e-6, "<0.001 %"),
+        (o.change("x"), 0.25, "+25.0 %"),
+        (o.count("x", "x"), None, "–"),
+    ],
+)
+def test_values_are_written_for_people(column, value, written):
+    assert column.write({"x": value}) == written
+    assert written in shown(Outcome([], tables=(Table((column,), [{"x": value}]),)))
+
+
+def test_no_cell_is_cut_off_on_a_narrow_terminal():
+    long = "a_word_that_is_longer_than_any_column_of_a_narrow_terminal_may_be"
+    columns = tuple(o.word(key, f"heading-{key}") for key in "abc")
+    rows = [dict.fromkeys("abc", long)]
+
+    printed = shown(Outcome(rows, tables=(Table(columns, rows),)), width=60)
+
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 60
+    assert printed.replace("\n", "").replace(" ", "").count("_") == 3 * long.count("_")
+
+
+def test_a_long_table_says_how_many_rows_are_left_out():
+    rows = [{"x": str(number)} for number in range(cli.SHOWN + 3)]
+
+    printed = shown(Outcome(rows, tables=(Table((Column("x", lambda row: row["x"]),), rows),)))
+
+    assert "and 3 more rows; --json gives all" in printed
+    assert f"\n{cli.SHOWN - 1}" in printed
+    assert f"\n{cli.SHOWN}" not in printed
+
+
+def test_lines_are_said_as_they_are_and_never_broken():
+    line = "next: babelpress prune [bold] " + "x" * 120
+
+    assert line in shown(Outcome([], says=(line,))).splitlines()
+
+
+# ---- bars ----------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A standard error that says whether it is a terminal."""
+
+    def __init__(self, terminal: bool):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+
+@pytest.mark.parametrize(
+    ("terminal", "words", "bars"),
+    [(True, [], True), (True, ["--json"], False), (False, [], False), (False, ["--json"], False)],
+)
+def test_bars_are_for_terminals_only_and_never_beside_json(terminal, words, bars, monkeypatch):
+    def works(*, progress: Progress = silent) -> Outcome:
+        progress("gather", 1, 4)
+        progress("gather", 4, 4)
+        return Outcome([])
+
+    stand_in(monkeypatch, works)
+    stderr = Terminal(terminal)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+
+    assert cli.main(["doctor", *words]) == 0
+
+    assert ("gather" in stderr.getvalue()) == bars
+    assert bool(stderr.getvalue()) == bars

@@ -1,0 +1,304 @@
+"""Scores are kept by document, belong to one model and one text, and are measured once."""
+
+import json
+import math
+
+import pico
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from babelpress import scores
+from babelpress.cli import main
+from babelpress.corpus import open_corpus
+from babelpress.errors import BadCorpus, BadRun, BadSetting, UnknownName
+from babelpress.evals import bits_per_byte
+from babelpress.models import Opened
+
+SCHEMA = {
+    "model",
+    "language",
+    "evaluation",
+    "metric",
+    "value",
+    "numerator",
+    "denominator",
+    "documents",
+    "seed",
+}
+LANGUAGES = ["swh_Latn", "amh_Ethi"]
+
+
+def llama(seed=0, tokenizer=None):
+    return Opened("pico", pico.model(seed=seed), tokenizer or pico.tokenizer(), torch.float32)
+
+
+def evaluate(out, opened=None, corpus=None, **options):
+    asked = {"on": ["bits_per_byte"], "languages": LANGUAGES, "documents": 3, "window": 64}
+    return scores.evaluate(
+        opened or llama(), out, corpus or open_corpus("embedded"), **{**asked, **options}
+    )
+
+
+def text(folder, **languages):
+    """A corpus of some test lines for each language, every line a document."""
+    folder.mkdir(exist_ok=True)
+    for tag, lines in languages.items():
+        rows = [{"id": str(n), "split": "test", "text": line} for n, line in enumerate(lines)]
+        words = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{tag}.jsonl").write_text(words, encoding="utf-8")
+    return open_corpus(str(folder))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The languages that were measured, in order."""
+    found = []
+    real = bits_per_byte.measure
+
+    def measure(model, tokenizer, documents, **options):
+        found.extend(documents)
+        return real(model, tokenizer, documents, **options)
+
+    monkeypatch.setattr(bits_per_byte, "measure", measure)
+    return found
+
+
+def test_there_is_one_row_a_language_and_a_tally_behind_it(tmp_path):
+    rows = evaluate(tmp_path / "dense")
+
+    lines = (tmp_path / "dense" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    written = [json.loads(line) for line in lines]
+    assert rows == written == scores.read_results(tmp_path / "dense")
+    assert [row["language"] for row in rows] == sorted(LANGUAGES)
+    tallies = scores.tallies(tmp_path / "dense", "bits_per_byte")
+    for row in rows:
+        assert set(row) == SCHEMA
+        assert (row["model"], row["evaluation"], row["metric"], row["documents"], row["seed"]) == (
+            "pico",
+            "bits_per_byte",
+            "bits_per_byte",
+            3,
+            None,
+        )
+        tally = tallies[row["language"]]
+        assert row["value"] == tally.value == row["numerator"] / row["denominator"]
+        documents = open_corpus("embedded").documents(row["language"], "test")[:3]
+        assert tally.documents == tuple(document.id for document in documents)
+        assert row["denominator"] == sum(len(document.text.encode()) for document in documents)
+
+
+def test_a_random_model_needs_about_as_many_bits_as_a_token_has(tmp_path):
+    rows = evaluate(tmp_path / "dense")
+
+    assert all(abs(row["value"] - math.log2(pico.VOCABULARY)) < 0.5 for row in rows)
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path, measured):
+    first = evaluate(tmp_path / "dense")
+    assert measured == LANGUAGES
+
+    assert evaluate(tmp_path / "dense") == first
+    assert measured == LANGUAGES
+
+    more = evaluate(tmp_path / "dense", languages=["hin_Deva", "swh_Latn"])
+    assert measured == [*LANGUAGES, "hin_Deva"]
+    assert [row["language"] for row in more] == ["hin_Deva", "swh_Latn"]
+    assert len(scores.read_results(tmp_path / "dense")) == 3
+
+
+@pytest.mark.parametrize("change", ["model", "tokenizer", "window", "documents", "corpus"])
+def test_another_model_text_or_setting_is_measured_anew_and_replaces_all(
+    tmp_path, measured, change
+):
+    evaluate(tmp_path / "dense")
+    before = scores.tallies(tmp_path / "dense", "bits_per_byte")
+    tokenizer = pico.tokenizer()
+    tokenizer.add_tokens(["ni"])
+    lines = ["Habari ya asubuhi", "Karibu sana", "Tutaonana kesho"]
+    options = {
+        "model": {"opened": llama(seed=1)},
+        "tokenizer": {"opened": llama(tokenizer=tokenizer)} if change == "tokenizer" else {},
+        "window": {"window": 32},
+        "documents": {"documents": 2},
+        "corpus": {"corpus": text(tmp_path / "text", swh_Latn=lines)},
+    }[change]
+    if change == "tokenizer":
+        model = pico.model()
+        model.resize_token_embeddings(pico.VOCABULARY + 1)
+        options = {"opened": Opened("pico", model, tokenizer, torch.float32)}
+
+    rows = evaluate(tmp_path / "dense", languages=["swh_Latn"], **options)
+
+    assert measured == [*LANGUAGES, "swh_Latn"]
+    assert scores.read_results(tmp_path / "dense") == rows
+    assert rows[0]["value"] != before["swh_Latn"].value
+    tallies = (tmp_path / "dense" / "tallies").glob("*.parquet")
+    assert [path.name for path in tallies] == ["bits_per_byte.swh_Latn.parquet"]
+
+
+def test_text_that_changed_under_its_name_is_measured_anew(tmp_path, measured):
+    corpus = text(tmp_path / "text", swh_Latn=["Habari", "Jambo"], amh_Ethi=["ሰላም"])
+    first = evaluate(tmp_path / "dense", corpus=corpus)
+    changed = text(tmp_path / "text", swh_Latn=["Habari", "Karibu sana"])
+
+    rows = evaluate(tmp_path / "dense", corpus=changed)
+
+    assert measured == [*LANGUAGES, "swh_Latn"]
+    assert rows[0] == first[0]
+    assert rows[1]["value"] != first[1]["value"]
+
+
+def test_an_interrupted_evaluation_keeps_what_it_has_measured(tmp_path, measured):
+    whole = evaluate(tmp_path / "whole")
+
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "dense", progress=stop)
+    assert measured == [*LANGUAGES, LANGUAGES[0]]
+
+    assert evaluate(tmp_path / "dense") == whole
+    assert measured == [*LANGUAGES, *LANGUAGES]
+    names = ("results.jsonl", *(f"tallies/bits_per_byte.{tag}.parquet" for tag in LANGUAGES))
+    for name in names:
+        assert (tmp_path / "dense" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_scores_of_two_models_are_never_mixed_by_an_interruption(tmp_path):
+    evaluate(tmp_path / "dense")
+
+    def stop(what, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path / "dense", llama(seed=1), progress=stop)
+
+    assert scores.read_results(tmp_path / "dense") == []
+    with pytest.raises(BadRun, match="has no bits_per_byte scores"):
+        scores.tallies(tmp_path / "dense", "bits_per_byte")
+
+
+def test_a_failed_measurement_leaves_no_results(tmp_path):
+    for kind, options in {
+        UnknownName: {"on": ["bleu"]},
+        BadSetting: {"window": 1},
+    }.items():
+        with pytest.raises(kind, match=r"^[^\n]+$"):
+            evaluate(tmp_path / "new", **options)
+        assert not list((tmp_path / "new").glob("results.jsonl"))
+
+
+@pytest.mark.parametrize("options", [{"documents": -1}, {"on": []}])
+def test_settings_that_mean_nothing_are_refused(tmp_path, options):
+    with pytest.raises(BadSetting, match="0 or more"):
+        evaluate(tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_language_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    corpus = text(tmp_path / "text", swh_Latn=["Habari"])
+    with pytest.raises(BadCorpus, match=r"has no text in yor_Latn, amh_Ethi\. It has swh_Latn"):
+        evaluate(tmp_path / "new", corpus=corpus, languages=["yo", "sw", "am"])
+
+    (tmp_path / "text" / "amh_Ethi.jsonl").write_text('{"text": "ሰላም", "split": "train"}\n')
+    with pytest.raises(BadCorpus, match="amh_Ethi has no text to score"):
+        evaluate(tmp_path / "new", corpus=open_corpus(str(tmp_path / "text")))
+    assert not (tmp_path / "new" / "results.jsonl").exists()
+
+
+def test_a_broken_line_of_results_is_named(tmp_path):
+    evaluate(tmp_path)
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"model": ')
+
+    with pytest.raises(BadRun, match=r"results\.jsonl line 3 is not JSON"):
+        scores.read_results(tmp_path)
+
+
+def test_a_missing_tally_is_measured_again_and_a_broken_one_is_named(tmp_path, measured):
+    rows = evaluate(tmp_path)
+    path = tmp_path / "tallies" / "bits_per_byte.swh_Latn.parquet"
+    path.unlink()
+    assert evaluate(tmp_path) == rows
+    assert measured == [*LANGUAGES, "swh_Latn"]
+
+    path.write_bytes(path.read_bytes()[:50])
+
+    with pytest.raises(BadRun, match=r"swh_Latn\.parquet cannot be read as a tally"):
+        evaluate(tmp_path)
+
+
+def slow_spearman(left, right):
+    """Pearson's correlation of ranks, ties sharing the mean of theirs."""
+
+    def ranks(values):
+        return [
+            sum(other < value for other in values) + (values.count(value) + 1) / 2
+            for value in values
+        ]
+
+    a, b = ranks(left), ranks(right)
+    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
+    top = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
+    below_a, below_b = sum((x - mean_a) ** 2 for x in a), sum((y - mean_b) ** 2 for y in b)
+    return top / math.sqrt(below_a * below_b)
+
+
+def test_the_prediction_is_the_rank_correlation_of_damage_with_change():
+    damage = {"a": 0.31, "b": 0.12, "c": 0.25, "d": 0.12, "e": 0.9}
+    change = {"b": 0.04, "a": 0.07, "c": 0.01, "d": 0.05, "x": 3.0}
+
+    found = scores.prediction({"steps": [{"damage": damage}]}, change)
+
+    expected = slow_spearman([0.31, 0.12, 0.25, 0.12], [0.07, 0.04, 0.01, 0.05])
+    assert found is not None
+    assert found["spearman"] == pytest.approx(expected)
+    assert found["languages"] == 4
+
+
+def test_the_damage_of_a_chain_is_that_of_all_its_steps():
+    steps = [{"damage": {"a": 0.1, "b": 0.2, "c": 0.3}}, {"damage": {"a": 0.4, "b": 0.1, "c": 0.1}}]
+
+    found = scores.prediction({"steps": steps}, {"a": 3.0, "b": 1.0, "c": 2.0})
+
+    assert found is not None
+    assert found["spearman"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "change"),
+    [
+        ({"a": 0.1, "b": 0.2}, {"a": 1.0, "b": 2.0}),
+        ({"a": 0.1, "b": 0.1, "c": 0.1}, {"a": 1.0, "b": 2.0, "c": 3.0}),
+        ({"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 0.0, "b": 0.0, "c": 0.0}),
+        ({}, {"a": 0.0, "b": 0.0, "c": 0.0}),
+    ],
+)
+def test_where_nothing_can_be_ranked_there_is_no_prediction(damage, change):
+    assert scores.prediction({"steps": [{"damage": damage}]}, change) is None
+
+
+def test_compare_notes_the_prediction_in_the_manifest_of_the_run(tmp_path, capsys):
+    pico.model().save_pretrained(tmp_path / "pico")
+    pico.tokenizer().save_pretrained(tmp_path / "pico")
+    tags = "swh_Latn,amh_Ethi,hin_Deva,tha_Thai"
+    run, dense = str(tmp_path / "run"), str(tmp_path / "dense")
+    few = ["--languages", tags, "--documents", "2", "--window", "64"]
+    text = ["--languages", tags, "--tokens", "128", "--length", "64"]
+    pruned = ["prune", str(tmp_path / "pico"), "--out", run, "--pattern", "0.7", *text]
+    scored = ["eval", str(tmp_path / "pico"), "--out", dense, *few]
+    for words in (pruned, scored, ["eval", run, *few], ["compare", dense, run]):
+        assert main(words) == 0, capsys.readouterr().err
+
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    before, after = (scores.tallies(tmp_path / name, "bits_per_byte") for name in ("dense", "run"))
+    loss = {tag: after[tag].value / before[tag].value - 1 for tag in before}
+    damage = manifest["steps"][0]["damage"]
+    expected = spearmanr([damage[tag] for tag in loss], [*loss.values()])
+    assert manifest["prediction"]["bits_per_byte"] == {
+        "spearman": pytest.approx(float(expected[0])),
+        "p": pytest.approx(float(expected[1])),
+        "languages": 4,
+    }
