@@ -21,7 +21,7 @@ POLICIES = {
     "minimax": "fair (minimax)",
 }
 SHOWN = {"mean": "mean", "worst": "worst language", "low_resource": "low-resource"}
-TOKENS = 2048
+TOKENS = 1536
 ON = "bits_per_byte"
 
 
