@@ -3,7 +3,8 @@
 Shapes: O outputs, I inputs of one linear layer; B columns of a block; R rows, C columns of any
 score. The lowest scores go, ties by position, and exactly as many as asked: fractions are read as
 the decimals that were written, so 0.29 of 100 is 29, where binary floats would give 28.
-The published codes of Wanda and SparseGPT take a threshold instead and lose one more, and all ties.
+The published SparseGPT, and the magnitude baseline beside the published Wanda, take a threshold
+instead and lose one more, and all ties.
 """
 
 import re

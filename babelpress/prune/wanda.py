@@ -1,7 +1,7 @@
 """Wanda (Sun et al. 2023, arXiv:2306.11695, eq. 1): a weight matters as much as its input.
 
 The paper takes the norm ‖X_j‖ over all tokens, this takes the root mean square: a constant factor
-less, and the same ranking. With the paper's threshold one more weight of each row goes, and ties.
+less, and the same ranking. The published code sorts and prunes exactly k of a row, as this does.
 
 Shapes: O outputs, I inputs of one linear.
 """
