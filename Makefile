@@ -26,7 +26,7 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python docs/reference.py --check
 	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q

@@ -146,11 +146,8 @@ def lock(folder: Path) -> Iterator[None]:
         holder = _holder(file)
         if holder.get("host", here) != here:
             raise _locked(path, holder)
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(_this_process()))
-        file.flush()
         try:
+            _sign(file, path)
             yield
         finally:
             path.unlink(missing_ok=True)
@@ -282,6 +279,15 @@ def _holder(file: TextIO) -> dict[str, Any]:
         return json.loads(file.read())
     except ValueError:
         return {}
+
+
+def _sign(file: TextIO, path: Path) -> None:
+    # Past the buffer, which on a full disk would fail a second time when it is closed.
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.pwrite(file.fileno(), json.dumps(_this_process()).encode(), 0)
+    except OSError as error:
+        raise _cannot_write(path, None, error) from error
 
 
 def _locked(path: Path, holder: dict[str, Any]) -> BadRun:

@@ -217,9 +217,9 @@ def prediction(manifest: Mapping[str, Any], changes: Mapping[str, float]) -> dic
     change_L = np.array([changes[tag] for tag in common])
     if len(common) < 3 or not np.ptp(damage_L) or not np.ptp(change_L):
         return None
-    correlation, p = spearmanr(damage_L, change_L)
+    result: Any = spearmanr(damage_L, change_L)
     return {
-        "spearman": float(correlation),
-        "p": float(p),
+        "spearman": float(result.statistic),
+        "p": float(result.pvalue),
         "languages": len(common),
     }

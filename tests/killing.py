@@ -26,7 +26,7 @@ def killed_before(number: int, action: Callable[[], object]) -> bool:
             _arm(number)
             action()
             code = 0
-        except BaseException:  # noqa: BLE001: the child must never come back into the test
+        except BaseException:  # noqa: BLE001 -- the child must never come back into the test
             traceback.print_exc()
         finally:
             os._exit(code)

@@ -29,7 +29,7 @@ from transformers import (
 
 SPECIAL = ["<bos>", "<eos>", "<pad>"]
 VOCABULARY = 256 + len(SPECIAL)
-_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+_IDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 _SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,

@@ -36,7 +36,7 @@ FULL = {
 }
 
 
-def refusal(data, kind=BadSetting):
+def refusal(data, kind: type[BabelpressError] = BadSetting):
     """The one line that a user gets to see."""
     with pytest.raises(kind) as caught:
         recipe.of(data)

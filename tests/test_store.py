@@ -14,7 +14,7 @@ import torch
 from killing import killed_before
 
 from babelpress import gathering, press, run
-from babelpress.errors import BadMoments, BabelpressError, UnknownName
+from babelpress.errors import BabelpressError, BadMoments, UnknownName
 from babelpress.models import Opened, Walk
 from babelpress.packing import Blocks
 from babelpress.recipe import Calibration, Prune
@@ -60,7 +60,7 @@ def content(folder):
     return found, manifest
 
 
-def refusal(function, *arguments, kind=BadMoments, **options):
+def refusal(function, *arguments, kind: type[BabelpressError] = BadMoments, **options):
     """The one line that a user gets to see."""
     with pytest.raises(kind) as caught:
         function(*arguments, **options)
@@ -208,7 +208,7 @@ def flipped(data):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda data: data[:-40], flipped, lambda data: b"", lambda data: None]
+    "change", [lambda data: data[:-40], flipped, lambda _: b"", lambda _: None]
 )
 def test_a_damaged_block_is_refused_by_name_and_the_others_are_not(finished, tmp_path, change):
     store = damaged(finished, tmp_path, change)

@@ -137,44 +137,65 @@ def load(folder: Path) -> dict[str, Tally]:
 
 
 def table(out: Path, model: str) -> None:
-    """One line a configuration: seeds apart, intervals of each; and everything as JSON."""
+    """One line a configuration: every seed, then the hull of their intervals; all of it as JSON.
+
+    A second table has what target-only calibration costs the target itself.
+    """
     dense = load(out / "dense")
     shares = training_shares(model, dense)
     mean = sum(tally.value for tally in dense.values()) / len(dense)
     print(f"dense: mean {mean:.4f} bits per byte over {len(dense)} languages\n")
-    head = "| method | pattern | calibration | mean | worst language | low-resource | ρ |"
-    print(head + "\n|---|---|---|---|---|---|---|")
+    print("| method | pattern | calibration | mean | worst language | low-resource | ρ |")
+    print("|---|---|---|---|---|---|---|")
     rows = []
     for method, pattern, mixed in configurations():
-        cells: dict[str, list[str]] = {"mean": [], "worst": [], "low-resource": [], "rho": []}
-        for seed in SEEDS:
-            folder = out / name(method, pattern, mixed, seed)
-            if not (folder / "manifest.json").exists():
-                continue
-            found = compare(dense, load(folder), shares=shares)
-            changes = {c.language: c.change for c in found.changes}
-            noted = prediction(read_json(folder / "manifest.json"), changes)
-            row = {"method": method, "pattern": pattern, "mixture": mixed, "seed": seed}
-            row["changes"] = {
-                c.language: [c.change, c.low, c.high, c.p_holm] for c in found.changes
-            }
-            row["prediction"] = noted
-            for summary in found.summaries:
-                row[summary.name] = [summary.value, summary.low, summary.high, summary.language]
-                key = next((k for k in cells if summary.name.startswith(k)), None)
-                if key:
-                    text = f"{summary.value:+.2%} [{summary.low:+.2%}, {summary.high:+.2%}]"
-                    cells[key].append(f"{text} {summary.language or ''}".strip())
-            cells["rho"].append(f"{noted['spearman']:.2f}" if noted else "–")
-            rows.append(row)
-        if cells["mean"]:
-            shown = " | ".join("<br>".join(values) for values in cells.values())
-            print(f"| {method} | {pattern} | {mixed} | {shown} |")
+        folders = [out / name(method, pattern, mixed, seed) for seed in SEEDS]
+        found = [row(f, dense, shares) for f in folders if (f / "manifest.json").exists()]
+        if not found:
+            continue
+        rows += [{"method": method, "pattern": pattern, "mixture": mixed, **r} for r in found]
+        cells = [cell([r[key] for r in found]) for key in ("mean", "worst", "low_resource")]
+        rho = " / ".join(f"{r['spearman']:.2f}" for r in found)
+        print(f"| {method} | {pattern} | {mixed} | {' | '.join(cells)} | {rho} |")
+    print("\n| target | method | " + " | ".join(("target-only", *MIXED)) + " |")
+    print("|---|---|" + "---|" * (1 + len(MIXED)))
+    for tag in TARGETS:
+        for method in ("wanda", "sparsegpt"):
+            policies = (f"only:{tag}", *MIXED)
+            shown = [_target(rows, method, mixed, tag) for mixed in policies]
+            print(f"| {tag} | {method} | {' | '.join(shown)} |")
     (out / "table.json").write_text(json.dumps(rows, indent=1))
 
 
+def row(folder: Path, dense: Mapping[str, Tally], shares: Mapping[str, float] | None) -> dict:
+    """A scored folder against the dense model."""
+    found = compare(dense, load(folder), shares=shares)
+    changes = {c.language: c.change for c in found.changes}
+    noted = prediction(read_json(folder / "manifest.json"), changes)
+    return {
+        "seed": int(folder.name.rpartition("-")[2]),
+        "spearman": noted["spearman"] if noted else None,
+        "changes": {c.language: [c.change, c.low, c.high, c.p_holm] for c in found.changes},
+        **{s.name: [s.value, s.low, s.high, s.language] for s in found.summaries},
+    }
+
+
+def cell(summaries: list[list]) -> str:
+    """The value of every seed, the hull of their intervals, and the languages they name."""
+    values = " / ".join(f"{100 * value:+.1f}" for value, *_ in summaries)
+    low, high = min(s[1] for s in summaries), max(s[2] for s in summaries)
+    named = ", ".join(sorted({s[3] for s in summaries if s[3]}))
+    return f"{values} % [{100 * low:.1f}, {100 * high:.1f}] {named}".strip()
+
+
+def _target(rows: list[dict], method: str, mixed: str, tag: str) -> str:
+    same = {"method": method, "pattern": "0.5", "mixture": mixed}
+    found = [r for r in rows if all(r[key] == value for key, value in same.items())]
+    return cell([[*r["changes"][tag][:3], None] for r in found]) if found else "–"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="corpus folder with all languages")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="babel-mini")
