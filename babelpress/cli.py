@@ -77,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that spin while they wait take the cores from their neighbours; torch reads this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app = build()
         function, bound, ignored = app.parse_args(

@@ -138,6 +138,10 @@ def test_an_unknown_key_is_refused_with_the_known_ones(data, place, known):
             {**SMALL, "steps": [{"prune": {"method": "random", "options": {"seed": 0.5}}}]},
             "random's option seed must be of the type int",
         ),
+        (
+            {**SMALL, "steps": [{"prune": {"method": "random", "options": {"seed": "3"}}}]},
+            "random's option seed must be of the type int, as 0; it is '3'",
+        ),
         ({**SMALL, 5: "x"}, "5"),
     ],
 )

@@ -8,6 +8,8 @@ import pico
 import pytest
 import torch
 from scipy.stats import spearmanr
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from babelpress import scores
 from babelpress.cli import main
@@ -32,6 +34,17 @@ LANGUAGES = ["swh_Latn", "amh_Ethi"]
 
 def llama(seed=0, tokenizer=None):
     return Opened("pico", pico.model(seed=seed), tokenizer or pico.tokenizer(), torch.float32)
+
+
+def swapped():
+    """A tokenizer that gives `a` the number of `i` and the other way round."""
+    rules = json.loads(pico.tokenizer().backend_tokenizer.to_str())
+    vocabulary = rules["model"]["vocab"]
+    vocabulary["a"], vocabulary["i"] = vocabulary["i"], vocabulary["a"]
+    backend = Tokenizer.from_str(json.dumps(rules))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
 
 
 def evaluate(out, opened=None, corpus=None, **options):
@@ -114,21 +127,14 @@ def test_another_model_text_or_setting_is_measured_anew_and_replaces_all(
 ):
     evaluate(tmp_path / "dense")
     before = scores.tallies(tmp_path / "dense", "bits_per_byte")
-    tokenizer = pico.tokenizer()
-    tokenizer.add_tokens(["ni"])
     lines = ["Habari ya asubuhi", "Karibu sana", "Tutaonana kesho"]
     options = {
         "model": {"opened": llama(seed=1)},
-        "tokenizer": {"opened": llama(tokenizer=tokenizer)} if change == "tokenizer" else {},
+        "tokenizer": {"opened": llama(tokenizer=swapped())},
         "window": {"window": 32},
         "documents": {"documents": 2},
         "corpus": {"corpus": text(tmp_path / "text", swh_Latn=lines)},
     }[change]
-    if change == "tokenizer":
-        model = pico.model()
-        model.resize_token_embeddings(pico.VOCABULARY + 1)
-        options = {"opened": Opened("pico", model, tokenizer, torch.float32)}
-
     rows = evaluate(tmp_path / "dense", languages=["swh_Latn"], **options)
 
     assert measured == [*LANGUAGES, "swh_Latn"]

@@ -139,9 +139,10 @@ def test_blocks_that_are_done_are_not_gathered_again(tmp_path, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "moments").iterdir()}
 
 
-def test_a_calibration_killed_before_any_write_resumes_to_the_same_bytes(tmp_path, finished):
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_calibration_killed_before_a_write_resumes_to_the_same_bytes(tmp_path, finished, every):
     killed = 0
-    for number in range(100):
+    for number in range(0, 100, every):
         out = tmp_path / str(number)
         if not killed_before(number, lambda out=out: calibrate(out)):
             break

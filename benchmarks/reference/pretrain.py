@@ -8,6 +8,7 @@ optimizer state and `--steps` of it.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from transformers import (
 
 from babelpress.train import Schedule, train
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 256,
     "intermediate_size": 768,
@@ -38,8 +39,8 @@ SHAPE = {
 
 def fresh(seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    config = LlamaConfig(**SHAPE, attn_implementation="eager")
-    return LlamaForCausalLM(config).to(torch.bfloat16)
+    config = LlamaConfig(**{**SHAPE, "attn_implementation": "eager"})
+    return LlamaForCausalLM(config).to(torch.bfloat16)  # type: ignore[arg-type]
 
 
 def main() -> None:
