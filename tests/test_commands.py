@@ -193,7 +193,7 @@ def test_a_recipe_does_its_steps_in_order(documents, place):
     assert (weights["model.layers.1.mlp.down_proj.weight"] == 0).float().mean() == 0.25
 
 
-def test_a_dry_run_shows_shares_and_steps_and_makes_nothing(place):
+def test_a_dry_run_shows_shares_and_steps_and_makes_nothing(documents):
     found = commands.press(
         "tiny", Path("recipe.yaml"), out=Path("never"), change=("steps.0.prune.pattern=0.5",),
         dry_run=True,
@@ -209,7 +209,7 @@ def test_a_dry_run_shows_shares_and_steps_and_makes_nothing(place):
     assert "step 2\n" in printed
 
 
-def test_options_of_a_method_reach_it_and_wrong_ones_are_refused(place):
+def test_options_of_a_method_reach_it_and_wrong_ones_are_refused(documents):
     found = commands.prune(
         "tiny", out=Path("ria"), method="ria", moments=Path("moments"), option=("power=0.25",)
     )
