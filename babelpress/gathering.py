@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from babelpress import calibration, models, press, selftext
+from babelpress import calibration, opening, press, selftext
 from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, open_corpus
 from babelpress.errors import BadMoments
 from babelpress.files import LOCK_NAME, lock
 from babelpress.languages import select
-from babelpress.models import Opened, Walk
+from babelpress.models import Walk
+from babelpress.opening import Opened
 from babelpress.packing import Blocks
 from babelpress.press import Progress, silent
 from babelpress.recipe import Calibration
@@ -123,7 +124,7 @@ def _identity(
 ) -> dict[str, Any]:
     manifest = found.manifest
     return {
-        "model": models.fingerprint(opened.model),
+        "model": opening.fingerprint(opened.model),
         "model_name": opened.name,
         "tokenizer": tokenizer_hash(opened.tokenizer),
         "dtype": str(opened.model.dtype),

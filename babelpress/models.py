@@ -1,4 +1,4 @@
-"""Open a model, walk its blocks, find the sites of a block, save it.
+"""Walk the blocks of a model, find the sites of a block, read and set the weights of a linear.
 
 The only file that knows how transformers arranges modules. A model is seen as an embedding, a list
 of blocks of one class that each read what the one before gave, and a head. Nothing goes by names:
@@ -8,56 +8,18 @@ of a block that were seen to receive the same tensor.
 Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from hashlib import sha256
-from importlib.resources import files as package_files
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from torch import LongTensor, Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
-
-EMBEDDED = "babel-mini"
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-# What transformers raises for files that are missing, damaged, of another kind or another shape.
-CANNOT_OPEN = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    ImportError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A model ready to be used, its tokenizer, and the dtype that its file has."""
-
-    name: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    stored_dtype: torch.dtype
+from babelpress.errors import BadModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,161 +33,6 @@ class Site:
     def matches(self, pattern: str) -> bool:
         """Whether a `--skip` word means this site: its name, or one of its linears; * allowed."""
         return any(fnmatchcase(name, pattern) for name in (self.name, *self.linears))
-
-
-# ---- open and save -------------------------------------------------------------------------
-
-
-def resolve(name: str) -> str:
-    """Where a MODEL argument is: a folder path, or the hub id[@revision] when no folder is there.
-
-    `babel-mini` is the embedded model; a finished run stands for its `model/`. Raises BadModel for
-    a folder that holds no model in safetensors, BadRun for a run that did not finish.
-    """
-    if name == EMBEDDED:
-        return str(_model_folder(Path(str(package_files("babelpress") / "data" / EMBEDDED))))
-    path = Path(name)
-    if path.exists():
-        return str(_model_folder(path))
-    if HUB_ID.fullmatch(name):
-        return name
-    raise BadModel(
-        f"'{name}' is neither a folder nor a hub id (owner/name[@revision]). "
-        f"Give a folder with config.json, a hub id, a finished run, or {EMBEDDED}."
-    )
-
-
-def _model_folder(path: Path) -> Path:
-    if (path / "recipe.yaml").exists():
-        if not (path / "model" / "config.json").exists():
-            raise BadRun(f"{path} is a run without a finished model/: run the same command again.")
-        path = path / "model"
-    if not (path / "config.json").exists():
-        raise BadModel(f"{path} has no config.json: it is not a transformers model folder.")
-    if any(path.glob("*.safetensors")):
-        return path
-    if pickles := sorted(each.name for pattern in PICKLES for each in path.glob(pattern)):
-        raise BadModel(
-            f"{path} holds its weights in {pickles[0]}, a pickle: loading one runs whatever "
-            "code is inside. Only safetensors are read; convert it where you trust it."
-        )
-    raise BadModel(f"{path} has no *.safetensors file.")
-
-
-def open_model(
-    name: str,
-    *,
-    device: str = "cpu",
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
-) -> Opened:
-    """Open MODEL (folder, run, hub id[@revision], babel-mini) in evaluation mode.
-
-    Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
-    Remote code needs a pinned revision. float16 files are computed in float32 on a CPU, where
-    float16 is some two hundred times slower. A config without dtype counts as float32.
-    """
-    where = resolve(name)
-    local = Path(where).is_dir()
-    place, _, revision = (where, "", "") if local else where.partition("@")
-    if trust_remote_code and not revision:
-        raise BadSetting("--trust-remote-code needs a pinned revision: write MODEL@REVISION.")
-    if dtype not in DTYPES:
-        raise BadSetting(f"no dtype is called '{dtype}'. Choose one of {', '.join(DTYPES)}.")
-    options = {
-        "trust_remote_code": trust_remote_code,
-        "local_files_only": local,
-        "revision": revision or "main",
-    }
-    try:
-        opened = _open(name, place, device, dtype, options)
-    except CANNOT_OPEN as error:
-        first = str(error).strip().split("\n")[0]
-        raise BadModel(f"{name} cannot be opened: {first}") from error
-    check_finite(opened.model)
-    return opened
-
-
-def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any]) -> Opened:
-    config = AutoConfig.from_pretrained(place, **options)
-    if config.is_encoder_decoder:
-        raise BadModel(
-            f"{name} cannot be walked: found an encoder and a decoder ({config.model_type}), need "
-            "one stack of decoder blocks. Encoder-decoders are not supported yet."
-        )
-    stored = _dtype(str(config.dtype or "float32"))
-    wanted = stored if dtype == "auto" else _dtype(dtype)
-    if device == "cpu" and wanted is torch.float16:
-        wanted = torch.float32
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        place,
-        config=config,
-        dtype=wanted,
-        use_safetensors=True,
-        # bfloat16 attention kernels of PyTorch are slow on CPUs
-        attn_implementation="eager" if device == "cpu" else None,
-        output_loading_info=True,
-        **options,
-    )
-    model, loading = loaded
-    # transformers fills what a file lacks with random numbers
-    if missing := sorted(loading["missing_keys"]):
-        raise BadModel(
-            f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
-            "first. Get a whole copy of the model."
-        )
-    tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    model.to(device).eval()
-    return Opened(name, model, tokenizer, stored)
-
-
-def _dtype(name: str) -> torch.dtype:
-    return getattr(torch, name.removeprefix("torch."))
-
-
-def check_finite(model: nn.Module) -> None:
-    """Raise NotFinite naming the first tensor that holds NaN or infinity."""
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise NotFinite(
-                f"the weight {name} holds NaN or infinity: the file is damaged or the training "
-                "diverged. Get a sound copy of the model."
-            )
-
-
-def save_model(opened: Opened, folder: Path) -> None:
-    """Write an ordinary transformers folder in the dtype that the model came in.
-
-    The open model keeps its own dtype, and its weights become the rounded ones that were written.
-    Raises NotFinite where a weight is too large for that dtype, BadRun where the disk refuses.
-    """
-    model, live = opened.model, opened.model.dtype
-    if live != opened.stored_dtype:
-        _cast(model, opened.stored_dtype)
-    try:
-        check_finite(model)
-        model.save_pretrained(folder)
-        opened.tokenizer.save_pretrained(folder)
-    except SafetensorError as error:
-        raise BadRun(f"cannot write the model to {folder}: {error}.") from error
-    finally:
-        if live != opened.stored_dtype:
-            _cast(model, live)
-
-
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    # Not model.to(): that would also round buffers, such as rotary frequencies.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-
-
-def fingerprint(model: nn.Module) -> str:
-    """sha256 over names, shapes, dtypes and bytes of all weights."""
-    digest = sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 # ---- weights of a linear -------------------------------------------------------------------

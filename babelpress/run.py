@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from babelpress import mixtures, models, press, prune, recipe
+from babelpress import mixtures, opening, press, prune, recipe
 from babelpress.calibration import tokenizer_hash
 from babelpress.errors import BadMoments, BadRun, BadSetting
 from babelpress.files import new_folder, read_json, write_json, write_text
 from babelpress.gathering import held, occupied, remove_partials, spent, surroundings, text
 from babelpress.languages import select
 from babelpress.mixtures import Mixture
-from babelpress.models import Opened, Walk, open_model, save_model
+from babelpress.models import Walk
+from babelpress.opening import Opened, open_model, save_model
 from babelpress.packing import Blocks
 from babelpress.press import Method, Progress, silent
 from babelpress.recipe import Calibration, Prune, Recipe
@@ -137,7 +138,7 @@ def prune_model(
     method = Method.of(step.method, step.pattern, step.options, step.skip)
     gram = prune.needs_gram(step.method)
     walk = Walk(opened.model)
-    before = models.fingerprint(opened.model)
+    before = opening.fingerprint(opened.model)
     if step.moments is None:
         source = _of_text(opened, walk, asked, gram=gram, progress=progress)
     else:
@@ -202,7 +203,7 @@ def _of_folder(opened: Opened, asked: Calibration, step: Prune, *, gram: bool) -
             "moments of a folder are of the dense model: use propagate dense, or drop moments."
         )
     store.check(
-        model=models.fingerprint(opened.model),
+        model=opening.fingerprint(opened.model),
         tokenizer=tokenizer_hash(opened.tokenizer),
         dtype=str(opened.model.dtype),
     )

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from babelpress import evals, models
+from babelpress import evals, opening
 from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, Document
 from babelpress.errors import BadRun, BadSetting
 from babelpress.files import fingerprint, read_json, write_json, write_text
 from babelpress.gathering import PARTIAL, fitting_length, held, languages_of, remove_partials
-from babelpress.models import Opened
+from babelpress.opening import Opened
 from babelpress.press import Progress, silent
 from babelpress.tally import Tally
 
@@ -50,7 +50,7 @@ def evaluate(
     corpus.require(tags)
     texts = {tag: corpus.documents(tag, "test")[: documents or None] for tag in tags}
     identity = {
-        "model": models.fingerprint(opened.model),
+        "model": opening.fingerprint(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),
         "corpus": corpus.name,
         "documents": documents,

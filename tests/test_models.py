@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from babelpress import models
+from babelpress import models, opening
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
-from babelpress.models import Opened, Walk, find_sites, open_model, resolve, save_model
+from babelpress.models import Walk, find_sites
+from babelpress.opening import Opened, open_model, resolve, save_model
 
 every_family = pytest.mark.parametrize("family", pico.FAMILIES)
 
@@ -252,22 +253,22 @@ def test_a_saved_and_reopened_model_is_bitwise_the_same(family, tmp_path):
     expected, found = before.model.state_dict(), after.model.state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert models.fingerprint(before.model) == models.fingerprint(after.model)
+    assert opening.fingerprint(before.model) == opening.fingerprint(after.model)
     assert before.tokenizer("juu ya mti").input_ids == after.tokenizer("juu ya mti").input_ids
 
 
 def test_the_fingerprint_changes_with_one_weight_and_with_the_dtype():
     model = pico.model()
     model.register_buffer("temperature", torch.tensor(1.5))  # without a dimension
-    before = models.fingerprint(model)
-    assert before == models.fingerprint(model)
+    before = opening.fingerprint(model)
+    assert before == opening.fingerprint(model)
 
     weight = model.get_parameter("model.layers.1.mlp.up_proj.weight")
     with torch.no_grad():
         weight[3, 2] = torch.nextafter(weight[3, 2], torch.tensor(9.0))
-    changed = models.fingerprint(model)
+    changed = opening.fingerprint(model)
     assert changed != before
-    assert models.fingerprint(model.double()) != changed
+    assert opening.fingerprint(model.double()) != changed
 
 
 # ---- dtypes --------------------------------------------------------------------------------
@@ -360,7 +361,7 @@ def test_a_revision_is_handed_to_the_hub(monkeypatch):
         asked.append((place, options["revision"], options["trust_remote_code"]))
         raise OSError("no connection.\nMore lines.")
 
-    monkeypatch.setattr(models.AutoConfig, "from_pretrained", offline)
+    monkeypatch.setattr(opening.AutoConfig, "from_pretrained", offline)
     pinned = "owner/name@0123abc"
     assert refusal(BadModel, pinned) == f"{pinned} cannot be opened: no connection."
     refusal(BadModel, "owner/name")
@@ -450,3 +451,8 @@ def files_up_to(size):
 def test_a_disk_that_refuses_gives_one_line(tmp_path):
     with files_up_to(60_000), pytest.raises(BadRun, match="cannot write the model to"):
         save_model(opened(), tmp_path / "model")
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(BadSetting, match=r"no device 'tpu' here\. Choose one of cpu"):
+        open_model("babel-mini", device="tpu")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from babelpress import gathering, mixtures, press, recipe, run
 from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
-from babelpress.models import open_model
+from babelpress.opening import open_model
 from babelpress.recipe import Calibration
 
 LANGUAGES = ["swh_Latn", "amh_Ethi", "hin_Deva"]

@@ -16,7 +16,7 @@ from babelpress.cli import main
 from babelpress.corpus import open_corpus
 from babelpress.errors import BadCorpus, BadRun, BadSetting, UnknownName
 from babelpress.evals import bits_per_byte
-from babelpress.models import Opened
+from babelpress.opening import Opened
 
 SCHEMA = {
     "model",

@@ -15,7 +15,8 @@ from killing import killed_before
 
 from babelpress import gathering, press, run
 from babelpress.errors import BabelpressError, BadMoments, UnknownName
-from babelpress.models import Opened, Walk
+from babelpress.models import Walk
+from babelpress.opening import Opened
 from babelpress.packing import Blocks
 from babelpress.recipe import Calibration, Prune
 from babelpress.store import Store

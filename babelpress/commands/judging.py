@@ -55,7 +55,7 @@ def evaluate(
     """
     from babelpress import scores
     from babelpress.corpus import open_corpus
-    from babelpress.models import open_model
+    from babelpress.opening import open_model
 
     here = out or (Path(model) if (Path(model) / "recipe.yaml").exists() else None)
     if here is None:

@@ -40,7 +40,7 @@ def languages(
     from babelpress.corpus import open_corpus
     from babelpress.evals import bits_per_byte
     from babelpress.gathering import fitting_length, languages_of
-    from babelpress.models import open_model
+    from babelpress.opening import open_model
 
     opened = open_model(model, device=device)
     text = open_corpus(corpus)

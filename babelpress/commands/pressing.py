@@ -60,7 +60,7 @@ def calibrate(
         unknown_share: share of unknown tokens; null for that text
     """
     from babelpress import gathering
-    from babelpress.models import open_model
+    from babelpress.opening import open_model
 
     wanted = asked.calibration(
         languages,

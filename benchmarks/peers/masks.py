@@ -45,7 +45,8 @@ from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadCorpus, BadSetting
 from babelpress.files import write_json
 from babelpress.languages import select
-from babelpress.models import Opened, Walk, fingerprint, linears, open_model, weight
+from babelpress.models import Walk, linears, weight
+from babelpress.opening import Opened, fingerprint, open_model
 from babelpress.packing import Blocks
 from babelpress.press import BlockMoments, Method
 from babelpress.prune import needs_gram

@@ -21,7 +21,8 @@ from babelpress.compare import compare
 from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
 from babelpress.files import read_json, write_json
-from babelpress.models import Walk, open_model
+from babelpress.models import Walk
+from babelpress.opening import open_model
 from babelpress.press import Method, best, gather_dense, minimax, predicted_damage, press_dense
 from babelpress.scores import prediction
 from babelpress.store import BlockMoments
