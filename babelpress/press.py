@@ -26,9 +26,9 @@ from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments, blend, damages
 from babelpress.packing import Blocks
 from babelpress.sparsity import KeepOf, PerGroup, PerLayer, PerRow, Stacked, parse
+from babelpress.store import BlockMoments
 
 SiteMoments = dict[str, Moments]  # by language
-BlockMoments = dict[Site, SiteMoments]
 Progress = Callable[[str, int, int], None]  # what, done, total
 
 BATCH_ELEMENTS = 1 << 22  # hidden numbers in a batch: 8 MB in bfloat16, which stays in the cache
