@@ -57,8 +57,8 @@ def do(out: Path, progress: Progress) -> Shown:
     mean = fmean(tally.value for tally in tallies.values())
     about = (
         f"The dense {EMBEDDED} needs {mean:.2f} bits per byte, mean of {len(tallies)} languages.\n"
-        f"{METHOD.capitalize()} takes away {100 * float(PATTERN):.0f} % of the weights in its blocks; "
-        "what that costs depends on the calibration:"
+        f"{METHOD.capitalize()} takes away {100 * float(PATTERN):.0f} % of the weights in its "
+        "blocks; what that costs depends on the calibration:"
     )
     return Shown(rows, about, finding(given.pressed, report_rows(given)), page)
 
