@@ -193,12 +193,22 @@ def save_model(opened: Opened, folder: Path) -> None:
     try:
         check_finite(model)
         model.save_pretrained(folder)
-        opened.tokenizer.save_pretrained(folder)
+        _save_tokenizer(opened.tokenizer, folder)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     finally:
         if live != opened.stored_dtype:
             _cast(model, live)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        # What tokenizers raises for a full disk is of no narrower class; all else goes on.
+        if type(error) is not Exception:
+            raise
+        raise BadRun(f"cannot write the tokenizer to {folder}: {error}.") from error
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> None:

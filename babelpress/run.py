@@ -60,7 +60,7 @@ def do(
                 report = prune_model(opened, plan.calibration, step.prune, progress=progress)
                 write_text(out / RECIPE, recipe.dump(plan))
                 with new_folder(folder) as new:
-                    _save(opened, new / "model")
+                    save_model(opened, new / "model")
                     write_json(new / REPORT, report)
             reports.append(read_json(folder / REPORT))
             source = str(folder / "model")
@@ -76,16 +76,6 @@ def do(
         }
         write_json(out / MANIFEST, manifest)
         return manifest
-
-
-def _save(opened: Opened, folder: Path) -> None:
-    try:
-        save_model(opened, folder)
-    except Exception as error:
-        # What tokenizers raises for a full disk is of no narrower class.
-        if type(error) is not Exception:
-            raise
-        raise BadRun(f"cannot write the tokenizer to {folder}: {error}.") from error
 
 
 def _check_folder(plan: Recipe, out: Path) -> None:

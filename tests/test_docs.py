@@ -89,12 +89,13 @@ def commands_of(page: Path) -> list[str]:
 def test_every_command_in_the_pages_is_one_that_the_parser_accepts(page):
     for line in commands_of(ROOT / page):
         _, *words = shlex.split(line, comments=True)
-        cli.build().parse_args(
+        function, *_ = cli.build().parse_args(
             [word for word in words if word != "--json"],
             exit_on_error=False,
             print_error=False,
             help_on_error=False,
         )
+        assert function is cli.COMMANDS[words[0]], line
 
 
 def test_the_readme_shows_commands():

@@ -197,7 +197,11 @@ def test_a_method_without_options_says_so():
 
 
 def test_known_options_pass():
-    prune.check_options("ria", {"power": 1.0})
+    given = {"power": 1.0}
+
+    prune.check_options("ria", given)
+
+    assert set(given) <= set(prune.options("ria"))
 
 
 def test_what_a_method_needs_is_read_from_its_module():
