@@ -29,11 +29,13 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "mixture": commands.mixture,
     "calibrate": commands.calibrate,
     "prune": commands.prune,
+    "quantize": commands.quantize,
     "press": commands.press,
     "eval": commands.evaluate,
     "compare": commands.compare,
     "gate": commands.gate,
     "report": commands.report,
+    "export": commands.export,
     "doctor": commands.doctor,
 }
 SHOWN = 40  # rows of a table on a terminal

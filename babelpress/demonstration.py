@@ -8,8 +8,8 @@ from typing import Any
 
 from babelpress import gathering, recipe, run, scores, verdicts
 from babelpress.corpus import open_corpus
+from babelpress.feeding import Progress
 from babelpress.opening import EMBEDDED, open_model
-from babelpress.press import Progress
 from babelpress.report import write_report
 from babelpress.report.data import rows as report_rows
 from babelpress.report.finding import finding

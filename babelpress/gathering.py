@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from babelpress import calibration, opening, press, selftext
+from babelpress import calibration, opening, selftext
 from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, open_corpus
 from babelpress.errors import BadMoments
+from babelpress.feeding import Progress, gather_dense, silent
 from babelpress.files import LOCK_NAME, lock
 from babelpress.languages import select
 from babelpress.models import Walk
 from babelpress.opening import Opened
 from babelpress.packing import Blocks
-from babelpress.press import Progress, silent
 from babelpress.recipe import Calibration
 from babelpress.store import MANIFEST, Store
 
@@ -105,7 +105,7 @@ def calibrate(
         remove_partials(out)
         if store.finished:
             return store
-        steps = press.gather_dense(
+        steps = gather_dense(
             walk,
             found.blocks,
             gram=gram,

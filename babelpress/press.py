@@ -13,158 +13,91 @@ Shapes: B sequences, T positions, H hidden size, I inputs, O outputs; one langua
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from babelpress import prune
-from babelpress.errors import BadModel, BadSetting, NotFinite
+from babelpress.errors import BadSetting, NotFinite
+from babelpress.feeding import Progress, batches, gather, pass_on, silent
+from babelpress.folds import Fold, find_folds
+from babelpress.grids import Codes
+from babelpress.methods import Method, Pressed, Weights
 from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments, blend, damages
 from babelpress.packing import Blocks
-from babelpress.sparsity import KeepOf, PerGroup, PerLayer, PerRow, Stacked, parse
 from babelpress.store import BlockMoments
 
-SiteMoments = dict[str, Moments]  # by language
-Progress = Callable[[str, int, int], None]  # what, done, total
-
-BATCH_ELEMENTS = 1 << 22  # hidden numbers in a batch: 8 MB in bfloat16, which stays in the cache
-
-
-def silent(_what: str, _done: int, _total: int) -> None:
-    """Progress that nobody watches."""
-
-
-def never(_index: int) -> bool:
-    """No block is done."""
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A pruning method with its options and pattern, and the sites that it leaves alone."""
-
-    name: str
-    pattern: PerRow | PerLayer | PerGroup | KeepOf
-    options: Mapping[str, Any] = field(default_factory=dict)
-    skip: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, name: str, pattern: str, options: Mapping[str, Any] | None = None, skip: Any = ()
-    ) -> "Method":
-        """From words. Raises UnknownName or BadSetting."""
-        prune.check_options(name, options or {})
-        return cls(name, parse(pattern), dict(options or {}), tuple(skip))
-
-    def skips(self, site: Site) -> bool:
-        """Whether `--skip` named this site."""
-        return any(site.matches(pattern) for pattern in self.skip)
-
-    def press(self, weights: Mapping[str, Tensor], stats: Blend) -> dict[str, Tensor]:
-        """New weights for the linears of one site; exact counts in each linear."""
-        apply = prune.get(self.name)
-        if not prune.stacks(self.name):
-            return {
-                name: apply(weight_OI, stats, self.pattern, **self.options)
-                for name, weight_OI in weights.items()
-            }
-        rows = tuple(len(weight_OI) for weight_OI in weights.values())
-        stacked = Stacked(self.pattern, rows)
-        new_OI = apply(torch.cat(list(weights.values())), stats, stacked, **self.options)
-        return dict(zip(weights, new_OI.split(rows), strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Hidden states of some sequences of one language, and which positions count."""
-
-    language: str
-    hidden_BTH: Tensor
-    counted_BT: Tensor
-
-
-# ---- moments -------------------------------------------------------------------------------
-
-
-def batches(walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0) -> list[Batch]:
-    """Hidden states before the first block, in batches of one language each."""
-    found: list[Batch] = []
-    for language, each in blocks.items():
-        length = each.ids_BT.shape[1]
-        width = weight(walk.model.get_input_embeddings()).shape[1]
-        size = max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
-        for ids_BT, counted_BT in zip(
-            each.ids_BT.split(size), each.counted_BT.split(size), strict=True
-        ):
-            hidden_BTH = walk.start(ids_BT.to(walk.model.device))
-            found.append(Batch(language, hidden_BTH, counted_BT.to(hidden_BTH.device)))
-    return found
-
-
-@torch.no_grad()
-def gather(
-    walk: Walk, index: int, todo: Sequence[Batch], *, gram: bool
-) -> tuple[BlockMoments, list[Batch]]:
-    """Moments of every site of a block over all batches, and what the block passes on."""
-    for batch in todo:
-        walk.prepare(batch.hidden_BTH)
-    sites = walk.sites(index, todo[0].hidden_BTH)
-    found: BlockMoments = {site: {} for site in sites}
-    counted: list[Batch] = [todo[0]]  # the batch that runs now, for the hooks
-    layers = linears(walk.blocks[index])
-    place = f"{walk.path}.{index}"
-
-    def look(site: Site) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            now = counted[0]
-            seen = found[site]
-            if now.language not in seen:
-                device = args[0].device
-                seen[now.language] = Moments.empty(site.inputs, gram, device=device)
-            x_TI = args[0].reshape(-1, site.inputs)
-            if len(x_TI) != now.counted_BT.numel():
-                raise BadModel(f"{place}.{site.name} sees {len(x_TI)} rows, not one a token.")
-            keep_T = now.counted_BT.flatten()
-            rows_TI = x_TI if keep_T.all() else x_TI[keep_T]
-            seen[now.language].add(rows_TI, where=f"{place}.{site.name} in {now.language}")
-
-        return hook
-
-    handles = [layers[s.linears[0]].register_forward_pre_hook(look(s)) for s in sites]
-    passed: list[Batch] = []
-    try:
-        for batch in todo:
-            counted[0] = batch
-            out_BTH = walk.forward(index, batch.hidden_BTH)
-            passed.append(Batch(batch.language, out_BTH, batch.counted_BT))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found, passed
-
-
-@torch.no_grad()
-def pass_on(walk: Walk, index: int, todo: Sequence[Batch]) -> list[Batch]:
-    """What a block, as it is now, makes of every batch."""
-    return [Batch(b.language, walk.forward(index, b.hidden_BTH), b.counted_BT) for b in todo]
-
-
-# ---- pressing ------------------------------------------------------------------------------
+SiteMoments = Mapping[str, Moments]  # by language
+Folds = Sequence[Mapping[str, Fold]]  # by block, then by site
+PROBE_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class SiteReport:
-    """What pressing did to one site: exact zeros and weights, and the damage to each language."""
+    """What pressing did to one site: exact zeros and weights, and the damage to each language.
+
+    `were_zero` counts the weights that were zero before. `absmax_I` is the largest input in the calibration languages, as the pressed model sees it;
+    `codes` are those of the linears by name inside the block. `folded` is False where the method
+    wanted to scale the inputs and no layer before can take the scale.
+    """
 
     block: int
     site: str
     zeros: int
+    were_zero: int
     weights: int
     damage: dict[str, Damage]
+    absmax_I: Tensor
+    codes: dict[str, Codes]
+    folded: bool
+
+
+# ---- one site ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """Inputs that are divided in the layer before, and what that does to weights.
+
+    `rows` are the factors that rows of a linear were divided by, for a site further on.
+    """
+
+    inputs_I: Tensor | None
+    rows: dict[str, Tensor]
+
+    def scaled(self, weights: Weights) -> dict[str, Tensor]:
+        """Weights for scaled inputs, in float32 where anything is scaled."""
+        return {name: self._times(name, w.float(), 1) for name, w in weights.items()}
+
+    def unscaled(self, weights: Weights) -> dict[str, Tensor]:
+        """The inverse: what weights for scaled inputs are to inputs as they were."""
+        return {name: self._times(name, w.float(), -1) for name, w in weights.items()}
+
+    def _times(self, name: str, weight_OI: Tensor, power: int) -> Tensor:
+        if self.inputs_I is not None:
+            weight_OI = weight_OI * self.inputs_I.pow(power)
+        if name in self.rows:
+            weight_OI = weight_OI * self.rows[name].pow(-power)[:, None]
+        return weight_OI
+
+
+_AS_IT_WAS = _Scaled(None, {})
+
+
+def _press_site(
+    method: Method, old: Weights, stats: Blend, seen: SiteMoments, scaled: _Scaled
+) -> tuple[Pressed, dict[str, Damage]]:
+    """New weights for (scaled) inputs, and the damage, which is that to the dense model."""
+    if scaled.inputs_I is None and not scaled.rows:
+        new = method.press(old, stats)
+        return new, site_damage(old, new.weights, seen)
+    new = method.press(scaled.scaled(old), stats)
+    return new, site_damage(old, scaled.unscaled(new.weights), seen)
+
+
+# ---- one block -----------------------------------------------------------------------------
 
 
 def press_block(
@@ -173,25 +106,83 @@ def press_block(
     moments: BlockMoments,
     method: Method,
     shares: Mapping[str, float],
+    folds: Mapping[str, Fold],
 ) -> list[SiteReport]:
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
+    todo = [site for site in moments if not method.skips(site)]
+    stats = {s: blend(moments[s], shares, f"{walk.path}.{index}.{s.name}") for s in todo}
+    dense = {s: {name: weight(layers[name]).clone() for name in s.linears} for s in todo}
+    wanted = {
+        site.name: _scale(method, dense[site], stats[site], folds[site.name])
+        for site in todo
+        if site.name in folds
+    }
+    scales = {name: folds[name].apply(walk.blocks[index], s) for name, s in wanted.items()}
     reports: list[SiteReport] = []
-    for site, seen in moments.items():
-        if method.skips(site):
-            continue
-        old = {name: weight(layers[name]) for name in site.linears}
-        stats = blend(seen, shares, f"{walk.path}.{index}.{site.name}")
-        new = method.press(old, stats)
-        harm = site_damage(old, new, seen)
-        zeros = sum(int((weight_OI == 0).sum()) for weight_OI in new.values())
-        for name, weight_OI in new.items():
+    for site in todo:
+        scale_I = scales.get(site.name)
+        scaled = _Scaled(scale_I, _divided_rows(site, dense[site], scales, folds))
+        new, harm = _press_site(method, dense[site], stats[site], moments[site], scaled)
+        for name, weight_OI in new.weights.items():
             if not torch.isfinite(weight_OI).all():
-                raise NotFinite(f"{method.name} made NaN or infinity in {stats.where} ({name}).")
+                where = stats[site].where
+                raise NotFinite(f"{method.name} made NaN or infinity in {where} ({name}).")
             set_weight(layers[name], weight_OI)
-        size = sum(weight_OI.numel() for weight_OI in new.values())
-        reports.append(SiteReport(index, site.name, zeros, size, harm))
+        largest_I = stats[site].absmax_I.float()
+        reports.append(
+            SiteReport(
+                index,
+                site.name,
+                zeros=_zeros(new.weights),
+                were_zero=_zeros(dense[site]),
+                weights=sum(w.numel() for w in new.weights.values()),
+                damage=harm,
+                absmax_I=largest_I if scale_I is None else largest_I / scale_I,
+                codes=new.codes,
+                folded=scale_I is not None or not method.scales,
+            )
+        )
     return reports
+
+
+def _zeros(weights: Weights) -> int:
+    return sum(int((weight_OI == 0).sum()) for weight_OI in weights.values())
+
+
+def _scale(method: Method, old: Weights, stats: Blend, fold: Fold) -> Tensor:
+    """The scale that a method wants, among those that are equal where inputs share a row."""
+    shared = replace(stats, mean_abs_I=fold.pooled(stats.mean_abs_I))
+    return method.scale_inputs(old, shared)
+
+
+def _divided_rows(
+    site: Site, dense: Weights, scales: Mapping[str, Tensor], folds: Mapping[str, Fold]
+) -> dict[str, Tensor]:
+    """The row factors of those linears of a site that other sites' scales were folded into."""
+    return {
+        fold.module: fold.divisor(scales[name], len(dense[fold.module]))
+        for name, fold in folds.items()
+        if name in scales and fold.module in site.linears
+    }
+
+
+def find_all_folds(walk: Walk, method: Method) -> list[dict[str, Fold]]:
+    """Where each site's inputs can be scaled, by block; nothing for a method that does not.
+
+    Found by running the dense blocks on a few meaningless tokens.
+    """
+    if not method.scales:
+        return [{} for _ in walk.blocks]
+    table_VH = weight(walk.model.get_input_embeddings())
+    lot = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(len(table_VH), (1, PROBE_TOKENS), generator=lot)
+    hidden_BTH = walk.start(ids_BT.to(table_VH.device))
+    found: list[dict[str, Fold]] = []
+    for index in range(len(walk.blocks)):
+        found.append(find_folds(walk, index, hidden_BTH))
+        hidden_BTH = walk.forward(index, hidden_BTH)
+    return found
 
 
 def site_damage(
@@ -208,16 +199,14 @@ def site_damage(
     }
 
 
-def mean_damage(reports: Sequence[SiteReport]) -> dict[str, float]:
+def mean_damage(sites: Sequence[Mapping[str, Damage]]) -> dict[str, float]:
     """e_l: the mean over sites of the share of its output that language l loses."""
-    languages = reports[0].damage if reports else {}
     return {
         language: math.fsum(
-            r.damage[language].numerator / max(r.damage[language].denominator, 1e-30)
-            for r in reports
+            site[language].numerator / max(site[language].denominator, 1e-30) for site in sites
         )
-        / len(reports)
-        for language in languages
+        / len(sites)
+        for language in (sites[0] if sites else ())
     }
 
 
@@ -258,9 +247,14 @@ def predicted_damage(
     moments: Callable[[int], BlockMoments],
     method: Method,
     shares: Mapping[str, float],
+    folds: Folds | None = None,
 ) -> dict[str, float]:
-    """e_l of pressing every site with these shares; the model is left as it was."""
-    total: list[SiteReport] = []
+    """e_l of pressing every site with these shares; the model is left as it was.
+
+    `folds` are those of `find_all_folds`, which are looked for where they are not given.
+    """
+    folds = find_all_folds(walk, method) if folds is None else folds
+    total: list[dict[str, Damage]] = []
     for index, block in enumerate(walk.blocks):
         layers = linears(block)
         of_block = moments(index)
@@ -270,10 +264,11 @@ def predicted_damage(
             if method.skips(site):
                 continue
             old = {name: weight(layers[name]) for name in site.linears}
-            where = f"{walk.path}.{index}.{site.name}"
-            new = method.press(old, blend(seen, shares, where))
-            harm = site_damage(old, new, seen)
-            total.append(SiteReport(index, site.name, 0, 0, harm))
+            stats = blend(seen, shares, f"{walk.path}.{index}.{site.name}")
+            scaled = _AS_IT_WAS
+            if fold := folds[index].get(site.name):
+                scaled = _Scaled(_scale(method, old, stats, fold), {})
+            total.append(_press_site(method, old, stats, seen, scaled)[1])
     return mean_damage(total)
 
 
@@ -331,12 +326,13 @@ def press_dense(
     progress: Progress = silent,
 ) -> list[SiteReport]:
     """Press all blocks in place from moments of the dense model: no text, no forward pass."""
+    folds = find_all_folds(walk, method)
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
         of_block = moments(index)
         if index == 0:
             check_skip(of_block, method.skip)
-        reports += press_block(walk, index, of_block, method, shares)
+        reports += press_block(walk, index, of_block, method, shares, folds[index])
         progress("press", index + 1, len(walk.blocks))
     return reports
 
@@ -348,41 +344,20 @@ def press_compressed(
     method: Method,
     shares: Mapping[str, float],
     *,
-    gram: bool,
     batch_tokens: int = 0,
     progress: Progress = silent,
 ) -> list[SiteReport]:
     """Press all blocks in place, each on what the pressed blocks before it pass on."""
+    folds = find_all_folds(walk, method)
     todo = batches(walk, blocks, batch_tokens=batch_tokens)
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
-        moments, _ = gather(walk, index, todo, gram=gram)
+        moments, _ = gather(walk, index, todo, gram=method.needs_gram)
         if index == 0:
             check_skip(moments, method.skip)
-        reports += press_block(walk, index, moments, method, shares)
+        reports += press_block(walk, index, moments, method, shares, folds[index])
         del moments
         if index + 1 < len(walk.blocks):
             todo = pass_on(walk, index, todo)
         progress("press", index + 1, len(walk.blocks))
     return reports
-
-
-@torch.no_grad()
-def gather_dense(
-    walk: Walk,
-    blocks: Mapping[str, Blocks],
-    *,
-    gram: bool,
-    batch_tokens: int = 0,
-    done: Callable[[int], bool] = never,
-    progress: Progress = silent,
-) -> Iterator[tuple[int, BlockMoments]]:
-    """Moments of the dense model, block by block; a block that is `done` is only passed through."""
-    todo = batches(walk, blocks, batch_tokens=batch_tokens)
-    for index in range(len(walk.blocks)):
-        if done(index):
-            todo = pass_on(walk, index, todo)
-        else:
-            moments, todo = gather(walk, index, todo, gram=gram)
-            yield index, moments
-        progress("calibrate", index + 1, len(walk.blocks))

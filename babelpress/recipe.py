@@ -4,13 +4,14 @@
     calibration: {corpus: embedded, tokens: 16384, seed: 0}
     steps:
       - prune: {method: wanda, pattern: "0.5", mixture: minimax}
+      - quantize: {method: gptq, bits: 4, group: 128, mixture: minimax}
 
 Unknown keys are refused with the known ones. A recipe is not code: no class paths, no imports.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -20,11 +21,13 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from babelpress import prune
+from babelpress import prune, quantize
 from babelpress.errors import BadSetting
+from babelpress.grids import Grid
 from babelpress.sparsity import parse
 
 TOKENS = 16384
@@ -60,11 +63,10 @@ class Minimax(_Strict):
     rate: float = Field(default=1.0, gt=0)
 
 
-class Prune(_Strict):
-    """One pruning step. With `moments` it reads them; else it reads the calibration text."""
+class _Pressing(_Strict):
+    """What all steps have. With `moments` it reads them; else it reads the calibration text."""
 
-    method: str = "wanda"
-    pattern: str = "0.5"
+    method: str
     mixture: str = "uniform"
     propagate: Literal["dense", "compressed"] = "compressed"
     skip: tuple[str, ...] = ()
@@ -72,29 +74,77 @@ class Prune(_Strict):
     minimax: Minimax = Minimax()
     moments: str | None = None
 
+
+class Prune(_Pressing):
+    """One pruning step."""
+
+    method: str = "wanda"
+    pattern: str = "0.5"
+
     @field_validator("pattern", mode="before")
     @classmethod
     def _text(cls, value: Any) -> str:
         return str(parse(str(value)))
 
-    @field_validator("method")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        prune.get(value)
-        return value
-
     @model_validator(mode="after")
     def _options(self) -> "Prune":
         prune.check_options(self.method, self.options)
-        for name, default in prune.options(self.method).items():
-            _check_option(self.method, name, default, self.options.get(name, default))
+        _check_options(self.method, prune.options(self.method), self.options)
         return self
+
+
+class Quantize(_Pressing):
+    """One quantization step: the last one of a recipe.
+
+    `embeddings` is `dense` or `8bit`: embedding and head at eight bits, a scale for every row.
+    """
+
+    method: str = "gptq"
+    bits: int = 4
+    group: int | str = 128
+    symmetric: bool = True
+    clip: str = "none"
+    keep_zeros: bool = True
+    embeddings: Literal["dense", "8bit"] = "dense"
+
+    @model_validator(mode="after")
+    def _options(self) -> "Quantize":
+        quantize.check_options(self.method, self.options)
+        _check_options(self.method, quantize.options(self.method), self.options)
+        _ = self.grid
+        return self
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the linears. Raises BadSetting."""
+        return Grid(self.bits, self.group, self.symmetric, self.clip)
 
 
 class Step(_Strict):
     """One step: exactly one kind."""
 
-    prune: Prune
+    prune: Prune | None = None
+    quantize: Quantize | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "Step":
+        if len(self.model_fields_set) != 1 or self.work is None:
+            raise ValueError(f"a step is one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which kind it is."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def work(self) -> Prune | Quantize:
+        """The step itself."""
+        return getattr(self, self.kind)
+
+    @model_serializer(mode="plain")
+    def _only(self) -> dict[str, Any]:
+        return {self.kind: self.work.model_dump(mode="json")}
 
 
 class Recipe(_Strict):
@@ -103,6 +153,12 @@ class Recipe(_Strict):
     model: str
     calibration: Calibration = Calibration()
     steps: tuple[Step, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _order(self) -> "Recipe":
+        if any(step.kind == "quantize" for step in self.steps[:-1]):
+            raise ValueError("quantize must be the last step: codes cannot be pressed again")
+        return self
 
 
 def load(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
@@ -135,6 +191,11 @@ def of(data: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, every default written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _check_options(method: str, known: Mapping[str, object], given: Mapping[str, object]) -> None:
+    for name, default in known.items():
+        _check_option(method, name, default, given.get(name, default))
 
 
 def _check_option(method: str, name: str, default: object, value: object) -> None:
@@ -170,7 +231,7 @@ def _known_keys(place: tuple[int | str, ...]) -> str:
         if isinstance(name, int):
             continue
         kind = model.model_fields[name].annotation
-        model = Step if name == "steps" else kind
+        model = Step if name == "steps" else (get_args(kind) or (kind,))[0]
     return f"Known: {', '.join(model.model_fields)}."
 
 

@@ -1,37 +1,33 @@
 """Do a recipe in a folder; killed at any point, the same command goes on.
 
     RUN/recipe.yaml         the recipe, every default written out
-    RUN/steps/01-prune/     report.json of a finished step (and its model until the next is done)
+    RUN/steps/01-prune/     report.json of a finished step (and its results until the next is done)
     RUN/model/              the result, an ordinary transformers folder
+    RUN/codes/              the integers behind it, where the last step quantized
+    RUN/ranges.safetensors  the largest inputs that calibration saw, by BLOCK.SITE
     RUN/manifest.json       written last: what is needed to do it again, and its cost
 
 A step is written whole or not at all. Only `cost` may differ between two runs of one recipe.
 """
 
 import shutil
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from babelpress import mixtures, opening, press, prune, recipe
-from babelpress.calibration import tokenizer_hash
-from babelpress.errors import BadMoments, BadRun, BadSetting
-from babelpress.files import new_folder, read_json, write_json, write_text
-from babelpress.gathering import held, occupied, remove_partials, spent, surroundings, text
-from babelpress.languages import select
-from babelpress.mixtures import Mixture
-from babelpress.models import Walk
+from babelpress import codes, recipe
+from babelpress.errors import BadModel, BadRun
+from babelpress.feeding import Progress, silent
+from babelpress.files import new_folder, read_json, save_tensors, write_json, write_text
+from babelpress.gathering import held, occupied, remove_partials, surroundings
 from babelpress.opening import Opened, open_model, save_model
-from babelpress.packing import Blocks
-from babelpress.press import Method, Progress, silent
-from babelpress.recipe import Calibration, Prune, Recipe
-from babelpress.store import BlockMoments, Store
+from babelpress.recipe import Recipe
+from babelpress.step import Done, do_step
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
+RANGES = "ranges.safetensors"
 
 
 def do(
@@ -47,35 +43,46 @@ def do(
     Raises BadRun where the folder holds another run or is in use.
     """
     with held(out):
+        _check_model(plan.model)
         _check_folder(plan, out)
         if (out / MANIFEST).exists():
             return read_json(out / MANIFEST)
         origin, source = _origin(plan.model), plan.model
         reports = []
         for number, step in enumerate(plan.steps, 1):
-            folder = _step_folder(out, number)
+            folder = _step_folder(out, number, step.kind)
             if not (folder / REPORT).exists():
                 opened = open_model(source, device=device, trust_remote_code=trust_remote_code)
                 opened = replace(opened, name=origin)
-                report = prune_model(opened, plan.calibration, step.prune, progress=progress)
+                done = do_step(opened, plan.calibration, step.work, progress=progress)
                 write_text(out / RECIPE, recipe.dump(plan))
                 with new_folder(folder) as new:
-                    save_model(opened, new / "model")
-                    write_json(new / REPORT, report)
+                    _save(done, opened, new)
             reports.append(read_json(folder / REPORT))
             source = str(folder / "model")
-            shutil.rmtree(_step_folder(out, number - 1) / "model", ignore_errors=True)
-        if Path(source).exists():
-            shutil.rmtree(out / "model", ignore_errors=True)
-            Path(source).rename(out / "model")
+            if number > 1:
+                _drop_results(_step_folder(out, number - 1, plan.steps[number - 2].kind))
+        _move_results(Path(source).parent, out)
         manifest = {
             "recipe": plan.model_dump(mode="json"),
             "steps": [{k: v for k, v in r.items() if k != "cost"} for r in reports],
+            "ledger": reports[-1]["ledger"],
             "cost": {"steps": [r["cost"] for r in reports]},
             "surroundings": surroundings(device),
         }
         write_json(out / MANIFEST, manifest)
         return manifest
+
+
+def _check_model(model: str) -> None:
+    """Raise BadModel for a model that was quantized before."""
+    config = Path(model) / "config.json"
+    packed = config.exists() and "quantization_config" in read_json(config, error=BadModel)
+    if packed or (Path(model) / codes.FOLDER).exists():
+        raise BadModel(
+            f"{model} is quantized already, and its codes cannot be pressed again. Give the model "
+            "that it was made of, or one recipe with both steps."
+        )
 
 
 def _check_folder(plan: Recipe, out: Path) -> None:
@@ -91,8 +98,31 @@ def _check_folder(plan: Recipe, out: Path) -> None:
     remove_partials(out, out / "steps")
 
 
-def _step_folder(out: Path, number: int) -> Path:
-    return out / "steps" / f"{number:02d}-prune"
+def _step_folder(out: Path, number: int, kind: str) -> Path:
+    return out / "steps" / f"{number:02d}-{kind}"
+
+
+def _save(done: Done, opened: Opened, folder: Path) -> None:
+    save_model(opened, folder / "model")
+    if done.codes:
+        codes.save(folder / codes.FOLDER, done.codes, done.blocks)
+    languages = ",".join(tag for tag, p in done.report["mixture"]["shares"].items() if p > 0)
+    save_tensors(folder / RANGES, done.ranges, {"languages": languages})
+    write_json(folder / REPORT, done.report)
+
+
+def _drop_results(folder: Path) -> None:
+    """Remove what a step made, but its report."""
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    (folder / RANGES).unlink(missing_ok=True)
+
+
+def _move_results(folder: Path, out: Path) -> None:
+    """Bring what the last step made to its place in the run; what is there already may stay."""
+    for name in ("model", codes.FOLDER, RANGES):
+        if (folder / name).exists():
+            shutil.rmtree(out / name, ignore_errors=True)
+            (folder / name).rename(out / name)
 
 
 def _origin(model: str) -> str:
@@ -101,140 +131,3 @@ def _origin(model: str) -> str:
     if path.exists() and (Path(model) / RECIPE).exists():
         return str(read_json(path)["steps"][0]["model"]["name"])
     return model
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """What a step looks at: its languages, their text, and dense moments by block.
-
-    `there` are all languages with moments; `blocks` is empty where the moments are of a folder.
-    """
-
-    languages: list[str]
-    there: list[str]
-    blocks: Mapping[str, Blocks]
-    manifest: Mapping[str, Any]
-    moments: Callable[[int], BlockMoments]
-
-
-def prune_model(
-    opened: Opened, asked: Calibration, step: Prune, *, progress: Progress = silent
-) -> dict[str, Any]:
-    """Prune a model in place and report what was done: exact counts, shares, damage by language.
-
-    Mixtures that go by training shares go by those of `opened.name`.
-    """
-    start = time.monotonic()
-    method = Method.of(step.method, step.pattern, step.options, step.skip)
-    gram = prune.needs_gram(step.method)
-    walk = Walk(opened.model)
-    before = opening.fingerprint(opened.model)
-    if step.moments is None:
-        source = _of_text(opened, walk, asked, gram=gram, progress=progress)
-    else:
-        source = _of_folder(opened, asked, step, gram=gram)
-    mixed = _mixture(step.mixture, source, opened.name)
-    shares, trace = mixed.shares, []
-    if mixed.policy == "minimax":
-        trace = press.minimax(
-            lambda p: press.predicted_damage(walk, source.moments, method, p),
-            source.languages,
-            rounds=step.minimax.rounds,
-            rate=step.minimax.rate,
-            progress=progress,
-        )
-        shares = press.best(trace).shares
-    if step.propagate == "dense":
-        sites = press.press_dense(walk, source.moments, method, shares, progress=progress)
-    else:
-        sites = press.press_compressed(
-            walk, source.blocks, method, shares, gram=gram, progress=progress
-        )
-    return {
-        "kind": "prune",
-        "step": step.model_dump(mode="json"),
-        "model": {"name": opened.name, "fingerprint": before},
-        "calibration": source.manifest,
-        "mixture": _mixture_row(mixed, shares),
-        "trace": [{"worst": r.worst, "mean": r.mean, "shares": r.shares} for r in trace],
-        "damage": press.mean_damage(sites),
-        "sites": [
-            {"block": s.block, "site": s.site, "zeros": s.zeros, "weights": s.weights}
-            for s in sites
-        ],
-        "zeros": sum(s.zeros for s in sites),
-        "weights": sum(s.weights for s in sites),
-        "cost": spent(start),
-    }
-
-
-def _of_text(
-    opened: Opened, walk: Walk, asked: Calibration, *, gram: bool, progress: Progress
-) -> _Source:
-    """Text, and its dense moments if they are asked for: for `dense` and for the minimax loop."""
-    found = text(opened, asked)
-    kept: dict[int, BlockMoments] = {}
-
-    def moments(index: int) -> BlockMoments:
-        if not kept:
-            kept.update(press.gather_dense(walk, found.blocks, gram=gram, progress=progress))
-        return kept[index]
-
-    tags = list(found.blocks)
-    return _Source(tags, tags, found.blocks, found.manifest, moments)
-
-
-def _of_folder(opened: Opened, asked: Calibration, step: Prune, *, gram: bool) -> _Source:
-    """Moments that were saved. Raises BadMoments or BadSetting where they are no use here."""
-    assert step.moments is not None
-    store = Store.open(Path(step.moments))
-    if step.propagate != "dense":
-        raise BadSetting(
-            "moments of a folder are of the dense model: use propagate dense, or drop moments."
-        )
-    store.check(
-        model=opening.fingerprint(opened.model),
-        tokenizer=tokenizer_hash(opened.tokenizer),
-        dtype=str(opened.model.dtype),
-    )
-    if gram and not store.identity["gram"]:
-        raise BadSetting(
-            f"{step.method} needs Gram matrices, which {step.moments} has not. "
-            "Calibrate again with --gram."
-        )
-    there = store.identity["languages"]
-    languages = select(asked.languages, among=there) if asked.languages else there
-    if missing := [tag for tag in languages if tag not in there]:
-        raise BadMoments(
-            f"{step.moments} has no moments of {', '.join(missing)}; it has {', '.join(there)}. "
-            "Calibrate with them, or leave them out of --languages."
-        )
-    return _Source(languages, there, {}, store.manifest["calibration"], store.load)
-
-
-def _mixture(policy: str, source: _Source, model: str) -> Mixture:
-    """The mixture of a step. Raises BadSetting for a share of a language that nothing was seen of.
-
-    Moments may take hours to gather, so this is known first.
-    """
-    mixed = mixtures.mixture(policy, source.languages, model=model)
-    wanted = [tag for tag, share in mixed.shares.items() if share > 0]
-    if missing := [tag for tag in wanted if tag not in source.there]:
-        raise BadSetting(
-            f"the mixture {policy} gives a share to {', '.join(missing)}, which is not among the "
-            f"languages of this calibration: {', '.join(source.there)}. Add it with --languages."
-        )
-    return mixed
-
-
-def _mixture_row(mixed: Mixture, shares: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "policy": mixed.policy,
-        "shares": dict(shares),
-        "distribution": mixed.distribution,
-        "unit": mixed.unit,
-        "stage": mixed.stage,
-        "source": mixed.source,
-        "note": mixed.note,
-        "counts": mixed.counts,
-    }

@@ -1,4 +1,7 @@
-"""Scores of a model in a folder: results.jsonl, one row a language, and the tallies behind them."""
+"""Scores of a model in a folder: results.jsonl, one row a language, and the tallies behind them.
+
+An evaluation that looks at sites also leaves `tallies/NAME.sites.json`: by language, by site.
+"""
 
 import json
 import math
@@ -13,14 +16,16 @@ from babelpress import evals, opening
 from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, Document
 from babelpress.errors import BadRun, BadSetting
+from babelpress.feeding import Progress, silent
 from babelpress.files import fingerprint, read_json, write_json, write_text
 from babelpress.gathering import PARTIAL, fitting_length, held, languages_of, remove_partials
 from babelpress.opening import Opened
-from babelpress.press import Progress, silent
+from babelpress.ranges import Ranges
 from babelpress.tally import Tally
 
 RESULTS = "results.jsonl"
 WINDOW = 1024  # tokens in a window, where the model has as many positions
+MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
 
 
 def evaluate(
@@ -33,19 +38,21 @@ def evaluate(
     documents: int = 0,
     window: int = 0,
     memory_mb: int = 256,
+    ranges: Ranges | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Score a model and keep every tally; gives the rows of results.jsonl.
 
-    `documents` takes that many of the corpus's test documents, the first ones (0: all). What was
-    measured before on the same model and text is not measured again; scores of another model,
-    corpus or setting are dropped. Raises BadSetting, or BadCorpus naming a language that is not
-    there.
+    `documents` takes that many of the corpus's test documents, the first ones (0: all); `ranges`
+    are for evaluations that need them. What was measured before on the same model and text is not
+    measured again; scores of another model, corpus or setting are dropped. Raises BadSetting, or
+    BadCorpus naming a language that is not there.
     """
     if documents < 0 or not on:
         raise BadSetting(f"documents must be 0 or more and --on not empty: {documents}, {on}.")
     for name in on:
-        evals.get(name)
+        if evals.needs_ranges(name) and ranges is None:
+            raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     tags = languages_of(corpus, languages)
     corpus.require(tags)
     texts = {tag: corpus.documents(tag, "test")[: documents or None] for tag in tags}
@@ -60,12 +67,12 @@ def evaluate(
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / "tallies")
         for name in on:
-            kept = _Kept.open(out, name, identity)
+            looked = ranges if evals.needs_ranges(name) else None
+            kept = _Kept.open(out, name, identity, looked)
             for done, tag in enumerate(tags):
                 if not kept.has(tag, texts[tag]):
-                    kept.put(
-                        tag, texts[tag], _measure(opened, name, tag, texts[tag], kept, memory_mb)
-                    )
+                    found = _measure(opened, name, tag, texts[tag], kept, memory_mb, looked)
+                    kept.put(tag, texts[tag], found)
                 progress(f"eval {name}", done + 1, len(tags))
             metric = evals.get(name).METRIC
             new = [_row(opened.name, tag, name, metric, kept.tally(tag)) for tag in tags]
@@ -80,13 +87,16 @@ def _measure(
     documents: Sequence[Document],
     kept: "_Kept",
     memory_mb: int,
+    ranges: Ranges | None,
 ) -> Tally:
+    looked = {"ranges": ranges.largest, "detail": kept.put_sites} if ranges else {}
     measured = evals.get(name).measure(
         opened.model,
         opened.tokenizer,
         {tag: documents},
         window=kept.identity["window"],
         memory_mb=memory_mb,
+        **looked,
     )
     return measured[tag]
 
@@ -105,9 +115,13 @@ class _Kept:
     texts: dict[str, str]
 
     @classmethod
-    def open(cls, folder: Path, name: str, identity: dict[str, Any]) -> "_Kept":
+    def open(
+        cls, folder: Path, name: str, identity: dict[str, Any], ranges: Ranges | None
+    ) -> "_Kept":
         """What is there of the same model, corpus and settings; the rest is dropped."""
         path = folder / "tallies" / f"{name}.json"
+        if ranges:
+            identity = {**identity, "ranges": ranges.fingerprint()}
         if path.exists():
             there = read_json(path)
             if there["identity"] == identity:
@@ -115,6 +129,7 @@ class _Kept:
             _write(folder, [row for row in read_results(folder) if row["evaluation"] != name])
         kept = cls(folder, name, identity, {})
         kept._note()
+        _sites_path(folder, name).unlink(missing_ok=True)
         for stale in path.parent.glob(f"{name}.*.parquet"):
             stale.unlink()
         return kept
@@ -130,6 +145,11 @@ class _Kept:
         tally.save(self._path(tag))
         self.texts[tag] = _hash(documents)
         self._note()
+
+    def put_sites(self, tag: str, shares: Mapping[str, float]) -> None:
+        """Keep a language's score at every site."""
+        by_language = {**sites(self.folder, self.name), tag: dict(shares)}
+        write_json(_sites_path(self.folder, self.name), by_language)
 
     def tally(self, tag: str) -> Tally:
         """The tally of a language that is kept."""
@@ -185,6 +205,12 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def values(folder: Path, name: str) -> dict[str, float]:
+    """The scores of an evaluation by language; empty where it was not done."""
+    rows = read_results(folder)
+    return {row["language"]: row["value"] for row in rows if row["evaluation"] == name}
+
+
 def tallies(folder: Path, name: str) -> dict[str, Tally]:
     """The tallies of an evaluation by language. Raises BadRun where there are none."""
     found = {
@@ -197,6 +223,16 @@ def tallies(folder: Path, name: str) -> dict[str, Tally]:
             f"{folder} has no {name} scores. Make them: babelpress eval {folder} --on {name}"
         )
     return found
+
+
+def sites(folder: Path, name: str) -> dict[str, dict[str, float]]:
+    """Scores by language and site, of an evaluation that looks at sites; else empty."""
+    path = _sites_path(folder, name)
+    return read_json(path) if path.exists() else {}
+
+
+def _sites_path(folder: Path, name: str) -> Path:
+    return folder / "tallies" / f"{name}.sites.json"
 
 
 def _tally_path(folder: Path, name: str, tag: str) -> Path:

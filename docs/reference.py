@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from babelpress import cli, evals, mixtures, prune
+from babelpress import cli, evals, export, mixtures, prune, quantize
 
 PAGE = Path(__file__).with_name("reference.md")
 WIDTH = 96
@@ -46,14 +46,24 @@ def about(module: ModuleType | None, paragraphs: int) -> str:
     return " ".join(" ".join(kept).split())
 
 
-def methods() -> list[str]:
-    """One paragraph a pruning method: its module docstring and its options."""
+def methods(registry: ModuleType) -> list[str]:
+    """One paragraph a method of `prune` or `quantize`: its module docstring and its options."""
     lines = []
-    for name in prune.names():
-        options = ", ".join(f"`{k}={v}`" for k, v in prune.options(name).items()) or "no options"
-        needs = " Needs Gram matrices." if prune.needs_gram(name) else ""
-        words = about(inspect.getmodule(prune.get(name)), 1)
-        lines.append(f"- **{name}** — {words} Options: {options}.{needs}")
+    for name in registry.names():
+        options = ", ".join(f"`{k}={v}`" for k, v in registry.options(name).items())
+        needs = " Needs Gram matrices." if registry.needs_gram(name) else ""
+        words = about(inspect.getmodule(registry.get(name)), 1)
+        lines.append(f"- **{name}** — {words} Options: {options or 'no options'}.{needs}")
+    return lines
+
+
+def formats() -> list[str]:
+    """One paragraph an export format: the docstring of its module and its options."""
+    lines = []
+    for name in export.names():
+        options = ", ".join(f"`{k}={v}`" for k, v in export.options(name).items())
+        words = about(inspect.getmodule(export.get(name)), 1)
+        lines.append(f"- **{name}** — {words} Options: {options or 'no options'}.")
     return lines
 
 
@@ -86,7 +96,15 @@ def page() -> str:
         "",
         "## Pruning methods",
         "",
-        *methods(),
+        *methods(prune),
+        "",
+        "## Quantization methods",
+        "",
+        *methods(quantize),
+        "",
+        "## Export formats",
+        "",
+        *formats(),
         "",
         "## Evaluations",
         "",

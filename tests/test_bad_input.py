@@ -144,6 +144,72 @@ def test_a_wrong_setting_of_a_pruning_is_named(model, line, tmp_path, words, sai
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--method", "gtpq"], "no quantization method is called 'gtpq'. Did you mean 'gptq'"),
+        (["--bits", "5"], "bits is 5. Choose one of 2, 3, 4, 8."),
+        (["--bits", "16"], "bits is 16. Choose one of 2, 3, 4, 8."),
+        (["--bits", "four"], "four"),
+        (["--group", "24"], "a group of 24 does not divide the 32 inputs of model.layers.0.self_"),
+        (["--group", "0"], "group is 0. Give a number of inputs, or channel."),
+        (["--group", "rows"], "group is rows. Give a number of inputs, or channel."),
+        (["--clip", "all"], "clip is 'all'. Choose one of none, mse."),
+        (["--embeddings", "4bit"], "steps.0.quantize.embeddings: Input should be 'dense' or '8bi"),
+        (["--option", "order=random"], "gptq's order is 'random'. Choose one of none, diagonal."),
+        (["--option", "block=0"], "gptq's block must be at least 1, not 0."),
+        (["--option", "steps=3"], "gptq has no option steps"),
+        (["--method", "awq", "--option", "steps=0"], "steps"),
+        (["--skip", "nothing.*"], "--skip nothing.* names no site"),
+    ],
+)
+def test_a_wrong_setting_of_a_quantization_is_named(model, line, tmp_path, words, said):
+    small = SMALL if words[0] == "--group" else [*SMALL, "--group", "16"]
+    assert said in line("quantize", model, *small, "--out", tmp_path / "run", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "gptqq"], "no export format is called 'gptqq'. Did you mean 'gptq'"),
+        (["--format", "gptq"], "nothing is quantized in"),
+        (["--format", "compressed-tensors"], "nothing is quantized in"),
+        (["--format", "imatrix"], "--moments"),
+        (["--format", "safetensors", "--option", "kind=f16"], "safetensors has no option kind"),
+        (["--format", "safetensors", "--mixture", "uniform"], "--mixture is read with --moments"),
+        (["--format", "gguf", "--option", "kind=q9"], "q9"),
+    ],
+)
+def test_an_export_that_cannot_be_is_named(model, line, tmp_path, words, said):
+    assert said in line("export", model, *words, "--out", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_quantized_is_not_quantized_again(model, line, tmp_path, capsys):
+    small = [*SMALL, "--group", "16", "--method", "rtn", "--out"]
+    done(capsys, "quantize", model, *small, tmp_path / "run")
+    packed = ["export", tmp_path / "run", "--format", "compressed-tensors", "--out"]
+    done(capsys, *packed, tmp_path / "packed")
+
+    for again in (tmp_path / "run", tmp_path / "packed"):
+        said = line("quantize", again, *small, tmp_path / "twice")
+        assert f"{again} is quantized already" in said
+        assert not (tmp_path / "twice").exists()
+    assert f"{tmp_path / 'packed'} exists already" in line(*packed, tmp_path / "packed")
+
+
+@pytest.mark.parametrize("family", ["bloom", "gpt2"])
+def test_a_family_that_gguf_does_not_have_is_named(line, tmp_path, family):
+    pico.model(family).save_pretrained(tmp_path / family)
+    pico.tokenizer().save_pretrained(tmp_path / family)
+
+    said = line("export", tmp_path / family, "--format", "gguf", "--out", tmp_path / "out")
+
+    assert family in said.lower() and "llama" in said.lower()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (["prune", "babel-mini", "--out", "x", "--sparsity", "0.25"], "--sparsity"),
         (["purne", "babel-mini"], "purne"),
         (["prune", "babel-mini"], "--out"),
@@ -376,6 +442,8 @@ def files(folder):
 COMMANDS = {
     "calibrate": ([*SMALL, "--gram"], 60_000, "manifest.json"),
     "prune": (SMALL, 60_000, "model"),
+    "quantize": ([*SMALL, "--group", "16"], 60_000, "model"),
+    "export": (["--format", "safetensors"], 60_000, "model.safetensors"),
     "eval": (FEW, 8_192, "results.jsonl"),
 }
 
@@ -391,7 +459,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         out = tmp_path / "disk" / "out"
         said = line(command, model, *options, "--out", out)
         assert "No space left" in said or "disk is full" in said
-        assert str(out) in said
+        assert str(out if command != "export" else out.parent) in said
         assert not halves(tmp_path / "disk")
         assert not (out / "model").exists()
 

@@ -64,7 +64,10 @@ LINES = {
     "mixture": ["mixture", "mbs:64", *TONGUES, "--model", "xglm-564M"],
     "calibrate": ["calibrate", "tiny", *TONGUES, "--tokens", "200", "--out", "moments"],
     "prune": ["prune", "tiny", "--moments", "moments", "--pattern", "0.25", "--out", "run"],
+    "quantize": ["quantize", "tiny", *TONGUES, "--tokens", "200", "--bits", "3", "--group", "16"]
+    + ["--mixture", "only:sw", "--embeddings", "8bit", "--out", "coded"],
     "press": ["press", "tiny", "recipe.yaml", "--out", "pressed"],
+    "export": ["export", "run", "--format", "safetensors", "--out", "exported"],
     "eval": ["eval", "tiny", *TONGUES, "--documents", "3", "--out", "dense"],
     "eval run": ["eval", "run", *TONGUES, "--documents", "3"],
     "eval pressed": ["eval", "pressed", *TONGUES, "--documents", "3"],
@@ -119,7 +122,7 @@ def test_tables_fit_eighty_columns_and_nothing_is_cut_off(name, documents, place
     assert "…" not in printed
     table = printed.split("\n\n")[:-1]
     assert max((len(line.rstrip()) for part in table for line in part.splitlines()), default=0) < 81
-    assert (name == "report") == (not table)
+    assert (name in ("report", "export")) == (not table)
 
 
 # ---- one by one ----------------------------------------------------------------------------
@@ -168,6 +171,36 @@ def test_calibrate_on_the_models_own_text_has_the_same_keys(place):
 
     assert [list(row) for row in found.rows] == [documented("calibrate")] * 2
     assert found.rows[0]["script_share"] is None
+
+
+def test_quantize_keeps_codes_and_says_what_the_file_would_weigh(documents, place):
+    assert documents["quantize"]["out"] == "coded"
+    assert {row["share"] for row in rows(documents, "quantize")} == {0, 1}
+    manifest = json.loads((place / "coded" / "manifest.json").read_text())
+    assert manifest["steps"][0]["grid"] == "3 bits, group 16"
+    assert (place / "coded" / "codes" / "other.safetensors").exists()
+    said = commands.quantize(
+        "tiny", out=Path("coded"), bits=3, group="16", languages="en,Swahili,hi,ja", tokens=200,
+        mixture="only:sw", embeddings="8bit",
+    ).says  # fmt: skip
+    assert said[0] == "gptq at 3 bits, group 16: 15,360 weights."
+    assert said[1].startswith("packed ") and "bits a weight: blocks " in said[1]
+
+
+def test_quantize_of_a_pruned_run_says_that_its_zeros_are_kept(documents, place):
+    found = commands.quantize(
+        "run", out=Path("kept"), method="rtn", group="channel", languages="sw", tokens=200
+    )
+
+    assert "3,840 pruned ones are still exactly zero." in found.says[0]
+
+
+def test_export_names_every_file_it_wrote(documents, place):
+    assert documents["export"]["out"] == "exported"
+    names = {row["file"] for row in rows(documents, "export")}
+    assert {"README.md", "babelpress.json", "config.json", "model.safetensors"} <= names
+    for row in rows(documents, "export"):
+        assert (place / "exported" / row["file"]).stat().st_size == row["bytes"]
 
 
 def test_prune_takes_exactly_the_asked_weights(documents, place):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from babelpress import cli, evals, mixtures, prune
+from babelpress import cli, evals, export, mixtures, prune, quantize
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "babelpress"
@@ -60,7 +60,8 @@ def test_the_reference_page_has_every_command_method_evaluation_and_distribution
         assert rows
         assert all(rows.values())
         assert all(f"| `{key}` | {words} |" in written for key, words in rows.items())
-    for name in (*prune.names(), *evals.names(), *mixtures.distributions()):
+    entries = (prune.names(), quantize.names(), export.names(), evals.names())
+    for name in (*(n for names in entries for n in names), *mixtures.distributions()):
         assert f"- **{name}** — " in written
 
 

@@ -11,13 +11,13 @@ import torch
 
 from babelpress import prune
 from babelpress.errors import BadSetting, NotFinite, UnknownName
+from babelpress.feeding import gather_dense
+from babelpress.methods import Pruner
 from babelpress.models import Walk, linears, weight
 from babelpress.packing import Blocks
 from babelpress.press import (
-    Method,
     Round,
     best,
-    gather_dense,
     mean_damage,
     minimax,
     predicted_damage,
@@ -236,9 +236,9 @@ def test_wanda_is_the_plain_loop_over_whole_passes(family, compressed):
     expected, pressed = loud(family), loud(family)
     slow_press(expected, text(), SHARES, 0.25, compressed=compressed)
 
-    walk, method = Walk(pressed), Method.of("wanda", "0.25")
+    walk, method = Walk(pressed), Pruner.of("wanda", "0.25")
     if compressed:
-        press_compressed(walk, text(), method, SHARES, gram=False, batch_tokens=2 * LENGTH)
+        press_compressed(walk, text(), method, SHARES, batch_tokens=2 * LENGTH)
     else:
         press_dense(walk, dense_moments(walk, gram=False).__getitem__, method, SHARES)
 
@@ -251,10 +251,10 @@ def test_wanda_is_the_plain_loop_over_whole_passes(family, compressed):
 
 def test_only_compressed_inputs_differ_from_dense_ones_and_only_after_the_first_block():
     walks = {kind: Walk(loud()) for kind in ("dense", "compressed")}
-    method = Method.of("wanda", "0.75")
+    method = Pruner.of("wanda", "0.75")
     moments = dense_moments(walks["dense"])
     press_dense(walks["dense"], moments.__getitem__, method, SHARES)
-    press_compressed(walks["compressed"], text(), method, SHARES, gram=False)
+    press_compressed(walks["compressed"], text(), method, SHARES)
 
     dense, compressed = weights_of(walks["dense"]), weights_of(walks["compressed"])
     for place, weight_OI in dense.items():
@@ -290,7 +290,7 @@ def test_every_method_presses_every_family_to_the_exact_count_from_dense_moments
     for method in prune.names():
         for pattern in PATTERNS:
             walk.model.load_state_dict(before)
-            rule = Method.of(method, pattern)
+            rule = Pruner.of(method, pattern)
             reports = press_dense(walk, moments.__getitem__, rule, SHARES)
             assert_pressed(walk, before, pattern, reports, (method, pattern))
 
@@ -302,8 +302,8 @@ def test_every_method_presses_every_family_to_the_exact_count_on_compressed_inpu
     for method in prune.names():
         for pattern in PATTERNS:
             walk.model.load_state_dict(before)
-            rule, gram = Method.of(method, pattern), prune.needs_gram(method)
-            reports = press_compressed(walk, few(), rule, SHARES, gram=gram)
+            rule = Pruner.of(method, pattern)
+            reports = press_compressed(walk, few(), rule, SHARES)
             assert_pressed(walk, before, pattern, reports, (method, pattern))
 
 
@@ -312,7 +312,7 @@ def test_bfloat16_stays_bfloat16():
     before = tensors_of(walk.model)
     for method in prune.names():
         walk.model.load_state_dict(before)
-        reports = press_compressed(walk, few(), Method.of(method, "0.25"), SHARES, gram=True)
+        reports = press_compressed(walk, few(), Pruner.of(method, "0.25"), SHARES)
         assert walk.model.dtype is torch.bfloat16
         assert_pressed(walk, before, "0.25", reports, method)
 
@@ -324,7 +324,7 @@ def test_a_method_s_options_reach_it():
     masks = []
     for seed in (0, 1, 0):
         walk.model.load_state_dict(before)
-        method = Method.of("random", "0.25", {"seed": seed})
+        method = Pruner.of("random", "0.25", {"seed": seed})
         press_dense(walk, moments.__getitem__, method, SHARES)
         masks.append(weight(all_linears(walk)[0, "mlp.up_proj"]) == 0)
 
@@ -333,13 +333,13 @@ def test_a_method_s_options_reach_it():
 
 
 def test_a_method_is_made_from_words_that_are_checked():
-    assert Method.of("wanda", "1of4").pattern == parse("1of4")
+    assert Pruner.of("wanda", "1of4").pattern == parse("1of4")
     with pytest.raises(UnknownName, match="Did you mean 'wanda'"):
-        Method.of("wnada", "0.25")
+        Pruner.of("wnada", "0.25")
     with pytest.raises(BadSetting, match="sparsegpt has no option dampp"):
-        Method.of("sparsegpt", "0.25", {"dampp": 0.1})
+        Pruner.of("sparsegpt", "0.25", {"dampp": 0.1})
     with pytest.raises(BadSetting, match="'half' is no sparsity pattern"):
-        Method.of("wanda", "half")
+        Pruner.of("wanda", "half")
 
 
 # ---- skip ----------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_a_method_is_made_from_words_that_are_checked():
 def test_skipped_sites_are_left_alone_and_the_others_pressed(words, spared):
     walk = Walk(pico.model())
     before = weights_of(walk)
-    method = Method.of("wanda", "0.25", skip=words)
+    method = Pruner.of("wanda", "0.25", skip=words)
 
     press_dense(walk, dense_moments(walk).__getitem__, method, SHARES)
 
@@ -378,12 +378,12 @@ def test_a_skip_word_without_effect_or_with_too_much_is_an_error(words, message)
     walk = Walk(pico.model())
     before = weights_of(walk)
     moments = dense_moments(walk).__getitem__
-    method = Method.of("wanda", "0.25", skip=words)
+    method = Pruner.of("wanda", "0.25", skip=words)
 
     with pytest.raises(BadSetting, match=message):
         press_dense(walk, moments, method, SHARES)
     with pytest.raises(BadSetting, match=message):
-        press_compressed(walk, few(), method, SHARES, gram=False)
+        press_compressed(walk, few(), method, SHARES)
     with pytest.raises(BadSetting, match=message):
         predicted_damage(walk, moments, method, SHARES)
     assert all(torch.equal(before[place], new) for place, new in weights_of(walk).items())
@@ -399,10 +399,10 @@ def test_mean_damage_is_the_mean_over_sites_of_the_share_of_output_lost(family):
     moments = dense_moments(walk)
     sites = [(index, site) for index, of_block in moments.items() for site in of_block]
     before = weights_of(walk)
-    reports = press_dense(walk, moments.__getitem__, Method.of("wanda", "1of4"), SHARES)
+    reports = press_dense(walk, moments.__getitem__, Pruner.of("wanda", "1of4"), SHARES)
     after = weights_of(walk)
 
-    found = mean_damage(reports)
+    found = mean_damage([r.damage for r in reports])
 
     for tag in SIZES:
         shares_lost = []
@@ -422,12 +422,12 @@ def test_predicted_damage_is_that_of_pressing_and_leaves_the_weights_alone(metho
     walk = Walk(pico.model())
     moments = dense_moments(walk).__getitem__
     before = tensors_of(walk.model)
-    rule = Method.of(method, "0.25", skip=["self_attn.o_proj"])
+    rule = Pruner.of(method, "0.25", skip=["self_attn.o_proj"])
 
     predicted = predicted_damage(walk, moments, rule, SHARES)
 
     assert all(torch.equal(before[n], t) for n, t in walk.model.state_dict().items())
-    assert predicted == mean_damage(press_dense(walk, moments, rule, SHARES))
+    assert predicted == mean_damage([r.damage for r in press_dense(walk, moments, rule, SHARES)])
 
 
 # ---- minimax -------------------------------------------------------------------------------
@@ -514,7 +514,7 @@ def test_a_steep_rate_does_not_overflow():
 def test_minimax_on_a_model_starts_uniform_and_is_never_worse_than_that():
     walk = Walk(pico.model("bloom"))
     moments = dense_moments(walk).__getitem__
-    method = Method.of("wanda", "1of4")
+    method = Pruner.of("wanda", "1of4")
     uniform = dict.fromkeys(SIZES, 1 / 3)
     told = []
 

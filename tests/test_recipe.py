@@ -98,11 +98,11 @@ def test_a_pattern_may_be_a_number():
     [
         ({**SMALL, "modle": 1}, "modle", "model, calibration, steps"),
         ({**SMALL, "calibration": {"token": 5}}, "calibration.token", "corpus, languages, tokens"),
-        ({**SMALL, "steps": [{"quantize": {}}]}, "steps.0.quantize", "prune."),
+        ({**SMALL, "steps": [{"distil": {}}]}, "steps.0.distil", "prune, quantize."),
         (
             {**SMALL, "steps": [{"prune": {"ratio": 0.25}}]},
             "steps.0.prune.ratio",
-            "method, pattern",
+            "method, mixture",
         ),
         (
             {**SMALL, "steps": [{"prune": {"minimax": {"round": 2}}}]},

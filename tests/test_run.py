@@ -9,7 +9,7 @@ import yaml
 from killing import killed_before
 from safetensors.torch import load_file
 
-from babelpress import gathering, mixtures, press, recipe, run
+from babelpress import feeding, gathering, mixtures, press, recipe, run
 from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration
@@ -74,7 +74,7 @@ def content(folder):
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = str(path.relative_to(folder))
         found[name] = path.read_bytes()
-        if name.endswith(("manifest.json", "report.json")):
+        if name == "manifest.json" or name.endswith("report.json"):
             value = json.loads(found[name])
             assert value.pop("cost")
             found[name] = value
@@ -111,12 +111,13 @@ def test_a_finished_run_holds_recipe_report_manifest_and_model(model, tmp_path):
     assert {name for name in files if not name.startswith("model/")} == {
         "recipe.yaml",
         "manifest.json",
+        "ranges.safetensors",
         "steps/01-prune/report.json",
     }
     assert {"model/model.safetensors", "model/config.json", "model/tokenizer.json"} <= files
     assert recipe.load(tmp_path / "run" / "recipe.yaml") == asked
     assert manifest == json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert set(manifest) == {"recipe", "steps", "cost", "surroundings"}
+    assert set(manifest) == {"recipe", "steps", "ledger", "cost", "surroundings"}
     assert recipe.of(manifest["recipe"]) == asked
     assert manifest["cost"]["steps"][0]["seconds"] > 0
     step = manifest["steps"][0]
@@ -377,6 +378,7 @@ def test_a_mixture_of_unseen_languages_is_refused_before_anything_runs(
     model, tmp_path, monkeypatch, mixture, propagate
 ):
     monkeypatch.setattr(press, "gather", None)
+    monkeypatch.setattr(feeding, "gather", None)
     asked = plan(model, {"mixture": mixture, "propagate": propagate})
 
     words = refusal(BadSetting, run.do, asked, tmp_path / "run")
@@ -388,6 +390,7 @@ def test_a_mixture_of_unseen_languages_is_refused_before_anything_runs(
 
 def test_an_unknown_mixture_is_refused_before_anything_runs(model, tmp_path, monkeypatch):
     monkeypatch.setattr(press, "gather", None)
+    monkeypatch.setattr(feeding, "gather", None)
 
     refusal(BabelpressError, run.do, plan(model, {"mixture": "unifrom"}), tmp_path / "run")
 

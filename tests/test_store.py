@@ -13,7 +13,8 @@ import pytest
 import torch
 from killing import killed_before
 
-from babelpress import gathering, press, run
+from babelpress import feeding, gathering
+from babelpress import step as steps
 from babelpress.errors import BabelpressError, BadMoments, UnknownName
 from babelpress.models import Walk
 from babelpress.opening import Opened
@@ -39,7 +40,7 @@ def llama(*, seed=0, dtype=torch.float32, name="pico", tokenizer=None):
     return Opened(name, pico.model(seed=seed, dtype=dtype), tokenizer or pico.tokenizer(), dtype)
 
 
-def calibrate(out, opened=None, asked=ASKED, *, gram=True, progress=press.silent):
+def calibrate(out, opened=None, asked=ASKED, *, gram=True, progress=feeding.silent):
     return gathering.calibrate(opened or llama(), asked, out, gram=gram, progress=progress)
 
 
@@ -94,7 +95,7 @@ def test_moments_come_back_as_they_were_gathered(finished):
     blocks = gathering.text(opened, ASKED).blocks
     store = Store.open(finished)
 
-    for index, expected in press.gather_dense(walk, blocks, gram=True):
+    for index, expected in feeding.gather_dense(walk, blocks, gram=True):
         loaded = store.load(index)
         assert list(loaded) == list(expected)
         for site, by_language in expected.items():
@@ -123,13 +124,13 @@ def test_blocks_that_are_done_are_not_gathered_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         calibrate(tmp_path / "moments", progress=stop_after(1))
     gathered = []
-    real = press.gather
+    real = feeding.gather
 
     def gather(walk, index, todo, *, gram):
         gathered.append(index)
         return real(walk, index, todo, gram=gram)
 
-    monkeypatch.setattr(press, "gather", gather)
+    monkeypatch.setattr(feeding, "gather", gather)
     calibrate(tmp_path / "moments")
     assert gathered == [1]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "moments").iterdir()}
@@ -189,7 +190,7 @@ def test_moments_of_another_model_tokenizer_or_dtype_are_refused_with_the_reason
         "another dtype (torch.float32, not torch.bfloat16": llama(dtype=torch.bfloat16),
     }
     for reason, opened in cases.items():
-        words = refusal(run.prune_model, opened, ASKED, step)
+        words = refusal(steps.do_step, opened, ASKED, step)
         assert f"{finished} holds moments of {reason}" in words
         assert "taken of pico" in words and "Calibrate this model first" in words
 

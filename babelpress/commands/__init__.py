@@ -6,10 +6,11 @@ docstrings. Heavy packages are imported inside the functions, so that `babelpres
 once.
 """
 
+from babelpress.commands.exporting import export
 from babelpress.commands.judging import compare, demo, evaluate, gate, report
 from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
-from babelpress.commands.pressing import calibrate, press, prune
+from babelpress.commands.pressing import calibrate, press, prune, quantize
 
 __all__ = [
     "Outcome",
@@ -18,10 +19,12 @@ __all__ = [
     "demo",
     "doctor",
     "evaluate",
+    "export",
     "gate",
     "languages",
     "mixture",
     "press",
     "prune",
+    "quantize",
     "report",
 ]

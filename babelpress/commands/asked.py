@@ -1,6 +1,7 @@
 """What options say, as values: words, method options, the calibration that a command asks for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from babelpress.errors import BadSetting
@@ -27,6 +28,25 @@ def options(pairs: Sequence[str]) -> dict[str, Any]:
                 f"--option {pair}: the value is no number, word or list. Write it as damp=0.05."
             ) from error
     return found
+
+
+def step(
+    method: str,
+    mixture: str,
+    moments: Path | None,
+    propagate: str,
+    skip: str,
+    option: Sequence[str],
+) -> dict[str, Any]:
+    """What all kinds of steps have, as a recipe says it."""
+    return {
+        "method": method,
+        "mixture": mixture,
+        "propagate": propagate or ("dense" if moments else "compressed"),
+        "skip": words(skip),
+        "options": options(option),
+        "moments": str(moments) if moments else None,
+    }
 
 
 def calibration(languages: str, evaluation: str, **asked: Any) -> Any:

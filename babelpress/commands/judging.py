@@ -1,10 +1,12 @@
 """Commands that measure and judge: eval, compare, gate, report, demo."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 from textwrap import fill
+from typing import Any
 
 from babelpress.commands import outcome as o
 from babelpress.commands.asked import words
@@ -24,6 +26,8 @@ def evaluate(
     documents: int = 0,
     window: int = 0,
     memory_mb: int = 256,
+    moments: Path | None = None,
+    mixture: str = "",
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
@@ -39,7 +43,9 @@ def evaluate(
         out: Folder for results.jsonl and tallies/; a run keeps its own by default.
         documents: Score the first N test documents only (0: all).
         window: Tokens in a window (0: as many as the model takes, 1,024 at most).
-        memory_mb: Logits in memory at once, at most.
+        memory_mb: Logits, or comparisons, in memory at once, at most.
+        moments: What calibration saw, for range; a run keeps its own.
+        mixture: Only languages with a share in it, of those of the moments; all by default.
         device: Where the model runs.
 
     Returns:
@@ -53,7 +59,7 @@ def evaluate(
         documents: how many
         seed: of the evaluation; null where it draws nothing
     """
-    from babelpress import scores
+    from babelpress import ranges, scores
     from babelpress.corpus import open_corpus
     from babelpress.opening import open_model
 
@@ -65,9 +71,16 @@ def evaluate(
     for option, value in (("documents", documents), ("window", window)):
         if value < 0:
             raise BadSetting(f"--{option} is {value}. It must be 0 or more.")
+    asks = _asks_ranges(model, words(on), moments, mixture)
     text = open_corpus(corpus)
+    opened = open_model(model, device=device)
+    seen = None
+    if asks:
+        seen = (
+            ranges.of_moments(moments, opened, mixture) if moments else ranges.of_run(Path(model))
+        )
     rows = scores.evaluate(
-        open_model(model, device=device),
+        opened,
         here,
         text,
         on=words(on),
@@ -75,16 +88,42 @@ def evaluate(
         documents=documents,
         window=window,
         memory_mb=memory_mb,
+        ranges=seen,
         progress=progress,
     )
     columns = (
         o.tag(),
         o.name(),
         o.word("metric", "metric"),
-        o.number("value", "value"),
+        o.Column("value", _value, number=True),
         o.count("documents", "documents"),
     )
     return Outcome(rows, here, (Table(columns, rows),), (f"scores: {here}/results.jsonl",))
+
+
+def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: str) -> bool:
+    """Whether an evaluation must know what calibration saw. Raises BadSetting where nobody says."""
+    from babelpress import evals, ranges, scores
+
+    asking = [name for name in on if evals.needs_ranges(name)]
+    if not asking and (moments or mixture):
+        given = "--moments" if moments else "--mixture"
+        raise BadSetting(f"{given} has no effect on {', '.join(on)}. Leave it out.")
+    if mixture and not moments:
+        raise BadSetting(f"--mixture {mixture} is a choice among languages: {scores.MOMENTS}")
+    if asking and not moments and not (Path(model) / ranges.FILE).exists():
+        raise BadSetting(
+            f"{asking[0]} must know what calibration saw, and {model} keeps no {ranges.FILE}: "
+            f"{scores.MOMENTS}"
+        )
+    return bool(asking)
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    """Three decimals, and more where they would show nothing of a small score."""
+    value = row["value"]
+    decimals = 3 if value == 0 or value >= 0.1 else 2 - math.floor(math.log10(value))
+    return f"{value:.{decimals}f}"
 
 
 def compare(

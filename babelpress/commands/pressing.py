@@ -1,4 +1,4 @@
-"""Commands that make something of a model: calibrate, prune, press."""
+"""Commands that make something of a model: calibrate, prune, quantize, press."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,16 +143,87 @@ def prune(
     wanted = asked.calibration(
         languages, evaluation, corpus=corpus, tokens=tokens, length=length, seed=seed
     )
-    step = {
-        "method": method,
-        "pattern": pattern,
-        "mixture": mixture,
-        "propagate": propagate or ("dense" if moments else "compressed"),
-        "skip": asked.words(skip),
-        "options": asked.options(option),
-        "moments": str(moments) if moments else None,
-    }
+    step = {**asked.step(method, mixture, moments, propagate, skip, option), "pattern": pattern}
     data = {"model": model, "calibration": wanted.model_dump(), "steps": [{"prune": step}]}
+    return _press(recipe.of(data, where="the command line"), out, device=device, progress=progress)
+
+
+def quantize(
+    model: str,
+    *,
+    out: Path,
+    method: str = "gptq",
+    bits: int = 4,
+    group: str = "128",
+    asymmetric: bool = False,
+    clip: str = "none",
+    keep_zeros: bool = True,
+    embeddings: str = "dense",
+    mixture: str = "uniform",
+    moments: Path | None = None,
+    corpus: str = "embedded",
+    languages: str = "",
+    tokens: int = 16384,
+    length: int = 2048,
+    seed: int = 0,
+    propagate: str = "",
+    skip: str = "",
+    option: Sequence[str] = (),
+    evaluation: str = "",
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Outcome:
+    """Quantize a model in one step. Of a pruned model every zero stays exactly zero.
+
+    The run keeps integers, scales and zero points in codes/, which `babelpress export` packs, and
+    in model/ the weights that they stand for.
+
+    Example: babelpress quantize babel-mini --method gptq --bits 4 --group 64 --out run
+
+    Args:
+        model: Hub id or folder, babel-mini, or a finished run: steps chain.
+        out: The run folder.
+        method: rtn, gptq or awq.
+        bits: 2, 3, 4 or 8 for a weight.
+        group: How many inputs of a row share a scale, or channel for the whole row.
+        asymmetric: Give every group a zero point of its own.
+        clip: none, or mse: the range of a group that has the least squared error.
+        keep_zeros: Leave weights that are zero exactly zero.
+        embeddings: dense, or 8bit: embedding and head at eight bits too (export takes it to gguf).
+        mixture: How languages are weighted; see `babelpress mixture --help`.
+        moments: A moments folder of this model: nothing is read or run, propagate is dense.
+        corpus: Calibration text where no moments are given.
+        languages: Languages or groups; all of the corpus by default.
+        tokens: Tokens per language.
+        length: Tokens in a block at most.
+        seed: Which text is drawn.
+        propagate: dense or compressed: what each block is fed while pressing.
+        skip: Sites or linears to leave dense, by name; * allowed; commas between.
+        option: NAME=VALUE of the method, as in --option damp=0.05; may be repeated.
+        evaluation: Corpus that scores will be taken on, to be kept apart.
+        device: Where the model runs.
+
+    Returns:
+        step: 1
+        language: canonical tag
+        share: weight of the language in the mixture
+        predicted_damage: share of its layers' outputs that the language loses, mean over sites
+    """
+    from babelpress import recipe
+
+    wanted = asked.calibration(
+        languages, evaluation, corpus=corpus, tokens=tokens, length=length, seed=seed
+    )
+    step = {
+        **asked.step(method, mixture, moments, propagate, skip, option),
+        "bits": bits,
+        "group": int(group) if group.isdecimal() else group,
+        "symmetric": not asymmetric,
+        "clip": clip,
+        "keep_zeros": keep_zeros,
+        "embeddings": embeddings,
+    }
+    data = {"model": model, "calibration": wanted.model_dump(), "steps": [{"quantize": step}]}
     return _press(recipe.of(data, where="the command line"), out, device=device, progress=progress)
 
 
@@ -206,14 +277,42 @@ def _press(plan: Any, out: Path, *, device: str, progress: Progress) -> Outcome:
         for number, step in enumerate(manifest["steps"], 1)
         for tag, harm in step["damage"].items()
     ]
-    last = manifest["steps"][-1]
-    method, pattern = last["step"]["method"], last["step"]["pattern"]
     says = (
-        f"{method} {pattern}: {last['zeros']:,} of {last['weights']:,} weights are zero.",
+        _did(manifest["steps"][-1]),
+        *_size(manifest["ledger"]),
         f"next: babelpress eval {quote(str(out))}",
     )
     harm = (o.share("predicted_damage", "predicted damage"),)
     return Outcome(rows, out, _by_step(rows, harm), says)
+
+
+def _did(step: Row) -> str:
+    """One line about a finished step."""
+    asked_for = step["step"]
+    if step["kind"] == "prune":
+        share = f"{step['zeros']:,} of {step['weights']:,} weights are zero."
+        return f"{asked_for['method']} {asked_for['pattern']}: {share}"
+    says = [f"{asked_for['method']} at {step['grid']}: {step['weights']:,} weights."]
+    if step["were_zero"] and asked_for["keep_zeros"]:
+        says.append(f"{step['were_zero']:,} pruned ones are still exactly zero.")
+    if step["unfolded"]:
+        says.append(f"Not scaled, for no layer before can: {', '.join(step['unfolded'])}.")
+    return " ".join(says)
+
+
+def _size(ledger: Row) -> list[str]:
+    """What the file would weigh packed, where that is less than dense."""
+    if ledger["bytes_stored"] >= ledger["bytes_dense"]:
+        return []
+    dense, stored = (ledger[key] / 2**20 for key in ("bytes_dense", "bytes_stored"))
+    parts = ", ".join(
+        f"{part['part']} {100 * part['bytes_stored'] / ledger['bytes_stored']:.0f} %"
+        for part in ledger["parts"]
+    )
+    return [
+        f"packed {stored:.1f} MiB of {dense:.1f} dense, {ledger['bits_per_weight']:.2f} bits a "
+        f"weight: {parts}."
+    ]
 
 
 def _plan(plan: Any, out: Path) -> Outcome:
@@ -222,7 +321,7 @@ def _plan(plan: Any, out: Path) -> Outcome:
     rows: list[Row] = []
     says = []
     for number, step in enumerate(plan.steps, 1):
-        now = step.prune
+        now = step.work
         mixed = mixtures.mixture(now.mixture, _languages(plan, now), model=plan.model)
         rows += [
             {"step": number, "language": tag, "share": share, "predicted_damage": None}
@@ -230,10 +329,14 @@ def _plan(plan: Any, out: Path) -> Outcome:
         ]
         source = now.moments or f"{plan.calibration.corpus}, {plan.calibration.tokens:,} tokens"
         says.append(
-            f"step {number}: {now.method} {now.pattern}, {now.mixture}, on {source} in "
+            f"step {number}: {now.method} {_how(now)}, {now.mixture}, on {source} in "
             f"{len(mixed.shares)} languages, propagate {now.propagate}"
         )
     return Outcome(rows, out, _by_step(rows, ()), (*says, f"into {out}; nothing was done."))
+
+
+def _how(step: Any) -> str:
+    return step.pattern if "pattern" in type(step).model_fields else str(step.grid)
 
 
 def _languages(plan: Any, step: Any) -> list[str]:

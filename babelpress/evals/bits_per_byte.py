@@ -120,15 +120,14 @@ def score(
     changes a score by rounding only. Raises NotFinite with the language and the document,
     BadModel where the model sees later tokens or does not fit the tokenizer.
     """
-    _check_fit(model, prepared)
+    check_fit(model, prepared)
     total = sum(w.scored for one in prepared.values() for w in one.windows)
-    done = 0
-    tallies = {}
-    with _evaluating(model):
+    done, tallies = 0, {}
+    with evaluating(model):
         scorer = _scorer(model, prepared, memory_mb << 20)
         for tag, one in prepared.items():
             nats_D = np.zeros(len(one.documents))
-            for batch in _batches(one.windows, scorer.batch_tokens):
+            for batch in batches(one.windows, scorer.batch_tokens):
                 for window, nats in zip(batch, scorer.nats(batch), strict=True):
                     if not math.isfinite(nats):
                         raise _not_finite(tag, one.documents[window.document])
@@ -146,7 +145,7 @@ def _prepare_language(
     window: int,
     step: int,
 ) -> Prepared:
-    prefix = _prefix(tokenizer)
+    prefix = prefix_of(tokenizer)
     texts = [document.text for document in documents]
     if not texts:
         raise _no_text(tag)
@@ -173,7 +172,7 @@ def _prepare_language(
     return Prepared(tuple(document.id for document in documents), bytes_D, tuple(windows))
 
 
-def _prefix(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def prefix_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The token that a document is scored after: BOS, else EOS, else none."""
     for special in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         if special is not None:
@@ -217,7 +216,8 @@ def _first_bytes(
     return 1 if token.startswith("<0x") else len(token)
 
 
-def _check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared]) -> None:
+def check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared], *, ahead: int = 1) -> None:
+    """Raise where windows, less the `ahead` last tokens, are too long, or of another tokenizer."""
     if model.config.is_encoder_decoder:
         raise BadModel(
             f"{model.config.model_type} is an encoder-decoder. Bits per byte needs a decoder that "
@@ -232,7 +232,7 @@ def _check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared]) -> None
         )
     # Models without a table of positions, such as BLOOM, do not have the setting.
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(len(piece_T) for piece_T in pieces) - 1
+    longest = max(len(piece_T) for piece_T in pieces) - ahead
     if limit is not None and longest > limit:
         raise BadSetting(
             f"a window of {longest} tokens is more than the {limit} positions of the model. "
@@ -245,7 +245,8 @@ def _vocabulary(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """The model in evaluation mode, and then as it was."""
     was_training = model.training
     model.eval()
     try:
@@ -254,7 +255,7 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def _batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
+def batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
     """Consecutive windows that take at most `tokens` with their padding, or one longer one."""
     batch: list[Window] = []
     for window in windows:  # shortest first, so the newest one sets the width

@@ -13,52 +13,47 @@ Its keyword arguments are its options; the command line and recipes read them fr
 Shapes: O outputs, I inputs of one linear.
 """
 
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadSetting, NotFinite, UnknownName
+from babelpress import registry
+from babelpress.errors import NotFinite
 from babelpress.moments import Blend
 from babelpress.sparsity import Pattern
+
+_METHODS = registry.Registry(__name__, __path__, "pruning method")
 
 
 def names() -> list[str]:
     """Every method, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return _METHODS.names()
 
 
 def get(name: str) -> Callable[..., Tensor]:
     """The function of a method. Raises UnknownName."""
-    return _module(name).prune
+    return _METHODS.module(name).prune
 
 
 def needs_gram(name: str) -> bool:
     """Whether a method reads the Gram matrix."""
-    return vars(_module(name)).get("NEEDS_GRAM", False)
+    return vars(_METHODS.module(name)).get("NEEDS_GRAM", False)
 
 
 def stacks(name: str) -> bool:
     """Whether a method wants the rows of all linears of a site at once."""
-    return vars(_module(name)).get("STACKS", False)
+    return vars(_METHODS.module(name)).get("STACKS", False)
 
 
 def options(name: str) -> dict[str, object]:
     """The options of a method with their defaults, read from its signature."""
-    parameters = inspect.signature(get(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return registry.options(get(name))
 
 
 def check_options(name: str, given: Mapping[str, object]) -> None:
     """Raise BadSetting for an option that the method has not, naming those it has."""
-    known = options(name)
-    if unknown := sorted(set(given) - set(known)):
-        accepts = ", ".join(f"{key}={value}" for key, value in known.items()) or "no options"
-        raise BadSetting(f"{name} has no option {', '.join(unknown)}. It accepts {accepts}.")
+    registry.check_options(name, options(name), given)
 
 
 def zero_lowest(weight_OI: Tensor, score_OI: Tensor, stats: Blend, pattern: Pattern) -> Tensor:
@@ -72,9 +67,3 @@ def zero_lowest(weight_OI: Tensor, score_OI: Tensor, stats: Blend, pattern: Patt
         if not (lowest.isfinite() and highest.isfinite()):
             raise NotFinite(f"a {kind} of {stats.where} is NaN or infinite.")
     return weight_OI.masked_fill(~pattern.keep(score_OI), 0)
-
-
-def _module(name: str) -> ModuleType:
-    if name not in names():
-        raise UnknownName("pruning method", name, names(), "babelpress/prune/")
-    return importlib.import_module(f"{__name__}.{name}")

@@ -5,30 +5,34 @@ sees passes `clean`, because names of models and titles come from outside.
 """
 
 import math
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from babelpress import languages
 from babelpress.compare import Comparison
 from babelpress.errors import BadRun, NotFinite, UnknownName
+from babelpress.escaping import clean
 
-# Reordering marks could make a name read as something else; the others have no glyph.
-BIDI_CONTROLS = frozenset(
-    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
-)
-METRICS = {"bits_per_byte": "bits per byte"}
+METRICS = {"bits_per_byte": "bits per byte", "range": "share beyond the calibration range"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """One pressed model, compared with the dense one language by language."""
+    """One pressed model, compared with the dense one language by language.
+
+    `name` says what was done to it, `kinds` which kinds of steps. `ledger` is that of its manifest;
+    `beyond` and `sites` are its range scores, by language and by language and site.
+    """
 
     name: str
     calibration: str
     comparison: Comparison
+    kinds: tuple[str, ...] = ("prune",)
+    ledger: Mapping[str, Any] | None = None
+    beyond: Mapping[str, float] = field(default_factory=dict)
+    sites: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,6 @@ class Row:
     verdict: str
 
 
-def clean(text: str) -> str:
-    """The text with every control, reordering mark and lone surrogate shown as U+FFFD."""
-    return "".join("\ufffd" if _invisible(character) else character for character in text)
-
-
 def labels(pressed: tuple[Pressed, ...]) -> list[str]:
     """A short name for each pressed model: its calibration, with its name where names differ.
 
@@ -103,7 +102,7 @@ def labels(pressed: tuple[Pressed, ...]) -> list[str]:
 def tongues(report: ReportInput) -> list[Tongue]:
     """The languages of the report, largest training share first, those without one last."""
     tags = {change.language for model in report.pressed for change in model.comparison.changes}
-    found = [_tongue(tag, (report.shares or {}).get(tag)) for tag in sorted(tags)]
+    found = [tongue(tag, (report.shares or {}).get(tag)) for tag in sorted(tags)]
     names = Counter(tongue.name for tongue in found)
     unique = [_with_tag(tongue) if names[tongue.name] > 1 else tongue for tongue in found]
     return sorted(unique, key=lambda tongue: (-(tongue.share or 0.0), tongue.name))
@@ -160,13 +159,8 @@ def _check(found: list[Row]) -> None:
             )
 
 
-def _invisible(character: str) -> bool:
-    if character in "\n\t":
-        return False
-    return character in BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs")
-
-
-def _tongue(tag: str, share: float | None) -> Tongue:
+def tongue(tag: str, share: float | None = None) -> Tongue:
+    """A language as the report writes it."""
     try:
         language = languages.find(tag)
     except UnknownName:

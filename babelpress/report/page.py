@@ -17,7 +17,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, data
+from babelpress.report import charts, data, extras
 from babelpress.report.data import ReportInput, Row, clean, metric_name, percent
 from babelpress.report.finding import WIDTH, cards, finding
 
@@ -50,6 +50,10 @@ def render(report: ReportInput) -> str:
         tongues=data.tongues(report),
         shared=shared,
         limits=charts.edges(rows),
+        done=list(dict.fromkeys(model.name for model in report.pressed)),
+        kinds={kind for model in report.pressed for kind in model.kinds},
+        ledgers=extras.ledgers(report.pressed),
+        beyond=extras.beyond(report.pressed),
         notes=[*report.notes, *_gaps(report, rows, labels)],
         manifest=json.dumps(report.manifest or {}, indent=2, ensure_ascii=False, default=str),
     )
@@ -70,6 +74,7 @@ def _template():
     environment.filters["percent"] = percent
     environment.filters["points"] = lambda value: percent(value).removesuffix("\u202f%")
     environment.filters["share"] = charts.share_text
+    environment.filters["part"] = extras.part_text
     return environment.get_template("template.html.j2")
 
 

@@ -39,18 +39,19 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from babelpress import press
+from babelpress import feeding, press
 from babelpress.calibration import build
 from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadCorpus, BadSetting
 from babelpress.files import write_json
 from babelpress.languages import select
+from babelpress.methods import Pruner
 from babelpress.models import Walk, linears, weight
 from babelpress.opening import Opened, fingerprint, open_model
 from babelpress.packing import Blocks
-from babelpress.press import BlockMoments, Method
 from babelpress.prune import needs_gram
 from babelpress.sparsity import KeepOf, Pattern, PerGroup, PerRow
+from babelpress.store import BlockMoments
 
 PATTERNS = {
     "wanda": ("0.5", "0.7", "2of4", "1of4"),
@@ -205,18 +206,18 @@ def zeros(blocks: Iterable[nn.Module]) -> Masks:
     }
 
 
-def ours(method: Method, model: Model, blocks: Mapping[str, Blocks]) -> Masks:
+def ours(method: Pruner, model: Model, blocks: Mapping[str, Blocks]) -> Masks:
     """What we prune of a copy of the model, walking it as the published codes do."""
     walk = Walk(deepcopy(model))
-    press.press_compressed(walk, blocks, method, even(blocks), gram=needs_gram(method.name))
+    press.press_compressed(walk, blocks, method, even(blocks))
     return zeros(walk.blocks)
 
 
-def ours_of_block(method: Method, walk: Walk, index: int, moments: BlockMoments) -> Masks:
+def ours_of_block(method: Pruner, walk: Walk, index: int, moments: BlockMoments) -> Masks:
     """What we prune of one block; the model is left as it is."""
     trial = Walk(deepcopy(walk.model))
     [languages, *_] = moments.values()
-    press.press_block(trial, index, moments, method, even(languages))
+    press.press_block(trial, index, moments, method, even(languages), {})
     return {n: mask_OI for n, mask_OI in zeros(trial.blocks).items() if n.startswith(f"{index}.")}
 
 
@@ -234,15 +235,15 @@ class Case:
 
     peer: Peer
     asked: Asked
-    methods: dict[str, Method]
+    methods: dict[str, Pruner]
 
     @classmethod
     def of(cls, peer: Peer, name: str, pattern: str) -> "Case":
         """From words."""
-        method = Method.of(name, pattern)
+        method = Pruner.of(name, pattern)
         methods = {"ours": method}
         if isinstance(method.pattern, PerGroup):
-            methods["their count"] = Method(name, TheirCount(*astuple(method.pattern)))
+            methods["their count"] = Pruner(name, TheirCount(*astuple(method.pattern)))
         return cls(peer, Asked.of(method.pattern), methods)
 
 
@@ -264,17 +265,17 @@ def on_same_inputs(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Co
     method = case.methods["ours"]
     published: Masks = {}
     others: dict[str, Masks] = {name: {} for name in (*case.methods, "reordered")}
-    todo = press.batches(walk, blocks)
+    todo = feeding.batches(walk, blocks)
     for index in range(len(walk.blocks)):
         hidden_NTH = torch.cat([batch.hidden_BTH for batch in todo])
         given = (case.peer, walk.model, index)
         published |= theirs_of_block(*given, hidden_NTH, case.asked)
         others["reordered"] |= theirs_of_block(*given, hidden_NTH.flip(0), case.asked)
-        moments, _ = press.gather(walk, index, todo, gram=needs_gram(method.name))
+        moments, _ = feeding.gather(walk, index, todo, gram=needs_gram(method.name))
         for name, each in case.methods.items():
             others[name] |= ours_of_block(each, walk, index, moments)
-        press.press_block(walk, index, moments, method, even(blocks))
-        todo = press.pass_on(walk, index, todo)
+        press.press_block(walk, index, moments, method, even(blocks), {})
+        todo = feeding.pass_on(walk, index, todo)
     return published, others
 
 

@@ -20,10 +20,12 @@ from babelpress import calibration, mixtures
 from babelpress.compare import compare
 from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
+from babelpress.feeding import gather_dense
 from babelpress.files import read_json, write_json
+from babelpress.methods import Pruner
 from babelpress.models import Walk
 from babelpress.opening import open_model
-from babelpress.press import Method, best, gather_dense, minimax, predicted_damage, press_dense
+from babelpress.press import best, minimax, predicted_damage, press_dense
 from babelpress.scores import prediction
 from babelpress.store import BlockMoments
 from babelpress.tally import Tally
@@ -74,7 +76,7 @@ def without_gram(found: Mapping[int, BlockMoments]) -> dict[int, BlockMoments]:
     }
 
 
-def press(walk: Walk, found: Mapping[int, BlockMoments], method: Method, mixed: str) -> dict:
+def press(walk: Walk, found: Mapping[int, BlockMoments], method: Pruner, mixed: str) -> dict:
     """Press in place; the manifest of the configuration."""
     tags = list(next(iter(found[0].values())))
     policy = "uniform" if mixed == "ntrex" else mixed
@@ -126,7 +128,7 @@ def sweep(data: str, out: Path, model: str, seeds: list[int], backwards: bool) -
                 kept[source] = moments(walk, opened.tokenizer, source, seed)
             found = kept[source] if method == "sparsegpt" else without_gram(kept[source])
             options = {"seed": seed} if method == "random" else {}
-            manifest = press(walk, found, Method.of(method, pattern, options), mixed)
+            manifest = press(walk, found, Pruner.of(method, pattern, options), mixed)
             score(folder, manifest)
             opened.model.load_state_dict(dense)
 

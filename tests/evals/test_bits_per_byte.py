@@ -399,7 +399,7 @@ def test_a_text_that_spells_a_special_token_is_text(llama, tokenizer):
 
 
 def test_the_folder_is_the_registry():
-    assert evals.names() == ["bits_per_byte"]
+    assert evals.names() == ["bits_per_byte", "range"]
     module = evals.get("bits_per_byte")
     assert (module.METRIC, module.LOWER_IS_BETTER) == ("bits_per_byte", True)
     assert module.measure is measure

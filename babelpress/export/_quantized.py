@@ -1,0 +1,69 @@
+"""Which linears of a run an export stores as integers, and on which grids."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from babelpress.codes import CodesFolder
+from babelpress.errors import BadRun
+from babelpress.export import Source
+from babelpress.grids import CHANNEL, Grid
+
+
+def codes_of(source: Source) -> CodesFolder:
+    """The codes of a run. Raises BadRun where nothing was quantized."""
+    if source.codes is None:
+        raise BadRun(
+            f"nothing is quantized in {source.name}: babelpress quantize first, "
+            "or --format safetensors."
+        )
+    return source.codes
+
+
+def linears(source: Source, *, head: bool) -> tuple[dict[str, Grid], list[str]]:
+    """The linears to store as integers with their grids, and lines on those that stay dense.
+
+    Dense stay embeddings, a head that shares its weight with one and, without `head`, any head.
+    Raises BadRun where nothing is left.
+    """
+    model, codes = source.opened.model, codes_of(source)
+    modules = {name: model.get_submodule(name) for name in codes.names()}
+    embeddings = {name for name, m in modules.items() if isinstance(m, nn.Embedding)}
+    shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    last = model.get_output_embeddings()
+    heads = {
+        name for name, m in modules.items() if m is last and (not head or id(m.weight) in shared)
+    }
+    chosen = [name for name in modules if name not in embeddings | heads]
+    if not chosen:
+        raise BadRun(
+            f"{source.name} has codes of {', '.join(modules)} only, which this format stores "
+            "dense: use --format safetensors."
+        )
+    lines = [
+        f"{name}: quantized in the run, stored dense here"
+        for name in modules
+        if name in embeddings | heads
+    ]
+    return _grids({name: codes.row(name) for name in chosen}), lines
+
+
+def left_dense(source: Source, stored: Iterable[str], kinds: tuple[type, ...]) -> list[str]:
+    """Modules of these kinds that are not among the stored ones."""
+    there = set(stored)
+    named = source.opened.model.named_modules()
+    return [name for name, m in named if isinstance(m, kinds) and name not in there]
+
+
+def _grids(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Grid]:
+    """The grid of every linear.
+
+    A group as wide as a linear is a channel, unless it is the group of a wider linear too.
+    """
+    parted = {row["group"] for row in rows.values() if row["group"] != row["shape"][1]}
+    found: dict[str, Grid] = {}
+    for name, row in rows.items():
+        group = row["group"] if row["group"] in parted else CHANNEL
+        found[name] = Grid(row["bits"], group, row["symmetric"])
+    return found

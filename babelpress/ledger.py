@@ -1,0 +1,69 @@
+"""Where the bytes of a model are: parameters, bytes dense and as stored, by part.
+
+Stored means packed: codes at their bits, scales at 16 bits, zero points of asymmetric grids at the
+bits of a code. What has no codes is stored in the dtype of the file.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from babelpress.grids import Codes
+
+SCALE_BITS = 16
+PARTS = ("blocks", "embedding", "head", "other")
+
+
+def ledger(
+    model: PreTrainedModel, codes: Mapping[str, Codes], path_of_blocks: str, stored: torch.dtype
+) -> dict[str, Any]:
+    """The whole and its parts; `stored` is the dtype of the file, `codes` go by full name.
+
+    A head that is tied to the embedding is counted there.
+    """
+    tables = {
+        id(module.weight): part
+        for part, module in (
+            ("head", model.get_output_embeddings()),
+            ("embedding", model.get_input_embeddings()),
+        )
+        if module is not None
+    }
+    sums = {part: [0, 0, 0.0] for part in PARTS}
+    for name, parameter in model.named_parameters():
+        inside = "blocks" if name.startswith(f"{path_of_blocks}.") else "other"
+        row = sums[tables.get(id(parameter), inside)]
+        dense = parameter.numel() * stored.itemsize
+        row[0] += parameter.numel()
+        row[1] += dense
+        module = name.removesuffix(".weight")
+        row[2] += stored_bytes(codes[module]) if module in codes else dense
+    parts = [_row(part, *row) for part, row in sums.items() if row[0]]
+    whole = [sum(row[column] for row in sums.values()) for column in range(3)]
+    total = _row("whole", *whole)
+    return {
+        "parameters": total["parameters"],
+        "bytes_dense": total["bytes_dense"],
+        "bytes_stored": total["bytes_stored"],
+        "bits_per_weight": total["bits"],
+        "parts": parts,
+    }
+
+
+def stored_bytes(codes: Codes) -> float:
+    """Bytes of a linear's codes, scales and zero points, packed."""
+    zeros = 0 if codes.symmetric else codes.zero_OG.numel() * codes.bits
+    bits = codes.codes_OI.numel() * codes.bits + codes.scale_OG.numel() * SCALE_BITS + zeros
+    return bits / 8
+
+
+def _row(part: str, parameters: float, dense: float, stored: float) -> dict[str, Any]:
+    return {
+        "part": part,
+        "parameters": int(parameters),
+        "bytes_dense": int(dense),
+        "bytes_stored": round(stored),
+        "bits": round(8 * stored / parameters, 4),
+    }

@@ -1,0 +1,136 @@
+"""GPTQ (Frantar et al. 2022, arXiv:2210.17323, algorithm 1): round columns from the first to the
+last, and let the later columns make up for what each loses.
+
+U is the upper Cholesky factor of the damped inverse Gram matrix (`solve.py`); all rows share it.
+With order `none` the scale and zero of a group are fitted when its first column is reached, on
+weights that already make up for earlier columns, as in the published code. With `diagonal` the
+inputs with the most energy are rounded first; groups stay those of the original positions and are
+fitted beforehand, so that no engine has to reorder anything (static groups of that code).
+A pruned weight is set to zero, whatever its column made of it by then, and passes its error on
+like any other: one factor serves all rows. Solving every row over its own survivors would lose
+less, but needs a factor for every row.
+Differences: an input that was never seen alive keeps its weights, rounded, where that code zeroes
+them; damping is relative to the mean over live inputs only; scales are those of `grids.py`.
+
+Shapes: O outputs, I inputs of one site; B inputs of a group; G groups; R columns from the present
+one to the last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadSetting, NotFinite
+from babelpress.grids import Codes, Grid
+from babelpress.moments import Blend
+from babelpress.solve import Settle, compensate, inverse_factor
+
+NEEDS_GRAM = True
+ORDERS = ("none", "diagonal")
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The grid of one group: zero and the ends are in steps of the scale, the ends from zero."""
+
+    scale_O: Tensor
+    zero_O: Tensor
+    lowest_O: Tensor
+    highest_O: Tensor
+
+    @classmethod
+    def of(cls, grid: Grid, scale_O: Tensor, zero_O: Tensor) -> "_Group":
+        return cls(scale_O, zero_O, -zero_O, grid.highest - zero_O)
+
+    def nearest(self, weight_O: Tensor) -> Tensor:
+        """The nearest weight on the grid. As `Grid.code`, but in fewer operations."""
+        steps_O = (weight_O / self.scale_O).round_()
+        return steps_O.clamp_(self.lowest_O, self.highest_O).mul_(self.scale_O)
+
+
+def quantize(
+    weight_OI: Tensor,
+    stats: Blend,
+    grid: Grid,
+    keep_OI: Tensor,
+    *,
+    damp: float = 0.01,
+    block: int = 128,
+    order: str = "none",
+) -> Codes:
+    """Round to the grid so that the output changes least.
+
+    `damp` is in mean diagonals of the Gram matrix. `block` columns are compensated at a time
+    (rounded to whole groups); the result does not depend on it. `order` is that of the columns:
+    `none`, or `diagonal`, the inputs with the largest mean square first. A weight that `keep_OI`
+    drops need not be zero; what is lost with it is made up for too.
+    """
+    if block < 1:
+        raise BadSetting(f"gptq's block must be at least 1, not {block}.")
+    if order not in ORDERS:
+        raise BadSetting(f"gptq's order is '{order}'. Choose one of {', '.join(ORDERS)}.")
+    weight_OI = weight_OI.detach()
+    if not weight_OI.isfinite().all():
+        raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
+    inputs = weight_OI.shape[1]
+    width = grid.width(inputs, stats.where)
+    keep_IO = keep_OI.T.contiguous()
+    if order == "none":
+        groups = []
+        if width < inputs:
+            block = max(block - block % width, width)
+        settle = _settling(grid, groups, keep_IO, width, range(inputs))
+        settled_OI = compensate(weight_OI, stats.factor(damp), settle, block=block)
+    else:
+        groups = _fitted(grid, weight_OI.masked_fill(~keep_OI, 0), stats.where)
+        order_I, factor_II = _by_diagonal(stats, damp)
+        settle = _settling(grid, groups, keep_IO, width, order_I.tolist())
+        ordered_OI = compensate(weight_OI[:, order_I], factor_II, settle, block=block)
+        settled_OI = ordered_OI[:, order_I.argsort()]
+    if not settled_OI.isfinite().all():
+        raise NotFinite(f"the adapted weights of {stats.where} overflow: raise gptq's damp.")
+    return _coded(grid, settled_OI, groups)
+
+
+def _settling(
+    grid: Grid, groups: list[_Group], keep_IO: Tensor, width: int, place_I: Sequence[int]
+) -> Settle:
+    """What settles a column; `place_I` are their original positions, as which `keep_IO` counts.
+
+    A group that is not in `groups` yet is fitted and added when its first column comes.
+    """
+
+    def settle(rest_RO: Tensor, column: int) -> Tensor:
+        place = place_I[column]
+        group = place // width
+        if group == len(groups):
+            kept_BO = rest_RO[:width] * keep_IO[column : column + width]
+            groups.append(_Group.of(grid, *grid.fit(kept_BO.T)))
+        return groups[group].nearest(rest_RO[0]).mul_(keep_IO[place])
+
+    return settle
+
+
+def _fitted(grid: Grid, kept_OI: Tensor, where: str) -> list[_Group]:
+    scale_OG, zero_OG = grid.fit_groups(kept_OI, where)
+    pairs = zip(scale_OG.T.contiguous(), zero_OG.T.contiguous(), strict=True)
+    return [_Group.of(grid, scale_O, zero_O) for scale_O, zero_O in pairs]
+
+
+def _by_diagonal(stats: Blend, damp: float) -> tuple[Tensor, Tensor]:
+    """The columns by falling diagonal of the Gram matrix, ties by position, and their factor."""
+    gram_II = stats.require_gram()
+    order_I = gram_II.diagonal().argsort(descending=True, stable=True)
+    ordered_II = gram_II[order_I][:, order_I]
+    return order_I, inverse_factor(ordered_II, damp, where=stats.where, tokens=stats.tokens)
+
+
+def _coded(grid: Grid, settled_OI: Tensor, groups: list[_Group]) -> Codes:
+    scale_OG = torch.stack([group.scale_O for group in groups], 1)
+    zero_OG = torch.stack([group.zero_O for group in groups], 1)
+    # The weights are multiples of scales of eight bits, so that this finds their very codes.
+    grouped_OGB = settled_OI.unflatten(1, (len(groups), -1))
+    codes_OGB = grid.code(grouped_OGB, scale_OG[..., None], zero_OG[..., None])
+    return Codes.of(grid, codes_OGB.flatten(1), scale_OG, zero_OG)

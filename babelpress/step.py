@@ -1,0 +1,202 @@
+"""One step of a recipe on a model in memory: see what it looks at, find its mixture, press.
+
+Mixtures that go by training shares go by those of the model that a chain began with.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from babelpress import embeddings, mixtures, opening, press
+from babelpress.calibration import tokenizer_hash
+from babelpress.errors import BadMoments, BadSetting
+from babelpress.feeding import Progress, gather_dense, silent
+from babelpress.gathering import spent, text
+from babelpress.grids import Codes
+from babelpress.languages import select
+from babelpress.ledger import ledger
+from babelpress.methods import Method, Pruner, Quantizer
+from babelpress.mixtures import Mixture
+from babelpress.models import Walk
+from babelpress.opening import Opened
+from babelpress.packing import Blocks
+from babelpress.press import SiteReport
+from babelpress.recipe import Calibration, Prune, Quantize
+from babelpress.store import BlockMoments, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step did: its report, codes by full name, largest inputs by BLOCK.SITE.
+
+    `blocks` is the path of the blocks in the model.
+    """
+
+    report: dict[str, Any]
+    codes: dict[str, Codes]
+    ranges: dict[str, Tensor]
+    blocks: str
+
+
+def method_of(step: Prune | Quantize) -> Method:
+    """The method that a step asks for."""
+    if isinstance(step, Prune):
+        return Pruner.of(step.method, step.pattern, step.options, step.skip)
+    return Quantizer.of(step.method, step.grid, step.options, step.skip, keep_zeros=step.keep_zeros)
+
+
+def do_step(
+    opened: Opened, asked: Calibration, step: Prune | Quantize, *, progress: Progress = silent
+) -> Done:
+    """Press a model in place and report what was done: exact counts, shares, damage by language."""
+    start = time.monotonic()
+    method = method_of(step)
+    walk = Walk(opened.model)
+    before = opening.fingerprint(opened.model)
+    if step.moments is None:
+        source = _of_text(opened, walk, asked, gram=method.needs_gram, progress=progress)
+    else:
+        source = _of_folder(opened, asked, step, gram=method.needs_gram)
+    mixed = _mixture(step.mixture, source, opened.name)
+    shares, trace = mixed.shares, []
+    if mixed.policy == "minimax":
+        folds = press.find_all_folds(walk, method)
+        trace = press.minimax(
+            lambda p: press.predicted_damage(walk, source.moments, method, p, folds),
+            source.languages,
+            rounds=step.minimax.rounds,
+            rate=step.minimax.rate,
+            progress=progress,
+        )
+        shares = press.best(trace).shares
+    if step.propagate == "dense":
+        sites = press.press_dense(walk, source.moments, method, shares, progress=progress)
+    else:
+        sites = press.press_compressed(walk, source.blocks, method, shares, progress=progress)
+    codes = _codes(walk, sites)
+    report = {
+        "kind": type(step).__name__.lower(),
+        "step": step.model_dump(mode="json"),
+        "model": {"name": opened.name, "fingerprint": before},
+        "calibration": source.manifest,
+        "mixture": _mixture_row(mixed, shares),
+        "trace": [{"worst": r.worst, "mean": r.mean, "shares": r.shares} for r in trace],
+        "damage": press.mean_damage([site.damage for site in sites]),
+        "sites": [
+            {"block": s.block, "site": s.site, "zeros": s.zeros, "weights": s.weights}
+            for s in sites
+        ],
+        "zeros": sum(s.zeros for s in sites),
+        "were_zero": sum(s.were_zero for s in sites),
+        "weights": sum(s.weights for s in sites),
+    }
+    if isinstance(step, Quantize):
+        if step.embeddings == "8bit":
+            codes |= embeddings.quantize_tables(opened.model)
+        report["grid"] = str(step.grid)
+        report["unfolded"] = [f"{s.block}.{s.site}" for s in sites if not s.folded]
+    report["ledger"] = ledger(opened.model, codes, walk.path, opened.stored_dtype)
+    report["cost"] = spent(start)
+    ranges = {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites}
+    return Done(report, codes, ranges, walk.path)
+
+
+def _codes(walk: Walk, sites: list[SiteReport]) -> dict[str, Codes]:
+    """The codes of all sites by full name."""
+    return {
+        f"{walk.path}.{site.block}.{name}": codes
+        for site in sites
+        for name, codes in site.codes.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What a step looks at: its languages, their text, and dense moments by block.
+
+    `there` are all languages with moments; `blocks` is empty where the moments are of a folder.
+    """
+
+    languages: list[str]
+    there: list[str]
+    blocks: Mapping[str, Blocks]
+    manifest: Mapping[str, Any]
+    moments: Callable[[int], BlockMoments]
+
+
+def _of_text(
+    opened: Opened, walk: Walk, asked: Calibration, *, gram: bool, progress: Progress
+) -> _Source:
+    """Text, and its dense moments if they are asked for: for `dense` and for the minimax loop."""
+    found = text(opened, asked)
+    kept: dict[int, BlockMoments] = {}
+
+    def moments(index: int) -> BlockMoments:
+        if not kept:
+            kept.update(gather_dense(walk, found.blocks, gram=gram, progress=progress))
+        return kept[index]
+
+    tags = list(found.blocks)
+    return _Source(tags, tags, found.blocks, found.manifest, moments)
+
+
+def _of_folder(
+    opened: Opened, asked: Calibration, step: Prune | Quantize, *, gram: bool
+) -> _Source:
+    """Moments that were saved. Raises BadMoments or BadSetting where they are no use here."""
+    assert step.moments is not None
+    store = Store.open(Path(step.moments))
+    if step.propagate != "dense":
+        raise BadSetting(
+            "moments of a folder are of the dense model: use propagate dense, or drop moments."
+        )
+    store.check(
+        model=opening.fingerprint(opened.model),
+        tokenizer=tokenizer_hash(opened.tokenizer),
+        dtype=str(opened.model.dtype),
+    )
+    if gram and not store.identity["gram"]:
+        raise BadSetting(
+            f"{step.method} needs Gram matrices, which {step.moments} has not. "
+            "Calibrate again with --gram."
+        )
+    there = store.identity["languages"]
+    languages = select(asked.languages, among=there) if asked.languages else there
+    if missing := [tag for tag in languages if tag not in there]:
+        raise BadMoments(
+            f"{step.moments} has no moments of {', '.join(missing)}; it has {', '.join(there)}. "
+            "Calibrate with them, or leave them out of --languages."
+        )
+    return _Source(languages, there, {}, store.manifest["calibration"], store.load)
+
+
+def _mixture(policy: str, source: _Source, model: str) -> Mixture:
+    """The mixture of a step. Raises BadSetting for a share of a language that nothing was seen of.
+
+    Moments may take hours to gather, so this is known first.
+    """
+    mixed = mixtures.mixture(policy, source.languages, model=model)
+    wanted = [tag for tag, share in mixed.shares.items() if share > 0]
+    if missing := [tag for tag in wanted if tag not in source.there]:
+        raise BadSetting(
+            f"the mixture {policy} gives a share to {', '.join(missing)}, which is not among the "
+            f"languages of this calibration: {', '.join(source.there)}. Add it with --languages."
+        )
+    return mixed
+
+
+def _mixture_row(mixed: Mixture, shares: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "policy": mixed.policy,
+        "shares": dict(shares),
+        "distribution": mixed.distribution,
+        "unit": mixed.unit,
+        "stage": mixed.stage,
+        "source": mixed.source,
+        "note": mixed.note,
+        "counts": mixed.counts,
+    }

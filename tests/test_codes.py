@@ -1,0 +1,77 @@
+"""Codes on disk come back as they were, and what is damaged is named."""
+
+import pytest
+import torch
+
+from babelpress import codes
+from babelpress.codes import CodesFolder
+from babelpress.errors import BadRun
+from babelpress.grids import Codes, Grid
+
+
+def coded(rows, inputs, *, bits=4, group=8, symmetric=True):
+    grid = Grid(bits, group, symmetric)
+    weight_OI = torch.randn(rows, inputs, generator=torch.Generator().manual_seed(rows))
+    scale_OG, zero_OG = grid.fit_groups(weight_OI, "here")
+    wide = [each.repeat_interleave(group, 1) for each in (scale_OG, zero_OG)]
+    return Codes.of(grid, grid.code(weight_OI, *wide), scale_OG, zero_OG)
+
+
+@pytest.fixture
+def some():
+    return {
+        "model.layers.0.mlp.up": coded(6, 16),
+        "model.layers.0.mlp.down": coded(4, 24, bits=3, symmetric=False),
+        "model.layers.12.mlp.up": coded(7, 16, bits=2),
+        "model.embed": coded(9, 16, bits=8, group=16),
+    }
+
+
+def test_codes_come_back_as_they_were(some, tmp_path):
+    codes.save(tmp_path / "codes", some, "model.layers")
+
+    found = CodesFolder.open(tmp_path / "codes")
+
+    assert found.names() == sorted(some)
+    for name, each in some.items():
+        back = found.load(name)
+        assert (back.bits, back.symmetric, back.group) == (each.bits, each.symmetric, each.group)
+        for key, tensor in each.tensors().items():
+            assert torch.equal(back.tensors()[key], tensor)
+            assert back.tensors()[key].dtype == tensor.dtype
+        assert found.row(name) == {
+            "file": found.row(name)["file"],
+            "bits": each.bits,
+            "symmetric": each.symmetric,
+            "group": each.group,
+            "shape": list(each.codes_OI.shape),
+        }
+
+
+def test_every_block_is_a_file_of_its_own_and_tables_have_one(some, tmp_path):
+    codes.save(tmp_path / "codes", some, "model.layers")
+
+    assert sorted(path.name for path in (tmp_path / "codes").iterdir()) == [
+        "block_000.safetensors",
+        "block_012.safetensors",
+        "manifest.json",
+        "other.safetensors",
+    ]
+
+
+def test_a_folder_without_codes_is_an_error(tmp_path):
+    with pytest.raises(BadRun, match=r"holds no codes: nothing was quantized there\."):
+        CodesFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_damaged_file_is_named(some, tmp_path, left):
+    codes.save(tmp_path / "codes", some, "model.layers")
+    path = tmp_path / "codes" / "block_000.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+
+    with pytest.raises(BadRun, match=r"block_000\.safetensors is missing or damaged"):
+        CodesFolder.open(tmp_path / "codes").load("model.layers.0.mlp.up")
+    path.unlink()
+    with pytest.raises(BadRun, match=r"block_000\.safetensors is missing or damaged"):
+        CodesFolder.open(tmp_path / "codes").load("model.layers.0.mlp.up")

@@ -1,0 +1,63 @@
+"""A folder of modules as a registry."""
+
+import sys
+
+import pytest
+
+from babelpress.errors import BadSetting, UnknownName
+from babelpress.registry import Registry, check_options, options
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with two entries and a helper, importable as `methods_here`."""
+    folder = tmp_path / "methods_here"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "two_words.py").write_text("VALUE = 2\n")
+    (folder / "broken.py").write_text("raise ZeroDivisionError\n")
+    (folder / "_helper.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield [str(folder)]
+    for name in [name for name in sys.modules if name.startswith("methods_here")]:
+        del sys.modules[name]
+
+
+def test_every_file_is_an_entry_but_those_with_an_underscore_in_front(package):
+    assert Registry("methods_here", package, "method").names() == ["broken", "two_words"]
+
+
+def test_an_entry_is_imported_when_it_is_asked_for_and_not_before(package):
+    found = Registry("methods_here", package, "method")
+
+    assert found.module("two_words").VALUE == 2
+    assert "methods_here.broken" not in sys.modules
+    with pytest.raises(ZeroDivisionError):
+        found.module("broken")
+
+
+def test_words_of_a_name_may_have_something_else_between_them(package):
+    found = Registry("methods_here", package, "method", between="-")
+
+    assert found.names() == ["broken", "two-words"]
+    assert found.module("two-words").VALUE == 2
+
+
+def test_an_unknown_entry_is_an_error_with_near_misses(package):
+    with pytest.raises(UnknownName, match=r"no method is called 'two_word'\. Did you mean 'two_"):
+        Registry("methods_here", package, "method").module("two_word")
+
+
+def test_options_are_the_keyword_only_arguments():
+    def method(weight, stats, *, damp=0.25, order="none"):
+        raise AssertionError((weight, stats, damp, order))
+
+    assert options(method) == {"damp": 0.25, "order": "none"}
+
+
+def test_an_option_that_is_not_known_is_refused_with_those_that_are():
+    check_options("gptq", {"damp": 0.25}, {"damp": 1})
+    with pytest.raises(BadSetting, match=r"gptq has no option clip, dump\. It accepts damp=0\.25"):
+        check_options("gptq", {"damp": 0.25}, {"dump": 1, "clip": 2})
+    with pytest.raises(BadSetting, match=r"rtn has no option damp\. It accepts no options\."):
+        check_options("rtn", {}, {"damp": 1})
