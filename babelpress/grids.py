@@ -11,7 +11,7 @@ Shapes: O outputs, I inputs of a linear; B inputs of a group; G groups.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor

@@ -16,11 +16,12 @@ from torch import Tensor
 from babelpress import mixtures, opening
 from babelpress.calibration import tokenizer_hash
 from babelpress.errors import BadRun, BadSetting
-from babelpress.files import load_tensors
+from babelpress.files import check_hashes, load_tensors, read_json
 from babelpress.opening import Opened
 from babelpress.store import Store
 
 FILE = "ranges.safetensors"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ def of_run(run: Path) -> Ranges:
     path = run / FILE
     if not path.exists():
         raise BadRun(f"{run} keeps no {FILE}. Name moments of this model with --moments.")
+    if (run / MANIFEST).exists():
+        check_hashes(run, read_json(run / MANIFEST).get("files", {}), FILE)
     largest = {name: each_I.float() for name, each_I in load_tensors(path, error=BadRun).items()}
     with safe_open(path, "pt") as file:
         languages = (file.metadata() or {}).get("languages", "")

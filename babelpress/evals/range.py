@@ -1,16 +1,18 @@
 """Range check: how much of a text's activations lies beyond what calibration saw.
 
-A language breaks where its activations reach further than those of the calibration text (Chimoto
-et al. 2026, arXiv:2601.18306): scales were chosen for a range that it leaves. For input feature i
-of a site let M_i be the largest |x_i| that calibration saw, over the languages with a share in its
-mixture. The score is the share of (token, feature) pairs with |x_i| > M_i, over all sites; floats
-are compared exactly. The paper compares ranges of whole tensors; here every feature has its own.
+Quantized models were found to fail in a language whose activations reach further than those of the
+calibration text (Chimoto et al. 2026, arXiv:2601.18306). For input feature i of a site let M_i be
+the largest |x_i| that calibration saw, over the languages with a share in its mixture. The
+score is the share of (token, feature) pairs with |x_i| > M_i, over all sites; floats are compared
+exactly.
 
 Every token of the text counts once, in overlapping windows as for bits per byte: the first takes
 `window` tokens, each later one the next half of a window. BOS and padding carry no bytes and do not
 count. Where a tokenizer has neither BOS nor EOS, a document of one token is left out.
 
-Shapes: S sites, D documents, B windows of a batch, T positions, I inputs of a site.
+An expert of a mixture counts the tokens that it got.
+
+Shapes: S sites, D documents, B windows of a batch, T positions, I inputs of a site, R rows of it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.corpus import Document
@@ -32,7 +34,8 @@ from babelpress.evals.bits_per_byte import (
     prefix_of,
     prepare,
 )
-from babelpress.models import Walk, linears, weight
+from babelpress.experts import See
+from babelpress.models import Linear, Walk, linears, watched, weight
 from babelpress.tally import Tally
 
 METRIC = "beyond_range"
@@ -100,7 +103,7 @@ class _Watched:
     """A site: its name with the block, a linear that reads its input, and M_I."""
 
     name: str
-    linear: nn.Module
+    linear: Linear
     largest_I: Tensor
 
 
@@ -135,8 +138,8 @@ class _Watch:
     sites: list[_Watched]
     memory: int
     beyond_SD: Tensor
-    tokens_D: Tensor
-    counted_BT: Tensor
+    pairs_SD: Tensor
+    counted_T: Tensor
     document_T: Tensor
 
     @classmethod
@@ -146,54 +149,50 @@ class _Watch:
         """Nothing counted yet, of this many documents."""
         beyond_SD = torch.zeros(len(sites), documents, dtype=torch.float64, device=device)
         nothing = torch.zeros(0)
-        return cls(sites, memory, beyond_SD, beyond_SD.new_zeros(documents), nothing, nothing)
+        return cls(sites, memory, beyond_SD, torch.zeros_like(beyond_SD), nothing, nothing)
 
     def expect(self, counted_BT: Tensor, document_B: Tensor) -> None:
         """Which positions of the next batch count, and the documents that its rows are of."""
-        self.counted_BT = counted_BT
-        self.document_T = document_B[:, None].expand(counted_BT.shape)[counted_BT]
-        self.tokens_D += self.document_T.bincount(minlength=len(self.tokens_D))
+        self.counted_T = counted_BT.flatten()
+        self.document_T = document_B[:, None].expand(counted_BT.shape).flatten()
 
     @contextmanager
     def looking(self) -> Iterator[None]:
         """While it lasts, every pass of the model is counted."""
-        handles = [
-            site.linear.register_forward_pre_hook(self._hook(index))
-            for index, site in enumerate(self.sites)
-        ]
-        try:
+        with watched({site.linear: self._look(index) for index, site in enumerate(self.sites)}):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
-    def _hook(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def _look(self, index: int) -> See:
         site = self.sites[index]
         inputs = len(site.largest_I)
         rows = max(1, self.memory // (inputs * 8))
 
-        def look(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x_TI = args[0].reshape(-1, inputs)
-            if len(x_TI) != self.counted_BT.numel():
-                raise BadModel(f"{site.name} sees {len(x_TI)} rows, not one a token.")
-            x_TI = x_TI[self.counted_BT.flatten()]
-            beyond_T = torch.cat([(x.abs() > site.largest_I).sum(1) for x in x_TI.split(rows)])
-            self.beyond_SD[index].index_add_(0, self.document_T, beyond_T.double())
+        def look(x_RI: Tensor, token_R: Tensor | None) -> None:
+            counted_R, document_R = self.counted_T, self.document_T
+            if token_R is not None:
+                counted_R, document_R = counted_R[token_R], document_R[token_R]
+            if len(x_RI) != len(counted_R):
+                raise BadModel(f"{site.name} sees {len(x_RI)} rows, not one a token.")
+            x_RI, document_R = x_RI[counted_R], document_R[counted_R]
+            beyond_R = torch.cat([(x.abs() > site.largest_I).sum(1) for x in x_RI.split(rows)])
+            self.beyond_SD[index].index_add_(0, document_R, beyond_R.double())
+            pairs_R = torch.full_like(document_R, inputs, dtype=torch.float64)
+            self.pairs_SD[index].index_add_(0, document_R, pairs_R)
 
         return look
 
     def tally(self, documents: tuple[str, ...]) -> Tally:
         """Pairs beyond the range over all pairs of each document."""
-        features = sum(len(site.largest_I) for site in self.sites)
-        pairs_D = self.tokens_D * features
-        return Tally(documents, self.beyond_SD.sum(0).cpu().numpy(), pairs_D.cpu().numpy())
+        beyond_D, pairs_D = self.beyond_SD.sum(0), self.pairs_SD.sum(0)
+        return Tally(documents, beyond_D.cpu().numpy(), pairs_D.cpu().numpy())
 
     def shares(self) -> dict[str, float]:
-        """The share beyond the range at every site, over all documents."""
-        tokens = float(self.tokens_D.sum())
+        """The share beyond the range at every site, over all documents; 0 where nothing came."""
         return {
-            site.name: float(beyond_D.sum()) / (tokens * len(site.largest_I))
-            for site, beyond_D in zip(self.sites, self.beyond_SD, strict=True)
+            site.name: float(beyond_D.sum()) / max(float(pairs_D.sum()), 1.0)
+            for site, beyond_D, pairs_D in zip(
+                self.sites, self.beyond_SD, self.pairs_SD, strict=True
+            )
         }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export import Source, record
 from babelpress.files import read_json, write_json
-from babelpress.opening import _save_tokenizer as save_tokenizer
+from babelpress.opening import save_tokenizer as save_tokenizer
 
 CONFIG = "config.json"
 CODE = "auto_map"  # which code of a model's authors to run

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from babelpress.codes import CodesFolder
-from babelpress.errors import BadRun
+from babelpress.errors import BadLayer, BadRun
+from babelpress.experts import find_stacks
 from babelpress.export import Source
 from babelpress.grids import CHANNEL, Grid
 
@@ -25,9 +26,14 @@ def linears(source: Source, *, head: bool) -> tuple[dict[str, Grid], list[str]]:
     """The linears to store as integers with their grids, and lines on those that stay dense.
 
     Dense stay embeddings, a head that shares its weight with one and, without `head`, any head.
-    Raises BadRun where nothing is left.
+    Raises BadRun where nothing is left, BadLayer for a mixture of experts.
     """
     model, codes = source.opened.model, codes_of(source)
+    if stacks := find_stacks(model):
+        raise BadLayer(
+            f"{next(iter(stacks))} of {source.name} is a stack of experts, which this format is "
+            "not written for yet: use --format safetensors."
+        )
     modules = {name: model.get_submodule(name) for name in codes.names()}
     embeddings = {name for name, m in modules.items() if isinstance(m, nn.Embedding)}
     shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}

@@ -234,8 +234,8 @@ def _lines(source: Source, parts: list[Part], words: Vocabulary) -> list[str]:
         )
     if cuts_marks(words.pre):
         lines.append(
-            f"under {words.pre} llama.cpp cuts words at combining marks: it reads Indic scripts, Thai, "
-            "Yoruba and others as other tokens than the model learnt"
+            f"under {words.pre} llama.cpp cuts words at combining marks: it reads Indic scripts, "
+            "Thai, Yoruba and others as other tokens than the model learnt"
         )
     if words.normalizer is not None:
         lines.append(f"llama.cpp leaves out what the tokenizer does first ({words.normalizer})")

@@ -74,33 +74,52 @@ def quantize(
     weight_OI = weight_OI.detach()
     if not weight_OI.isfinite().all():
         raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
-    inputs = weight_OI.shape[1]
-    width = grid.width(inputs, stats.where)
-    keep_IO = keep_OI.T.contiguous()
-    if order == "none":
-        groups = []
-        if width < inputs:
-            block = max(block - block % width, width)
-        settle = _settling(grid, groups, keep_IO, width, range(inputs))
-        settled_OI = compensate(weight_OI, stats.factor(damp), settle, block=block)
-    else:
-        groups = _fitted(grid, weight_OI.masked_fill(~keep_OI, 0), stats.where)
-        order_I, factor_II = _by_diagonal(stats, damp)
-        settle = _settling(grid, groups, keep_IO, width, order_I.tolist())
-        ordered_OI = compensate(weight_OI[:, order_I], factor_II, settle, block=block)
-        settled_OI = ordered_OI[:, order_I.argsort()]
+    solve = _as_they_come if order == "none" else _by_diagonal
+    settled_OI, groups = solve(weight_OI, stats, grid, keep_OI, damp, block)
     if not settled_OI.isfinite().all():
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise gptq's damp.")
     return _coded(grid, settled_OI, groups)
 
 
+def _as_they_come(
+    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, block: int
+) -> tuple[Tensor, list[_Group]]:
+    """The final weights and the groups, fitted on the way."""
+    inputs = weight_OI.shape[1]
+    width = grid.width(inputs, stats.where)
+    if width < inputs:
+        # a group is fitted at the start of a block or within it, where all its weights are current
+        block = max(block - block % width, width)
+    groups: list[_Group] = []
+    settle = _settling(grid, groups, keep_OI, width, range(inputs))
+    return compensate(weight_OI, stats.factor(damp), settle, block=block), groups
+
+
+def _by_diagonal(
+    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, block: int
+) -> tuple[Tensor, list[_Group]]:
+    """The same by falling diagonal of the Gram matrix, ties by position; groups fitted before."""
+    width = grid.width(weight_OI.shape[1], stats.where)
+    fitted = grid.fit_groups(weight_OI.masked_fill(~keep_OI, 0), stats.where)
+    scale_GO, zero_GO = (each_OG.T.contiguous() for each_OG in fitted)
+    groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
+    gram_II = stats.require_gram()
+    order_I = gram_II.diagonal().argsort(descending=True, stable=True)
+    ordered_II = gram_II[order_I][:, order_I]
+    factor_II = inverse_factor(ordered_II, damp, where=stats.where, tokens=stats.tokens)
+    settle = _settling(grid, groups, keep_OI, width, order_I.tolist())
+    settled_OI = compensate(weight_OI[:, order_I], factor_II, settle, block=block)
+    return settled_OI[:, order_I.argsort()], groups
+
+
 def _settling(
-    grid: Grid, groups: list[_Group], keep_IO: Tensor, width: int, place_I: Sequence[int]
+    grid: Grid, groups: list[_Group], keep_OI: Tensor, width: int, place_I: Sequence[int]
 ) -> Settle:
-    """What settles a column; `place_I` are their original positions, as which `keep_IO` counts.
+    """What settles a column; `place_I` are the positions that columns had, and `keep_OI` has.
 
     A group that is not in `groups` yet is fitted and added when its first column comes.
     """
+    keep_IO = keep_OI.T.contiguous()
 
     def settle(rest_RO: Tensor, column: int) -> Tensor:
         place = place_I[column]
@@ -111,20 +130,6 @@ def _settling(
         return groups[group].nearest(rest_RO[0]).mul_(keep_IO[place])
 
     return settle
-
-
-def _fitted(grid: Grid, kept_OI: Tensor, where: str) -> list[_Group]:
-    scale_OG, zero_OG = grid.fit_groups(kept_OI, where)
-    pairs = zip(scale_OG.T.contiguous(), zero_OG.T.contiguous(), strict=True)
-    return [_Group.of(grid, scale_O, zero_O) for scale_O, zero_O in pairs]
-
-
-def _by_diagonal(stats: Blend, damp: float) -> tuple[Tensor, Tensor]:
-    """The columns by falling diagonal of the Gram matrix, ties by position, and their factor."""
-    gram_II = stats.require_gram()
-    order_I = gram_II.diagonal().argsort(descending=True, stable=True)
-    ordered_II = gram_II[order_I][:, order_I]
-    return order_I, inverse_factor(ordered_II, damp, where=stats.where, tokens=stats.tokens)
 
 
 def _coded(grid: Grid, settled_OI: Tensor, groups: list[_Group]) -> Codes:

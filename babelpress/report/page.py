@@ -50,7 +50,7 @@ def render(report: ReportInput) -> str:
         tongues=data.tongues(report),
         shared=shared,
         limits=charts.edges(rows),
-        done=list(dict.fromkeys(model.name for model in report.pressed)),
+        done="; ".join(dict.fromkeys(model.name for model in report.pressed)),
         kinds={kind for model in report.pressed for kind in model.kinds},
         ledgers=extras.ledgers(report.pressed),
         beyond=extras.beyond(report.pressed),

@@ -3,10 +3,10 @@
     python gptqmodel_engine.py expect RUN FILE       where babelpress is: what is to come out
     ENV/bin/python gptqmodel_engine.py check EXPORT FILE   where GPTQModel is: what comes out
 
-`expect` puts the weights that the codes of a run stand for into its model, in float32, and writes
-them with token ids and the logits, in float32 and in bfloat16. `check` loads the export, compares
-weights, and logits in the dtype the engine chose and in float32; it ends with 1 where anything
-disagrees. ENV: gptqmodel-requirements.txt.
+`expect` puts the weights that the codes of a run stand for into the blocks of its model, in
+float32, and writes them with token ids and the logits, in float32 and in bfloat16. `check` loads
+the export, compares weights, and logits in the dtype the engine chose and in float32; it ends with
+1 where anything disagrees. ENV: gptqmodel-requirements.txt.
 """
 
 import os
@@ -35,13 +35,16 @@ def expect(run: Path, file: Path) -> None:
     """Write ids, weights and logits of a run to a file."""
     from babelpress.codes import CodesFolder
     from babelpress.gathering import fitting_length
-    from babelpress.models import set_weight
+    from babelpress.models import find_blocks, set_weight
     from babelpress.opening import open_model
 
     opened = open_model(str(run / "model"), dtype="float32")
     codes = CodesFolder.open(run / "codes")
+    path, _ = find_blocks(opened.model)
     weights = {}
     for name in codes.names():
+        if not name.startswith(f"{path}."):
+            continue  # the format stores embedding and head dense, in the dtype of the model
         weights[name] = codes.load(name).dequantize()
         set_weight(opened.model.get_submodule(name), weights[name])
     ids_1T = opened.tokenizer(TEXT, return_tensors="pt").input_ids

@@ -1,23 +1,16 @@
-"""Does llama.cpp load our GGUF, agree with transformers, and take our imatrix; and what it scores.
+"""What our imatrix does to each language in llama.cpp: K-quants x calibrations x seeds, resumable.
 
-    python benchmarks/engines/llamacpp.py check --engine ENV/bin/python --data TEXTS --out FOLDER
     python benchmarks/engines/llamacpp.py sweep --engine ENV/bin/python --data TEXTS --out FOLDER
     python benchmarks/engines/llamacpp.py table --out FOLDER
 
-ENV is an environment of its own (llamacpp-requirements.txt); TEXTS a corpus folder.
+ENV is an environment of its own (llamacpp-requirements.txt); TEXTS a corpus folder. K-quants are
+made of our F16 GGUF by llama.cpp, with an imatrix of ours or none, and scored by llama.cpp in bits
+per byte on the first FLORES articles (documents and windows of evals/bits_per_byte.py). Every one
+is a folder that is not done again. The minimax mixture is found with llama.cpp's own quantizer:
+every round is quantized by it, read back, and its damage weighed by the moments of each language.
+`table` prints what is there, changes against llama.cpp's own F16.
 
-`check`: tokens of all languages; logits against transformers in float32 with the same weights,
-first where llama.cpp has dequantized the file to F32 (what it reads out of it), then as the file is
-(its kernels round activations to 16 or 8 bits), and the standard deviation of logits; what
-llama.cpp makes of K-quants with our imatrix and without.
-
-`sweep`: K-quants by type x calibration x seed, scored by llama.cpp in bits per byte on the first
-FLORES articles (documents and windows of evals/bits_per_byte.py), every one a folder that is not
-done again. The minimax mixture is found with llama.cpp's own quantizer: every round is quantized by
-it, read back, and its damage weighed by the moments of each language. `table` prints what is there,
-changes against llama.cpp's own F16.
-
-Shapes: L languages, N sequences, T positions, V vocabulary, D documents.
+Shapes: D documents.
 """
 
 import argparse
@@ -33,32 +26,15 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
 
-from babelpress import codes as codes_folder
-from babelpress import embeddings, export, gathering, mixtures
+from babelpress import export, gathering, mixtures
 from babelpress.compare import compare
 from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
 from babelpress.evals.bits_per_byte import Prepared
 from babelpress.files import read_json, write_json
-from babelpress.ggufs import splits
 from babelpress.ggufs.names import layout
-from babelpress.grids import Codes, Grid
-from babelpress.models import Walk, linears, set_weight, weight
+from babelpress.models import Walk, linears, weight
 from babelpress.moments import Damage, damages
 from babelpress.opening import Opened, open_model
 from babelpress.press import best, mean_damage, minimax
@@ -73,14 +49,6 @@ SEEDS = (0, 1, 2)
 DOCUMENTS = 90  # FLORES articles: 314 sentences
 TOKENS, LENGTH = 16384, 256
 ROUNDS = 20  # of the minimax loop
-CHECKED = 128  # tokens of each text whose logits are compared
-CODED = {
-    "2 bits, group 32": Grid(2, 32),
-    "3 bits, group 64": Grid(3, 64),
-    "4 bits, group 64": Grid(4, 64),
-    "4 bits, group 128, asymmetric": Grid(4, 128, symmetric=False),
-    "8 bits, channel": Grid(8, "channel"),
-}
 
 
 class Inside:
@@ -105,211 +73,6 @@ def write(form: str, source: export.Source, folder: Path, **options: object) -> 
     """An export into a folder, over what may be there."""
     folder.mkdir(parents=True, exist_ok=True)
     return export.get(form)(source, folder, **options)
-
-
-# ---- check ---------------------------------------------------------------------------------
-
-
-def check(given: argparse.Namespace) -> None:
-    inside = Inside(given.engine, given.out / "check")
-    corpus = open_corpus(f"{given.data}?src=flores")
-    texts = {t: [d.text for d in corpus.documents(t, "test")] for t in corpus.languages()}
-    texts = {tag: each[: given.documents] for tag, each in texts.items()}
-    print(
-        "| tokenizer | pre | texts with equal tokens | languages that differ |\n|---|---|---|---|"
-    )
-    check_tokens(inside, texts)
-    print("\n| weights | matrices | as F32: max | mean | same | as is: max | mean | same |")
-    print("|---|---|---|---|---|---|---|---|")
-    check_logits(inside, texts)
-    check_families(inside, texts)
-    check_imatrix(inside, given.data, given.out)
-
-
-def check_tokens(inside: Inside, texts: Mapping[str, Sequence[str]]) -> None:
-    opened = open_model("babel-mini")
-    for pre in ("", "gpt-4o"):
-        compare_tokens(inside, "babel-mini", opened, texts, pre)
-    for pre in splits.KNOWN:
-        tokenizer = trained(pre, [each[-1] for each in texts.values()])
-        small = Opened(
-            "small", family(LlamaForCausalLM, LlamaConfig, tokenizer), tokenizer, torch.float32
-        )
-        compare_tokens(inside, "trained here", small, texts, pre.name)
-
-
-def compare_tokens(
-    inside: Inside, name: str, opened: Opened, texts: Mapping[str, Sequence[str]], pre: str
-) -> None:
-    folder = inside.folder / "tokens"
-    lines = write("gguf", export.Source(name, opened), folder, kind="f16", pre=pre)
-    used = next(line for line in lines if line.startswith("tokenizer")).split()[-1]
-    encode: Any = opened.tokenizer
-    expected = {
-        tag: [
-            (text, encode(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-            for text in each
-        ]
-        for tag, each in texts.items()
-    }
-    (folder / "texts.json").write_text(json.dumps(expected))
-    found = inside("tokenize", model=folder / "model.gguf", texts=folder / "texts.json")
-    equal, all_of = found["equal"], found["texts"]
-    wrong = [f"{t} {all_of[t] - n}" for t, n in equal.items() if n < all_of[t]]
-    counted = f"{sum(equal.values())} of {sum(all_of.values())}"
-    print(f"| {name} | {used} | {counted} | {', '.join(wrong) or 'none'} |", flush=True)
-
-
-def trained(pre: splits.Pre, texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A small BPE that cuts text by these regexes."""
-    backend = Tokenizer(models.BPE(ignore_merges=pre.ignore_merges))
-    cuts: list[Any] = [pre_tokenizers.Split(Regex(each), "isolated") for each in pre.regexes]
-    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*cuts, whole])
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=4096,
-        special_tokens=["<bos>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>")
-
-
-def check_logits(inside: Inside, texts: Mapping[str, Sequence[str]]) -> None:
-    """babel-mini as F16 and Q8_0, then with linears as codes of several grids."""
-    opened = open_model("babel-mini", dtype="float32")
-    ids = token_ids(opened.tokenizer, texts)
-    for kind in ("f16", "q8_0"):
-        compare_logits(
-            inside, export.Source("babel-mini", opened), ids, f"babel-mini, {kind}", kind
-        )
-    for name, grid in CODED.items():
-        source = coded(grid, inside.folder / "codes")
-        compare_logits(inside, source, ids, f"codes of {name}", "codes")
-
-
-def coded(grid: Grid, folder: Path) -> export.Source:
-    """babel-mini in float32 with linears and embeddings as they are rounded to nearest."""
-    opened = open_model("babel-mini", dtype="float32")
-    walk = Walk(opened.model)
-    codes: dict[str, Codes] = embeddings.quantize_tables(opened.model)
-    for index, block in enumerate(walk.blocks):
-        for name, linear in linears(block).items():
-            weight_OI = weight(linear)
-            scale_OG, zero_OG = grid.fit_groups(weight_OI, name)
-            wide = [
-                each.repeat_interleave(grid.width(weight_OI.shape[1], name), 1)
-                for each in (scale_OG, zero_OG)
-            ]
-            found = Codes.of(grid, grid.code(weight_OI, *wide), scale_OG, zero_OG)
-            set_weight(linear, found.dequantize())
-            codes[f"{walk.path}.{index}.{name}"] = found
-    codes_folder.save(folder, codes, walk.path)
-    return export.Source("babel-mini", opened, codes=codes_folder.CodesFolder.open(folder))
-
-
-def token_ids(tokenizer: Any, texts: Mapping[str, Sequence[str]]) -> Tensor:
-    """The first tokens of a text in every language, BOS first: (L, T)."""
-    rows = [
-        [tokenizer.bos_token_id, *tokenizer(" ".join(each), add_special_tokens=False)["input_ids"]]
-        for each in texts.values()
-    ]
-    return torch.tensor([row[:CHECKED] for row in rows])
-
-
-def compare_logits(
-    inside: Inside, source: export.Source, ids: Tensor, name: str, kind: str
-) -> None:
-    folder = inside.folder / "logits"
-    lines = write("gguf", source, folder, kind=kind)
-    with torch.no_grad():
-        expected = source.opened.model(ids, use_cache=False).logits.float()
-    np.savez(folder / "expected.npz", ids=ids.numpy(), logits=expected.numpy())
-    model, wide = folder / "model.gguf", folder / "wide.gguf"
-    inside("quantize", model=model, imatrix="", type="F32", out=wide)
-    matrices = lines[0].removeprefix("matrices: ")
-    cells = [f"{name} (logits ± {expected.std():.1f})", matrices]
-    for path in (wide, model):
-        found = inside("logits", model=path, expected=folder / "expected.npz")
-        cells += [f"{found['max']:.2g}", f"{found['mean']:.2g}", f"{found['greedy']:.2%}"]
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def check_families(inside: Inside, texts: Mapping[str, Sequence[str]]) -> None:
-    """Small random models of every family and way to turn heads, as F16."""
-    tokenizer = trained(splits.KNOWN[0], [each[-1] for each in texts.values()])
-    scaled = {
-        "rope_type": "llama3",
-        "rope_theta": 10000.0,
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }
-    several = {
-        "llama": (LlamaForCausalLM, LlamaConfig, {}),
-        "llama, biases, tied": (
-            LlamaForCausalLM,
-            LlamaConfig,
-            {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
-        ),
-        "llama, scaled positions": (LlamaForCausalLM, LlamaConfig, {"rope_parameters": scaled}),
-        "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
-        "qwen2": (Qwen2ForCausalLM, Qwen2Config, {"head_dim": 16}),
-        "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
-    }
-    for name, (kind, config, options) in several.items():
-        model = family(kind, config, tokenizer, **options)
-        source = export.Source(name, Opened(name, model, tokenizer, torch.float32))
-        compare_logits(inside, source, token_ids(tokenizer, texts), f"random {name}", "f16")
-
-
-def family(kind: Any, config: Any, tokenizer: PreTrainedTokenizerFast, **options: Any):
-    """A random model whose weights F16 holds exactly, biases and norms among them."""
-    torch.manual_seed(0)
-    shape = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 32,
-        "max_position_embeddings": 512,
-    }
-    model: PreTrainedModel = kind(config(**{**shape, **options}))
-    for parameter in model.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.2).copy_(parameter.half().float())
-    return model.eval()
-
-
-def check_imatrix(inside: Inside, data: str, folder: Path) -> None:
-    """What llama.cpp makes of babel-mini with our imatrix and without."""
-    opened = open_model("babel-mini")
-    store = moments(opened, data, 0, folder / "moments-0")
-    shares = mixtures.mixture("proportional:babel-mini", store.identity["languages"]).shares
-    source = export.Source("babel-mini", opened, moments=store, shares=shares)
-    write("gguf", source, inside.folder, kind="f16")
-    lines = write("imatrix", source, inside.folder)
-    print(f"\nimatrix.gguf: {lines[0]}\n")
-    print("| type | entries taken | bytes | seconds | mean damage | worst damage |")
-    print("|---|---|---|---|---|---|")
-    for kind in (*TYPES, "IQ2_XS"):
-        for imatrix in ("", inside.folder / "imatrix.gguf"):
-            if kind == "IQ2_XS" and not imatrix:
-                continue  # llama.cpp makes none without
-            out = inside.folder / "pressed.gguf"
-            dense = inside.folder / "model.gguf"
-            found = inside("quantize", model=dense, imatrix=imatrix, type=kind, out=out)
-            lost = damage(source, out)
-            mean, worst = sum(lost.values()) / len(lost), max(lost.values())
-            print(
-                f"| {kind} | {found['entries']} | {found['bytes']} | {found['seconds']:.1f} "
-                f"| {mean:.4f} | {worst:.4f} |",
-                flush=True,
-            )
 
 
 # ---- sweep ---------------------------------------------------------------------------------
@@ -517,7 +280,7 @@ def cell(summaries: Sequence[Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("do", choices=("check", "sweep", "table"))
+    parser.add_argument("do", choices=("sweep", "table"))
     parser.add_argument("--engine", default="python", help="python of the llama.cpp environment")
     parser.add_argument("--data", default="text", help="corpus folder with all languages")
     parser.add_argument("--out", type=Path, required=True)
@@ -527,7 +290,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=DOCUMENTS, help="articles a language")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the minimax loop")
     given = parser.parse_args()
-    {"check": check, "sweep": sweep, "table": table}[given.do](given)
+    {"sweep": sweep, "table": table}[given.do](given)
 
 
 if __name__ == "__main__":

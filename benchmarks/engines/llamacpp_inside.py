@@ -73,7 +73,7 @@ class Engine:
             batch.pos[place] = place
             batch.n_seq_id[place] = 1
             batch.seq_id[place][0] = 0
-            batch.logits[place] = place >= first
+            batch.logits[place] = int(place >= first)
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
         assert llama_cpp.llama_decode(self.context, batch) == 0, "llama.cpp cannot run this"
         found = llama_cpp.llama_get_logits(self.context)

@@ -12,20 +12,24 @@ configuration prunes and gathers serves both. RTN reads no calibration and is ru
 import argparse
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from calibrations import DOCUMENTS, LENGTH, MIXED, SEEDS, TOKENS, cell, load, moments, row
+from calibrations import DOCUMENTS, LENGTH, MIXED, SEEDS, TOKENS, cell, load, row
 from torch import Tensor
 
-from babelpress import mixtures
+from babelpress import calibration, mixtures
 from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
+from babelpress.feeding import gather_dense
 from babelpress.files import read_json, write_json
 from babelpress.grids import Grid
 from babelpress.methods import Method, Pruner, Quantizer
 from babelpress.models import Walk
 from babelpress.opening import Opened, open_model
+from babelpress.packing import Blocks
 from babelpress.press import (
     best,
     find_all_folds,
@@ -59,13 +63,24 @@ def quantizer(words: str, *, keep_zeros: bool = True) -> Quantizer:
     name, _, rest = words.partition("-")
     bits, *extras = rest.split("+")
     grid = Grid(int(bits), GROUP, clip="mse" if "mse" in extras else "none")
-    options = {"order": "diagonal"} if "diagonal" in extras else {}
+    order = "diagonal" if "diagonal" in extras else "none"
+    options = {"order": order} if name == "gptq" else {}
     return Quantizer.of(name, grid, options, keep_zeros=keep_zeros)
 
 
 def folder_of(out: Path, what: str, mixed: str, seed: int) -> Path:
     """Folder of a configuration."""
     return out / f"{what}-{mixed.replace(':', '_')}-{seed}".replace(">", "_")
+
+
+def blocks(model: str, data: str, seed: int) -> dict[str, Blocks]:
+    """Calibration blocks of the train text of all languages."""
+    corpus = open_corpus(data)
+    tags = [tag for tag in corpus.languages() if corpus.documents(tag, "train")]
+    tokenizer = open_model(model).tokenizer
+    return calibration.build(
+        corpus, tokenizer, tags, tokens=TOKENS, length=LENGTH, seed=seed
+    ).blocks
 
 
 class Bench:
@@ -77,6 +92,7 @@ class Bench:
         self.walk = Walk(self.opened.model)
         self.dense = self.weights()
         self.seed = -1
+        self.blocks: dict[str, Blocks] = {}
         self.found: Found = {}
         self.pruned: tuple[tuple[str, int], dict[str, Tensor], Found, dict] | None = None
 
@@ -87,11 +103,14 @@ class Bench:
     def moments(self, seed: int) -> Found:
         """Those of the dense model."""
         if seed != self.seed:
-            self.found, self.seed = self._gather(seed), seed
+            # All the text of 31 languages takes gigabytes: a process of its own gives them back.
+            with ProcessPoolExecutor(1, get_context("spawn")) as reader:
+                self.blocks = reader.submit(blocks, self.opened.name, self.data, seed).result()
+            self.found, self.seed = self._gather(), seed
         return self.found
 
-    def _gather(self, seed: int) -> Found:
-        return moments(self.walk, self.opened.tokenizer, self.data, seed)
+    def _gather(self) -> Found:
+        return dict(gather_dense(self.walk, self.blocks, gram=True))
 
     def shares(self, found: Found, method: Method, mixed: str) -> tuple[dict[str, float], list]:
         """The shares of a mixture, and the trace of the loop that found them."""
@@ -126,7 +145,7 @@ class Bench:
                 "trace": trace,
                 "damage": mean_damage([r.damage for r in reports]),
             }
-            self.pruned = ((mixed, seed), self.weights(), self._gather(seed), first)
+            self.pruned = ((mixed, seed), self.weights(), self._gather(), first)
         _, weights, found, first = self.pruned
         self.opened.model.load_state_dict(weights)
         method = quantizer("gptq-4", keep_zeros=what.endswith("keep"))

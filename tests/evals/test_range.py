@@ -10,14 +10,16 @@ import numpy as np
 import pico
 import pytest
 import torch
+from routing import routed
 
 from babelpress import evals, scores
 from babelpress.cli import main
 from babelpress.corpus import Document, open_corpus
 from babelpress.errors import BadMoments, BadRun, BadSetting, NotFinite
 from babelpress.evals import bits_per_byte
+from babelpress.experts import Slice
 from babelpress.files import save_tensors
-from babelpress.models import Walk, linears
+from babelpress.models import Walk, linears, weight
 from babelpress.opening import Opened
 from babelpress.ranges import FILE, Ranges, of_moments, of_run
 from babelpress.store import Store
@@ -139,7 +141,7 @@ def alone(monkeypatch):
     monkeypatch.setattr(check, "BATCH_TOKENS", 1)
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.DENSE)
 def test_counts_equal_plain_loops_over_tokens_and_features_in_every_family(alone, family):
     model, tokenizer = pico.model(family), pico.tokenizer()
     ranges = slow_ranges(model, tokenizer, SEEN)
@@ -158,6 +160,35 @@ def test_counts_equal_plain_loops_over_tokens_and_features_in_every_family(alone
         for name in ranges:
             rows = [row for (t, _, n), row in slow.items() if (t, n) == (tag, name)]
             assert told[tag][name] == sum(row[0] for row in rows) / sum(row[1] for row in rows)
+
+
+@pytest.mark.parametrize("family", pico.EXPERTS)
+def test_experts_count_the_tokens_that_came_to_them(alone, family):
+    model, tokenizer = pico.model(family), pico.tokenizer()
+    text = {"eng_Latn": TEXTS["eng_Latn"]}
+    limit = {
+        f"{index}.{name}": torch.full((weight(linear).shape[1],), 0.5)
+        for index, block in enumerate(Walk(model).blocks)
+        for name, linear in linears(block).items()
+        if isinstance(linear, Slice)
+    }
+    told = {}
+
+    found = check.measure(
+        model, tokenizer, documents(text), ranges=limit, window=128, detail=told.__setitem__
+    )
+
+    beyond, pairs = dict.fromkeys(limit, 0), dict.fromkeys(limit, 0)
+    for each in text["eng_Latn"]:
+        ids_T = torch.tensor([tokenizer.bos_token_id, *tokenizer(each)["input_ids"]])
+        for (index, name), (rows, tokens) in routed(model, ids_T).items():
+            kept = [row for row, token in zip(rows, tokens, strict=True) if token]
+            beyond[f"{index}.{name}"] += sum(int((abs(row) > 0.5).sum()) for row in kept)
+            pairs[f"{index}.{name}"] += sum(len(row) for row in kept)
+    assert found["eng_Latn"].denominator_D.sum() == sum(pairs.values())
+    assert found["eng_Latn"].numerator_D.sum() == sum(beyond.values()) > 0
+    for name in limit:
+        assert told["eng_Latn"][name] == (beyond[name] / pairs[name] if pairs[name] else 0)
 
 
 def test_text_lies_within_its_own_range(alone, llama):

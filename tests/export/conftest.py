@@ -28,6 +28,7 @@ MANIFEST = {
 def make(family="llama", dtype=torch.float32):
     """A tiny model whose biases, unlike new ones, are not zero."""
     model = pico.model(family, dtype=dtype)
+    model.set_attn_implementation("eager")  # as open_model does on a CPU
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -67,19 +68,19 @@ def nearest(weight_OI, grid, where):
     return quantize.get("rtn")(weight_OI, stats, grid, keep_OI)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opened():
     """`opened(family, dtype)`: a tiny model."""
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quantized(tmp_path_factory):
     """`quantized(opened, grid, skip=(), others={})`: the source that a run would give."""
     return lambda of, grid, **rest: round_to(tmp_path_factory.mktemp("codes"), of, grid, **rest)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ids():
     """Tokens for the tiny models: ASCII and Devanagari bytes."""
     return IDS

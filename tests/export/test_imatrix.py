@@ -3,7 +3,7 @@
 import gguf
 import pytest
 import torch
-from test_gguf import opened
+from small import opened
 
 from babelpress import export, gathering
 from babelpress.errors import BadMoments, BadSetting

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_gguf import opened
+from small import opened
 
 from babelpress import export, gathering
 from babelpress.corpus import open_corpus

@@ -1,5 +1,7 @@
 """A made-up result of the usual size: 31 languages under three calibrations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,48 @@ def sample() -> ReportInput:
         manifest={"seed": 0, "recipe": {"method": "wanda", "pattern": "0.5"}},
         notes=("Two seeds agree within 0.3 %.",),
     )
+
+
+LEDGER = {
+    "parameters": 5_245_184,
+    "bytes_dense": 10_490_368,
+    "bytes_stored": 5_998_336,
+    "bits_per_weight": 9.1487,
+    "parts": [
+        {"part": "blocks", "parameters": 3_145_728, "bytes_dense": 6_291_456,
+         "bytes_stored": 1_671_168, "bits": 4.25},
+        {"part": "embedding", "parameters": 2_097_152, "bytes_dense": 4_194_304,
+         "bytes_stored": 4_322_560, "bits": 16.489},
+        {"part": "other", "parameters": 2_304, "bytes_dense": 4_608,
+         "bytes_stored": 4_608, "bits": 16.0},
+    ],
+}  # fmt: skip
+PLACES = ("self_attn.q_proj+k_proj+v_proj", "self_attn.o_proj", "mlp.down_proj")
+
+
+@pytest.fixture(scope="session")
+def quantized(sample) -> ReportInput:
+    """The same models, quantized: with ledgers, and shares beyond the calibration range."""
+    pressed = []
+    for place, (model, most) in enumerate(zip(sample.pressed, (0.004, 0.0011, 3e-4), strict=True)):
+        random = np.random.default_rng(place)
+        sites = {
+            tag: {
+                f"{block}.{name}": most * float(random.uniform()) * (2 if name[0] == "m" else 1)
+                for block in range(4)
+                for name in PLACES
+            }
+            for tag in SHARES
+        }
+        beyond = {tag: sum(each.values()) / len(each) for tag, each in sites.items()}
+        pressed.append(
+            replace(
+                model,
+                name="gptq 4 bits, group 64",
+                kinds=("quantize",),
+                ledger=LEDGER,
+                beyond=beyond,
+                sites=sites,
+            )
+        )
+    return replace(sample, pressed=tuple(pressed))

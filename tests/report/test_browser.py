@@ -323,3 +323,37 @@ def test_a_report_without_shares_and_with_one_model_is_whole(browser, sample, tm
     assert tab.js("document.querySelectorAll('.chooser').length") == 0
     assert "shares of this model are not known" in tab.js("document.body.textContent")
     assert tab.said() == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_range_check_and_ledger_are_whole_on_every_width(browser, quantized, tmp_path, width):
+    path = write_report(quantized, tmp_path / "quantized.html")
+    tab = Tab(browser, width).open(path)
+
+    def cells(table):
+        return tab.js(f"document.querySelectorAll('{table} tbody tr > *').length")
+
+    assert cells("#beyond") == 31 * 4
+    assert cells("#sites") == 15 * 5
+    assert cells(".ledger") == 4 * 6
+    assert tab.js("document.documentElement.scrollWidth") <= width
+    assert tab.said() == []
+    assert tab.asked() == [path.as_uri()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_heat_cell_keeps_its_colour_under_the_pointer(browser, quantized, tmp_path, scheme):
+    tab = Tab(browser, scheme=scheme).open(write_report(quantized, tmp_path / "quantized.html"))
+    colour = "getComputedStyle(document.querySelector('#beyond .class-8')).backgroundColor"
+    before = tab.js(colour)
+    tab.js("document.getElementById('beyond').scrollIntoView()")
+    x, y = tab.js(
+        "(({x, y}) => [x + 5, y + 5])"
+        "(document.querySelector('#beyond .class-8').getBoundingClientRect())"
+    )
+
+    tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    assert tab.js("document.querySelector('#beyond tr:hover') !== null")
+    assert tab.js(colour) == before
+    assert before == {"light": "rgb(156, 67, 12)", "dark": "rgb(255, 189, 122)"}[scheme]

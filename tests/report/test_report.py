@@ -14,7 +14,7 @@ import pytest
 
 from babelpress.compare import Summary
 from babelpress.errors import BadRun, NotFinite
-from babelpress.report import ReportInput, charts, data, write_report
+from babelpress.report import ReportInput, charts, data, extras, write_report
 from babelpress.report.finding import WIDTH, cards, finding
 
 
@@ -292,6 +292,105 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+# ---- range check and ledger ----------------------------------------------------------------
+
+
+def test_runs_without_ledger_and_range_scores_have_neither_table(sample, tmp_path):
+    page = written(sample, tmp_path)
+
+    assert extras.beyond(sample.pressed) is None
+    assert extras.ledgers(sample.pressed) == []
+    assert "Who leaves the calibration range" not in page
+    assert "Where the bytes are" not in page
+    assert "Zeros alone make nothing faster" in page
+
+
+def test_a_quantized_report_names_method_and_grid_and_what_was_measured(quantized, tmp_path):
+    page = written(quantized, tmp_path)
+
+    assert '<dt>Pressed</dt><dd><bdi dir="auto">gptq 4 bits, group 64</bdi></dd>' in page
+    assert "measured with its weights unpacked" in page
+    assert "Zeros alone make nothing faster" not in page
+
+
+def test_models_with_one_ledger_share_a_table_and_the_embedding_is_called_what_it_is(quantized):
+    first, *others = quantized.pressed
+    smaller = {**first.ledger, "bytes_stored": 12_000_000}
+
+    found = extras.ledgers((replace(first, ledger=smaller), *others))
+
+    assert [ledger.labels for ledger in found] == [("english",), ("proportional", "minimax")]
+    assert found[0].says == ""
+    assert found[1].says == "Most of the file, 72.1 %, is the embedding, not the layers."
+    assert [part.name for part in found[1].parts] == ["blocks", "embedding", "other", "whole"]
+    assert found[1].parts[1].share == pytest.approx(4_322_560 / 5_998_336)
+    assert (found[1].parts[-1].share, found[1].parts[-1].bits) == (1, 9.1487)
+
+
+def test_the_worst_language_and_the_worst_sites_come_first(quantized):
+    one, other, last = quantized.pressed
+    one = replace(one, beyond={"tha_Thai": 0.01, "swh_Latn": 0.08}, sites={})
+    sites = {
+        "tha_Thai": {"0.a": 0.002, "1.b": 0.03, **{f"2.{n}": 0.001 for n in range(6)}},
+        "khm_Khmr": {"0.a": 0.004, "1.b": 0.01},
+    }
+    other = replace(other, beyond={"tha_Thai": 0.0399, "khm_Khmr": 0.0}, sites=sites)
+
+    found = extras.beyond((one, other, replace(last, beyond={}, sites={})))
+
+    assert found is not None
+    assert found.labels == ("english", "proportional")
+    assert [tongue.name for tongue, _ in found.rows] == ["Swahili", "Thai", "Khmer"]
+    assert found.limits == (0.005, 0.01, 0.02, 0.04)
+    shown = [[(cell.share, cell.shade) for cell in cells] for _, cells in found.rows]
+    assert shown == [[(0.08, 8), (None, 4)], [(0.01, 6), (0.0399, 7)], [(None, 4), (0.0, 4)]]
+    assert [(s.label, s.name, s.language, s.share) for s in found.sites][:2] == [
+        ("proportional", "1.b", "Thai", 0.03),
+        ("proportional", "0.a", "Khmer", 0.004),
+    ]
+    assert len(found.sites) == extras.SITES
+    assert found.sites[0].mean == pytest.approx(0.02)
+
+
+def test_no_activation_beyond_the_range_is_shown_as_none(quantized):
+    model = replace(quantized.pressed[0], beyond={"tha_Thai": 0.0}, sites={})
+
+    found = extras.beyond((model,))
+
+    assert found is not None
+    assert found.rows[0][1] == (extras.Cell(0.0, 4),)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0, "0.0 %"),
+        (0.000001, "< 0.001 %"),
+        (0.00039, "0.039 %"),
+        (0.0123, "1.23 %"),
+        (1, "100.0 %"),
+    ],
+)
+def test_a_share_is_never_an_exponent_and_never_rounds_to_nothing(share, shown):
+    assert extras.part_text(share).replace("\u202f", " ") == shown
+
+
+def test_hostile_sites_and_parts_add_no_element(quantized, tmp_path):
+    attack = "</td></table><script>alert(1)</script>\u202e"
+    usual = Page(written(quantized, tmp_path))
+    first = quantized.pressed[0]
+    ledger = {**first.ledger, "parts": [first.ledger["parts"][0] | {"part": attack}]}
+    sites = {tag: {attack: 0.5} for tag in first.sites}
+    bad = replace(first, name=attack, sites=sites, ledger=ledger, beyond={attack: 0.5})
+
+    text = written(replace(quantized, pressed=(bad,)), tmp_path)
+
+    page = Page(text)
+    assert len(page.inside["script"]) == len(usual.inside["script"]) == 3
+    assert text.count("&lt;/td&gt;&lt;/table&gt;&lt;script&gt;alert(1)") >= 4
+    assert "\u202e" not in text
 
 
 def test_importing_the_report_loads_nothing_heavy():

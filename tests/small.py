@@ -1,0 +1,60 @@
+"""Small Llama- and Qwen-shaped models with a byte-level BPE, such as GGUF export takes."""
+
+import pico
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from babelpress.opening import Opened
+
+SHAPE = {
+    "vocab_size": 270,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 100,
+    "rms_norm_eps": 3e-6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 7000.0},
+}
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig),
+    "mistral": (MistralForCausalLM, MistralConfig),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+}
+
+
+def tokenizer():
+    """A byte-level BPE with two merges, cut as GPT-2 cuts."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*pico.SPECIAL, *alphabet, "ju", "juu"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[("j", "u"), ("ju", "u")]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
+
+
+def opened(family="llama", **options):
+    """A small random model; biases and norms are random too."""
+    kind, config = FAMILIES[family]
+    torch.manual_seed(0)
+    model = kind(config(**{**SHAPE, **options})).eval()
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    return Opened("small", model, tokenizer(), torch.float32)
