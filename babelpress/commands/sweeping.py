@@ -1,0 +1,195 @@
+"""The command that does many recipes: sweep."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from babelpress.commands import outcome as o
+from babelpress.commands.outcome import Outcome, Progress, Row, Table, silent
+from babelpress.errors import BadSetting
+
+PLACES = ("local", "ray")
+EMPTY: Row = dict.fromkeys(
+    ("evaluation", "metric", "language", "value", "dense", "change", "weights", "error")
+)
+
+
+def sweep(
+    sweep_file: Path,
+    *,
+    out: Path,
+    on: str = "local",
+    address: str = "",
+    results: str = "",
+    cpus: int = 1,
+    gpus: float = 0.0,
+    memory_mb: int = 0,
+    retries: int = 3,
+    keep_models: bool = False,
+    dry_run: bool = False,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Outcome:
+    """Do a grid of recipes and score each in every language; what is done is not done again.
+
+    Killed at any point, here or on a cluster, the same command does what is missing. Moments that
+    recipes share (propagate dense) are taken once. A recipe that fails stops no other; it is named
+    at the end, and the exit code is 2.
+
+    Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
+
+    Args:
+        sweep_file: The sweep: a base recipe, what to vary in it, how to score.
+        out: Folder of the sweep; on a cluster one that all machines share.
+        on: local (one recipe after another, here) or ray.
+        address: Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here.
+        results: Where the files of results go, a folder or an fsspec URL; OUT/results by default.
+        cpus: Processors, and so threads, of a task on Ray.
+        gpus: GPUs of a task on Ray; 0.5 lets two share one.
+        memory_mb: Memory that a task on Ray reserves; 0 reserves none.
+        retries: How often Ray does a task again whose process or machine died.
+        keep_models: Keep the weights of every recipe. They can be made again from its recipe.yaml.
+        dry_run: List the recipes and stop.
+        device: Where models run.
+
+    Returns:
+        fingerprint: of the recipe and its evaluation; its run is OUT/runs/FINGERPRINT
+        recipe: what it has at the places that vary, in words
+        places: the same as a mapping
+        evaluation: its name; null with --dry-run and where the recipe failed, as are all below
+        metric: what its value is
+        language: canonical tag
+        value: score of the recipe
+        dense: score of the dense model
+        change: relative change, 0.05 is 5 %; positive is worse
+        weights: SHA-256 of the pressed weights
+        error: why the recipe failed; null where it did not
+    """
+    from babelpress import sweep as sweeps
+    from babelpress import sweeping
+    from babelpress.jobs import Setup
+
+    _check(on, address, cpus=cpus, gpus=gpus, memory_mb=memory_mb, retries=retries)
+    asked = sweeps.load(sweep_file)
+    labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
+    where = out.absolute()
+    setup = Setup(where, results or str(where / "results"), device, keep_models)
+    if dry_run:
+        return _plan(asked, setup, labels)
+    with _hands(on, address, setup, (cpus, gpus, memory_mb, retries), progress) as hands:
+        swept = sweeping.do(asked, setup, hands, progress=progress)
+    rows: list[Row] = [
+        {
+            "fingerprint": row["fingerprint"],
+            **labels[row["fingerprint"]],
+            **{key: row.get(key) for key in EMPTY},
+        }
+        for row in swept.rows
+    ]
+    lost = [
+        {**EMPTY, "fingerprint": mark, **labels[mark], "error": error}
+        for mark, error in swept.failed.items()
+    ]
+    says = (
+        *(f"failed: {row['recipe']} ({row['fingerprint']}): {row['error']}" for row in lost),
+        *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
+        f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
+        f"before. Results: {out}/{sweeping.RESULTS}",
+        *_next(rows, out, setup),
+    )
+    tables = (Table(_columns(), _summaries(rows)),) if rows else ()
+    return Outcome([*rows, *lost], out, tables, says, exit_code=2 if lost or swept.unscored else 0)
+
+
+def _check(on: str, address: str, **numbers: float) -> None:
+    """Raise BadSetting for options that mean nothing."""
+    if on not in PLACES:
+        raise BadSetting(f"--on {on} is no place to run. Choose one of {', '.join(PLACES)}.")
+    if address and on != "ray":
+        raise BadSetting(f"--address {address} is of a Ray cluster. Add --on ray, or leave it out.")
+    for name, value in numbers.items():
+        least = int(name == "cpus")
+        if not (math.isfinite(value) and value >= least):
+            option = name.replace("_", "-")
+            raise BadSetting(f"--{option} is {value}. It must be {least} or more.")
+
+
+@contextmanager
+def _hands(
+    on: str, address: str, setup: Any, wanted: tuple[int, float, int, int], progress: Progress
+) -> Iterator[Any]:
+    """Who does the jobs."""
+    from babelpress.sweeping import Here
+
+    if on == "local":
+        yield Here(setup, progress)
+        return
+    from babelpress.on_ray import OnRay, Resources
+
+    cpus, gpus, memory_mb, retries = wanted
+    # One place where a job could ask for what it needs: every job asks for the same so far.
+    each = Resources(cpus, gpus, memory_mb)
+    with OnRay(setup, lambda _: each, address=address, retries=retries) as hands:
+        yield hands
+
+
+def _plan(asked: Any, setup: Any, labels: Mapping[str, Row]) -> Outcome:
+    """What a sweep would do."""
+    from babelpress import sweeping
+
+    todo = {job.name for job in sweeping.missing(asked, setup, apart=True)}
+    rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]
+    shown = [{**row, "state": "to do" if row["fingerprint"] in todo else "done"} for row in rows]
+    columns = (o.word("fingerprint", "run"), o.word("state", "state"), o.word("recipe", "recipe"))
+    missing = sum(row["state"] == "to do" for row in shown)
+    line = (
+        f"{missing} of {len(rows)} recipes to do, and {len(todo) - missing} jobs that they share; "
+        "nothing was done."
+    )
+    return Outcome(rows, setup.out, (Table(columns, shown),), (line,))
+
+
+def _columns() -> tuple[o.Column, ...]:
+    return (
+        o.word("fingerprint", "run"),
+        o.word("recipe", "recipe"),
+        o.word("metric", "metric"),
+        o.number("mean", "mean"),
+        o.change("mean_change", "mean change"),
+        o.change("worst_change", "worst"),
+        o.name("worst"),
+    )
+
+
+def _summaries(rows: Sequence[Row]) -> list[Row]:
+    """One row a recipe and evaluation: over its languages the mean, and the one that loses most."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["fingerprint"], row["evaluation"]), []).append(row)
+    found = []
+    for group in groups.values():
+        changes = {row["language"]: row["change"] for row in group if row["change"] is not None}
+        worst = max(changes, key=lambda tag: changes[tag], default=None)
+        found.append(
+            {
+                **group[0],
+                "mean": math.fsum(row["value"] for row in group) / len(group),
+                "mean_change": math.fsum(changes.values()) / len(changes) if changes else None,
+                "worst": worst,
+                "worst_change": changes[worst] if worst else None,
+            }
+        )
+    return found
+
+
+def _next(rows: Sequence[Row], out: Path, setup: Any) -> list[str]:
+    """How to have the weights of a recipe that were not kept."""
+    if setup.keep_models or not rows:
+        return []
+    plan = out / "runs" / rows[0]["fingerprint"] / "recipe.yaml"
+    return [
+        f"weights were not kept. One again: babelpress press MODEL {quote(str(plan))} --out run"
+    ]

@@ -1,0 +1,323 @@
+"""The jobs of a sweep: score the dense model, see each language, merge, press and score.
+
+    OUT/dense/KEY/            scores of a dense model
+    OUT/parts/KEY/LANGUAGE/   moments of one language, until they are merged
+    OUT/moments/KEY/          moments of all languages of a calibration
+    OUT/runs/FINGERPRINT/     an ordinary run with its scores; its weights go if nobody keeps them
+    OUT/results/NAME.jsonl    the rows of a recipe or a dense model, written last: then it is done
+
+A job makes its folder under a temporary name and renames it when it is whole. So it can be killed
+and done again anywhere, twice at once too, without a lock and without a trace of the lost attempt.
+"""
+
+import errno
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from babelpress import codes, gathering, merging, ranges, recipe, run, scores
+from babelpress.corpus import open_corpus
+from babelpress.errors import BabelpressError, BadRun
+from babelpress.evals import needs_ranges
+from babelpress.feeding import Progress, silent
+from babelpress.files import new_folder, read_json
+from babelpress.opening import open_model
+from babelpress.recipe import Calibration, Recipe
+from babelpress.shelf import Row, Shelf
+from babelpress.step import method_of
+from babelpress.sweep import Entry, Evaluation, short
+
+THERE = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all jobs of a sweep share; `out` is one folder for all machines."""
+
+    out: Path
+    results: str
+    device: str = "cpu"
+    keep_models: bool = False
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the rows go."""
+        return Shelf(self.results)
+
+
+class Job(Protocol):
+    """Something to do once; `needs` are the names of jobs that must be done before."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    def done(self, setup: Setup) -> bool:
+        """Whether what it makes is there and whole."""
+        ...
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        """Do it. Raises a BabelpressError for what a user must mend."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score a dense model."""
+
+    model: str
+    evaluate: Evaluation
+
+    @property
+    def key(self) -> str:
+        return short({"model": self.model, "evaluate": self.evaluate.model_dump(mode="json")})
+
+    @property
+    def name(self) -> str:
+        return f"dense-{self.key}"
+
+    @property
+    def label(self) -> str:
+        return f"the scores of {self.model}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def done(self, setup: Setup) -> bool:
+        return setup.shelf.get(self.name) is not None
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        folder = setup.out / "dense" / self.key
+
+        def make(new: Path) -> None:
+            _score(self.model, new, self.evaluate, setup, progress, name=self.model)
+
+        _make_scored(folder, make)
+        setup.shelf.put(self.name, _rows(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Take moments of some languages, a folder each; a cluster takes one language a job.
+
+    The languages that `asked` names play no part: one language's moments serve every calibration.
+    """
+
+    model: str
+    asked: Calibration
+    languages: tuple[str, ...]
+    gram: bool
+
+    @property
+    def key(self) -> str:
+        asked = self.asked.model_dump(mode="json", exclude={"languages"})
+        return short({"model": self.model, "calibration": asked, "gram": self.gram})
+
+    @property
+    def name(self) -> str:
+        return f"parts/{self.key}/{'+'.join(self.languages)}"
+
+    @property
+    def label(self) -> str:
+        return f"the moments of {self.model} in {', '.join(self.languages)}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def folder(self, out: Path, language: str) -> Path:
+        """Where the moments of a language go."""
+        return out / "parts" / self.key / language
+
+    def done(self, setup: Setup) -> bool:
+        return all(self.folder(setup.out, tag).exists() for tag in self.languages)
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        opened = open_model(self.model, device=setup.device)
+        for tag in self.languages:
+            asked = self.asked.model_copy(update={"languages": (tag,)})
+
+            def make(new: Path, asked: Calibration = asked) -> None:
+                gathering.calibrate(opened, asked, new, gram=self.gram, progress=progress)
+
+            _once(self.folder(setup.out, tag), make)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One moments folder of what was seen in each language."""
+
+    looks: tuple[Look, ...]
+    asked: Calibration
+    gram: bool
+
+    @property
+    def key(self) -> str:
+        tags = [tag for look in self.looks for tag in look.languages]
+        return short({"parts": self.looks[0].key, "languages": tags, "gram": self.gram})
+
+    @property
+    def name(self) -> str:
+        return f"moments/{self.key}"
+
+    @property
+    def label(self) -> str:
+        return f"the moments of {self.looks[0].model} in all languages"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(look.name for look in self.looks)
+
+    def folder(self, out: Path) -> Path:
+        """Where the moments go."""
+        return out / "moments" / self.key
+
+    def done(self, setup: Setup) -> bool:
+        return self.folder(setup.out).exists()
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        parts = [look.folder(setup.out, tag) for look in self.looks for tag in look.languages]
+
+        def make(new: Path) -> None:
+            merging.merge(self.asked, parts, new, gram=self.gram, progress=progress)
+
+        _once(self.folder(setup.out), make)
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Do a recipe and score what it made; `moments` are those of its first step, if shared."""
+
+    entry: Entry
+    evaluate: Evaluation
+    moments: Merge | None
+
+    @property
+    def name(self) -> str:
+        return self.entry.fingerprint
+
+    @property
+    def label(self) -> str:
+        return self.entry.label
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.moments.name,) if self.moments else ()
+
+    def folder(self, out: Path) -> Path:
+        """Where the run goes."""
+        return out / "runs" / self.name
+
+    def done(self, setup: Setup) -> bool:
+        if setup.shelf.get(self.name) is None:
+            return False
+        return not setup.keep_models or (self.folder(setup.out) / "model").exists()
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        folder = self.folder(setup.out)
+        if setup.keep_models and not (folder / "model").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+        def make(new: Path) -> None:
+            run.do(self._plan(setup.out), new, device=setup.device, progress=progress)
+            _score(str(new), new, self.evaluate, setup, progress, name=f"runs/{self.name}")
+            if not setup.keep_models:
+                for heavy in ("model", codes.FOLDER):
+                    shutil.rmtree(new / heavy, ignore_errors=True)
+
+        _make_scored(folder, make)
+        mine = {"fingerprint": self.name, "places": self.entry.places}
+        setup.shelf.put(self.name, [{**row, **mine} for row in _rows(folder)])
+
+    def _plan(self, out: Path) -> Recipe:
+        """The recipe, with the folder of its shared moments."""
+        if self.moments is None:
+            return self.entry.recipe
+        data = self.entry.recipe.model_dump(mode="json")
+        step = data["steps"][0]
+        step[self.entry.recipe.steps[0].kind]["moments"] = str(self.moments.folder(out))
+        return recipe.of(data)
+
+
+def shares_moments(plan: Recipe) -> bool:
+    """Whether the first step reads moments of the dense model that others may read too."""
+    first = plan.steps[0].work
+    return first.propagate == "dense" and first.moments is None
+
+
+def needs_gram(plan: Recipe) -> bool:
+    """Whether the first step's method needs Gram matrices."""
+    return method_of(plan.steps[0].work).needs_gram
+
+
+def attempt(job: Job, setup: Setup, progress: Progress = silent) -> str:
+    """Do a job; what went wrong in one line, or nothing.
+
+    Out of memory and broken libraries are RuntimeErrors; anything else is a fault of ours.
+    """
+    try:
+        job.do(setup, progress)
+    except (BabelpressError, OSError, RuntimeError, MemoryError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def _score(
+    model: str, out: Path, asked: Evaluation, setup: Setup, progress: Progress, *, name: str
+) -> None:
+    """Score a model into a folder; of a dense one, only what asks for no calibration."""
+    pressed = (out / run.MANIFEST).exists()
+    on = [each for each in asked.on if pressed or not needs_ranges(each)]
+    scores.evaluate(
+        replace(open_model(model, device=setup.device), name=name),
+        out,
+        open_corpus(asked.corpus),
+        on=on,
+        languages=asked.languages,
+        documents=asked.documents,
+        window=asked.window,
+        ranges=ranges.of_run(out) if any(map(needs_ranges, on)) else None,
+        progress=progress,
+    )
+
+
+def _rows(folder: Path) -> list[Row]:
+    """The scores of a folder, each with the fingerprint of the weights that were scored."""
+    rows = scores.read_results(folder)
+    names = {row["evaluation"] for row in rows}
+    tallies = {name: read_json(folder / "tallies" / f"{name}.json") for name in names}
+    return [{**row, "weights": tallies[row["evaluation"]]["identity"]["model"]} for row in rows]
+
+
+def _make_scored(folder: Path, make: Callable[[Path], None]) -> None:
+    """Make a scored folder; one that is there but whose scores are damaged is made again."""
+    if folder.exists() and not _readable(folder):
+        shutil.rmtree(folder)
+    _once(folder, make)
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        return bool(_rows(folder))
+    except BadRun:
+        return False
+
+
+def _once(folder: Path, make: Callable[[Path], Any]) -> None:
+    """Make a folder whole, unless it is there; where another attempt was faster, its stays."""
+    if folder.exists():
+        return
+    try:
+        with new_folder(folder) as new:
+            make(new)
+    except OSError as error:
+        if error.errno not in THERE or not folder.exists():
+            raise
