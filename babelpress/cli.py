@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 from babelpress import commands
 from babelpress.commands import Outcome
 from babelpress.errors import BabelpressError
+from babelpress.escaping import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "prune": commands.prune,
     "quantize": commands.quantize,
     "press": commands.press,
+    "sweep": commands.sweep,
     "eval": commands.evaluate,
     "compare": commands.compare,
     "gate": commands.gate,
@@ -193,5 +195,6 @@ def _command(words: Sequence[str]) -> str:
 
 
 def _fail(text: str, code: int) -> int:
-    print(f"babelpress: {' '.join(text.splitlines())}", file=sys.stderr)
+    # Names of files may carry what a terminal would obey.
+    print(f"babelpress: {clean(' '.join(text.splitlines()))}", file=sys.stderr)
     return code

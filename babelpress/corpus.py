@@ -47,7 +47,7 @@ class Filter:
     negated: bool
 
     def keeps(self, fields: Mapping[str, object]) -> bool:
-        return (str(fields.get(self.field, "")) in self.values) != self.negated
+        return (_word(fields.get(self.field, "")) in self.values) != self.negated
 
     def __str__(self) -> str:
         return f"{self.field}{'!' * self.negated}={','.join(sorted(self.values))}"
@@ -113,6 +113,7 @@ class Corpus:
             text = _text(place, line, fields)
             if not text.strip() or not all(each.keeps(fields) for each in self._filters):
                 continue
+            _check_names(place, line, fields)
             src = str(fields.get("src") or "")
             name = _document_name(src, text, fields, seen)
             split = _split(place, line, fields, name)
@@ -193,7 +194,7 @@ def _text(name: str, line: int, fields: Mapping[str, object]) -> str:
     if not isinstance(text, str):
         raise BadCorpus(
             f"{name}, line {line} has no field 'text' that is a string. "
-            f"It has {listed(fields) or 'no field'}."
+            f"It has {listed(' '.join(each.split()) for each in fields) or 'no field'}."
         )
     try:
         text.encode()
@@ -203,6 +204,30 @@ def _text(name: str, line: int, fields: Mapping[str, object]) -> str:
             f"{error.start + 1} of its text."
         ) from error
     return text
+
+
+def _check_names(name: str, line: int, fields: Mapping[str, object]) -> None:
+    """Raise BadCorpus for an id, src or doc that is no word or number."""
+    for field in ("id", "src", "doc"):
+        word = _word(fields.get(field))
+        if word is None or not _is_utf8(word):
+            raise BadCorpus(
+                f"{name}, line {line} has a field '{field}' that is neither a word nor a number "
+                "in valid UTF-8."
+            )
+
+
+def _word(value: object) -> str | None:
+    """A value as a word; None for lists and mappings."""
+    return None if isinstance(value, list | dict) else str(value)
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _document_name(src: str, text: str, fields: Mapping[str, object], seen: Counter[str]) -> str:
@@ -222,12 +247,12 @@ def _split(name: str, line: int, fields: Mapping[str, object], document: str) ->
     if given is None or given == "":
         # Of "text-1234#2" the text alone decides, so that equal texts are in one split.
         return _hashed_split(document.partition("#")[0])
-    if given not in SPLIT_NAMES:
+    if not isinstance(given, str) or given not in SPLIT_NAMES:
         raise BadCorpus(
-            f"{name}, line {line} has the split '{given}'. Known: {', '.join(SPLITS)}; or leave "
+            f"{name}, line {line} has the split {given!r}. Known: {', '.join(SPLITS)}; or leave "
             "it out, and documents are split by the hash of their name."
         )
-    return SPLIT_NAMES[str(given)]
+    return SPLIT_NAMES[given]
 
 
 def _hashed_split(document: str) -> str:

@@ -21,9 +21,12 @@ LISTED = 12  # a longer list of known names helps nobody
 
 
 class BabelpressError(Exception):
-    """Base of every error that this toolkit raises on purpose."""
+    """Base of every error that this toolkit raises on purpose: always one line."""
 
     exit_code = 2
+
+    def __init__(self, line: str = ""):
+        super().__init__(" ".join(line.splitlines()))
 
 
 class UnknownName(BabelpressError):

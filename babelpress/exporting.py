@@ -1,4 +1,4 @@
-"""Hand a model over: what an export reads is gathered, and its folder appears whole or not at all."""
+"""Hand a model over: gather what an export reads; its folder appears whole or not at all."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,17 +1,23 @@
 """Run blocks over batches of text: moments of every site, and what a block passes on.
 
-Shapes: B sequences, T positions, H hidden size, I inputs of a site; one language a batch.
+An expert has moments of the languages whose tokens chose it, and of no others.
+
+Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that it sees; one
+language a batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from babelpress.errors import BadModel
-from babelpress.models import Site, Walk, linears, weight
+from babelpress.experts import See
+from babelpress.memory import give_back
+from babelpress.models import Site, Walk, linears, watched, weight
 from babelpress.moments import Moments
+from babelpress.offload import Hold, in_memory
 from babelpress.packing import Blocks
 from babelpress.store import BlockMoments
 
@@ -38,7 +44,9 @@ class Batch:
     counted_BT: Tensor
 
 
-def batches(walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0) -> list[Batch]:
+def batches(
+    walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0, hold: Hold = in_memory
+) -> list[Batch]:
     """Hidden states before the first block, in batches of one language each."""
     found: list[Batch] = []
     for language, each in blocks.items():
@@ -48,57 +56,68 @@ def batches(walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0) 
         for ids_BT, counted_BT in zip(
             each.ids_BT.split(size), each.counted_BT.split(size), strict=True
         ):
-            hidden_BTH = walk.start(ids_BT.to(walk.model.device))
+            hidden_BTH = hold(walk.start(ids_BT.to(walk.model.device)))
             found.append(Batch(language, hidden_BTH, counted_BT.to(hidden_BTH.device)))
     return found
 
 
 @torch.no_grad()
 def gather(
-    walk: Walk, index: int, todo: Sequence[Batch], *, gram: bool
+    walk: Walk,
+    index: int,
+    todo: Sequence[Batch],
+    *,
+    gram: bool,
+    hold: Hold = in_memory,
+    passing: bool = True,
 ) -> tuple[BlockMoments, list[Batch]]:
-    """Moments of every site of a block over all batches, and what the block passes on."""
+    """Moments of every site of a block over all batches, and what the block passes on.
+
+    Not `passing`, nothing is kept of what it gives.
+    """
     for batch in todo:
         walk.prepare(batch.hidden_BTH)
     sites = walk.sites(index, todo[0].hidden_BTH)
     found: BlockMoments = {site: {} for site in sites}
-    counted: list[Batch] = [todo[0]]  # the batch that runs now, for the hooks
+    counted: list[Batch] = [todo[0]]  # the batch that runs now, for who watches
     layers = linears(walk.blocks[index])
     place = f"{walk.path}.{index}"
 
-    def look(site: Site) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def look(site: Site) -> See:
+        def see(x_RI: Tensor, token_R: Tensor | None) -> None:
             now = counted[0]
+            keep_R = now.counted_BT.flatten()
+            if token_R is not None:
+                keep_R = keep_R[token_R]
+            if len(x_RI) != len(keep_R):
+                raise BadModel(f"{place}.{site.name} sees {len(x_RI)} rows, not one a token.")
+            rows_RI = x_RI if keep_R.all() else x_RI[keep_R]
+            if not len(rows_RI):
+                return  # an expert that no token of this language that counts chose
             seen = found[site]
             if now.language not in seen:
-                device = args[0].device
-                seen[now.language] = Moments.empty(site.inputs, gram, device=device)
-            x_TI = args[0].reshape(-1, site.inputs)
-            if len(x_TI) != now.counted_BT.numel():
-                raise BadModel(f"{place}.{site.name} sees {len(x_TI)} rows, not one a token.")
-            keep_T = now.counted_BT.flatten()
-            rows_TI = x_TI if keep_T.all() else x_TI[keep_T]
-            seen[now.language].add(rows_TI, where=f"{place}.{site.name} in {now.language}")
+                seen[now.language] = Moments.empty(site.inputs, gram, device=x_RI.device)
+            seen[now.language].add(rows_RI, where=f"{place}.{site.name} in {now.language}")
 
-        return hook
+        return see
 
-    handles = [layers[s.linears[0]].register_forward_pre_hook(look(s)) for s in sites]
     passed: list[Batch] = []
-    try:
+    with watched({layers[site.linears[0]]: look(site) for site in sites}):
         for batch in todo:
             counted[0] = batch
             out_BTH = walk.forward(index, batch.hidden_BTH)
-            passed.append(Batch(batch.language, out_BTH, batch.counted_BT))
-    finally:
-        for handle in handles:
-            handle.remove()
+            if passing:
+                passed.append(Batch(batch.language, hold(out_BTH), batch.counted_BT))
+    give_back()
     return found, passed
 
 
 @torch.no_grad()
-def pass_on(walk: Walk, index: int, todo: Sequence[Batch]) -> list[Batch]:
+def pass_on(
+    walk: Walk, index: int, todo: Sequence[Batch], *, hold: Hold = in_memory
+) -> list[Batch]:
     """What a block, as it is now, makes of every batch."""
-    return [Batch(b.language, walk.forward(index, b.hidden_BTH), b.counted_BT) for b in todo]
+    return [Batch(b.language, hold(walk.forward(index, b.hidden_BTH)), b.counted_BT) for b in todo]
 
 
 @torch.no_grad()
@@ -108,15 +127,18 @@ def gather_dense(
     *,
     gram: bool,
     batch_tokens: int = 0,
+    hold: Hold = in_memory,
     done: Callable[[int], bool] = never,
     progress: Progress = silent,
 ) -> Iterator[tuple[int, BlockMoments]]:
     """Moments of the dense model, block by block; a block that is `done` is only passed through."""
-    todo = batches(walk, blocks, batch_tokens=batch_tokens)
+    todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     for index in range(len(walk.blocks)):
         if done(index):
-            todo = pass_on(walk, index, todo)
+            todo = pass_on(walk, index, todo, hold=hold)
         else:
-            moments, todo = gather(walk, index, todo, gram=gram)
+            last = index + 1 == len(walk.blocks)
+            moments, todo = gather(walk, index, todo, gram=gram, hold=hold, passing=not last)
             yield index, moments
+            del moments
         progress("calibrate", index + 1, len(walk.blocks))

@@ -1,8 +1,11 @@
-"""Files that are either whole or absent: atomic writes, new folders, locks, fingerprints.
+"""Files that are either whole or absent: atomic writes, new folders, locks, fingerprints, seals.
 
 Everything is written under a temporary name in the folder where it will live, flushed to the disk
 and then renamed, so a killed program or a full disk leaves the old file or none, never half a one.
 Temporary names begin with a dot and end in `.partial`. POSIX only (rename, flock).
+
+What a disk spoils later shows too: a sealed value carries, under `seal`, the SHA-256 of the rest of
+it, and may list the hashes of files. JSON of before there were seals has none and is read as it is.
 """
 
 import errno
@@ -10,12 +13,13 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOCK_NAME = ".lock"
+SEAL = "seal"
+COST = "cost"  # what may differ between two runs of the same work
+HASH = re.compile("[0-9a-f]{64}")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # "PK" opens the zip that torch.save writes, 0x80 and the protocol's number a bare pickle.
 PICKLE_HEADS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -50,14 +57,80 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: Path, *, error: type[BabelpressError] = BadRun) -> Any:
-    """The value of a JSON file. Raises `error` where there is none or it is not JSON."""
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a value as JSON with its seal. Raises NotFinite for NaN or infinity in it."""
     try:
-        return json.loads(path.read_bytes())
+        sealed = seal(value)
+    except ValueError as error:
+        raise NotFinite(f"a value for {path} is NaN or infinite, which JSON has not.") from error
+    write_json(path, sealed)
+
+
+def read_json(path: Path, *, error: type[BabelpressError] = BadRun) -> Any:
+    """The value of a JSON file, its seal checked and taken off.
+
+    Raises `error` where there is none, it is not JSON or its seal is broken.
+    """
+    try:
+        return unsealed(json.loads(path.read_bytes()), str(path), error)
     except OSError as cause:
         raise error(f"cannot read {path}: {cause.strerror}.") from cause
-    except ValueError as cause:  # also what invalid UTF-8 raises
+    except (ValueError, RecursionError) as cause:  # also what invalid UTF-8 raises
         raise error(f"{path} is not valid JSON: {cause}.") from cause
+
+
+def seal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value with the fingerprint of all but its `cost` in it; a cost has a seal of its own.
+
+    Raises ValueError for NaN or infinity.
+    """
+    rest = {key: each for key, each in value.items() if key != COST}
+    cost = {COST: seal(value[COST])} if isinstance(value.get(COST), dict) else {}
+    return {**value, **cost, SEAL: fingerprint(rest)}
+
+
+def unsealed(value: Any, where: str, error: type[BabelpressError]) -> Any:
+    """A value without its seal. Raises `error` where the seal does not fit what it is on.
+
+    A value without one is as it is, unless it fits under another key: then that key is damaged.
+    """
+    if not isinstance(value, dict):
+        return value
+    for key, each in value.items():
+        if key != SEAL and not (isinstance(each, str) and HASH.fullmatch(each)):
+            continue
+        rest = {other: value[other] for other in value if other not in (key, COST)}
+        if (each == fingerprint(rest)) != (key == SEAL):
+            raise error(
+                f"{where} is damaged: it is not what was written. Restore it, or make it again."
+            )
+    bare = {key: each for key, each in value.items() if key != SEAL}
+    return {**bare, COST: unsealed(bare[COST], where, error)} if COST in bare else bare
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file beneath a folder, by its path from there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+
+
+def check_hashes(
+    folder: Path,
+    written: Mapping[str, str],
+    part: str = "",
+    *,
+    error: type[BabelpressError] = BadRun,
+) -> None:
+    """Raise `error` naming the first file, of those in `part`, that is not as it was written."""
+    for name, expected in written.items():
+        path = folder / name
+        if part in ("", PurePosixPath(name).parts[0]) and (
+            not path.is_file() or sha256_file(path) != expected
+        ):
+            raise error(
+                f"{path} is missing or not the file that was written. Restore it, or remove "
+                f"{folder} and make it again."
+            )
 
 
 def save_tensors(
@@ -276,9 +349,10 @@ def _open_locked(path: Path) -> TextIO:
 def _holder(file: TextIO) -> dict[str, Any]:
     """Who wrote the lock file; empty where its writer did not come to the end."""
     try:
-        return json.loads(file.read())
-    except ValueError:
+        found = json.loads(file.read())
+    except (ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _sign(file: TextIO, path: Path) -> None:

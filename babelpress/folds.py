@@ -11,6 +11,9 @@ read off the input. The first position attends to nothing but itself, so there a
 values through unmixed, whatever queries and keys became: that finds the values in a fused
 projection, and the rows that grouped queries share.
 
+Experts all compute alike, so what holds for one of a stack holds for all. Only the linear before,
+of the same expert, is tried.
+
 Shapes: B sequences, T positions, H hidden size; I inputs of a site, R outputs of the layer before
 it, P positions of all sequences, first positions first.
 """
@@ -24,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from babelpress.models import Site, Walk, linears, set_weight, weight
+from babelpress.experts import Slice
+from babelpress.models import Linear, Site, Walk, linears, set_weight, weight
 
 # What a fold may leave of the change that multiplying the site's weights alone makes. Rounding in
 # float32 leaves some 1e-6 of it, a wrong fold about all.
@@ -76,7 +80,7 @@ class Fold:
         Weights are divided in float32 and rounded once. Returns the scale that the site's weights
         are to be multiplied by: that of the rounded weights of a norm, else `scale_I`.
         """
-        if linear := linears(block).get(self.module):
+        if (linear := linears(block).get(self.module)) is not None:
             rows_RI = weight(linear).float()
             divisor_R = self.divisor(scale_I, len(rows_RI)).to(rows_RI.device)
             set_weight(linear, rows_RI / divisor_R[:, None])
@@ -98,7 +102,9 @@ class Fold:
         return (gain_I / new_gain_I).masked_fill(gone_I, 1)
 
 
-def _divide(layer: nn.Module, name: str, divisor_R: Tensor) -> None:
+def _divide(layer: Linear, name: str, divisor_R: Tensor) -> None:
+    if isinstance(layer, Slice):
+        return  # folds are only found where experts have no biases
     parameter = dict(layer.named_parameters(recurse=False)).get(name)
     if parameter is not None:
         parameter.copy_(parameter.float() / divisor_R)
@@ -126,16 +132,48 @@ class _Probe:
     def __init__(self, block: nn.Module, run: Callable[[], Tensor], shape: torch.Size):
         self.block, self.run, self.shape = block, run, shape
         self.linears = linears(block)
+        self.stacks: dict[nn.Module, Tensor | None] = {}  # rows that were found for an expert
         self.ran = self._order()
         self.output = run()
 
     def fold(self, site: Site) -> Fold | None:
         """The first that holds, from the layer that ran last before the site to the first."""
+        if isinstance(linear := self.linears[site.linears[0]], Slice):
+            return self._of_expert(linear, site)
         before = self.ran[: min(self.ran.index(name) for name in site.linears)]
         for name in reversed(before):
             for fold in self._ways(name, site):
                 if self._holds(fold, site):
                     return fold
+        return None
+
+    def _of_expert(self, linear: Slice, site: Site) -> Fold | None:
+        before = linear.before()
+        if before is None or linear.experts.has_bias:
+            return None
+        if (stack := linear.experts) not in self.stacks:
+            self.stacks[stack] = self._rows_of_stack(stack, site.inputs)
+        rows_I = self.stacks[stack]
+        names = {each: name for name, each in self.linears.items()}
+        return None if rows_I is None else Fold(site.name, names[before], False, rows_I)
+
+    def _rows_of_stack(self, stack: nn.Module, inputs: int) -> Tensor | None:
+        """Which rows of an expert's first linear the inputs of its second are proportional to."""
+        names = {each: name for name, each in self.linears.items()}
+        for each, name in names.items():
+            if not isinstance(each, Slice) or each.experts is not stack:
+                continue
+            if (before := each.before()) is None:
+                continue
+            site = Site(name, (name,), inputs)
+            for rows_I in _orders(len(weight(before)), inputs):
+                left, change = self._compare(Fold(name, names[before], False, rows_I), site)
+                if left < LEFT * change:
+                    return rows_I
+                if not change:
+                    break  # no token chose this expert
+            else:
+                return None
         return None
 
     def _order(self) -> list[str]:
@@ -167,18 +205,26 @@ class _Probe:
                 yield Fold(site.name, name, offset, torch.arange(site.inputs))
 
     def _holds(self, fold: Fold, site: Site) -> bool:
+        left, change = self._compare(fold, site)
+        return left < LEFT * change
+
+    def _compare(self, fold: Fold, site: Site) -> tuple[float, float]:
+        """What is left of the change that random scales of the site's weights alone make."""
         random_I = torch.rand(site.inputs, generator=torch.Generator().manual_seed(0))
         scale_I = fold.pooled(((2 * random_I - 1) * SPREAD).exp()).to(self.output.device)
         layers = [self.linears[name] for name in site.linears]
+        before = self.linears.get(fold.module)
+        if before is None:
+            before = self.block.get_submodule(fold.module)
         with ExitStack() as stack:
-            for layer in (self.block.get_submodule(fold.module), *layers):
-                stack.enter_context(_copied(layer))
+            for module in {id(m): m for m in map(_module, (before, *layers))}.values():
+                stack.enter_context(_copied(module))
             for layer in layers:
                 set_weight(layer, weight(layer) * scale_I)
             change = self._change()
             fold.apply(self.block, scale_I)
             left = self._change()
-        return left < LEFT * change
+        return left, change
 
     def _change(self) -> float:
         return float(torch.linalg.vector_norm(self.run() - self.output, dtype=torch.float64))
@@ -207,8 +253,9 @@ class _Probe:
             seen.append(args[0].double())
 
         with ExitStack() as stack:
-            stack.callback(self.linears[name].register_forward_hook(replace).remove)
-            reader = self.linears[site.linears[0]]
+            layer: Any = self.linears[name]
+            stack.callback(layer.register_forward_hook(replace).remove)
+            reader: Any = self.linears[site.linears[0]]
             stack.callback(reader.register_forward_pre_hook(see).remove)
             self.run()
         sequences, positions, _ = self.shape
@@ -223,6 +270,18 @@ def _parts(outputs: int, inputs: int) -> Iterator[Tensor]:
     yield every_R
     if outputs > inputs and outputs % inputs == 0:
         yield from every_R.split(inputs)
+
+
+def _orders(outputs: int, inputs: int) -> Iterator[Tensor]:
+    """Rows of a linear that as many inputs may hang on: equal parts, one after another or mixed."""
+    every_R = torch.arange(outputs)
+    if outputs % inputs == 0:
+        yield from every_R.split(inputs)
+        yield from every_R.view(inputs, -1).T
+
+
+def _module(layer: Linear) -> nn.Module:
+    return layer.experts if isinstance(layer, Slice) else layer
 
 
 def _marks(count: int) -> Tensor:

@@ -21,6 +21,7 @@ from babelpress.feeding import Progress, gather_dense, silent
 from babelpress.files import LOCK_NAME, lock
 from babelpress.languages import select
 from babelpress.models import Walk
+from babelpress.offload import in_memory, on_disk
 from babelpress.opening import Opened
 from babelpress.packing import Blocks
 from babelpress.recipe import Calibration
@@ -86,11 +87,12 @@ def calibrate(
     *,
     gram: bool,
     batch_tokens: int = 0,
+    offload: bool = False,
     progress: Progress = silent,
 ) -> Store:
     """Moments of the dense model in a folder; a half-way folder of the same work is finished.
 
-    Raises BadMoments where the folder holds anything else.
+    With `offload` hidden states lie in the folder instead of in memory. Raises BadMoments where the folder holds anything else.
     """
     start = time.monotonic()
     with held(out):
@@ -110,6 +112,7 @@ def calibrate(
             found.blocks,
             gram=gram,
             batch_tokens=batch_tokens,
+            hold=on_disk(out) if offload else in_memory,
             done=store.done,
             progress=progress,
         )
@@ -180,8 +183,12 @@ def held(folder: Path) -> Iterator[None]:
 
 def occupied(folder: Path) -> bool:
     """Whether a folder holds more than our lock and what a killed process left half-written."""
-    left = {LOCK_NAME, *(path.name for path in folder.glob(PARTIAL))}
-    return any(path.name not in left for path in folder.iterdir())
+    return any(path.name != LOCK_NAME and not _half_written(path) for path in folder.iterdir())
+
+
+def _half_written(path: Path) -> bool:
+    """Whether a killed process left this: a temporary, or a folder with nothing else in it."""
+    return path.match(PARTIAL) or (path.is_dir() and all(map(_half_written, path.iterdir())))
 
 
 def remove_partials(*folders: Path, names: str = PARTIAL) -> None:

@@ -4,22 +4,25 @@ Stored means packed: codes at their bits, scales at 16 bits, zero points of asym
 bits of a code. What has no codes is stored in the dtype of the file.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from babelpress.grids import Codes
+from babelpress.experts import slice_names
+
+Row = Mapping[str, Any]  # bits, symmetric, group and shape of a linear
 
 SCALE_BITS = 16
 PARTS = ("blocks", "embedding", "head", "other")
 
 
 def ledger(
-    model: PreTrainedModel, codes: Mapping[str, Codes], path_of_blocks: str, stored: torch.dtype
+    model: PreTrainedModel, codes: Mapping[str, Row], path_of_blocks: str, stored: torch.dtype
 ) -> dict[str, Any]:
-    """The whole and its parts; `stored` is the dtype of the file, `codes` go by full name.
+    """The whole and its parts; `stored` is the dtype of the file, `codes` are rows by full name.
 
     A head that is tied to the embedding is counted there.
     """
@@ -38,8 +41,9 @@ def ledger(
         dense = parameter.numel() * stored.itemsize
         row[0] += parameter.numel()
         row[1] += dense
-        module = name.removesuffix(".weight")
-        row[2] += stored_bytes(codes[module]) if module in codes else dense
+        coded = [codes[each] for each in slice_names(name, parameter) if each in codes]
+        loose = parameter.numel() - sum(math.prod(each["shape"]) for each in coded)
+        row[2] += loose * stored.itemsize + sum(map(stored_bytes, coded))
     parts = [_row(part, *row) for part, row in sums.items() if row[0]]
     whole = [sum(row[column] for row in sums.values()) for column in range(3)]
     total = _row("whole", *whole)
@@ -52,11 +56,12 @@ def ledger(
     }
 
 
-def stored_bytes(codes: Codes) -> float:
-    """Bytes of a linear's codes, scales and zero points, packed."""
-    zeros = 0 if codes.symmetric else codes.zero_OG.numel() * codes.bits
-    bits = codes.codes_OI.numel() * codes.bits + codes.scale_OG.numel() * SCALE_BITS + zeros
-    return bits / 8
+def stored_bytes(row: Row) -> float:
+    """Bytes of a linear's codes, scales and zero points, packed; `row` is that of `codes.py`."""
+    weights = math.prod(row["shape"])
+    groups = weights // row["group"]
+    zeros = 0 if row["symmetric"] else groups * row["bits"]
+    return (weights * row["bits"] + groups * SCALE_BITS + zeros) / 8
 
 
 def _row(part: str, parameters: float, dense: float, stored: float) -> dict[str, Any]:

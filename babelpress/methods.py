@@ -17,6 +17,10 @@ from babelpress.moments import Blend
 from babelpress.sparsity import KeepOf, PerGroup, PerLayer, PerRow, Stacked, parse
 
 Weights = Mapping[str, Tensor]  # the linears of a site by name inside the block
+# With fewer tokens methods do worse on other text than those that look at none: Wanda and SparseGPT
+# than magnitude, GPTQ than RTN (seen in the MLP of a block of babel-mini).
+MIN_TOKENS = 32
+MIN_TOKENS_AN_INPUT = 2  # for methods that read Gram matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class Method(Protocol):
     @property
     def skip(self) -> tuple[str, ...]: ...
 
+    def enough(self, site: Site, tokens: int) -> bool:
+        """Whether an expert that saw so many tokens can be pressed."""
+        ...
+
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """What the inputs of the site should be divided by. Only where `scales`."""
         ...
@@ -61,12 +69,16 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pruner:
-    """A pruning method with its options and pattern, and the sites that it leaves alone."""
+    """A pruning method with its options and pattern, and the sites that it leaves alone.
+
+    An expert that saw fewer than `min_tokens` tokens is left alone too.
+    """
 
     name: str
     pattern: PerRow | PerLayer | PerGroup | KeepOf
     options: Mapping[str, Any] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
+    min_tokens: int | None = None
 
     @classmethod
     def of(
@@ -75,10 +87,12 @@ class Pruner:
         pattern: str,
         options: Mapping[str, Any] | None = None,
         skip: Sequence[str] = (),
+        *,
+        min_tokens: int | None = None,
     ) -> "Pruner":
         """From words. Raises UnknownName or BadSetting."""
         prune.check_options(name, options or {})
-        return cls(name, parse(pattern), dict(options or {}), tuple(skip))
+        return cls(name, parse(pattern), dict(options or {}), tuple(skip), min_tokens)
 
     @property
     def needs_gram(self) -> bool:
@@ -93,6 +107,10 @@ class Pruner:
     def skips(self, site: Site) -> bool:
         """Whether `--skip` named this site."""
         return any(site.matches(pattern) for pattern in self.skip)
+
+    def enough(self, site: Site, tokens: int) -> bool:
+        """Whether an expert that saw so many tokens can be pressed."""
+        return tokens >= fewest(self, site)
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """Never asked for."""
@@ -117,7 +135,8 @@ class Pruner:
 class Quantizer:
     """A quantization method with its options and grid, and the sites that it leaves alone.
 
-    With `keep_zeros` a weight that is zero stays exactly zero.
+    With `keep_zeros` a weight that is zero stays exactly zero. An expert that saw fewer than
+    `min_tokens` tokens is left alone too.
     """
 
     name: str
@@ -125,6 +144,7 @@ class Quantizer:
     options: Mapping[str, Any] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
     keep_zeros: bool = True
+    min_tokens: int | None = None
 
     @classmethod
     def of(
@@ -135,10 +155,11 @@ class Quantizer:
         skip: Sequence[str] = (),
         *,
         keep_zeros: bool = True,
+        min_tokens: int | None = None,
     ) -> "Quantizer":
         """From words. Raises UnknownName or BadSetting."""
         quantize.check_options(name, options or {})
-        return cls(name, grid, dict(options or {}), tuple(skip), keep_zeros)
+        return cls(name, grid, dict(options or {}), tuple(skip), keep_zeros, min_tokens)
 
     @property
     def needs_gram(self) -> bool:
@@ -153,6 +174,10 @@ class Quantizer:
     def skips(self, site: Site) -> bool:
         """Whether `--skip` named this site."""
         return any(site.matches(pattern) for pattern in self.skip)
+
+    def enough(self, site: Site, tokens: int) -> bool:
+        """Whether an expert that saw so many tokens can be pressed."""
+        return tokens >= fewest(self, site)
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """What the inputs of the site should be divided by. Only where `scales`."""
@@ -170,6 +195,17 @@ class Quantizer:
         codes = apply(stacked_OI, stats, self.grid, keep_OI, **options).split(_rows(weights))
         named = dict(zip(weights, codes, strict=True))
         return Pressed({name: each.dequantize() for name, each in named.items()}, named)
+
+
+def fewest(method: Pruner | Quantizer, site: Site) -> int:
+    """The fewest tokens on which a linear of an expert is pressed: `min_tokens`, or what is known.
+
+    A Gram matrix of few tokens has directions that hardly any token has, and what is done to them
+    costs nothing: weights would be fitted to those very tokens.
+    """
+    if method.min_tokens is not None:
+        return max(1, method.min_tokens)
+    return max(MIN_TOKENS, MIN_TOKENS_AN_INPUT * site.inputs if method.needs_gram else 0)
 
 
 def _rows(weights: Weights) -> tuple[int, ...]:

@@ -28,8 +28,10 @@ from typing import NamedTuple, NoReturn
 
 import yaml
 
+from babelpress import plain
 from babelpress.errors import BadSetting, UnknownName
 from babelpress.languages import find, select
+from babelpress.plain import NotPlain
 
 _DATA = Path(__file__).with_name("data")
 _FOLDER = _DATA / "distributions"
@@ -293,9 +295,11 @@ def _from_yaml(path: Path, tags: list[str]) -> Mixture:
 def _weights(path: Path) -> dict[str, float]:
     """Weights by tag from a YAML mapping of language names to numbers of at least 0."""
     try:
+        text = path.read_text(encoding="utf-8")
+        plain.load(text)
         # Nodes, not values: plain YAML reads `no` (Norwegian) as false and hides repeated keys.
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
         _unreadable(path, error)
     if not isinstance(node, yaml.MappingNode):
         raise BadSetting(f"{path} is no list of shares. Write one 'language: weight' a line.")
@@ -311,10 +315,10 @@ def _weights(path: Path) -> dict[str, float]:
 def _read(path: Path) -> Distribution:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also what no UTF-8 and no TOML raise
         _unreadable(path, error)
-    required = {"name", "unit", "stage", "source", "values"}
-    if missing := sorted(required - table.keys()):
+    required = {"name": str, "unit": str, "stage": str, "source": str, "values": dict}
+    if missing := sorted(k for k, kind in required.items() if not isinstance(table.get(k), kind)):
         raise BadSetting(f"{path} lacks {', '.join(missing)}. A distribution needs all of these.")
     return Distribution(
         name=table["name"],

@@ -3,13 +3,14 @@
 The only file that knows how transformers arranges modules. A model is seen as an embedding, a list
 of blocks of one class that each read what the one before gave, and a head. Nothing goes by names:
 blocks are the largest list of equal modules that hold linear layers; a *site* is the set of linears
-of a block that were seen to receive the same tensor.
+of a block that were seen to receive the same tensor. Each linear of each stacked expert is a site,
+since experts read rows of their own; routers are no linears (experts.py).
 
-Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear.
+Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear, R rows seen.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,7 +20,11 @@ from torch import LongTensor, Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from babelpress import experts
 from babelpress.errors import BadModel
+from babelpress.experts import See, Slice
+
+Linear = nn.Module | Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +43,55 @@ class Site:
 # ---- weights of a linear -------------------------------------------------------------------
 
 
-def linears(block: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer of a block by its name inside the block, in order."""
-    kinds = (nn.Linear, Conv1D)
-    return {name: m for name, m in block.named_modules() if isinstance(m, kinds)}
+def linears(block: nn.Module) -> dict[str, Linear]:
+    """Every linear layer of a block by its name inside the block, in order; routers are none."""
+    stacks = experts.find_stacks(block)
+    found: dict[str, Linear] = {}
+    for name, module in block.named_modules():
+        if name in stacks:
+            found |= experts.slices(name, module)
+        elif isinstance(module, nn.Linear | Conv1D) and not experts.is_router(
+            name, len(weight(module)), stacks
+        ):
+            found[name] = module
+    return found
 
 
-def weight(linear: nn.Module) -> Tensor:
+def weight(linear: Linear) -> Tensor:
     """The weight as (outputs, inputs): Conv1D keeps it the other way round."""
+    if isinstance(linear, Slice):
+        return linear.weight()
     data: Any = linear.weight.data
     return data.T if isinstance(linear, Conv1D) else data
 
 
 @torch.no_grad()
-def set_weight(linear: nn.Module, weight_OI: Tensor) -> None:
+def set_weight(linear: Linear, weight_OI: Tensor) -> None:
     """Put a new weight in place of the old one."""
+    if isinstance(linear, Slice):
+        linear.set_weight(weight_OI)
+        return
     new = weight_OI.T if isinstance(linear, Conv1D) else weight_OI
     linear.weight.copy_(new)  # type: ignore[operator,union-attr]
+
+
+@contextmanager
+def watched(see: Mapping[Linear, See]) -> Iterator[None]:
+    """Inside, what every linear receives is seen, as rows, each time that it runs."""
+
+    def hook(linear: nn.Module) -> Callable[..., None]:
+        inputs, look = weight(linear).shape[1], see[linear]
+        return lambda _, args: look(args[0].reshape(-1, inputs), None)
+
+    slices = {linear: look for linear, look in see.items() if isinstance(linear, Slice)}
+    with ExitStack() as stack:
+        for linear in see:
+            if not isinstance(linear, Slice):
+                stack.callback(linear.register_forward_pre_hook(hook(linear)).remove)
+        for module in {id(each.experts): each.experts for each in slices}.values():
+            stack.enter_context(experts.computed(module))
+        stack.enter_context(experts.seen(slices))
+        yield
 
 
 # ---- blocks --------------------------------------------------------------------------------
@@ -105,7 +142,8 @@ class Walk:
         """What block `index` makes of hidden states (B, T, H)."""
         self.prepare(hidden_BTH)
         call = self._calls[hidden_BTH.shape[:2]][index]
-        return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
+        with experts.computed(self.blocks[index]):
+            return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
 
     def sites(self, index: int, hidden_BTH: Tensor) -> list[Site]:
         """The sites of block `index`, by seeing which linears receive the same tensor."""
@@ -123,7 +161,7 @@ class Walk:
             self._calls[shape] = self._record(shape, hidden_BTH.device)
 
     def _run(self, ids_BT: Tensor) -> None:
-        with torch.no_grad():
+        with torch.no_grad(), experts.computed(self.model):
             # padding comes last, so that no position that counts sees it
             self.model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
 
@@ -182,9 +220,12 @@ def find_blocks(model: PreTrainedModel) -> tuple[str, list[nn.Module]]:
 def find_sites(block: nn.Module, run: Callable[[], object], path: str) -> list[Site]:
     """Group the linears of a block by the tensor they receive while `run()` runs the block.
 
-    Raises BadModel where a linear does not run, or runs more than once.
+    Experts are found as a whole, whichever of them the tokens of `run()` chose. Raises BadModel
+    where a linear does not run, or runs more than once.
     """
-    received: dict[tuple[int, int, int], list[str]] = {}
+    experts.check_stacks(block, path)
+    received: dict[object, list[str]] = {}
+    called: list[str] = []
     alive: list[Tensor] = []  # an address names a tensor only as long as the tensor lives
     layers = linears(block)
 
@@ -192,24 +233,42 @@ def find_sites(block: nn.Module, run: Callable[[], object], path: str) -> list[S
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0]
             alive.append(x)
+            called.append(name)
             # the version tells a tensor from itself after a change in place
             received.setdefault((x.data_ptr(), x.numel(), x._version), []).append(name)
 
         return hook
 
-    with _hooked([m.register_forward_pre_hook(see(n)) for n, m in layers.items()]):
+    def see_expert(name: str, stack: Any) -> See:
+        def look(*_: Tensor | None) -> None:
+            called.append(name)
+            received.setdefault(stack, [n for n, each in slices.items() if each.experts is stack])
+
+        return look
+
+    slices = {name: each for name, each in layers.items() if isinstance(each, Slice)}
+    modules = {name: each for name, each in layers.items() if isinstance(each, nn.Module)}
+    looks: dict[Linear, See] = {
+        each: see_expert(name, each.experts) for name, each in slices.items()
+    }
+    with _hooked([m.register_forward_pre_hook(see(n)) for n, m in modules.items()]), watched(looks):
         run()
-    called = [name for names in received.values() for name in names]
-    silent = [name for name in layers if name not in called]
+    there = [name for names in received.values() for name in names]
+    silent = [name for name in layers if name not in there]
     if silent or len(set(called)) != len(called):
         which = ", ".join(silent) or "one of them twice"
         raise BadModel(
             f"the linears of {path} must each run once in a pass of their block; not so: {which}."
         )
-    return [_site(tuple(names), layers) for names in received.values()]
+    groups = [
+        group
+        for key, names in received.items()
+        for group in ([[name] for name in names] if isinstance(key, nn.Module) else [names])
+    ]
+    return [_site(tuple(names), layers) for names in groups]
 
 
-def _site(names: tuple[str, ...], layers: dict[str, nn.Module]) -> Site:
+def _site(names: tuple[str, ...], layers: dict[str, Linear]) -> Site:
     parents = [name.rpartition(".")[0] for name in names]
     leaves = [name.rpartition(".")[2] for name in names]
     same = len(set(parents)) == 1

@@ -24,10 +24,12 @@ from transformers import (
 )
 
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
+from babelpress.files import check_hashes, read_json
 
 EMBEDDED = "babel-mini"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
 CANNOT_OPEN = (
@@ -79,6 +81,7 @@ def _model_folder(path: Path) -> Path:
     if not (path / "config.json").exists():
         raise BadModel(f"{path} has no config.json: it is not a transformers model folder.")
     if any(path.glob("*.safetensors")):
+        _check_names(path)
         return path
     if pickles := sorted(each.name for pattern in PICKLES for each in path.glob(pattern)):
         raise BadModel(
@@ -86,6 +89,38 @@ def _model_folder(path: Path) -> Path:
             "code is inside. Only safetensors are read; convert it where you trust it."
         )
     raise BadModel(f"{path} has no *.safetensors file.")
+
+
+def _check_names(path: Path) -> None:
+    """Raise BadModel where files of a model folder name weights that are not its own."""
+    config = read_json(path / "config.json", error=BadModel)
+    named = config.get("transformers_weights") if isinstance(config, dict) else None
+    if named is not None and named not in WEIGHTS:
+        raise BadModel(
+            f"{path / 'config.json'} says that the weights are in {named!r}. "
+            f"Only {' and '.join(WEIGHTS)} are read."
+        )
+    for index in path.glob("*.safetensors.index.json"):
+        found = read_json(index, error=BadModel)
+        shards = found.get("weight_map") if isinstance(found, dict) else None
+        if not isinstance(shards, dict) or not shards:
+            raise BadModel(f"{index} has no weight_map: it is no index of a model.")
+        for shard in set(map(str, shards.values())):
+            if Path(shard).name != shard or not shard.endswith(".safetensors"):
+                raise BadModel(
+                    f"{index} names the file {shard!r}. Only *.safetensors files beside it are "
+                    "read, by their names alone."
+                )
+
+
+def _check_run(place: Path) -> None:
+    """Raise BadRun for a model/ of a run, or of a step, that is not as the run wrote it."""
+    run = place.parent
+    reports = [run / "manifest.json"] if (run / "recipe.yaml").exists() else []
+    reports += [run / "report.json", *sorted(run.glob("steps/*/report.json"), reverse=True)]
+    report = next((each for each in reports if each.exists()), None)
+    found = read_json(report) if report and place.name == "model" else {}
+    check_hashes(run, found.get("files", {}), place.name)
 
 
 def open_model(
@@ -97,9 +132,10 @@ def open_model(
 ) -> Opened:
     """Open MODEL (folder, run, hub id[@revision], babel-mini) in evaluation mode.
 
-    Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
-    Remote code needs a pinned revision. float16 files are computed in float32 on a CPU, where
-    float16 is some two hundred times slower. A config without dtype counts as float32.
+    Raises BadModel when it cannot be opened whole, BadRun when it is of a run and no longer as the
+    run wrote it, NotFinite when a weight is NaN or infinite. Remote code needs a pinned revision.
+    float16 files are computed in float32 on a CPU, where float16 is some two hundred times slower.
+    A config without dtype counts as float32.
     """
     where = resolve(name)
     local = Path(where).is_dir()
@@ -114,10 +150,17 @@ def open_model(
         "local_files_only": local,
         "revision": revision or "main",
     }
+    if local:
+        _check_run(Path(where))
     try:
         opened = _open(name, place, device, dtype, options)
     except CANNOT_OPEN as error:
-        first = str(error).strip().split("\n")[0]
+        if "trust_remote_code" in str(error):
+            raise BadModel(
+                f"{name} needs code of its authors (auto_map in its config), and that is not run. "
+                "Use a model of an architecture that transformers has."
+            ) from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadModel(f"{name} cannot be opened: {first}") from error
     check_finite(opened.model)
     return opened
@@ -193,7 +236,7 @@ def save_model(opened: Opened, folder: Path) -> None:
     try:
         check_finite(model)
         model.save_pretrained(folder)
-        _save_tokenizer(opened.tokenizer, folder)
+        save_tokenizer(opened.tokenizer, folder)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     finally:
@@ -201,7 +244,7 @@ def save_model(opened: Opened, folder: Path) -> None:
             _cast(model, live)
 
 
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     try:
         tokenizer.save_pretrained(folder)
     except Exception as error:

@@ -23,9 +23,13 @@ from babelpress.errors import BadSetting, NotFinite
 from babelpress.feeding import Progress, batches, gather, pass_on, silent
 from babelpress.folds import Fold, find_folds
 from babelpress.grids import Codes
+from babelpress.harm import by_layer, mean_damage, site_damage
+from babelpress.loads import Load, blended, languages_of, layer_of
+from babelpress.memory import give_back
 from babelpress.methods import Method, Pressed, Weights
 from babelpress.models import Site, Walk, linears, set_weight, weight
-from babelpress.moments import Blend, Damage, Moments, blend, damages
+from babelpress.moments import Blend, Damage, Moments
+from babelpress.offload import Hold, hold_weights, in_memory
 from babelpress.packing import Blocks
 from babelpress.store import BlockMoments
 
@@ -38,9 +42,11 @@ PROBE_TOKENS = 24
 class SiteReport:
     """What pressing did to one site: exact zeros and weights, and the damage to each language.
 
-    `were_zero` counts the weights that were zero before. `absmax_I` is the largest input in the calibration languages, as the pressed model sees it;
-    `codes` are those of the linears by name inside the block. `folded` is False where the method
-    wanted to scale the inputs and no layer before can take the scale.
+    `were_zero` counts the weights that were zero before. `absmax_I` is the largest input in the
+    calibration languages, as the pressed model sees it; `codes` are those of the linears by name
+    inside the block. `folded` is False where the method wanted to scale the inputs and no layer
+    before can take the scale. `load` is what reached an expert, None for what is none; an expert
+    that saw too few tokens is left as it was, without codes.
     """
 
     block: int
@@ -52,6 +58,25 @@ class SiteReport:
     absmax_I: Tensor
     codes: dict[str, Codes]
     folded: bool
+    load: Load | None = None
+
+    @property
+    def layer(self) -> tuple[object, ...]:
+        """What the site is a part of: its block, and itself or the stack of its expert."""
+        return layer_of(self.block, self.site, self.load)
+
+    @property
+    def left(self) -> bool:
+        """Whether the site was left as it was, for an expert that saw too few tokens."""
+        return self.load is not None and self.load.left
+
+
+Settled = Callable[[list[SiteReport]], list[SiteReport]]
+
+
+def as_they_are(reports: list[SiteReport]) -> list[SiteReport]:
+    """Reports are kept whole."""
+    return reports
 
 
 # ---- one site ------------------------------------------------------------------------------
@@ -110,17 +135,20 @@ def press_block(
 ) -> list[SiteReport]:
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
-    todo = [site for site in moments if not method.skips(site)]
-    stats = {s: blend(moments[s], shares, f"{walk.path}.{index}.{s.name}") for s in todo}
-    dense = {s: {name: weight(layers[name]).clone() for name in s.linears} for s in todo}
+    views = look(walk, index, moments, method, shares)
+    stats = {site: view[0] for site, view in views.items() if view[0] is not None}
+    dense = {s: {name: weight(layers[name]).clone() for name in s.linears} for s in views}
     wanted = {
         site.name: _scale(method, dense[site], stats[site], folds[site.name])
-        for site in todo
+        for site in stats
         if site.name in folds
     }
     scales = {name: folds[name].apply(walk.blocks[index], s) for name, s in wanted.items()}
     reports: list[SiteReport] = []
-    for site in todo:
+    for site, (_, load) in views.items():
+        if site not in stats:
+            reports.append(_left(index, site, dense[site], moments[site], load))
+            continue
         scale_I = scales.get(site.name)
         scaled = _Scaled(scale_I, _divided_rows(site, dense[site], scales, folds))
         new, harm = _press_site(method, dense[site], stats[site], moments[site], scaled)
@@ -141,9 +169,48 @@ def press_block(
                 absmax_I=largest_I if scale_I is None else largest_I / scale_I,
                 codes=new.codes,
                 folded=scale_I is not None or not method.scales,
+                load=load,
             )
         )
     return reports
+
+
+def look(
+    walk: Walk, index: int, moments: BlockMoments, method: Method, shares: Mapping[str, float]
+) -> dict[Site, tuple[Blend | None, Load | None]]:
+    """The means of every site of a block, none of an expert that stays as it is, and its load."""
+    layers = linears(walk.blocks[index])
+    languages = languages_of(moments.values())
+    return {
+        site: blended(
+            site,
+            layers[site.linears[0]],
+            seen,
+            shares,
+            languages=languages,
+            enough=method.enough,
+            where=f"{walk.path}.{index}.{site.name}",
+        )
+        for site, seen in moments.items()
+        if not method.skips(site)
+    }
+
+
+def _left(index: int, site: Site, old: Weights, seen: SiteMoments, load: Load | None) -> SiteReport:
+    """The report of an expert's linear that stays as it is."""
+    zeros = _zeros(old)
+    return SiteReport(
+        index,
+        site.name,
+        zeros=zeros,
+        were_zero=zeros,
+        weights=sum(w.numel() for w in old.values()),
+        damage=site_damage(old, old, seen),
+        absmax_I=torch.zeros(site.inputs),
+        codes={},
+        folded=True,
+        load=load,
+    )
 
 
 def _zeros(weights: Weights) -> int:
@@ -185,29 +252,9 @@ def find_all_folds(walk: Walk, method: Method) -> list[dict[str, Fold]]:
     return found
 
 
-def site_damage(
-    old: Mapping[str, Tensor], new: Mapping[str, Tensor], moments: SiteMoments
-) -> dict[str, Damage]:
-    """Damage to each language, numerators and denominators summed over the linears of a site."""
-    parts = [damages(old[name], new[name], moments) for name in old]
-    return {
-        language: Damage(
-            sum(part[language].numerator for part in parts),
-            sum(part[language].denominator for part in parts),
-        )
-        for language in moments
-    }
-
-
-def mean_damage(sites: Sequence[Mapping[str, Damage]]) -> dict[str, float]:
-    """e_l: the mean over sites of the share of its output that language l loses."""
-    return {
-        language: math.fsum(
-            site[language].numerator / max(site[language].denominator, 1e-30) for site in sites
-        )
-        / len(sites)
-        for language in (sites[0] if sites else ())
-    }
+def damage_of(reports: Sequence[SiteReport]) -> dict[str, float]:
+    """e_l of what was pressed."""
+    return mean_damage(by_layer((each.layer, each.damage) for each in reports))
 
 
 def check_skip(sites: Collection[Site], skip: Sequence[str]) -> None:
@@ -254,22 +301,23 @@ def predicted_damage(
     `folds` are those of `find_all_folds`, which are looked for where they are not given.
     """
     folds = find_all_folds(walk, method) if folds is None else folds
-    total: list[dict[str, Damage]] = []
+    total: list[tuple[tuple[object, ...], dict[str, Damage]]] = []
     for index, block in enumerate(walk.blocks):
         layers = linears(block)
         of_block = moments(index)
         if index == 0:
             check_skip(of_block, method.skip)
-        for site, seen in of_block.items():
-            if method.skips(site):
-                continue
+        for site, (stats, load) in look(walk, index, of_block, method, shares).items():
             old = {name: weight(layers[name]) for name in site.linears}
-            stats = blend(seen, shares, f"{walk.path}.{index}.{site.name}")
             scaled = _AS_IT_WAS
-            if fold := folds[index].get(site.name):
-                scaled = _Scaled(_scale(method, old, stats, fold), {})
-            total.append(_press_site(method, old, stats, seen, scaled)[1])
-    return mean_damage(total)
+            if stats is None:
+                harm = site_damage(old, old, of_block[site])
+            else:
+                if fold := folds[index].get(site.name):
+                    scaled = _Scaled(_scale(method, old, stats, fold), {})
+                harm = _press_site(method, old, stats, of_block[site], scaled)[1]
+            total.append((layer_of(index, site.name, load), harm))
+    return mean_damage(by_layer(total))
 
 
 def minimax(
@@ -323,16 +371,23 @@ def press_dense(
     method: Method,
     shares: Mapping[str, float],
     *,
+    hold: Hold = in_memory,
+    settled: Settled = as_they_are,
     progress: Progress = silent,
 ) -> list[SiteReport]:
-    """Press all blocks in place from moments of the dense model: no text, no forward pass."""
+    """Press all blocks in place from moments of the dense model: no text, no forward pass.
+
+    `settled` is told the reports of a block when it is done, and gives back what is kept of them.
+    """
     folds = find_all_folds(walk, method)
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
         of_block = moments(index)
         if index == 0:
             check_skip(of_block, method.skip)
-        reports += press_block(walk, index, of_block, method, shares, folds[index])
+        hold_weights(walk.blocks[index], hold)
+        reports += settled(press_block(walk, index, of_block, method, shares, folds[index]))
+        give_back()
         progress("press", index + 1, len(walk.blocks))
     return reports
 
@@ -345,19 +400,23 @@ def press_compressed(
     shares: Mapping[str, float],
     *,
     batch_tokens: int = 0,
+    hold: Hold = in_memory,
+    settled: Settled = as_they_are,
     progress: Progress = silent,
 ) -> list[SiteReport]:
     """Press all blocks in place, each on what the pressed blocks before it pass on."""
     folds = find_all_folds(walk, method)
-    todo = batches(walk, blocks, batch_tokens=batch_tokens)
+    todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
-        moments, _ = gather(walk, index, todo, gram=method.needs_gram)
+        moments, _ = gather(walk, index, todo, gram=method.needs_gram, passing=False)
         if index == 0:
             check_skip(moments, method.skip)
-        reports += press_block(walk, index, moments, method, shares, folds[index])
+        hold_weights(walk.blocks[index], hold)
+        reports += settled(press_block(walk, index, moments, method, shares, folds[index]))
         del moments
+        give_back()
         if index + 1 < len(walk.blocks):
-            todo = pass_on(walk, index, todo)
+            todo = pass_on(walk, index, todo, hold=hold)
         progress("press", index + 1, len(walk.blocks))
     return reports

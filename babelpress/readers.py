@@ -7,7 +7,7 @@ A LocalFile is
 HubFiles are the parquet files of one language in a data set on the hub, pinned to one commit.
 
 All are read as streams, a line or a batch of rows at a time. Every fault is a BadCorpus of one
-line with the file and the line.
+line with the file and the line; so is a line, or a .gz file, that would fill the memory.
 """
 
 import gzip
@@ -28,6 +28,10 @@ HUB_CHARACTERS = 8_000_000  # read of a language and file split from the hub, fr
 # Folders of data sets, some of which would do as the name of a language.
 NO_LANGUAGES = {*SPLIT_NAMES, "all", "data", "default", "main", "raw", "text"}
 LISTED = 12
+LONGEST = 256_000_000  # bytes of a line
+ROWS = 4096  # of a parquet file at once
+# What packs better is no text: that packs to a third, and the same sentence over and over to 1:250.
+MOST_PACKED, PACKED_FROM = 400, 256_000_000  # bytes for a byte of .gz, once there are so many
 
 
 class Record(NamedTuple):
@@ -103,6 +107,8 @@ def read(path: Path) -> Iterator[Record]:
     """The records of a file in order. Raises BadCorpus where it is empty or cannot be read."""
     ending = suffix(path)
     assert ending is not None, path
+    if path.exists() and not path.is_file():
+        raise BadCorpus(f"{path} is not a file. Only files are read.")
     empty = True
     for record in READERS[ending](path):
         empty = False
@@ -184,16 +190,16 @@ def _parquet(path: Path) -> Iterator[Record]:
     number = 0
     try:
         with parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
+            for batch in table.iter_batches(batch_size=ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(number, row)
-    except (pyarrow.ArrowException, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise BadCorpus(f"{path} is not valid UTF-8 after row {number}.") from error
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         raise BadCorpus(
             f"{path} cannot be read as parquet after row {number}: {_first_line(error)}."
         ) from error
-    except UnicodeDecodeError as error:
-        raise BadCorpus(f"{path} is not valid UTF-8 after row {number}.") from error
 
 
 READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
@@ -206,11 +212,22 @@ READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of UTF-8 text, counted from 1; only a newline ends one, not every Unicode separator."""
-    number = 0
+    number, size = 0, 0
     try:
+        most = max(PACKED_FROM, MOST_PACKED * path.stat().st_size)
         with _open(path) as file:
-            for line in file:
+            while line := file.readline(LONGEST + 1):
                 number += 1
+                size += len(line)
+                if len(line) > LONGEST:
+                    raise BadCorpus(
+                        f"{path}, line {number} is longer than {LONGEST:,} bytes. Break it up."
+                    )
+                if size > most:
+                    raise BadCorpus(
+                        f"{path} packs more than {size:,} bytes into {path.stat().st_size:,}, "
+                        "which no text does: it would fill the memory. Remove it."
+                    )
                 # Editors of some systems put a byte order mark first, which is no text.
                 yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:

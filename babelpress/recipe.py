@@ -9,6 +9,7 @@
 Unknown keys are refused with the known ones. A recipe is not code: no class paths, no imports.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,9 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from babelpress import prune, quantize
+from babelpress import plain, prune, quantize
 from babelpress.errors import BadSetting
 from babelpress.grids import Grid
+from babelpress.plain import NotPlain
 from babelpress.sparsity import parse
 
 TOKENS = 16384
@@ -60,7 +62,7 @@ class Minimax(_Strict):
     """The loop that finds the mixture (design, section 2)."""
 
     rounds: int = Field(default=20, gt=0)
-    rate: float = Field(default=1.0, gt=0)
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class _Pressing(_Strict):
@@ -103,7 +105,7 @@ class Quantize(_Pressing):
     bits: int = 4
     group: int | str = 128
     symmetric: bool = True
-    clip: str = "none"
+    clip: str = "mse"
     keep_zeros: bool = True
     embeddings: Literal["dense", "8bit"] = "dense"
 
@@ -167,8 +169,8 @@ def load(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -
     Raises BadSetting for a file that cannot be read and for any value that is not accepted.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = plain.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
         first = str(error).split("\n")[0]
         raise BadSetting(f"the recipe {path} cannot be read: {first}.") from error
     if not isinstance(data, dict):
@@ -206,6 +208,8 @@ def _check_option(method: str, name: str, default: object, value: object) -> Non
         raise BadSetting(
             f"{method}'s option {name} must be of the type {wanted}, as {default}; it is {value!r}."
         ) from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadSetting(f"{method}'s option {name} must be a finite number; it is {value}.")
 
 
 def _first(error: ValidationError) -> str:
@@ -242,11 +246,15 @@ def _set(data: Any, change: str) -> None:
     *parents, last = path.split(".")
     here = data
     try:
+        value = plain.load(text)
+    except NotPlain as error:
+        raise BadSetting(f"--set {change}: the value is no plain YAML: {error}.") from error
+    try:
         for name in parents:
             here = here[int(name)] if isinstance(here, list) else here.setdefault(name, {})
         if isinstance(here, list):
-            here[int(last)] = yaml.safe_load(text)
+            here[int(last)] = value
         else:
-            here[last] = yaml.safe_load(text)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+            here[last] = value
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
         raise BadSetting(f"--set {change}: there is no such place in the recipe.") from error

@@ -7,10 +7,13 @@
     RUN/ranges.safetensors  the largest inputs that calibration saw, by BLOCK.SITE
     RUN/manifest.json       written last: what is needed to do it again, and its cost
 
-A step is written whole or not at all. Only `cost` may differ between two runs of one recipe.
+A step is written whole or not at all. Only `cost` may differ between two runs of one recipe. The
+manifest lists the hashes of all files that it came with, and whoever reads one of them checks it.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ from typing import Any
 from babelpress import codes, recipe
 from babelpress.errors import BadModel, BadRun
 from babelpress.feeding import Progress, silent
-from babelpress.files import new_folder, read_json, save_tensors, write_json, write_text
+from babelpress.files import hashes, new_folder, read_json, save_tensors, write_sealed, write_text
 from babelpress.gathering import held, occupied, remove_partials, surroundings
+from babelpress.offload import in_memory, on_disk
 from babelpress.opening import Opened, open_model, save_model
 from babelpress.recipe import Recipe
 from babelpress.step import Done, do_step
@@ -28,6 +32,7 @@ MANIFEST = "manifest.json"
 RECIPE = "recipe.yaml"
 REPORT = "report.json"
 RANGES = "ranges.safetensors"
+APART = ("cost", "files")  # what the manifest has once, not for every step
 
 
 def do(
@@ -35,12 +40,14 @@ def do(
     out: Path,
     *,
     device: str = "cpu",
+    offload: bool = False,
     trust_remote_code: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Do a recipe in a folder and give its manifest; finished steps are not done again.
 
-    Raises BadRun where the folder holds another run or is in use.
+    With `offload` hidden states and pressed blocks lie in the folder instead of in memory; the
+    result is the same. Raises BadRun where the folder holds another run or is in use.
     """
     with held(out):
         _check_model(plan.model)
@@ -54,9 +61,12 @@ def do(
             if not (folder / REPORT).exists():
                 opened = open_model(source, device=device, trust_remote_code=trust_remote_code)
                 opened = replace(opened, name=origin)
-                done = do_step(opened, plan.calibration, step.work, progress=progress)
-                write_text(out / RECIPE, recipe.dump(plan))
-                with new_folder(folder) as new:
+                hold = on_disk(out) if offload else in_memory
+                with _step(folder) as new:
+                    done = do_step(
+                        opened, plan.calibration, step.work, new, hold=hold, progress=progress
+                    )
+                    write_text(out / RECIPE, recipe.dump(plan))
                     _save(done, opened, new)
             reports.append(read_json(folder / REPORT))
             source = str(folder / "model")
@@ -65,12 +75,13 @@ def do(
         _move_results(Path(source).parent, out)
         manifest = {
             "recipe": plan.model_dump(mode="json"),
-            "steps": [{k: v for k, v in r.items() if k != "cost"} for r in reports],
+            "steps": [{k: v for k, v in r.items() if k not in APART} for r in reports],
             "ledger": reports[-1]["ledger"],
+            "files": reports[-1]["files"],
             "cost": {"steps": [r["cost"] for r in reports]},
             "surroundings": surroundings(device),
         }
-        write_json(out / MANIFEST, manifest)
+        write_sealed(out / MANIFEST, manifest)
         return manifest
 
 
@@ -102,13 +113,22 @@ def _step_folder(out: Path, number: int, kind: str) -> Path:
     return out / "steps" / f"{number:02d}-{kind}"
 
 
+@contextmanager
+def _step(folder: Path) -> Iterator[Path]:
+    """A new folder of a step; where the step fails nothing is left of it."""
+    try:
+        with new_folder(folder) as new:
+            yield new
+    finally:
+        with suppress(OSError):  # not empty: a step was made
+            folder.parent.rmdir()
+
+
 def _save(done: Done, opened: Opened, folder: Path) -> None:
     save_model(opened, folder / "model")
-    if done.codes:
-        codes.save(folder / codes.FOLDER, done.codes, done.blocks)
     languages = ",".join(tag for tag, p in done.report["mixture"]["shares"].items() if p > 0)
     save_tensors(folder / RANGES, done.ranges, {"languages": languages})
-    write_json(folder / REPORT, done.report)
+    write_sealed(folder / REPORT, {**done.report, "files": hashes(folder)})
 
 
 def _drop_results(folder: Path) -> None:

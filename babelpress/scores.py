@@ -1,5 +1,8 @@
 """Scores of a model in a folder: results.jsonl, one row a language, and the tallies behind them.
 
+Every line has a seal, and `tallies/NAME.json` the hashes of its tallies: what a disk spoils is not
+taken for a score.
+
 An evaluation that looks at sites also leaves `tallies/NAME.sites.json`: by language, by site.
 """
 
@@ -17,7 +20,16 @@ from babelpress.calibration import tokenizer_hash
 from babelpress.corpus import Corpus, Document
 from babelpress.errors import BadRun, BadSetting
 from babelpress.feeding import Progress, silent
-from babelpress.files import fingerprint, read_json, write_json, write_text
+from babelpress.files import (
+    fingerprint,
+    read_json,
+    seal,
+    sha256_file,
+    unsealed,
+    write_json,
+    write_sealed,
+    write_text,
+)
 from babelpress.gathering import PARTIAL, fitting_length, held, languages_of, remove_partials
 from babelpress.opening import Opened
 from babelpress.ranges import Ranges
@@ -106,13 +118,14 @@ class _Kept:
     """The tallies of one evaluation in a folder, and what each is of.
 
     `tallies/NAME.json` is written so that no tally is ever taken for one of another model or text,
-    wherever a process dies.
+    wherever a process dies. `texts` are hashes of documents, `files` those of tallies, by language.
     """
 
     folder: Path
     name: str
     identity: dict[str, Any]
     texts: dict[str, str]
+    files: dict[str, str]
 
     @classmethod
     def open(
@@ -124,10 +137,10 @@ class _Kept:
             identity = {**identity, "ranges": ranges.fingerprint()}
         if path.exists():
             there = read_json(path)
-            if there["identity"] == identity:
-                return cls(folder, name, identity, there["texts"])
+            if isinstance(there, dict) and there.get("identity") == identity:
+                return cls(folder, name, identity, there["texts"], there.get("files", {}))
             _write(folder, [row for row in read_results(folder) if row["evaluation"] != name])
-        kept = cls(folder, name, identity, {})
+        kept = cls(folder, name, identity, {}, {})
         kept._note()
         _sites_path(folder, name).unlink(missing_ok=True)
         for stale in path.parent.glob(f"{name}.*.parquet"):
@@ -135,14 +148,17 @@ class _Kept:
         return kept
 
     def has(self, tag: str, documents: Sequence[Document]) -> bool:
-        """Whether the tally of exactly this text is there."""
-        return self.texts.get(tag) == _hash(documents) and self._path(tag).exists()
+        """Whether the tally of exactly this text is there, as it was written."""
+        path = self._path(tag)
+        there = self.texts.get(tag) == _hash(documents) and path.exists()
+        return there and self.files.get(tag, "") in ("", sha256_file(path))
 
     def put(self, tag: str, documents: Sequence[Document], tally: Tally) -> None:
         """Keep a tally."""
         if self.texts.pop(tag, None):
             self._note()
         tally.save(self._path(tag))
+        self.files[tag] = sha256_file(self._path(tag))
         self.texts[tag] = _hash(documents)
         self._note()
 
@@ -156,8 +172,8 @@ class _Kept:
         return Tally.load(self._path(tag))
 
     def _note(self) -> None:
-        value = {"identity": self.identity, "texts": self.texts}
-        write_json(self.folder / "tallies" / f"{self.name}.json", value)
+        value = {"identity": self.identity, "texts": self.texts, "files": self.files}
+        write_sealed(self.folder / "tallies" / f"{self.name}.json", value)
 
     def _path(self, tag: str) -> Path:
         return _tally_path(self.folder, self.name, tag)
@@ -173,7 +189,7 @@ def _in(row: Mapping[str, Any], name: str, tags: Sequence[str]) -> bool:
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     rows.sort(key=lambda row: (row["evaluation"], row["language"]))
-    lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
+    lines = [json.dumps(seal(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     write_text(folder / RESULTS, "".join(lines))
 
 
@@ -197,12 +213,28 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise BadRun(f"{path} line {number} is not JSON: evaluate this model again.") from error
+    try:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            row = unsealed(json.loads(line), f"{path} line {number}", BadRun)
+            if not _is_row(row):
+                raise BadRun(f"{path} line {number} is no score: evaluate this model again.")
+            rows.append(row)
+    except (ValueError, RecursionError) as error:  # also what no UTF-8 raises
+        raise BadRun(
+            f"{path} line {len(rows) + 1} is not JSON: evaluate this model again."
+        ) from error
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether this has what is read of a row, and its language a name that files may have."""
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), str) for key in ("model", "language", "evaluation"))
+        and isinstance(row.get("value"), float | int)
+        and math.isfinite(row["value"])
+        and Path(row["language"]).name == row["language"]
+    )
 
 
 def values(folder: Path, name: str) -> dict[str, float]:
@@ -213,16 +245,37 @@ def values(folder: Path, name: str) -> dict[str, float]:
 
 def tallies(folder: Path, name: str) -> dict[str, Tally]:
     """The tallies of an evaluation by language. Raises BadRun where there are none."""
+    path = folder / "tallies" / f"{name}.json"
+    kept = read_json(path) if path.exists() else {}
+    files = kept.get("files", {}) if isinstance(kept, dict) else {}
     found = {
-        row["language"]: Tally.load(_tally_path(folder, name, row["language"]))
+        row["language"]: _tally(folder, row, files)
         for row in read_results(folder)
         if row["evaluation"] == name
     }
+    if found and (lost := sorted(set(files) - set(found))):
+        raise BadRun(
+            f"{folder / RESULTS} lacks {', '.join(lost)}, of which there are {name} tallies. "
+            f"Make them again: babelpress eval {folder} --on {name}"
+        )
     if not found:
         raise BadRun(
             f"{folder} has no {name} scores. Make them: babelpress eval {folder} --on {name}"
         )
     return found
+
+
+def _tally(folder: Path, row: Mapping[str, Any], files: Mapping[str, str]) -> Tally:
+    """The tally of a row. Raises BadRun where it is not the one that the row was made of."""
+    path = _tally_path(folder, row["evaluation"], row["language"])
+    tally = Tally.load(path)
+    sound = files.get(row["language"], "") in ("", sha256_file(path))
+    if not sound or tally.value != row["value"]:
+        raise BadRun(
+            f"{path} is not the tally of its line in {RESULTS}. "
+            "Evaluate this model again with `babelpress eval`."
+        )
+    return tally
 
 
 def sites(folder: Path, name: str) -> dict[str, dict[str, float]]:

@@ -84,8 +84,8 @@ def _inverse_factor(hessian_II: Tensor, damp: float, where: str, tokens: int) ->
 
 def _no_factor(where: str, damp: float, tokens: int, inputs: int) -> str:
     return (
-        f"the Gram matrix of {where} has no Cholesky factor after damping {damp}. Likely causes:\n"
-        f"  (a) few calibration tokens ({tokens}) for its inputs ({inputs}): raise --tokens;\n"
-        f"  (b) inputs that repeat one another: raise the method's damp, say to {damp + 0.05:g};\n"
-        "  (c) moments that were edited or summed in half precision: calibrate again."
+        f"the Gram matrix of {where} has no Cholesky factor after damping {damp}. Likely causes: "
+        f"(a) few calibration tokens ({tokens}) for its inputs ({inputs}): raise --tokens; "
+        f"(b) inputs that repeat one another: raise the method's damp, say to {damp + 0.05:g}; "
+        "(c) moments that were edited or summed in half precision: calibrate again."
     )

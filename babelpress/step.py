@@ -4,14 +4,14 @@ Mixtures that go by training shares go by those of the model that a chain began 
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from babelpress import embeddings, mixtures, opening, press
+from babelpress import codes, embeddings, mixtures, opening, press
 from babelpress.calibration import tokenizer_hash
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.feeding import Progress, gather_dense, silent
@@ -22,24 +22,22 @@ from babelpress.ledger import ledger
 from babelpress.methods import Method, Pruner, Quantizer
 from babelpress.mixtures import Mixture
 from babelpress.models import Walk
+from babelpress.offload import Hold, in_memory
 from babelpress.opening import Opened
 from babelpress.packing import Blocks
 from babelpress.press import SiteReport
 from babelpress.recipe import Calibration, Prune, Quantize
 from babelpress.store import BlockMoments, Store
 
+MINIMAX = "minimax"
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: its report, codes by full name, largest inputs by BLOCK.SITE.
-
-    `blocks` is the path of the blocks in the model.
-    """
+    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE."""
 
     report: dict[str, Any]
-    codes: dict[str, Codes]
     ranges: dict[str, Tensor]
-    blocks: str
 
 
 def method_of(step: Prune | Quantize) -> Method:
@@ -50,20 +48,38 @@ def method_of(step: Prune | Quantize) -> Method:
 
 
 def do_step(
-    opened: Opened, asked: Calibration, step: Prune | Quantize, *, progress: Progress = silent
+    opened: Opened,
+    asked: Calibration,
+    step: Prune | Quantize,
+    folder: Path,
+    *,
+    hold: Hold = in_memory,
+    progress: Progress = silent,
 ) -> Done:
-    """Press a model in place and report what was done: exact counts, shares, damage by language."""
+    """Press a model in place and report what was done: exact counts, shares, damage by language.
+
+    Codes are written into `folder` as they are found. `hold` is where hidden states and pressed
+    blocks lie.
+    """
     start = time.monotonic()
     method = method_of(step)
     walk = Walk(opened.model)
     before = opening.fingerprint(opened.model)
     if step.moments is None:
-        source = _of_text(opened, walk, asked, gram=method.needs_gram, progress=progress)
+        source = _of_text(
+            opened,
+            walk,
+            asked,
+            gram=method.needs_gram,
+            again=step.mixture == MINIMAX,
+            hold=hold,
+            progress=progress,
+        )
     else:
         source = _of_folder(opened, asked, step, gram=method.needs_gram)
     mixed = _mixture(step.mixture, source, opened.name)
     shares, trace = mixed.shares, []
-    if mixed.policy == "minimax":
+    if mixed.policy == MINIMAX:
         folds = press.find_all_folds(walk, method)
         trace = press.minimax(
             lambda p: press.predicted_damage(walk, source.moments, method, p, folds),
@@ -73,11 +89,18 @@ def do_step(
             progress=progress,
         )
         shares = press.best(trace).shares
+    writer = codes.Writer(folder / codes.FOLDER, walk.path)
+
+    def settled(reports: list[SiteReport]) -> list[SiteReport]:
+        if found := _codes(walk, reports):
+            writer.add(found)
+        return [replace(report, codes={}) for report in reports]
+
+    kept: dict[str, Any] = {"hold": hold, "settled": settled, "progress": progress}
     if step.propagate == "dense":
-        sites = press.press_dense(walk, source.moments, method, shares, progress=progress)
+        sites = press.press_dense(walk, source.moments, method, shares, **kept)
     else:
-        sites = press.press_compressed(walk, source.blocks, method, shares, progress=progress)
-    codes = _codes(walk, sites)
+        sites = press.press_compressed(walk, source.blocks, method, shares, **kept)
     report = {
         "kind": type(step).__name__.lower(),
         "step": step.model_dump(mode="json"),
@@ -96,13 +119,14 @@ def do_step(
     }
     if isinstance(step, Quantize):
         if step.embeddings == "8bit":
-            codes |= embeddings.quantize_tables(opened.model)
+            writer.add(embeddings.quantize_tables(opened.model))
         report["grid"] = str(step.grid)
         report["unfolded"] = [f"{s.block}.{s.site}" for s in sites if not s.folded]
-    report["ledger"] = ledger(opened.model, codes, walk.path, opened.stored_dtype)
+    writer.close()
+    report["ledger"] = ledger(opened.model, writer.rows, walk.path, opened.stored_dtype)
     report["cost"] = spent(start)
     ranges = {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites}
-    return Done(report, codes, ranges, walk.path)
+    return Done(report, ranges)
 
 
 def _codes(walk: Walk, sites: list[SiteReport]) -> dict[str, Codes]:
@@ -129,19 +153,57 @@ class _Source:
 
 
 def _of_text(
-    opened: Opened, walk: Walk, asked: Calibration, *, gram: bool, progress: Progress
+    opened: Opened,
+    walk: Walk,
+    asked: Calibration,
+    *,
+    gram: bool,
+    again: bool,
+    hold: Hold,
+    progress: Progress,
 ) -> _Source:
-    """Text, and its dense moments if they are asked for: for `dense` and for the minimax loop."""
+    """Text, and its dense moments if they are asked for: for `dense` and for the minimax loop.
+
+    Only with `again` are moments kept, for whoever asks for a block a second time.
+    """
     found = text(opened, asked)
-    kept: dict[int, BlockMoments] = {}
+    gathered: dict[int, BlockMoments] = {}
+    coming: list[Iterator[tuple[int, BlockMoments]]] = []
 
     def moments(index: int) -> BlockMoments:
-        if not kept:
-            kept.update(gather_dense(walk, found.blocks, gram=gram, progress=progress))
-        return kept[index]
+        if not coming:
+            coming.append(gather_dense(walk, found.blocks, gram=gram, hold=hold, progress=progress))
+        if index not in gathered:
+            if not again:
+                gathered.clear()
+            gathered.update((at, _held(each, hold, again)) for at, each in _until(coming[0], index))
+        return gathered[index]
 
     tags = list(found.blocks)
     return _Source(tags, tags, found.blocks, found.manifest, moments)
+
+
+def _until(
+    coming: Iterator[tuple[int, BlockMoments]], index: int
+) -> Iterator[tuple[int, BlockMoments]]:
+    """The next moments, up to those of a block."""
+    for at, each in coming:
+        yield at, each
+        if at == index:
+            return
+
+
+def _held(moments: BlockMoments, hold: Hold, again: bool) -> BlockMoments:
+    """Gram matrices of every block are more than one model: they lie where hidden states do."""
+    if not again:
+        return moments
+    return {
+        site: {
+            tag: each if each.gram_II is None else replace(each, gram_II=hold(each.gram_II))
+            for tag, each in seen.items()
+        }
+        for site, seen in moments.items()
+    }
 
 
 def _of_folder(

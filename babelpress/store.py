@@ -1,8 +1,9 @@
 """Moments on disk: a folder with a manifest and one safetensors file a block.
 
 `block_000.safetensors` holds tensors `SITE/LANGUAGE/NAME` and, in its metadata, the sites. Files
-are written one by one and whole; a folder that was left half-way is resumed where its manifest
-tells of the same work, and refused where it does not.
+are written one by one and whole, and their hashes noted; a folder that was left half-way is resumed
+where its manifest tells of the same work, and refused where it does not. A block that is no longer
+as it was written is gathered again while the folder is half-way, and refused once it is finished.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 from safetensors import safe_open
 
 from babelpress.errors import BadMoments
-from babelpress.files import load_tensors, read_json, save_tensors, sha256_file, write_json
+from babelpress.files import load_tensors, read_json, save_tensors, sha256_file, write_sealed
 from babelpress.models import Site
 from babelpress.moments import Moments
 
@@ -21,10 +22,13 @@ BlockMoments = dict[Site, dict[str, Moments]]  # by site, by language
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+DONE = "done"  # hashes of the blocks of a folder that is half-way
 # What must agree for moments to be used; dtype first, as it is part of a model's fingerprint.
 MUST_AGREE = ("dtype", "tokenizer", "model")
 NAMES = ("model_name", "corpus")  # what things were called decides nothing
 HASH_LENGTH = 64
+# What reading a file that holds something else can raise.
+NO_MOMENTS = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, BadMoments)
 SHOWN = 12  # characters of a hash that are enough for a message
 
 
@@ -66,7 +70,7 @@ class Store:
             "surroundings": dict(surroundings),
             "blocks": num_blocks,
         }
-        write_json(path, manifest)
+        write_sealed(path, manifest)
         return cls(folder, manifest)
 
     @classmethod
@@ -78,6 +82,8 @@ class Store:
         manifest = read_json(path, error=BadMoments)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise BadMoments(f"{path} is not a moments manifest of format {FORMAT}.")
+        if not _is_manifest(manifest):
+            raise BadMoments(f"{path} is damaged: it lacks what a manifest has. Calibrate again.")
         if finished and "files" not in manifest:
             raise BadMoments(
                 f"{folder} is half-written: run the same `babelpress calibrate` again to finish it."
@@ -109,8 +115,8 @@ class Store:
         return self.folder / f"block_{index:03d}.safetensors"
 
     def done(self, index: int) -> bool:
-        """Whether a block's file is there."""
-        return self.path(index).exists()
+        """Whether a block's file is there, as it was written."""
+        return self._is_sound(self.path(index))
 
     def save(self, index: int, moments: BlockMoments) -> None:
         """Write a block's moments, whole or not at all."""
@@ -121,42 +127,92 @@ class Store:
             for name, tensor in each.tensors().items()
         }
         sites = [{"name": s.name, "linears": s.linears, "inputs": s.inputs} for s in moments]
-        save_tensors(self.path(index), tensors, {"sites": json.dumps(sites)})
+        path = self.path(index)
+        save_tensors(path, tensors, {"sites": json.dumps(sites)})
+        self.manifest = {**self.manifest, DONE: {**self._hashes, path.name: sha256_file(path)}}
+        write_sealed(self.folder / MANIFEST, self.manifest)
+        self._sound.add(path.name)
 
     def load(self, index: int) -> BlockMoments:
         """A block's moments. Raises BadMoments where the file is damaged or another one."""
         path = self.path(index)
-        self._check_file(path)
-        tensors = load_tensors(path, error=BadMoments)
-        with safe_open(path, "pt") as file:
-            rows = json.loads(file.metadata()["sites"])
-        sites = {r["name"]: Site(r["name"], tuple(r["linears"]), r["inputs"]) for r in rows}
-        parts: dict[tuple[str, str], dict[str, Any]] = {}
-        for key, tensor in tensors.items():
-            site, language, name = key.rsplit("/", 2)
-            parts.setdefault((site, language), {})[name] = tensor
-        found: BlockMoments = {site: {} for site in sites.values()}
-        for (site, language), each in parts.items():
-            found[sites[site]][language] = Moments.from_tensors(each)
-        return found
-
-    def _check_file(self, path: Path) -> None:
-        """Raise BadMoments for a file that is not, byte for byte, the one that was written."""
-        if path.name in self._sound:
-            return
-        if not path.exists() or sha256_file(path) != self.manifest["files"][path.name]:
+        if not self._is_sound(path):
             raise BadMoments(
                 f"{path} is missing or not the file that was written. Remove {self.folder} and "
                 "calibrate again."
             )
-        self._sound.add(path.name)
+        tensors = load_tensors(path, error=BadMoments)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        try:
+            return _parsed(metadata, tensors)
+        except NO_MOMENTS as error:
+            raise BadMoments(f"{path} holds no moments of a block. Calibrate again.") from error
+
+    @property
+    def _hashes(self) -> dict[str, str]:
+        """SHA-256 by name of the files of a finished folder, or of a half-way one."""
+        return self.manifest.get("files", self.manifest.get(DONE, {}))
+
+    def _is_sound(self, path: Path) -> bool:
+        """Whether a file is, byte for byte, the one that was written; it is hashed once."""
+        expected = self._hashes.get(path.name)
+        if path.name not in self._sound:
+            if expected is None or not path.is_file() or sha256_file(path) != expected:
+                return False
+            self._sound.add(path.name)
+        return True
 
     def finish(self, **facts: Any) -> None:
-        """Close the folder: hash every file, note the facts. The last write of a calibration."""
-        paths = [self.path(index) for index in range(self.manifest["blocks"])]
-        files = {path.name: sha256_file(path) for path in paths}
-        self.manifest = {**self.manifest, **facts, "files": files}
-        write_json(self.folder / MANIFEST, self.manifest)
+        """Close the folder and note the facts. The last write of a calibration."""
+        manifest = {key: value for key, value in self.manifest.items() if key != DONE}
+        self.manifest = {**manifest, **facts, "files": self._hashes}
+        write_sealed(self.folder / MANIFEST, self.manifest)
+
+
+def _is_manifest(value: Mapping[str, Any]) -> bool:
+    """Whether a manifest has all that is read of one, of the kinds that it has."""
+    kinds = {"identity": dict, "surroundings": dict, "blocks": int}
+    if "files" in value:
+        kinds |= {"files": dict, "calibration": dict}
+    identity = value.get("identity")
+    return (
+        all(isinstance(value.get(key), kind) for key, kind in kinds.items())
+        and isinstance(value.get(DONE, {}), dict)
+        and isinstance(identity, dict)
+        and isinstance(identity.get("gram"), bool)
+        and isinstance(identity.get("languages"), list)
+        and all(isinstance(tag, str) for tag in identity["languages"])
+        and all(isinstance(identity.get(key), str) for key in (*MUST_AGREE, *NAMES))
+    )
+
+
+def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> BlockMoments:
+    """The moments of a block from what its file holds. KeyError and others where it holds none."""
+    rows = json.loads(metadata["sites"])
+    sites = {r["name"]: Site(r["name"], tuple(r["linears"]), r["inputs"]) for r in rows}
+    parts: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        site, language, name = key.rsplit("/", 2)
+        parts.setdefault((site, language), {})[name] = tensor
+    found: BlockMoments = {site: {} for site in sites.values()}
+    for (site, language), each in parts.items():
+        found[sites[site]][language] = _checked(Moments.from_tensors(each), sites[site].inputs)
+    return found
+
+
+def _checked(moments: Moments, inputs: int) -> Moments:
+    """The moments again. Raises ValueError where they cannot be of a site with so many inputs."""
+    for name, tensor in moments.tensors().items():
+        if name == "n":
+            continue
+        shape = (inputs, inputs) if name == "gram" else (inputs,)
+        floats = tensor.is_floating_point() and tensor.isfinite().all()
+        if tensor.shape != shape or not floats:
+            raise ValueError(name)
+    if moments.n < 0:
+        raise ValueError("n")
+    return moments
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -53,13 +53,30 @@ class Tally:
         try:
             table = pq.read_table(path, columns=list(_COLUMNS))
             names, numerator, denominator = (table[name] for name in _COLUMNS)
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
-            raise BadRun(
-                f"{path} cannot be read as a tally ({str(error).splitlines()[0]}). "
-                "Evaluate this model again with `babelpress eval`."
-            ) from error
-        return cls(
-            tuple(names.to_pylist()),
-            numerator.to_numpy().astype(np.float64),
-            denominator.to_numpy().astype(np.float64),
-        )
+            documents = tuple(names.to_pylist())
+            numerator_D = numerator.to_numpy().astype(np.float64)
+            denominator_D = denominator.to_numpy().astype(np.float64)
+        except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise _unreadable(path, why) from error
+        if not _are_parts(documents, numerator_D, denominator_D):
+            raise _unreadable(path, "documents without a name of their own, or no numbers")
+        return cls(documents, numerator_D, denominator_D)
+
+
+def _are_parts(documents: tuple[object, ...], *parts: np.ndarray) -> bool:
+    """Whether names are unique words, numbers finite, and denominators add up to something."""
+    _, denominator_D = parts
+    return (
+        all(isinstance(name, str) for name in documents)
+        and len(set(documents)) == len(documents)
+        and all(bool(np.isfinite(part_D).all()) for part_D in parts)
+        and bool((denominator_D >= 0).all() and denominator_D.sum() > 0)
+    )
+
+
+def _unreadable(path: Path, why: str) -> BadRun:
+    return BadRun(
+        f"{path} cannot be read as a tally ({why}). "
+        "Evaluate this model again with `babelpress eval`."
+    )

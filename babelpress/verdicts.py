@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from babelpress import evals, mixtures, scores
+from babelpress.card import done
 from babelpress.compare import Comparison, compare
 from babelpress.errors import BadRun
-from babelpress.files import read_json, write_json
+from babelpress.files import read_json, write_sealed
 from babelpress.languages import select
 from babelpress.report.data import Pressed, ReportInput
 from babelpress.tally import Tally
 
 MANIFEST = "manifest.json"
+RANGE = "range"
 DRAWS = 2000
 DRAWS_PER_LANGUAGE = 40  # so that Holm's correction leaves room for a difference
 
@@ -121,7 +123,7 @@ def note_prediction(run: Path, on: str, found: Comparison) -> dict[str, Any] | N
     noted = scores.prediction(manifest, {c.language: c.change for c in found.changes})
     if noted is not None and manifest.get("prediction", {}).get(on) != noted:
         manifest.setdefault("prediction", {})[on] = noted
-        write_json(path, manifest)
+        write_sealed(path, manifest)
     return noted
 
 
@@ -144,8 +146,15 @@ def report_input(
     settings = [_settings(*each) for each in zip(labels, manifests, strict=True)]
     twice = {each for each, times in Counter(settings).items() if times > 1}
     pressed = [
-        Pressed(method, f"{policy}, {label}" if (method, policy) in twice else policy, comparison)
-        for (method, policy), label, comparison in zip(settings, labels, found, strict=True)
+        Pressed(
+            method,
+            f"{policy}, {label}" if (method, policy) in twice else policy,
+            comparison,
+            **_facts(run, manifest, languages),
+        )
+        for (method, policy), label, comparison, run, manifest in zip(
+            settings, labels, found, runs, manifests, strict=True
+        )
     ]
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
@@ -163,5 +172,18 @@ def _settings(label: str, manifest: Mapping[str, Any]) -> tuple[str, str]:
     """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
     if not manifest:
         return "from elsewhere", label
-    done = " then ".join(f"{s['step']['method']} {s['step']['pattern']}" for s in manifest["steps"])
-    return done, manifest["steps"][-1]["mixture"]["policy"]
+    return done(manifest), manifest["steps"][-1]["mixture"]["policy"]
+
+
+def _facts(run: Path, manifest: Mapping[str, Any], languages: Sequence[str]) -> dict[str, Any]:
+    """What a report shows of a run besides its scores: kinds of steps, ledger, range check."""
+    beyond, sites = scores.values(run, RANGE), scores.sites(run, RANGE)
+    if languages and beyond:
+        tags = select(languages, among=beyond)
+        beyond = {tag: beyond[tag] for tag in tags if tag in beyond}
+    return {
+        "kinds": tuple(step.get("kind", "prune") for step in manifest.get("steps", ())),
+        "ledger": manifest.get("ledger"),
+        "beyond": beyond,
+        "sites": {tag: each for tag, each in sites.items() if tag in beyond},
+    }

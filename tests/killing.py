@@ -1,7 +1,8 @@
-"""A process that dies, by SIGKILL, just before its n-th change of the disk."""
+"""A process that dies by SIGKILL: just before its n-th change of the disk, or at any moment."""
 
 import os
 import signal
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,28 @@ def killed_before(number: int, action: Callable[[], object]) -> bool:
 
     The child must not use more than one thread of OpenMP, which a fork does not take along.
     """
+
+    def armed() -> None:
+        _arm(number)
+        action()
+
+    return _died(_child(armed))
+
+
+def killed_after(seconds: float, action: Callable[[], object]) -> bool:
+    """Do `action` in a child that is killed after so long, wherever it is; False if it was done."""
+    child = _child(action)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return _died(child, status)
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    return _died(child)
+
+
+def _child(action: Callable[[], object]) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
@@ -23,14 +46,18 @@ def killed_before(number: int, action: Callable[[], object]) -> bool:
     if child == 0:
         code = 1
         try:
-            _arm(number)
             action()
             code = 0
         except BaseException:  # noqa: BLE001 -- the child must never come back into the test
             traceback.print_exc()
         finally:
             os._exit(code)
-    _, status = os.waitpid(child, 0)
+    return child
+
+
+def _died(child: int, status: int | None = None) -> bool:
+    if status is None:
+        _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return True
     assert status == 0, "the child failed; its traceback is above"

@@ -17,12 +17,16 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     XGLMConfig,
     XGLMForCausalLM,
 )
@@ -83,7 +87,15 @@ FAMILIES = {
             **_IDS,
         )
     ),
+    "qwen3_moe": lambda: Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(**_GROUPED, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2)
+    ),
+    "mixtral": lambda: MixtralForCausalLM(
+        MixtralConfig(**_GROUPED, num_local_experts=3, num_experts_per_tok=2)
+    ),
 }
+EXPERTS = ("qwen3_moe", "mixtral")  # the families that are mixtures of experts
+DENSE = tuple(family for family in FAMILIES if family not in EXPERTS)
 
 
 def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32):

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pico
 import pytest
 import torch
+from disks import grow, small_disk
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
@@ -409,25 +409,6 @@ def test_a_model_that_lacks_a_part_or_has_half_of_it_is_refused(model, line, tmp
 
 
 # ---- the disk and the keyboard -------------------------------------------------------------
-
-
-@contextmanager
-def small_disk(folder, size):
-    """A file system of `size` bytes at `folder`; skips where this user may mount none."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk needs the right to mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def grow(folder, size):
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
 
 
 def files(folder):

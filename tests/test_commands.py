@@ -24,6 +24,15 @@ steps:
   - prune: {method: magnitude, pattern: "0.25"}
   - prune: {method: wanda, pattern: "1of4", mixture: "only:hi", skip: ["*down*"]}
 """
+SWEEP = """\
+model: tiny
+calibration: {tokens: 200, languages: "en,sw,hi,ja"}
+steps:
+  - prune: {method: magnitude, propagate: dense}
+vary:
+  steps.0.prune.pattern: ["0.25", "1of4"]
+evaluate: {languages: [en, sw], documents: 2}
+"""
 every_command = pytest.mark.parametrize("name", [n for n in cli.COMMANDS if n != "demo"])
 SUMMARIES = {"mean", "worst", "low_resource", "high_resource", "latin", "non_latin", "spread"}
 
@@ -53,6 +62,7 @@ def place(tmp_path_factory):
     pico.model().save_pretrained(folder / "tiny")
     pico.tokenizer().save_pretrained(folder / "tiny")
     (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "sweep.yaml").write_text(SWEEP)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("COLUMNS", "80")
@@ -71,9 +81,11 @@ LINES = {
     "eval": ["eval", "tiny", *TONGUES, "--documents", "3", "--out", "dense"],
     "eval run": ["eval", "run", *TONGUES, "--documents", "3"],
     "eval pressed": ["eval", "pressed", *TONGUES, "--documents", "3"],
+    "eval coded": ["eval", "coded", *TONGUES, "--documents", "3", "--on", "bits_per_byte,range"],
     "compare": ["compare", "dense", "run", "pressed"],
     "gate": ["gate", "run", "--against", "dense", "--max-loss", "-1"],
-    "report": ["report", "dense", "run", "pressed", "--out", "report.html"],
+    "report": ["report", "dense", "run", "pressed", "coded", "--out", "report.html"],
+    "sweep": ["sweep", "sweep.yaml", "--out", "swept"],
     "doctor": ["doctor"],
 }
 
@@ -177,13 +189,13 @@ def test_quantize_keeps_codes_and_says_what_the_file_would_weigh(documents, plac
     assert documents["quantize"]["out"] == "coded"
     assert {row["share"] for row in rows(documents, "quantize")} == {0, 1}
     manifest = json.loads((place / "coded" / "manifest.json").read_text())
-    assert manifest["steps"][0]["grid"] == "3 bits, group 16"
+    assert manifest["steps"][0]["grid"] == "3 bits, group 16, clip mse"
     assert (place / "coded" / "codes" / "other.safetensors").exists()
     said = commands.quantize(
         "tiny", out=Path("coded"), bits=3, group="16", languages="en,Swahili,hi,ja", tokens=200,
         mixture="only:sw", embeddings="8bit",
     ).says  # fmt: skip
-    assert said[0] == "gptq at 3 bits, group 16: 15,360 weights."
+    assert said[0] == "gptq at 3 bits, group 16, clip mse: 15,360 weights."
     assert said[1].startswith("packed ") and "bits a weight: blocks " in said[1]
 
 
@@ -256,8 +268,10 @@ def test_options_of_a_method_reach_it_and_wrong_ones_are_refused(documents):
 
 def test_eval_rows_are_the_lines_of_results(documents, place):
     lines = (place / "dense" / "results.jsonl").read_text().splitlines()
+    written = [json.loads(line) for line in lines]
 
-    assert sorted(map(json.loads, lines), key=lambda row: row["language"]) == sorted(
+    assert all(len(row.pop("seal")) == 64 for row in written)
+    assert sorted(written, key=lambda row: row["language"]) == sorted(
         rows(documents, "eval"), key=lambda row: row["language"]
     )
     for row in rows(documents, "eval"):

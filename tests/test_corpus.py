@@ -63,7 +63,7 @@ def test_every_kind_of_file_gives_the_same_documents(tmp_path):
     texts = {}
     for tag, name, data in [
         ("yor_Latn", "yo.jsonl", jsonl(THREE)),
-        ("hau_Latn", "hau_Latn.jsonl.gz", gzip.compress(jsonl(THREE))),
+        ("hau_Latn", "hau_Latn.jsonl.gz", gzip.compress(jsonl(THREE), mtime=0)),
         ("amh_Ethi", "amh.jsonl", b"\xef\xbb\xbf" + jsonl(THREE).replace(b"\n", b"\r\n\r\n")),
     ]:
         (tmp_path / name).write_bytes(data)
@@ -168,7 +168,7 @@ GOOD = b'{"text": "good"}\n'
     [
         ("sw.jsonl", b"", r"sw\.jsonl is empty"),
         ("sw.txt", b"\n \n", r"sw\.txt is empty"),
-        ("sw.jsonl.gz", gzip.compress(b"\n"), r"sw\.jsonl\.gz is empty"),
+        ("sw.jsonl.gz", gzip.compress(b"\n", mtime=0), r"sw\.jsonl\.gz is empty"),
         ("sw.jsonl", GOOD + b'{"text": "\xff"}\n', r"line 2 is not valid UTF-8 \(byte 11 of"),
         ("sw.txt", b"one\ntwo \xe1\x88", r"sw\.txt, line 2 is not valid UTF-8"),
         ("sw.jsonl", GOOD * 2 + b'{"text": ', r"sw\.jsonl, line 3 is not valid JSON"),
@@ -178,7 +178,7 @@ GOOD = b'{"text": "good"}\n'
         ("sw.jsonl", b'{"text": 7}', r"line 1 has no field 'text' that is a string"),
         ("sw.jsonl", b'{"text": "\\ud800"}', r"line 1 is not valid UTF-8: half a surrogate"),
         ("sw.jsonl", b'{"text": "x", "split": "dev2"}', r"line 1 has the split 'dev2'. Known: tra"),
-        ("sw.jsonl.gz", gzip.compress(GOOD * 99)[:-9], r"sw\.jsonl\.gz cannot be read"),
+        ("sw.jsonl.gz", gzip.compress(GOOD * 99, mtime=0)[:-9], r"sw\.jsonl\.gz cannot be read"),
         ("sw.jsonl.gz", GOOD, r"sw\.jsonl\.gz cannot be read after line 0: Not a gzipped"),
         ("sw.parquet", b"PAR1 no", r"sw\.parquet cannot be read as parquet after row 0"),
     ],

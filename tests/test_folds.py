@@ -54,6 +54,12 @@ FOLDS = {
         "fc2": "fc1",
     },
 }
+for _family, _experts in {"qwen3_moe": 4, "mixtral": 3}.items():
+    # The norm before the experts is the router's too. Rows of gate and up are one parameter.
+    FOLDS[_family] = {site: LLAMA[site] for site in LLAMA if "attn" in site} | {
+        f"mlp.experts.{each}.down_proj": f"mlp.experts.{each}.gate_up_proj"
+        for each in range(_experts)
+    }
 # For each of 4 heads of width 8, the first row of its values: 2 key-value heads; 3 matrices on
 # top of one another; queries, keys and values head by head.
 GROUPED, STACKED, BY_HEAD = (0, 0, 8, 8), (64, 72, 80, 88), (16, 40, 64, 88)
@@ -67,6 +73,8 @@ VALUES = {
     "gpt2": ("attn.c_proj", STACKED),
     "xglm": ("self_attn.out_proj", (0, 8, 16, 24)),
     "opt": ("self_attn.out_proj", (0, 8, 16, 24)),
+    "qwen3_moe": ("self_attn.o_proj", GROUPED),
+    "mixtral": ("self_attn.o_proj", GROUPED),
 }
 
 every_family = pytest.mark.parametrize("family", pico.FAMILIES)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from test_codes import coded
 
+from babelpress.codes import row
 from babelpress.grids import Grid
 from babelpress.ledger import ledger, stored_bytes
 from babelpress.models import find_blocks, linears, weight
@@ -25,9 +26,9 @@ def quantized(model, path, grid):
 
 def test_codes_scales_and_zero_points_are_counted_in_bits():
     # 6 rows of 16: 96 codes; two groups a row: 12 scales of two bytes
-    assert stored_bytes(coded(6, 16, bits=4)) == 96 * 4 / 8 + 12 * 2
-    assert stored_bytes(coded(6, 16, bits=3)) == 96 * 3 / 8 + 12 * 2
-    assert stored_bytes(coded(6, 16, bits=3, symmetric=False)) == 96 * 3 / 8 + 12 * (2 + 3 / 8)
+    assert stored_bytes(row(coded(6, 16, bits=4))) == 96 * 4 / 8 + 12 * 2
+    assert stored_bytes(row(coded(6, 16, bits=3))) == 96 * 3 / 8 + 12 * 2
+    assert stored_bytes(row(coded(6, 16, bits=3, symmetric=False))) == 96 * 3 / 8 + 12 * (2 + 3 / 8)
 
 
 @pytest.mark.parametrize("family", pico.FAMILIES)
@@ -36,7 +37,7 @@ def test_parts_add_up_to_the_whole_and_parameters_to_those_of_the_model(family):
     path, _ = find_blocks(model)
     codes = quantized(model, path, Grid(4, 16))
 
-    found = ledger(model, codes, path, torch.bfloat16)
+    found = ledger(model, {n: row(c) for n, c in codes.items()}, path, torch.bfloat16)
 
     assert found["parameters"] == sum(p.numel() for p in model.parameters())
     assert found["bytes_dense"] == 2 * found["parameters"]
@@ -47,7 +48,7 @@ def test_parts_add_up_to_the_whole_and_parameters_to_those_of_the_model(family):
     assert ("head" in parts) == (not tied)
     assert parts["embedding"]["parameters"] == weight(model.get_input_embeddings()).numel()
     assert parts["embedding"]["bits"] == 16
-    saved = sum(2 * c.codes_OI.numel() - stored_bytes(c) for c in codes.values())
+    saved = sum(2 * c.codes_OI.numel() - stored_bytes(row(c)) for c in codes.values())
     assert found["bytes_dense"] - found["bytes_stored"] == saved
     assert found["bits_per_weight"] == pytest.approx(
         8 * found["bytes_stored"] / found["parameters"], abs=1e-4
@@ -57,7 +58,7 @@ def test_parts_add_up_to_the_whole_and_parameters_to_those_of_the_model(family):
 def test_a_quantized_embedding_is_counted_as_such():
     model = pico.model("llama")
     table = weight(model.get_input_embeddings())
-    codes = {"model.embed_tokens": coded(len(table), 32, bits=8, group=32)}
+    codes = {"model.embed_tokens": row(coded(len(table), 32, bits=8, group=32))}
 
     found = ledger(model, codes, "model.layers", torch.float32)
 

@@ -8,9 +8,11 @@ import numpy as np
 import pico
 import pytest
 import torch
+from routing import routed
 
 from babelpress import prune
 from babelpress.errors import BadSetting, NotFinite, UnknownName
+from babelpress.experts import Slice
 from babelpress.feeding import gather_dense
 from babelpress.methods import Pruner
 from babelpress.models import Walk, linears, weight
@@ -55,8 +57,9 @@ def loud(family="llama"):
     return model
 
 
-def few():
-    return text(sizes=dict.fromkeys(SIZES, 1))
+def few(family="llama"):
+    """Little text, but enough to reach every expert."""
+    return text() if family in pico.EXPERTS else text(sizes=dict.fromkeys(SIZES, 1))
 
 
 def dense_moments(walk, blocks=None, gram=True, **options):
@@ -80,7 +83,12 @@ def tensors_of(model):
 
 
 def is_linear_of_a_block(walk, name):
-    parents = {f"{walk.path}.{i}.{linear}.weight" for i, linear in all_linears(walk)}
+    parents = {
+        f"{walk.path}.{i}.{linear.replace(f'.{module.expert}.', '.')}"
+        if isinstance(module, Slice)
+        else f"{walk.path}.{i}.{linear}.weight"
+        for (i, linear), module in all_linears(walk).items()
+    }
     return name in parents
 
 
@@ -89,6 +97,8 @@ def is_linear_of_a_block(walk, name):
 
 def seen_inputs(model, modules, blocks):
     """What linears receive in the model's own pass, one sequence at a time: counted rows only."""
+    slices = {place: module for place, module in modules.items() if isinstance(module, Slice)}
+    modules = {place: module for place, module in modules.items() if place not in slices}
     caught: dict[Any, np.ndarray] = {}
     handles = [
         module.register_forward_pre_hook(
@@ -96,13 +106,19 @@ def seen_inputs(model, modules, blocks):
         )
         for place, module in modules.items()
     ]
-    rows: dict[Any, dict[str, list]] = {place: {tag: [] for tag in blocks} for place in modules}
+    rows: dict[Any, dict[str, list]] = {
+        place: {tag: [] for tag in blocks} for place in (*modules, *slices)
+    }
     for tag, each in blocks.items():
         for ids_T, counted_T in zip(each.ids_BT, each.counted_BT, strict=True):
             with torch.no_grad():
                 model(ids_T[None])
             for place, x in caught.items():
                 rows[place][tag].append(x.reshape(LENGTH, -1)[counted_T.numpy()])
+            found = routed(model, ids_T) if slices else {}
+            for place, linear in slices.items():
+                kept = [x for x, token in zip(*found[place], strict=True) if counted_T[token]]
+                rows[place][tag].append(np.reshape(kept, (-1, weight(linear).shape[1])))
     for handle in handles:
         handle.remove()
     return {
@@ -147,9 +163,10 @@ def test_moments_are_those_of_the_model_s_own_pass(family):
             for tag, size in SIZES.items():
                 moments = seen[tag]
                 assert moments.gram_II is not None
-                assert moments.n == size * LENGTH - PADDED
                 for linear in site.linears:
                     x_TI = expected[index, linear][tag]
+                    assert moments.n == len(x_TI)
+                    assert "experts" in linear or moments.n == size * LENGTH - PADDED
                     np.testing.assert_allclose(moments.sumsq_I, (x_TI**2).sum(0), rtol=1e-4)
                     np.testing.assert_allclose(
                         moments.gram_II,
@@ -172,21 +189,23 @@ def assert_same_moments(expected, found, tolerance):
                     torch.testing.assert_close(tensor, other[name], rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize("family", ["llama", *pico.EXPERTS])
 @pytest.mark.parametrize("batch_tokens", [1, 2 * LENGTH, 3 * LENGTH + 1])
-def test_moments_do_not_depend_on_the_batch_size(batch_tokens):
+def test_moments_do_not_depend_on_the_batch_size(batch_tokens, family):
     # 2 and 3 do not divide 5, 3 and 2: the last batches have a shape of their own
-    expected = dense_moments(Walk(pico.model()), batch_tokens=1000)
+    expected = dense_moments(Walk(pico.model(family)), batch_tokens=1000)
 
-    found = dense_moments(Walk(pico.model()), batch_tokens=batch_tokens)
+    found = dense_moments(Walk(pico.model(family)), batch_tokens=batch_tokens)
 
     assert_same_moments(expected, found, 2e-6)
 
 
-def test_moments_do_not_depend_on_the_order_of_languages():
+@pytest.mark.parametrize("family", ["gpt2", "mixtral"])
+def test_moments_do_not_depend_on_the_order_of_languages(family):
     backwards = dict(reversed(text().items()))
 
-    expected = dense_moments(Walk(pico.model("gpt2")))
-    found = dense_moments(Walk(pico.model("gpt2")), backwards)
+    expected = dense_moments(Walk(pico.model(family)))
+    found = dense_moments(Walk(pico.model(family)), backwards)
 
     assert_same_moments(expected, found, 1e-12)
 
@@ -201,8 +220,9 @@ def test_padding_is_never_counted(family):
     assert_same_moments(expected, found, 1e-6)
 
 
-def test_a_block_that_is_done_is_only_passed_through():
-    walk = Walk(pico.model())
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe"])
+def test_a_block_that_is_done_is_only_passed_through(family):
+    walk = Walk(pico.model(family))
     expected = dense_moments(walk)
 
     found = dense_moments(walk, done=lambda index: index == 0)
@@ -230,13 +250,13 @@ def test_inputs_that_are_not_numbers_are_an_error_that_names_the_place():
 # ---- whole models --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", *pico.EXPERTS])
 @pytest.mark.parametrize("compressed", [False, True], ids=["dense", "compressed"])
 def test_wanda_is_the_plain_loop_over_whole_passes(family, compressed):
     expected, pressed = loud(family), loud(family)
     slow_press(expected, text(), SHARES, 0.25, compressed=compressed)
 
-    walk, method = Walk(pressed), Pruner.of("wanda", "0.25")
+    walk, method = Walk(pressed), Pruner.of("wanda", "0.25", min_tokens=1)
     if compressed:
         press_compressed(walk, text(), method, SHARES, batch_tokens=2 * LENGTH)
     else:
@@ -290,7 +310,7 @@ def test_every_method_presses_every_family_to_the_exact_count_from_dense_moments
     for method in prune.names():
         for pattern in PATTERNS:
             walk.model.load_state_dict(before)
-            rule = Pruner.of(method, pattern)
+            rule = Pruner.of(method, pattern, min_tokens=1)
             reports = press_dense(walk, moments.__getitem__, rule, SHARES)
             assert_pressed(walk, before, pattern, reports, (method, pattern))
 
@@ -302,8 +322,8 @@ def test_every_method_presses_every_family_to_the_exact_count_on_compressed_inpu
     for method in prune.names():
         for pattern in PATTERNS:
             walk.model.load_state_dict(before)
-            rule = Pruner.of(method, pattern)
-            reports = press_compressed(walk, few(), rule, SHARES)
+            rule = Pruner.of(method, pattern, min_tokens=1)
+            reports = press_compressed(walk, few(family), rule, SHARES)
             assert_pressed(walk, before, pattern, reports, (method, pattern))
 
 

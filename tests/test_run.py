@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from babelpress import feeding, gathering, mixtures, press, recipe, run
 from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
+from babelpress.files import read_json
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration
 
@@ -116,8 +117,8 @@ def test_a_finished_run_holds_recipe_report_manifest_and_model(model, tmp_path):
     }
     assert {"model/model.safetensors", "model/config.json", "model/tokenizer.json"} <= files
     assert recipe.load(tmp_path / "run" / "recipe.yaml") == asked
-    assert manifest == json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert set(manifest) == {"recipe", "steps", "ledger", "cost", "surroundings"}
+    assert manifest == read_json(tmp_path / "run" / "manifest.json")
+    assert set(manifest) == {"recipe", "steps", "ledger", "files", "cost", "surroundings"}
     assert recipe.of(manifest["recipe"]) == asked
     assert manifest["cost"]["steps"][0]["seconds"] > 0
     step = manifest["steps"][0]
@@ -212,18 +213,18 @@ def test_a_chain_killed_before_any_write_goes_on_to_the_same_bytes(model, tmp_pa
 
 def test_between_moving_the_model_and_the_manifest_nothing_is_lost(model, tmp_path, monkeypatch):
     run.do(plan(model), tmp_path / "whole")
-    real = run.write_json
+    real = run.write_sealed
 
     def dies(path, value):
         if path == tmp_path / "run" / "manifest.json":
             raise KeyboardInterrupt
         real(path, value)
 
-    monkeypatch.setattr(run, "write_json", dies)
+    monkeypatch.setattr(run, "write_sealed", dies)
     with pytest.raises(KeyboardInterrupt):
         run.do(plan(model), tmp_path / "run")
     assert (tmp_path / "run" / "model" / "config.json").exists()
-    monkeypatch.setattr(run, "write_json", real)
+    monkeypatch.setattr(run, "write_sealed", real)
     monkeypatch.setattr(run, "open_model", None)
 
     run.do(plan(model), tmp_path / "run")

@@ -76,12 +76,12 @@ def test_a_matrix_without_a_factor_lists_likely_causes():
     with pytest.raises(BabelpressError) as error:
         factor_of(np.array([[1.0, 2.0], [2.0, 1.0]]), 0.01)
 
-    first, *causes = str(error.value).splitlines()
-    assert first == (
-        "the Gram matrix of blocks.0.q has no Cholesky factor after damping 0.01. Likely causes:"
+    said = str(error.value)
+    assert said.startswith(
+        "the Gram matrix of blocks.0.q has no Cholesky factor after damping 0.01. Likely causes: (a)"
     )
-    assert [cause[:5] for cause in causes] == ["  (a)", "  (b)", "  (c)"]
-    assert "(400) for its inputs (2): raise --tokens" in causes[0]
+    assert said.index("(a) ") < said.index("(b) ") < said.index("(c) ")
+    assert "(400) for its inputs (2): raise --tokens; (b)" in said
 
 
 def test_a_matrix_that_is_not_finite_names_its_place():

@@ -44,7 +44,7 @@ def test_the_saved_model_is_what_its_codes_stand_for(model, tmp_path, method, sy
         assert (codes.bits, codes.symmetric, codes.group) == (3, symmetric, 16)
     step = manifest["steps"][0]
     assert step["kind"] == "quantize"
-    assert step["grid"] == f"3 bits, group 16{'' if symmetric else ', asymmetric'}"
+    assert step["grid"] == f"3 bits, group 16{'' if symmetric else ', asymmetric'}, clip mse"
     assert step["unfolded"] == []
     assert set(step["damage"]) == {*LANGUAGES}
     blocks = next(part for part in manifest["ledger"]["parts"] if part["part"] == "blocks")

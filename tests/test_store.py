@@ -58,7 +58,7 @@ def content(folder):
     """Bytes of every file, and the manifest without its cost."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     manifest = json.loads(found.pop("manifest.json"))
-    assert set(manifest.pop("cost")) == {"seconds", "peak_memory_mib"}
+    assert set(manifest.pop("cost")) == {"seconds", "peak_memory_mib", "seal"}
     return found, manifest
 
 
@@ -126,9 +126,9 @@ def test_blocks_that_are_done_are_not_gathered_again(tmp_path, monkeypatch):
     gathered = []
     real = feeding.gather
 
-    def gather(walk, index, todo, *, gram):
+    def gather(walk, index, todo, **options):
         gathered.append(index)
-        return real(walk, index, todo, gram=gram)
+        return real(walk, index, todo, **options)
 
     monkeypatch.setattr(feeding, "gather", gather)
     calibrate(tmp_path / "moments")
@@ -190,7 +190,7 @@ def test_moments_of_another_model_tokenizer_or_dtype_are_refused_with_the_reason
         "another dtype (torch.float32, not torch.bfloat16": llama(dtype=torch.bfloat16),
     }
     for reason, opened in cases.items():
-        words = refusal(steps.do_step, opened, ASKED, step)
+        words = refusal(steps.do_step, opened, ASKED, step, finished)
         assert f"{finished} holds moments of {reason}" in words
         assert "taken of pico" in words and "Calibrate this model first" in words
 

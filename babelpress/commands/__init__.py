@@ -11,6 +11,7 @@ from babelpress.commands.judging import compare, demo, evaluate, gate, report
 from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
 from babelpress.commands.pressing import calibrate, press, prune, quantize
+from babelpress.commands.sweeping import sweep
 
 __all__ = [
     "Outcome",
@@ -27,4 +28,5 @@ __all__ = [
     "prune",
     "quantize",
     "report",
+    "sweep",
 ]

@@ -14,7 +14,7 @@ def words(text: str) -> list[str]:
 
 def options(pairs: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE pairs; values are read as YAML. Raises BadSetting."""
-    import yaml
+    from babelpress import plain
 
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -22,8 +22,8 @@ def options(pairs: Sequence[str]) -> dict[str, Any]:
         if not (equals and name):
             raise BadSetting(f"--option {pair} is not NAME=VALUE. Write it as damp=0.05.")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[name] = plain.load(value)
+        except plain.NotPlain as error:
             raise BadSetting(
                 f"--option {pair}: the value is no number, word or list. Write it as damp=0.05."
             ) from error

@@ -27,6 +27,7 @@ def calibrate(
     gram: bool = False,
     evaluation: str = "",
     count_special: bool = False,
+    offload: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
@@ -46,6 +47,7 @@ def calibrate(
         evaluation: Corpus that scores will be taken on, to be kept apart; the corpus itself if
             none is named.
         count_special: Let special tokens count in the moments.
+        offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
     Returns:
@@ -72,7 +74,9 @@ def calibrate(
         count_special=count_special,
     )
     opened = open_model(model, device=device)
-    store = gathering.calibrate(opened, wanted, out, gram=gram, progress=progress)
+    store = gathering.calibrate(
+        opened, wanted, out, gram=gram, offload=offload, progress=progress
+    )
     facts = store.manifest["calibration"]
     rows: list[Row] = [
         {
@@ -107,6 +111,7 @@ def prune(
     skip: str = "",
     option: Sequence[str] = (),
     evaluation: str = "",
+    offload: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
@@ -130,6 +135,7 @@ def prune(
         skip: Sites or linears to leave dense, by name; * allowed; commas between.
         option: NAME=VALUE of the method, as in --option damp=0.05; may be repeated.
         evaluation: Corpus that scores will be taken on, to be kept apart.
+        offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
     Returns:
@@ -145,7 +151,7 @@ def prune(
     )
     step = {**asked.step(method, mixture, moments, propagate, skip, option), "pattern": pattern}
     data = {"model": model, "calibration": wanted.model_dump(), "steps": [{"prune": step}]}
-    return _press(recipe.of(data, where="the command line"), out, device=device, progress=progress)
+    return _press(recipe.of(data, where="the command line"), out, device, offload, progress)
 
 
 def quantize(
@@ -156,7 +162,7 @@ def quantize(
     bits: int = 4,
     group: str = "128",
     asymmetric: bool = False,
-    clip: str = "none",
+    clip: str = "mse",
     keep_zeros: bool = True,
     embeddings: str = "dense",
     mixture: str = "uniform",
@@ -170,6 +176,7 @@ def quantize(
     skip: str = "",
     option: Sequence[str] = (),
     evaluation: str = "",
+    offload: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
@@ -187,7 +194,7 @@ def quantize(
         bits: 2, 3, 4 or 8 for a weight.
         group: How many inputs of a row share a scale, or channel for the whole row.
         asymmetric: Give every group a zero point of its own.
-        clip: none, or mse: the range of a group that has the least squared error.
+        clip: mse, the range of a group that has the least squared error, or none.
         keep_zeros: Leave weights that are zero exactly zero.
         embeddings: dense, or 8bit: embedding and head at eight bits too (export takes it to gguf).
         mixture: How languages are weighted; see `babelpress mixture --help`.
@@ -201,6 +208,7 @@ def quantize(
         skip: Sites or linears to leave dense, by name; * allowed; commas between.
         option: NAME=VALUE of the method, as in --option damp=0.05; may be repeated.
         evaluation: Corpus that scores will be taken on, to be kept apart.
+        offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
     Returns:
@@ -224,7 +232,7 @@ def quantize(
         "embeddings": embeddings,
     }
     data = {"model": model, "calibration": wanted.model_dump(), "steps": [{"quantize": step}]}
-    return _press(recipe.of(data, where="the command line"), out, device=device, progress=progress)
+    return _press(recipe.of(data, where="the command line"), out, device, offload, progress)
 
 
 def press(
@@ -234,6 +242,7 @@ def press(
     out: Path,
     change: Annotated[Sequence[str], Parameter(name="--set")] = (),
     dry_run: bool = False,
+    offload: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Outcome:
@@ -247,6 +256,7 @@ def press(
         out: The run folder.
         change: PLACE=VALUE in the recipe, as in calibration.tokens=4096; may be repeated.
         dry_run: Say what would be done and stop: nothing is opened but the list of languages.
+        offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
     Returns:
@@ -260,13 +270,13 @@ def press(
     plan = recipe.load(recipe_file, model=model, changes=change)
     if dry_run:
         return _plan(plan, out)
-    return _press(plan, out, device=device, progress=progress)
+    return _press(plan, out, device, offload, progress)
 
 
-def _press(plan: Any, out: Path, *, device: str, progress: Progress) -> Outcome:
+def _press(plan: Any, out: Path, device: str, offload: bool, progress: Progress) -> Outcome:
     from babelpress import run
 
-    manifest = run.do(plan, out, device=device, progress=progress)
+    manifest = run.do(plan, out, device=device, offload=offload, progress=progress)
     rows: list[Row] = [
         {
             "step": number,

@@ -58,7 +58,7 @@ def quantize(
     *,
     damp: float = 0.01,
     block: int = 128,
-    order: str = "none",
+    order: str = "diagonal",
 ) -> Codes:
     """Round to the grid so that the output changes least.
 

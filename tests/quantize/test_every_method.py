@@ -267,7 +267,7 @@ def test_a_wrong_name_says_the_right_ones():
 
 
 def test_options_are_read_from_the_signature():
-    assert quantize.options("gptq") == {"damp": 0.01, "block": 128, "order": "none"}
+    assert quantize.options("gptq") == {"damp": 0.01, "block": 128, "order": "diagonal"}
     assert quantize.options("rtn") == {}
 
 
@@ -276,7 +276,7 @@ def test_an_unknown_option_says_the_known_ones():
         quantize.check_options("gptq", {"blocks": 3, "damp": 0.1})
 
     assert str(error.value) == (
-        "gptq has no option blocks. It accepts damp=0.01, block=128, order=none."
+        "gptq has no option blocks. It accepts damp=0.01, block=128, order=diagonal."
     )
 
 

@@ -148,7 +148,7 @@ def test_with_nothing_pruned_the_solve_of_every_row_by_itself_is_the_same(
     weight, gram = in_doubles(weight_OI, stats.require_gram())
     expected = slow_over_survivors(weight, gram, grid, all_kept_OI.numpy(), 0.01)
 
-    codes = quantize(weight_OI, stats, grid, all_kept_OI)
+    codes = quantize(weight_OI, stats, grid, all_kept_OI, order="none")
 
     np.testing.assert_allclose(codes.dequantize(), expected, rtol=1e-6)
 
@@ -179,7 +179,7 @@ def test_with_kept_zeros_it_is_near_the_exact_solve_and_both_beat_rounding(halve
     for weight_OI, stats, keep_OI in halves:
         weight, gram = in_doubles(weight_OI, stats.require_gram())
         survivors = slow_over_survivors(weight, gram, grid, keep_OI.numpy(), 0.01)
-        codes = quantize(weight_OI, stats, grid, keep_OI)
+        codes = quantize(weight_OI, stats, grid, keep_OI, order="none")
         rounded = rtn.quantize(weight_OI, stats, grid, keep_OI)
         ours, exact, plain = (
             lost(gram, weight, new) for new in (codes.dequantize(), survivors, rounded.dequantize())
@@ -258,7 +258,7 @@ def test_with_static_order_scales_are_those_of_the_weights_as_they_came(weight_O
 def test_a_scale_for_the_whole_row_is_that_of_the_weights_as_they_came(weight_OI, stats, keep_OI):
     grid = Grid(4, "channel", symmetric=False)
 
-    codes = quantize(weight_OI, stats, grid, keep_OI, block=5)
+    codes = quantize(weight_OI, stats, grid, keep_OI, block=5, order="none")
 
     plain = rtn.quantize(weight_OI, stats, grid, keep_OI)
     assert torch.equal(plain.scale_OG, codes.scale_OG)
@@ -271,7 +271,7 @@ def test_what_earlier_columns_made_of_pruned_weights_does_not_widen_the_grid(wei
     coarse_OI = weight_OI.clone()
     coarse_OI[:, 0] *= 1000
 
-    codes = quantize(coarse_OI, stats, Grid(2, 8), keep_OI)
+    codes = quantize(coarse_OI, stats, Grid(2, 8), keep_OI, order="none")
 
     assert (codes.scale_OG[:, 1] == 1).all()
     assert (codes.dequantize()[:, 8:16] == 0).all()

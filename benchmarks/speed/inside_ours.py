@@ -1,0 +1,109 @@
+"""babelpress on one job; speed.py starts this.
+
+`setting` is `dense` or `compressed` (what a block is fed), or `further`: dense, the moments kept,
+and then a further configuration on them, timed without loading and saving.
+Phases: `gram` sums inputs, `solve` chooses and adapts weights, `damage` weighs what is lost,
+`forward` is the rest of a pass.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from clock import Clock
+from jobs import Job, save_linears, window
+
+CLOCK = Clock()
+FURTHER = {
+    "wanda 0.5": "wanda 0.6",
+    "sparsegpt 0.5": "sparsegpt 0.6",
+    "sparsegpt 2of4": "sparsegpt 1of4",
+    "gptq 4/128": "gptq 3/128",
+}
+LANGUAGE = "und"
+
+with CLOCK.phase("import"):
+    import torch
+
+    from babelpress import feeding, press
+    from babelpress.grids import Grid
+    from babelpress.methods import Method, Pruner, Quantizer
+    from babelpress.models import Walk
+    from babelpress.moments import Moments
+    from babelpress.opening import open_model, save_model
+    from babelpress.packing import Blocks
+
+SHARES = {LANGUAGE: 1.0}
+
+
+def method_of(words: str) -> Method:
+    """From the words of a job; SparseGPT's fraction is met over 128 columns, as the peers do."""
+    name, _, rest = words.partition(" ")
+    if name == "gptq":
+        bits, _, group = rest.partition("/")
+        return Quantizer.of(name, Grid(int(bits), int(group)))
+    fraction = name == "sparsegpt" and "of" not in rest
+    return Pruner.of(name, f"{rest}/128" if fraction else rest)
+
+
+def time_phases() -> None:
+    """Put timed functions in the place of ours."""
+    CLOCK.wrap(Moments, "add", "gram")
+    CLOCK.wrap(feeding, "gather", "forward")
+    CLOCK.wrap(feeding, "batches", "forward")
+    CLOCK.wrap(press, "gather", "forward")
+    CLOCK.wrap(press, "batches", "forward")
+    CLOCK.wrap(press, "pass_on", "forward")
+    CLOCK.wrap(press, "press_block", "solve")
+    CLOCK.wrap(press, "site_damage", "damage")
+
+
+def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
+    """Press every block as soon as it has passed its dense output on; moments are not kept."""
+    for index, moments in feeding.gather_dense(walk, blocks, gram=method.needs_gram):
+        press.press_block(walk, index, moments, method, SHARES, {})
+
+
+def further(walk: Walk, blocks: dict[str, Blocks], words: str) -> dict[str, float]:
+    """Seconds of a configuration with its moments, and of another one on the same moments."""
+    method, other = method_of(words), method_of(FURTHER[words])
+    weights = {name: value.clone() for name, value in walk.model.state_dict().items()}
+    start = time.perf_counter()
+    kept = dict(feeding.gather_dense(walk, blocks, gram=method.needs_gram))
+    gathered = time.perf_counter()
+    press.press_dense(walk, kept.__getitem__, method, SHARES)
+    first = time.perf_counter()
+    walk.model.load_state_dict(weights)
+    again = time.perf_counter()
+    press.press_dense(walk, kept.__getitem__, other, SHARES)
+    end = time.perf_counter()
+    return {"gather_s": gathered - start, "first_s": first - start, "further_s": end - again}
+
+
+def main(path: Path) -> None:
+    """Load, press, save."""
+    job = Job.read(path)
+    time_phases()
+    with CLOCK.phase("load"):
+        opened = open_model(job.model)
+        ids_NT = window(job)
+        walk = Walk(opened.model)
+    blocks = {LANGUAGE: Blocks(LANGUAGE, ids_NT, torch.ones_like(ids_NT, dtype=torch.bool))}
+    facts: dict[str, float] = {}
+    with torch.no_grad():
+        match job.setting:
+            case "dense":
+                dense(walk, blocks, method_of(job.method))
+            case "compressed":
+                press.press_compressed(walk, blocks, method_of(job.method), SHARES)
+            case "further":
+                facts = further(walk, blocks, job.method)
+    if job.linears:
+        save_linears(opened.model, Path(job.linears))
+    with CLOCK.phase("save"):
+        save_model(opened, Path(job.out))
+    CLOCK.write(Path(job.result), **facts)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,89 @@
+"""A model as a folder, small work to do on it, and one thread, which forks and moments need."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import pico
+import pytest
+import torch
+
+from babelpress import gathering, recipe, run
+from babelpress.opening import open_model
+from babelpress.recipe import Calibration
+
+LANGUAGES = ("swh_Latn", "amh_Ethi")
+TEXT = {"languages": LANGUAGES, "tokens": 128, "length": 64}
+PRUNED = {"prune": {"method": "wanda", "pattern": "0.25"}}
+CODED = {"quantize": {"method": "gptq", "bits": 4, "group": 16}}
+STEPS = {"prune": [PRUNED], "quantize": [CODED], "press": [PRUNED, CODED]}
+SWEEP = {
+    "calibration": {**TEXT, "languages": list(LANGUAGES)},
+    "steps": [{"prune": {"method": "wanda", "pattern": "0.25", "propagate": "dense"}}],
+    "vary": {"steps.0.prune.method": ["wanda", "magnitude"]},
+    "evaluate": {"languages": list(LANGUAGES), "documents": 1, "window": 64},
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Forked children must not touch OpenMP, and threads belong to what must agree."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """A llama as a transformers folder."""
+    folder = tmp_path_factory.mktemp("models") / "pico"
+    pico.model().save_pretrained(folder)
+    pico.tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def work(model):
+    """What a command does into a folder, by the name of the command."""
+
+    def calibrate(out):
+        gathering.calibrate(
+            open_model(str(model)), Calibration.model_validate(TEXT), out, gram=True
+        )
+
+    def press(steps):
+        plan = recipe.of({"model": str(model), "calibration": TEXT, "steps": steps})
+        return lambda out: run.do(plan, out)
+
+    def sweep(out):
+        from babelpress import sweep, sweeping
+        from babelpress.jobs import Setup
+
+        asked = sweep.of({"model": str(model), **SWEEP})
+        with chdir(out.parent):  # recipes name the folder of their moments
+            setup = Setup(Path(out.name), str(Path(out.name, "results")))
+            swept = sweeping.do(asked, setup, sweeping.Here(setup))
+        assert not swept.failed and not swept.unscored
+
+    return {
+        "calibrate": calibrate,
+        **{name: press(steps) for name, steps in STEPS.items()},
+        "sweep": sweep,
+    }
+
+
+@pytest.fixture(scope="session")
+def whole(work, tmp_path_factory):
+    """The folder of a command that nothing disturbed, made when it is first asked for."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            made[name] = tmp_path_factory.mktemp("whole") / "out"
+            work[name](made[name])
+            torch.set_num_threads(threads)
+        return made[name]
+
+    return folder
