@@ -12,11 +12,12 @@ from typing import Any
 
 import yaml
 
-from babelpress import evals, languages, opening, scores
+from babelpress import evals, languages, opening, plain, scores
 from babelpress.compare import ALPHA, NO_DIFFERENCE, Change, Comparison, Summary, compare
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
 from babelpress.escaping import clean, fence, markdown
 from babelpress.files import read_json
+from babelpress.plain import NotPlain
 
 MANIFEST = "manifest.json"
 ON = "bits_per_byte"
@@ -134,8 +135,8 @@ def _licence(manifest: Manifest) -> dict[str, Any]:
         return {}
     head = path.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
     try:
-        found = yaml.safe_load(head.removeprefix("---")) if head.startswith("---") else None
-    except yaml.YAMLError:
+        found = plain.load(head.removeprefix("---")) if head.startswith("---") else None
+    except NotPlain:
         return {}  # a card whose head nobody can read does not say either
     if not isinstance(found, dict) or "license" not in found:
         return {}

@@ -44,6 +44,12 @@ class Batch:
     counted_BT: Tensor
 
 
+def batch_size(walk: Walk, length: int, batch_tokens: int = 0) -> int:
+    """Sequences in a batch: as many as keep the hidden states in the processor's cache."""
+    width = weight(walk.model.get_input_embeddings()).shape[1]
+    return max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
+
+
 def batches(
     walk: Walk, blocks: Mapping[str, Blocks], *, batch_tokens: int = 0, hold: Hold = in_memory
 ) -> list[Batch]:
@@ -51,8 +57,7 @@ def batches(
     found: list[Batch] = []
     for language, each in blocks.items():
         length = each.ids_BT.shape[1]
-        width = weight(walk.model.get_input_embeddings()).shape[1]
-        size = max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
+        size = batch_size(walk, length, batch_tokens)
         for ids_BT, counted_BT in zip(
             each.ids_BT.split(size), each.counted_BT.split(size), strict=True
         ):

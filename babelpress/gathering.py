@@ -1,7 +1,6 @@
 """What a run looks at: token blocks for calibration, and the moments of a model on them."""
 
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from babelpress.errors import BadMoments
 from babelpress.feeding import Progress, gather_dense, silent
 from babelpress.files import LOCK_NAME, lock
 from babelpress.languages import select
+from babelpress.memory import peak
 from babelpress.models import Walk
 from babelpress.offload import in_memory, on_disk
 from babelpress.opening import Opened
@@ -92,9 +92,9 @@ def calibrate(
 ) -> Store:
     """Moments of the dense model in a folder; a half-way folder of the same work is finished.
 
-    With `offload` hidden states lie in the folder instead of in memory. Raises BadMoments where the folder holds anything else.
+    With `offload` hidden states lie in the folder instead of in memory. Raises BadMoments where
+    the folder holds anything else.
     """
-    start = time.monotonic()
     with held(out):
         if not (out / MANIFEST).exists() and occupied(out):
             raise BadMoments(f"{out} is not empty and no moments folder. Choose another --out.")
@@ -107,18 +107,19 @@ def calibrate(
         remove_partials(out)
         if store.finished:
             return store
-        steps = gather_dense(
-            walk,
-            found.blocks,
-            gram=gram,
-            batch_tokens=batch_tokens,
-            hold=on_disk(out) if offload else in_memory,
-            done=store.done,
-            progress=progress,
-        )
-        for index, moments in steps:
-            store.save(index, moments)
-        store.finish(calibration=found.manifest, cost=spent(start))
+        with measured() as cost:
+            steps = gather_dense(
+                walk,
+                found.blocks,
+                gram=gram,
+                batch_tokens=batch_tokens,
+                hold=on_disk(out) if offload else in_memory,
+                done=store.done,
+                progress=progress,
+            )
+            for index, moments in steps:
+                store.save(index, moments)
+        store.finish(calibration=found.manifest, cost=cost)
     return store
 
 
@@ -200,10 +201,15 @@ def remove_partials(*folders: Path, names: str = PARTIAL) -> None:
             path.unlink()
 
 
-def spent(start: float) -> dict[str, float]:
-    """Seconds since `start` (time.monotonic) and the peak memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "seconds": round(time.monotonic() - start, 3),
-        "peak_memory_mib": round(peak, 1),
-    }
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """What the work inside costs, known when it is done: seconds, and memory at the peak.
+
+    Memory is that which the system cannot take back (`memory.py`).
+    """
+    cost: dict[str, float] = {}
+    start = time.monotonic()
+    with peak() as most:
+        yield cost
+    cost["seconds"] = round(time.monotonic() - start, 3)
+    cost["peak_memory_mib"] = round(most.bytes / 2**20, 1)

@@ -108,7 +108,7 @@ class Score:
 class Look:
     """Take moments of some languages, a folder each; a cluster takes one language a job.
 
-    The languages that `asked` names play no part: one language's moments serve every calibration.
+    `asked` itself names no languages: the moments of one serve every calibration that has it.
     """
 
     model: str
@@ -118,7 +118,7 @@ class Look:
 
     @property
     def key(self) -> str:
-        asked = self.asked.model_dump(mode="json", exclude={"languages"})
+        asked = self.asked.model_dump(mode="json")
         return short({"model": self.model, "calibration": asked, "gram": self.gram})
 
     @property

@@ -3,7 +3,6 @@
 Mixtures that go by training shares go by those of the model that a chain began with.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from babelpress import codes, embeddings, mixtures, opening, press
+from babelpress import codes, embeddings, loads, mixtures, opening, press
 from babelpress.calibration import tokenizer_hash
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.feeding import Progress, gather_dense, silent
-from babelpress.gathering import spent, text
+from babelpress.gathering import measured, text
 from babelpress.grids import Codes
 from babelpress.languages import select
 from babelpress.ledger import ledger
@@ -61,46 +60,28 @@ def do_step(
     Codes are written into `folder` as they are found. `hold` is where hidden states and pressed
     blocks lie.
     """
-    start = time.monotonic()
     method = method_of(step)
     walk = Walk(opened.model)
     before = opening.fingerprint(opened.model)
-    if step.moments is None:
-        source = _of_text(
-            opened,
-            walk,
-            asked,
-            gram=method.needs_gram,
-            again=step.mixture == MINIMAX,
-            hold=hold,
-            progress=progress,
-        )
-    else:
-        source = _of_folder(opened, asked, step, gram=method.needs_gram)
-    mixed = _mixture(step.mixture, source, opened.name)
-    shares, trace = mixed.shares, []
-    if mixed.policy == MINIMAX:
-        folds = press.find_all_folds(walk, method)
-        trace = press.minimax(
-            lambda p: press.predicted_damage(walk, source.moments, method, p, folds),
-            source.languages,
-            rounds=step.minimax.rounds,
-            rate=step.minimax.rate,
-            progress=progress,
-        )
-        shares = press.best(trace).shares
-    writer = codes.Writer(folder / codes.FOLDER, walk.path)
+    with measured() as cost:
+        source = _source(opened, walk, asked, step, method, hold, progress)
+        mixed = _mixture(step.mixture, source, opened.name)
+        shares, trace = _shares(walk, source, mixed, step, method, progress)
+        writer = codes.Writer(folder / codes.FOLDER, walk.path)
 
-    def settled(reports: list[SiteReport]) -> list[SiteReport]:
-        if found := _codes(walk, reports):
-            writer.add(found)
-        return [replace(report, codes={}) for report in reports]
+        def settled(reports: list[SiteReport]) -> list[SiteReport]:
+            if found := _codes(walk, reports):
+                writer.add(found)
+            return [replace(report, codes={}) for report in reports]
 
-    kept: dict[str, Any] = {"hold": hold, "settled": settled, "progress": progress}
-    if step.propagate == "dense":
-        sites = press.press_dense(walk, source.moments, method, shares, **kept)
-    else:
-        sites = press.press_compressed(walk, source.blocks, method, shares, **kept)
+        kept: dict[str, Any] = {"hold": hold, "settled": settled, "progress": progress}
+        if step.propagate == "dense":
+            sites = press.press_dense(walk, source.moments, method, shares, **kept)
+        else:
+            sites = press.press_compressed(walk, source.blocks, method, shares, **kept)
+        if isinstance(step, Quantize) and step.embeddings == "8bit":
+            writer.add(embeddings.quantize_tables(opened.model))
+        writer.close()
     report = {
         "kind": type(step).__name__.lower(),
         "step": step.model_dump(mode="json"),
@@ -108,25 +89,67 @@ def do_step(
         "calibration": source.manifest,
         "mixture": _mixture_row(mixed, shares),
         "trace": [{"worst": r.worst, "mean": r.mean, "shares": r.shares} for r in trace],
-        "damage": press.mean_damage([site.damage for site in sites]),
+        **_outcome(step, sites),
+        "ledger": ledger(opened.model, writer.rows, walk.path, opened.stored_dtype),
+        "cost": cost,
+    }
+    return Done(report, {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites})
+
+
+def _source(
+    opened: Opened,
+    walk: Walk,
+    asked: Calibration,
+    step: Prune | Quantize,
+    method: Method,
+    hold: Hold,
+    progress: Progress,
+) -> "_Source":
+    if step.moments is not None:
+        return _of_folder(opened, asked, step, gram=method.needs_gram)
+    again = step.mixture == MINIMAX
+    return _of_text(opened, walk, asked, method.needs_gram, again, hold, progress)
+
+
+def _shares(
+    walk: Walk,
+    source: "_Source",
+    mixed: Mixture,
+    step: Prune | Quantize,
+    method: Method,
+    progress: Progress,
+) -> tuple[dict[str, float], list[press.Round]]:
+    """The shares of a mixture, and the rounds of the loop that found them."""
+    if mixed.policy != MINIMAX:
+        return dict(mixed.shares), []
+    folds = press.find_all_folds(walk, method)
+    trace = press.minimax(
+        lambda p: press.predicted_damage(walk, source.moments, method, p, folds),
+        source.languages,
+        rounds=step.minimax.rounds,
+        rate=step.minimax.rate,
+        progress=progress,
+    )
+    return press.best(trace).shares, trace
+
+
+def _outcome(step: Prune | Quantize, sites: list[SiteReport]) -> dict[str, Any]:
+    """What a report says of the sites: damage by language, exact counts, what was left alone."""
+    counts = ("zeros", "were_zero", "weights")
+    found: dict[str, Any] = {
+        "damage": press.damage_of(sites),
         "sites": [
             {"block": s.block, "site": s.site, "zeros": s.zeros, "weights": s.weights}
             for s in sites
         ],
-        "zeros": sum(s.zeros for s in sites),
-        "were_zero": sum(s.were_zero for s in sites),
-        "weights": sum(s.weights for s in sites),
+        **{name: sum(getattr(site, name) for site in sites) for name in counts},
     }
     if isinstance(step, Quantize):
-        if step.embeddings == "8bit":
-            writer.add(embeddings.quantize_tables(opened.model))
-        report["grid"] = str(step.grid)
-        report["unfolded"] = [f"{s.block}.{s.site}" for s in sites if not s.folded]
-    writer.close()
-    report["ledger"] = ledger(opened.model, writer.rows, walk.path, opened.stored_dtype)
-    report["cost"] = spent(start)
-    ranges = {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites}
-    return Done(report, ranges)
+        found["grid"] = str(step.grid)
+        found["unfolded"] = [f"{s.block}.{s.site}" for s in sites if not s.folded]
+    if experts := loads.rows((s.block, s.load) for s in sites if s.load is not None):
+        found["experts"] = experts
+    return found
 
 
 def _codes(walk: Walk, sites: list[SiteReport]) -> dict[str, Codes]:
@@ -156,7 +179,6 @@ def _of_text(
     opened: Opened,
     walk: Walk,
     asked: Calibration,
-    *,
     gram: bool,
     again: bool,
     hold: Hold,

@@ -292,3 +292,67 @@ def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
     assert files.fingerprint({"a": 1, "b": [1, 2]}) == files.fingerprint({"b": [1, 2], "a": 1})
     assert files.fingerprint({"a": [1, 2]}) != files.fingerprint({"a": [2, 1]})
     assert files.fingerprint({"a": 1}) != files.fingerprint({"a": "1"})
+
+
+def test_a_sealed_value_comes_back_without_its_seal(tmp_path):
+    value = {"b": [1, 2.5, -0.0], "a": {"ü": None}, "cost": {"seconds": 1.5}}
+
+    files.write_sealed(tmp_path / "a.json", value)
+
+    assert files.read_json(tmp_path / "a.json") == value
+    written = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert set(written) == {*value, "seal"} and set(written["cost"]) == {"seconds", "seal"}
+
+
+def test_the_seal_is_the_same_whatever_it_cost(tmp_path):
+    seals = {files.seal({"a": 1, "cost": {"seconds": each}})["seal"] for each in (1.0, 2.0)}
+
+    assert len(seals) == 1 != files.seal({"a": 2})["seal"]
+
+
+def test_every_bit_of_a_sealed_file_counts(tmp_path):
+    path = tmp_path / "a.json"
+    value = {"kind": "prune", "zeros": 12, "cost": {"seconds": 0.25}}
+    files.write_sealed(path, value)
+    sound = path.read_bytes()
+    for bit in range(8 * len(sound)):
+        data = bytearray(sound)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(BadRun, match=r"^[^\n]*a\.json is (damaged|not valid JSON)[^\n]*$"):
+            files.read_json(path)
+
+
+def test_json_of_before_there_were_seals_is_read_and_a_hash_in_it_is_no_seal(tmp_path):
+    value = {"format": 1, "hash": "0" * 64}
+    files.write_json(tmp_path / "a.json", value)
+
+    assert files.read_json(tmp_path / "a.json") == value
+
+
+def test_a_sealed_value_has_no_number_that_is_none(tmp_path):
+    with pytest.raises(NotFinite, match=r"a\.json"):
+        files.write_sealed(tmp_path / "a.json", {"loss": float("inf")})
+
+
+def test_json_nested_without_end_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+
+    with pytest.raises(BadRun, match=r"a\.json is not valid JSON: [^\n]+$"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_hashes_are_of_all_files_and_checked_by_part(tmp_path):
+    for name in ("a/b/c", "a/d", "e"):
+        files.write_text(tmp_path / name, name)
+    written = files.hashes(tmp_path)
+    assert list(written) == ["a/b/c", "a/d", "e"]
+
+    files.write_text(tmp_path / "e", "other")
+    files.check_hashes(tmp_path, written, "a")
+
+    with pytest.raises(BadRun, match=r"/e is missing or not the file that was written"):
+        files.check_hashes(tmp_path, written)
+    (tmp_path / "a" / "d").unlink()
+    with pytest.raises(BadMoments, match="/a/d is missing"):
+        files.check_hashes(tmp_path, written, "a", error=BadMoments)

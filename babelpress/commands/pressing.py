@@ -74,9 +74,7 @@ def calibrate(
         count_special=count_special,
     )
     opened = open_model(model, device=device)
-    store = gathering.calibrate(
-        opened, wanted, out, gram=gram, offload=offload, progress=progress
-    )
+    store = gathering.calibrate(opened, wanted, out, gram=gram, offload=offload, progress=progress)
     facts = store.manifest["calibration"]
     rows: list[Row] = [
         {
@@ -255,7 +253,8 @@ def press(
         recipe_file: The recipe.
         out: The run folder.
         change: PLACE=VALUE in the recipe, as in calibration.tokens=4096; may be repeated.
-        dry_run: Say what would be done and stop: nothing is opened but the list of languages.
+        dry_run: Say what would be done, and what it would take, and stop. One batch is run
+            through the first block to find out.
         offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
@@ -269,12 +268,12 @@ def press(
 
     plan = recipe.load(recipe_file, model=model, changes=change)
     if dry_run:
-        return _plan(plan, out)
+        return _plan(plan, out, device, offload)
     return _press(plan, out, device, offload, progress)
 
 
 def _press(plan: Any, out: Path, device: str, offload: bool, progress: Progress) -> Outcome:
-    from babelpress import run
+    from babelpress import loads, run
 
     manifest = run.do(plan, out, device=device, offload=offload, progress=progress)
     rows: list[Row] = [
@@ -289,6 +288,7 @@ def _press(plan: Any, out: Path, device: str, offload: bool, progress: Progress)
     ]
     says = (
         _did(manifest["steps"][-1]),
+        *loads.says(manifest["steps"][-1].get("experts")),
         *_size(manifest["ledger"]),
         f"next: babelpress eval {quote(str(out))}",
     )
@@ -325,8 +325,9 @@ def _size(ledger: Row) -> list[str]:
     ]
 
 
-def _plan(plan: Any, out: Path) -> Outcome:
+def _plan(plan: Any, out: Path, device: str, offload: bool) -> Outcome:
     from babelpress import mixtures
+    from babelpress.estimate import estimate
 
     rows: list[Row] = []
     says = []
@@ -342,7 +343,20 @@ def _plan(plan: Any, out: Path) -> Outcome:
             f"step {number}: {now.method} {_how(now)}, {now.mixture}, on {source} in "
             f"{len(mixed.shares)} languages, propagate {now.propagate}"
         )
+    for number, found in enumerate(estimate(plan, device=device, offload=offload), 1):
+        says.append(f"step {number}: {_cost(found)}")
     return Outcome(rows, out, _by_step(rows, ()), (*says, f"into {out}; nothing was done."))
+
+
+def _cost(found: Any) -> str:
+    """An estimate in a line, the longest phases named."""
+    longest = sorted(found.phases.items(), key=lambda each: -each[1])[:3]
+    phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest if seconds >= 1)
+    memory, disk = found.memory_bytes / 2**30, found.disk_bytes / 2**30
+    return (
+        f"about {found.seconds:.0f} s{f' ({phases})' if phases else ''}, {memory:.2f} GiB of "
+        f"memory, {disk:.2f} GiB of disk"
+    )
 
 
 def _how(step: Any) -> str:

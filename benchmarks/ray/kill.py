@@ -39,6 +39,7 @@ evaluate: {corpus: embedded, languages: [en, sw, hi], documents: 2, window: 256}
 RECIPES = 24
 FIRST_KILL, SECOND_KILL = 5, 12  # results that are there when a worker, and the head, are killed
 PATIENCE = 3600.0  # seconds for any one wait
+TRIES = 20  # at starting a node
 BIN = Path(sys.executable).parent
 QUIET = {
     "RAY_AUTH_MODE": "token",  # a head asks for one wherever one is found; the others do not
@@ -59,11 +60,23 @@ class Cluster:
         token.chmod(0o600)
         QUIET["RAY_AUTH_TOKEN_PATH"] = str(token)
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
-        self._old: set[str] = set()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._port}"
+
+    def join(self, name: str, index: int, *, nodes: int) -> None:
+        """Start a node and wait until so many are there; one that gives up is started again.
+
+        Ray gives a node 30 seconds to come up, which on a busy machine may be too few.
+        """
+        for _ in range(TRIES):
+            self.start(name, index)
+            wait(name, lambda: self.ready(nodes) or self.nodes[name].poll() is not None)
+            if self.nodes[name].poll() is None:
+                return
+            self.kill(name)
+        raise RuntimeError(f"{name} does not come up; see its log in {self._folder}")
 
     def start(self, name: str, index: int) -> None:
         """Start a node; `index` keeps its ports apart from the others'."""
@@ -92,10 +105,7 @@ class Cluster:
             )
 
     def ready(self, nodes: int) -> bool:
-        """Whether so many machines are in the cluster; RuntimeError where one gave up."""
-        for name, node in self.nodes.items():
-            if node.poll() is not None and name not in self._old:
-                raise RuntimeError(f"{name} ended; see its log in {self._folder}")
+        """Whether so many machines are in the cluster."""
         code = (
             f"import ray; ray.init(address='{self.address}', log_to_driver=False, "
             f"logging_level='ERROR'); assert sum(n['Alive'] for n in ray.nodes()) >= {nodes}"
@@ -104,11 +114,6 @@ class Cluster:
             [sys.executable, "-c", code], env=os.environ | QUIET, capture_output=True, check=False
         )
         return asked.returncode == 0
-
-    def abandon(self) -> list[str]:
-        """Expect nothing more of the nodes that are left; their names."""
-        self._old |= self.nodes.keys()
-        return list(self.nodes)
 
     def kill(self, name: str) -> int:
         """SIGKILL a node with all its processes; how many they were."""
@@ -164,8 +169,7 @@ def act(cluster: Cluster, folder: Path, sweep: Path) -> list[str]:
     words = command(sweep, out, "--on", "ray", "--address", cluster.address)
     told = []
     for index, name in enumerate(("head", "worker-1", "worker-2")):
-        cluster.start(name, index)
-    wait("the cluster", lambda: cluster.ready(3))
+        cluster.join(name, index, nodes=index + 1)
     with (folder / "first.log").open("wb") as log:
         driver = subprocess.Popen(words, stdout=log, stderr=log, env=os.environ | QUIET)
     try:
@@ -189,10 +193,9 @@ def act(cluster: Cluster, folder: Path, sweep: Path) -> list[str]:
         f"with {command_processes}"
     )
     kept = results(out)
-    left = cluster.abandon()
+    left = list(cluster.nodes)
     for index, name in enumerate(("head", "worker-3", "worker-4"), start=3):
-        cluster.start(name, index)
-    wait("the cluster again", lambda: cluster.ready(3))
+        cluster.join(name, index, nodes=index - 2)
     alive = [name for name in left if cluster.nodes[name].poll() is None]
     told.append(f"cluster started again; workers of the old one still there: {len(alive)}")
     with (folder / "second.log").open("wb") as log:

@@ -78,7 +78,7 @@ def inputs(model, fed):
 
     for index, block in enumerate(walk.blocks):
         for site in walk.sites(index, walk.start(torch.tensor([[3, 4, 5]]))):
-            linear = linears(block)[site.linears[-1]]
+            linear: Any = linears(block)[site.linears[-1]]
             name = f"{index}.{site.name}"
             handles.append(linear.register_forward_pre_hook(keep(name)))
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """A model as a folder, small work to do on it, and one thread, which forks and moments need."""
 
+from collections import Counter
 from contextlib import chdir
 from pathlib import Path
 
@@ -22,6 +23,17 @@ SWEEP = {
     "vary": {"steps.0.prune.method": ["wanda", "magnitude"]},
     "evaluate": {"languages": list(LANGUAGES), "documents": 1, "window": 64},
 }
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many kills were survived, by command."""
+    survived = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        if report.when == "call" and "test_kills" in report.nodeid:
+            survived.update(dict(report.user_properties))
+    if survived:
+        each = ", ".join(f"{name} {number}" for name, number in sorted(survived.items()))
+        terminalreporter.write_line(f"kills survived: {survived.total()} ({each})")
 
 
 @pytest.fixture(autouse=True)

@@ -40,20 +40,23 @@ def check(name, work, whole, out):
 
 
 @pytest.mark.parametrize("name", [*COMMANDS[:-1], pytest.param("sweep", marks=pytest.mark.slow)])
-def test_a_command_killed_before_a_write_goes_on_to_the_same_bytes(name, work, whole, tmp_path):
+def test_a_command_killed_before_a_write_goes_on_to_the_same_bytes(
+    name, work, whole, tmp_path, request
+):
     number = random.Random(name).randrange(3, CHANGES[name] // 2)
     whole(name)
 
     assert killed_before(number, lambda: work[name](tmp_path / "out"))
 
     check(name, work, whole, tmp_path / "out")
+    request.node.user_properties.append((name, 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("seed", range(MANY))
 def test_a_command_killed_before_any_write_goes_on_to_the_same_bytes(
-    name, seed, work, whole, tmp_path, record_property
+    name, seed, work, whole, tmp_path, request
 ):
     rng = random.Random(f"{name} {seed}")
     out = tmp_path / "out"
@@ -63,7 +66,7 @@ def test_a_command_killed_before_any_write_goes_on_to_the_same_bytes(
         killed += killed_before(rng.randrange(CHANGES[name]), lambda: work[name](out))
 
     check(name, work, whole, out)
-    record_property("kills_survived", int(killed))
+    request.node.user_properties.append((name, int(killed)))
     assert killed
 
 
@@ -71,7 +74,7 @@ def test_a_command_killed_before_any_write_goes_on_to_the_same_bytes(
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("seed", range(MANY))
 def test_a_command_killed_at_a_random_moment_goes_on_to_the_same_bytes(
-    name, seed, work, whole, seconds, tmp_path, record_property
+    name, seed, work, whole, seconds, tmp_path, request
 ):
     rng = random.Random(f"{name} {seed} moment")
     out = tmp_path / "out"
@@ -81,11 +84,13 @@ def test_a_command_killed_at_a_random_moment_goes_on_to_the_same_bytes(
         killed += killed_after(rng.uniform(0.02, 0.9) * seconds(name), lambda: work[name](out))
 
     check(name, work, whole, out)
-    record_property("kills_survived", int(killed))
+    request.node.user_properties.append((name, int(killed)))
 
 
 @pytest.mark.slow
-def test_a_program_killed_from_outside_goes_on_to_the_same_bytes(model, tmp_path, monkeypatch):
+def test_a_program_killed_from_outside_goes_on_to_the_same_bytes(
+    model, tmp_path, monkeypatch, request
+):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = ["-c", "from babelpress.cli import run; run()", "prune", str(model)]
     words += ["--languages", "swh_Latn,amh_Ethi", "--tokens", "4096", "--length", "64", "--out"]
@@ -107,3 +112,4 @@ def test_a_program_killed_from_outside_goes_on_to_the_same_bytes(model, tmp_path
     assert killed
     assert start("killed").wait() == 0
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    request.node.user_properties.append(("program", killed))
