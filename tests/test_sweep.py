@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pico
@@ -364,6 +365,62 @@ def test_a_recipe_that_fails_stops_no_other_and_has_no_rows(model, tmp_path):
     assert do(plan, tmp_path).skipped == 2
 
 
+@dataclass(frozen=True, slots=True)
+class Toy:
+    """A job that is a name."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    label: str = ""
+
+    def done(self, _setup):
+        return False
+
+    def do(self, _setup, _progress):
+        pass
+
+
+class Backwards:
+    """Hands that do many jobs at once and end the last one first."""
+
+    apart = True
+
+    def __init__(self):
+        self.running: list[Toy] = []
+        self.ended: list[str] = []
+
+    def give(self, job):
+        assert set(job.needs) <= set(self.ended), f"{job.name} was given too early"
+        self.running.append(job)
+
+    def take(self):
+        job = self.running.pop()
+        self.ended.append(job.name)
+        return job, "broke" if job.name == "b" else ""
+
+
+def test_a_job_is_given_when_all_that_it_needs_has_ended_and_never_after_a_failure():
+    jobs_of_a_sweep = [
+        Toy("e", ("c", "d")),
+        Toy("d", ("a",)),
+        Toy("c", ("a",)),
+        Toy("a"),
+        Toy("b"),
+        Toy("f", ("b", "a")),
+        Toy("g", ("f",)),
+        Toy("h"),
+    ]
+    hands, seen = Backwards(), []
+
+    failed = sweeping.work_off(jobs_of_a_sweep, hands, lambda *now: seen.append(now))
+
+    assert sorted(hands.ended) == ["a", "b", "c", "d", "e", "h"]
+    assert sorted(failed) == ["b", "f", "g"]
+    assert all(words.endswith("broke") for words in failed.values())
+    assert seen[-1] == ("sweep", 8, 8)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+
+
 def test_what_needs_a_job_that_failed_fails_with_its_reason_and_nothing_else_does(model, tmp_path):
     vary = {"steps.0.prune.propagate": ["dense", "compressed"]}
     plan = asked(model, vary)
@@ -456,6 +513,17 @@ def test_an_attempt_that_comes_second_leaves_what_the_first_one_made(model, tmp_
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == kept
     assert not list((tmp_path / "runs").glob(".*"))
     assert not sweeping.missing(plan, setup, apart=True)
+
+
+def test_what_killed_attempts_of_other_machines_left_is_removed(model, tmp_path):
+    for place in ("dense", "moments", "runs", "parts/key"):
+        (tmp_path / place / ".mark.7@elsewhere.partial" / "model").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / ".mark.jsonl.ff.partial").write_text("half")
+
+    do(asked(model), tmp_path)
+
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
 
 
 def test_two_sweeps_at_once_on_one_folder_are_refused(model, tmp_path):
