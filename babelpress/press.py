@@ -5,14 +5,9 @@ gathers moments that hold for every mixture, method and sparsity, and pressing n
 `propagate: compressed` every block is fed what the *pressed* block before it gives, as the
 published Wanda and SparseGPT codes do: two passes per block, valid for one recipe.
 
-The minimax mixture (design, section 2) minimises the worst language's damage e_l on moments of the
-dense model: start uniform, press every site with p, p_l ← p_l·exp(η·(e_l / mean e − 1)),
-renormalise; keep the p with the smallest worst e_l.
-
 Shapes: B sequences, T positions, H hidden size, I inputs, O outputs; one language a batch.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -267,25 +262,7 @@ def check_skip(sites: Collection[Site], skip: Sequence[str]) -> None:
         raise BadSetting(f"--skip {' '.join(skip)} leaves nothing to press. Skip fewer sites.")
 
 
-# ---- minimax -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One round of the minimax loop: the shares tried and the damage they did."""
-
-    shares: dict[str, float]
-    damage: dict[str, float]
-
-    @property
-    def worst(self) -> float:
-        """Damage of the language that lost most."""
-        return max(self.damage.values())
-
-    @property
-    def mean(self) -> float:
-        """Mean damage over languages."""
-        return math.fsum(self.damage.values()) / len(self.damage)
+# ---- without changing the model -----------------------------------------------------------
 
 
 @torch.no_grad()
@@ -318,47 +295,6 @@ def predicted_damage(
                 harm = _press_site(method, old, stats, of_block[site], scaled)[1]
             total.append((layer_of(index, site.name, load), harm))
     return mean_damage(by_layer(total))
-
-
-def minimax(
-    damage_of: Callable[[Mapping[str, float]], dict[str, float]],
-    languages: Sequence[str],
-    *,
-    rounds: int = 20,
-    rate: float = 1.0,
-    progress: Progress = silent,
-) -> list[Round]:
-    """The rounds of the minimax loop; the answer is `best` of them.
-
-    `damage_of` gives e_l for shares; languages that are not asked for do not count. The last
-    round's update is not tried.
-    """
-    shares = dict.fromkeys(languages, 1 / len(languages))
-    trace: list[Round] = []
-    for done in range(rounds):
-        harm = damage_of(shares)
-        trace.append(Round(shares, {tag: harm[tag] for tag in languages}))
-        shares = _shifted(trace[-1], rate)
-        progress("minimax", done + 1, rounds)
-    return trace
-
-
-def _shifted(tried: Round, rate: float) -> dict[str, float]:
-    """Shares moved towards the languages that lost more than the mean."""
-    if tried.worst == 0:
-        return tried.shares
-    # less the worst, not less the mean: the sum brings it to the same, and nothing overflows
-    grown = {
-        tag: share * math.exp(rate * (tried.damage[tag] - tried.worst) / tried.mean)
-        for tag, share in tried.shares.items()
-    }
-    total = math.fsum(grown.values())
-    return {tag: value / total for tag, value in grown.items()}
-
-
-def best(trace: Sequence[Round]) -> Round:
-    """The round with the smallest worst damage; of equal ones the first."""
-    return min(trace, key=lambda each: each.worst)
 
 
 # ---- whole models --------------------------------------------------------------------------

@@ -66,7 +66,11 @@ class Minimax(_Strict):
 
 
 class _Pressing(_Strict):
-    """What all steps have. With `moments` it reads them; else it reads the calibration text."""
+    """What all steps have. With `moments` it reads them; else it reads the calibration text.
+
+    An expert that saw fewer than `min_tokens` tokens is left as it is; by default the method
+    decides.
+    """
 
     method: str
     mixture: str = "uniform"
@@ -75,6 +79,7 @@ class _Pressing(_Strict):
     options: dict[str, Any] = Field(default_factory=dict)
     minimax: Minimax = Minimax()
     moments: str | None = None
+    min_tokens: int | None = Field(default=None, gt=0)
 
 
 class Prune(_Pressing):

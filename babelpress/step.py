@@ -19,6 +19,7 @@ from babelpress.grids import Codes
 from babelpress.languages import select
 from babelpress.ledger import ledger
 from babelpress.methods import Method, Pruner, Quantizer
+from babelpress.minimax import Round, best, minimax
 from babelpress.mixtures import Mixture
 from babelpress.models import Walk
 from babelpress.offload import Hold, in_memory
@@ -42,8 +43,17 @@ class Done:
 def method_of(step: Prune | Quantize) -> Method:
     """The method that a step asks for."""
     if isinstance(step, Prune):
-        return Pruner.of(step.method, step.pattern, step.options, step.skip)
-    return Quantizer.of(step.method, step.grid, step.options, step.skip, keep_zeros=step.keep_zeros)
+        return Pruner.of(
+            step.method, step.pattern, step.options, step.skip, min_tokens=step.min_tokens
+        )
+    return Quantizer.of(
+        step.method,
+        step.grid,
+        step.options,
+        step.skip,
+        keep_zeros=step.keep_zeros,
+        min_tokens=step.min_tokens,
+    )
 
 
 def do_step(
@@ -93,7 +103,9 @@ def do_step(
         "ledger": ledger(opened.model, writer.rows, walk.path, opened.stored_dtype),
         "cost": cost,
     }
-    return Done(report, {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites})
+    return Done(
+        report, {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in sites if not s.left}
+    )
 
 
 def _source(
@@ -118,19 +130,19 @@ def _shares(
     step: Prune | Quantize,
     method: Method,
     progress: Progress,
-) -> tuple[dict[str, float], list[press.Round]]:
+) -> tuple[dict[str, float], list[Round]]:
     """The shares of a mixture, and the rounds of the loop that found them."""
     if mixed.policy != MINIMAX:
         return dict(mixed.shares), []
     folds = press.find_all_folds(walk, method)
-    trace = press.minimax(
+    trace = minimax(
         lambda p: press.predicted_damage(walk, source.moments, method, p, folds),
         source.languages,
         rounds=step.minimax.rounds,
         rate=step.minimax.rate,
         progress=progress,
     )
-    return press.best(trace).shares, trace
+    return best(trace).shares, trace
 
 
 def _outcome(step: Prune | Quantize, sites: list[SiteReport]) -> dict[str, Any]:

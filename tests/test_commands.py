@@ -74,8 +74,10 @@ LINES = {
     "mixture": ["mixture", "mbs:64", *TONGUES, "--model", "xglm-564M"],
     "calibrate": ["calibrate", "tiny", *TONGUES, "--tokens", "200", "--out", "moments"],
     "prune": ["prune", "tiny", "--moments", "moments", "--pattern", "0.25", "--out", "run"],
-    "quantize": ["quantize", "tiny", *TONGUES, "--tokens", "200", "--bits", "3", "--group", "16"]
-    + ["--mixture", "only:sw", "--embeddings", "8bit", "--out", "coded"],
+    "quantize": [
+        *("quantize", "tiny", *TONGUES, "--tokens", "200", "--bits", "3", "--group", "16"),
+        *("--mixture", "only:sw", "--embeddings", "8bit", "--out", "coded"),
+    ],
     "press": ["press", "tiny", "recipe.yaml", "--out", "pressed"],
     "export": ["export", "run", "--format", "safetensors", "--out", "exported"],
     "eval": ["eval", "tiny", *TONGUES, "--documents", "3", "--out", "dense"],

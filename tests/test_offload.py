@@ -5,6 +5,8 @@ import os
 
 import pytest
 import torch
+from test_run import TEXT, content, model, one_thread, plan
+from test_step import quantizing
 
 from babelpress import run
 from babelpress.errors import BadRun
@@ -13,8 +15,6 @@ from babelpress.memory import peak, used
 from babelpress.offload import hold_weights, on_disk
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration
-from test_run import TEXT, content, model, one_thread, plan
-from test_step import quantizing
 
 __all__ = ["model", "one_thread"]  # fixtures
 

@@ -15,17 +15,10 @@ from babelpress.errors import BadSetting, NotFinite, UnknownName
 from babelpress.experts import Slice
 from babelpress.feeding import gather_dense
 from babelpress.methods import Pruner
+from babelpress.minimax import Round, best, minimax
 from babelpress.models import Walk, linears, weight
 from babelpress.packing import Blocks
-from babelpress.press import (
-    Round,
-    best,
-    mean_damage,
-    minimax,
-    predicted_damage,
-    press_compressed,
-    press_dense,
-)
+from babelpress.press import mean_damage, predicted_damage, press_compressed, press_dense
 from babelpress.sparsity import parse
 
 every_family = pytest.mark.parametrize("family", pico.FAMILIES)

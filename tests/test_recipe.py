@@ -59,6 +59,13 @@ def test_a_recipe_comes_back_as_it_was(tmp_path, data):
     assert recipe.dump(recipe.load(written(tmp_path, recipe.dump(plan)))) == recipe.dump(plan)
 
 
+def pruning(plan, number=0):
+    """A step that prunes."""
+    work = plan.steps[number].work
+    assert isinstance(work, Prune)
+    return work
+
+
 def test_every_default_is_written_out():
     data = yaml.safe_load(recipe.dump(recipe.of(SMALL)))
 
@@ -72,7 +79,7 @@ def test_what_is_written_is_what_is_had():
     plan = recipe.of(FULL)
 
     assert plan.calibration.languages == ("sw", "amh_Ethi")
-    first, second = (step.prune for step in plan.steps)
+    first, second = (pruning(plan, number) for number in (0, 1))
     assert (first.method, first.pattern, first.options) == (
         "sparsegpt",
         "1of4",
@@ -88,7 +95,7 @@ def test_languages_may_be_one_string_with_commas():
 
 
 def test_a_pattern_may_be_a_number():
-    assert recipe.of({**SMALL, "steps": [{"prune": {"pattern": 0.25}}]}).steps[0].prune.pattern == (
+    assert pruning(recipe.of({**SMALL, "steps": [{"prune": {"pattern": 0.25}}]})).pattern == (
         "0.25"
     )
 
@@ -161,7 +168,7 @@ def test_an_unknown_method_is_refused_with_its_near_misses():
 def test_whole_numbers_do_for_options_that_are_not_whole():
     step = {"method": "sparsegpt", "options": {"damp": 1}}
 
-    assert recipe.of({**SMALL, "steps": [{"prune": step}]}).steps[0].prune.options == {"damp": 1}
+    assert recipe.of({**SMALL, "steps": [{"prune": step}]}).steps[0].work.options == {"damp": 1}
 
 
 def test_set_and_a_model_win_over_the_file(tmp_path):
@@ -177,7 +184,7 @@ def test_set_and_a_model_win_over_the_file(tmp_path):
 
     assert (plan.model, plan.calibration.seed, plan.calibration.tokens) == ("other", 1, 4096)
     assert plan.calibration.languages == ("sw", "am")
-    assert (plan.steps[0].prune.pattern, plan.steps[0].prune.minimax.rate) == ("2of4", 0.25)
+    assert (pruning(plan).pattern, pruning(plan).minimax.rate) == ("2of4", 0.25)
 
 
 @pytest.mark.parametrize(

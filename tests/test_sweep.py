@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pico
 import pytest
@@ -412,7 +413,9 @@ def test_a_job_is_given_when_all_that_it_needs_has_ended_and_never_after_a_failu
     ]
     hands, seen = Backwards(), []
 
-    failed = sweeping.work_off(jobs_of_a_sweep, hands, lambda *now: seen.append(now))
+    failed = sweeping.work_off(
+        cast(Any, jobs_of_a_sweep), cast(Any, hands), lambda *now: seen.append(now)
+    )
 
     assert sorted(hands.ended) == ["a", "b", "c", "d", "e", "h"]
     assert sorted(failed) == ["b", "f", "g"]

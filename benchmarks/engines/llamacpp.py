@@ -34,10 +34,11 @@ from babelpress.evals import bits_per_byte
 from babelpress.evals.bits_per_byte import Prepared
 from babelpress.files import read_json, write_json
 from babelpress.ggufs.names import layout
+from babelpress.minimax import best, minimax
 from babelpress.models import Walk, linears, weight
 from babelpress.moments import Damage, damages
 from babelpress.opening import Opened, open_model
-from babelpress.press import best, mean_damage, minimax
+from babelpress.press import mean_damage
 from babelpress.recipe import Calibration
 from babelpress.store import Store
 from babelpress.tally import Tally

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import gguf
-import llama_cpp
+import llama_cpp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 F32 = 0  # ggml's number for it

@@ -155,7 +155,7 @@ def captured(opened: Opened, blocks: Mapping[str, Blocks], indices: Iterable[int
 
 
 def seen(
-    opened: Opened, blocks: Mapping[str, Blocks], layers: Mapping[str, nn.Module]
+    opened: Opened, blocks: Mapping[str, Blocks], layers: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The inputs (T, I) of linears over all tokens that count."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}

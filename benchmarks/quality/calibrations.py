@@ -23,9 +23,10 @@ from babelpress.evals import bits_per_byte
 from babelpress.feeding import gather_dense
 from babelpress.files import read_json, write_json
 from babelpress.methods import Pruner
+from babelpress.minimax import best, minimax
 from babelpress.models import Walk
 from babelpress.opening import open_model
-from babelpress.press import best, minimax, predicted_damage, press_dense
+from babelpress.press import predicted_damage, press_dense
 from babelpress.scores import prediction
 from babelpress.store import BlockMoments
 from babelpress.tally import Tally

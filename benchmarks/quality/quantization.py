@@ -27,17 +27,11 @@ from babelpress.feeding import gather_dense
 from babelpress.files import read_json, write_json
 from babelpress.grids import Grid
 from babelpress.methods import Method, Pruner, Quantizer
+from babelpress.minimax import best, minimax
 from babelpress.models import Walk
 from babelpress.opening import Opened, open_model
 from babelpress.packing import Blocks
-from babelpress.press import (
-    best,
-    find_all_folds,
-    mean_damage,
-    minimax,
-    predicted_damage,
-    press_dense,
-)
+from babelpress.press import find_all_folds, mean_damage, predicted_damage, press_dense
 from babelpress.store import BlockMoments
 from babelpress.verdicts import training_shares
 

@@ -47,6 +47,7 @@ QUIET = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray lets its workers give way to all else, which can starve them
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -1,6 +1,7 @@
 """Which models are known, and rows in llama.cpp's order."""
 
 import math
+from typing import Any
 
 import pico
 import pytest
@@ -89,7 +90,12 @@ def test_a_bias_that_llama_cpp_does_not_read_is_refused():
 
 
 def test_another_activation_is_refused():
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 8}
+    shape: Any = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "vocab_size": 8,
+    }
     model = LlamaForCausalLM(LlamaConfig(**shape, num_attention_heads=2, hidden_act="gelu"))
 
     with pytest.raises(BadModel, match="uses gelu"):
@@ -97,8 +103,14 @@ def test_another_activation_is_refused():
 
 
 def test_heads_that_do_not_make_the_hidden_size_are_refused_for_qwen2():
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 8}
-    config = Qwen2Config(**shape, num_attention_heads=2, num_key_value_heads=2, head_dim=12)
+    shape: Any = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "vocab_size": 8,
+    }
+    config = Qwen2Config(**shape, num_attention_heads=2, num_key_value_heads=2)
+    config.head_dim = 12  # type: ignore[attr-defined]
 
     with pytest.raises(BadModel, match="2 heads of 12"):
         layout(Qwen2ForCausalLM(config))
