@@ -61,6 +61,31 @@ def test_a_parquet_file_of_something_else_is_refused(tmp_path):
         Tally.load(tmp_path / "t.parquet")
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        (["a", "a"], [1.0, 2.0], [1.0, 1.0]),
+        (["a", None], [1.0, 2.0], [1.0, 1.0]),
+        ([1, 2], [1.0, 2.0], [1.0, 1.0]),
+        (["a", "b"], [1.0, float("nan")], [1.0, 1.0]),
+        (["a", "b"], [1.0, None], [1.0, 1.0]),
+        (["a", "b"], [1.0, 2.0], [3.0, -1.0]),
+        (["a", "b"], [1.0, 2.0], [0.0, 0.0]),
+        (["a", "b"], ["1", "x"], [1.0, 1.0]),
+        (["a", "b"], [[1.0], [2.0]], [1.0, 1.0]),
+        ([], [], []),
+    ],
+)
+def test_columns_that_make_no_score_are_refused(tmp_path, columns):
+    import pyarrow as pa
+
+    names = ("document", "numerator", "denominator")
+    pq.write_table(pa.table(dict(zip(names, columns, strict=True))), tmp_path / "t.parquet")
+
+    with pytest.raises(BadRun, match=r"^[^\n]*t\.parquet cannot be read as a tally[^\n]*$"):
+        Tally.load(tmp_path / "t.parquet")
+
+
 def test_a_document_is_tallied_once():
     with pytest.raises(AssertionError, match="twice"):
         Tally(("a", "a"), np.ones(2), np.ones(2))

@@ -176,8 +176,20 @@ def test_any_file_of_text_is_documents_or_one_line(tmp_path, name, data):
     assert found is None or all(isinstance(each, Document) for each in found)
 
 
+anything = st.sampled_from(["a", "train", "\ud800", "a\nb"]) | values
+
+
 @quick
-@given(rows=st.lists(st.dictionaries(st.sampled_from([*ROWS[0], "id"]), values), max_size=3))
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"text": st.just("Habari") | anything},
+            optional=dict.fromkeys(("id", "doc", "src", "split"), anything),
+        ),
+        min_size=1,
+        max_size=2,
+    )
+)
 def test_any_records_are_documents_or_one_line(tmp_path, rows):
     lines = "".join(json.dumps(row) + "\n" for row in [*ROWS, *rows])
     (tmp_path / "sw.jsonl").write_text(lines)
@@ -241,6 +253,48 @@ def test_any_block_of_moments_is_read_or_one_line(tmp_path, block):
         for each in by_language.values():
             assert each.n >= 0 and each.sum_I.shape == (site.inputs,)
             assert each.sumsq_I.isfinite().all()
+
+
+names = st.sampled_from(["n", *VECTORS, "gram", "more"]).map("up/swh_Latn/{}".format)
+tensors = st.sampled_from(
+    [
+        torch.tensor(5),
+        torch.tensor(-1),
+        torch.tensor(float("nan")),
+        torch.ones(3, dtype=torch.float64),
+        torch.ones(3, 3),
+        torch.full((3,), float("inf")),
+        torch.ones(3, dtype=torch.bfloat16),
+        torch.ones(3, dtype=torch.int8),
+        torch.ones(0),
+    ]
+)
+sites = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.just("up") | values,
+        "linears": st.just(["up"]) | values,
+        "inputs": st.just(3) | values,
+    },
+)
+
+
+@quick
+@given(
+    changed=st.dictionaries(names | st.text(max_size=4), tensors.map(torch.clone), max_size=3),
+    rows=st.just(json.loads(SITES)) | st.lists(sites | values, max_size=2),
+)
+def test_any_tensors_and_sites_of_a_block_are_moments_or_one_line(tmp_path, changed, rows):
+    sound = {f"up/swh_Latn/{name}": torch.ones(3, dtype=torch.float64) for name in VECTORS}
+    whole = {"up/swh_Latn/n": torch.tensor(5), **sound, **changed}
+
+    found = fine_or_one_line(lambda: moments(tmp_path, save(whole, {"sites": json.dumps(rows)})))
+
+    for site, by_language in (found or {}).items():
+        for each in by_language.values():
+            assert each.n >= 0
+            assert all(t.isfinite().all() for t in each.tensors().values())
+            assert each.sum_I.shape == each.absmax_I.shape == (site.inputs,)
 
 
 @quick
