@@ -191,11 +191,11 @@ def act(cluster: Cluster, folder: Path, sweep: Path) -> list[str]:
         f"with {command_processes}"
     )
     kept = results(out)
-    left = list(cluster.nodes)
+    died = time.monotonic()
+    wait("the last worker of a dead head", lambda: cluster.nodes["worker-2"].poll() is not None)
+    told.append(f"worker 2 gave up by itself {time.monotonic() - died:.0f} s after its head")
     for index, name in enumerate(("head", "worker-3", "worker-4"), start=3):
         cluster.join(name, index)
-    alive = [name for name in left if cluster.nodes[name].poll() is None]
-    told.append(f"cluster started again; workers of the old one still there: {len(alive)}")
     with (folder / "second.log").open("wb") as log:
         again = subprocess.run(words, stdout=log, stderr=log, env=os.environ | QUIET, check=False)
     now = results(out)

@@ -14,7 +14,7 @@ from folders import content, halves
 from killing import killed_after, killed_before
 
 COMMANDS = ("calibrate", "prune", "quantize", "press", "sweep")
-CHANGES = {"calibrate": 20, "prune": 24, "quantize": 30, "press": 60, "sweep": 120}  # at least
+CHANGES = {"calibrate": 24, "prune": 30, "quantize": 46, "press": 76, "sweep": 290}  # of the disk
 MANY = 6  # of either kind and command: 60 in all
 
 
