@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from babelpress.errors import BadRun
 from babelpress.files import check_hashes, hashes, read_json, save_tensors, write_sealed
+from babelpress.finite import all_finite
 from babelpress.grids import BITS, Codes
 
 FOLDER = "codes"
@@ -90,7 +91,7 @@ def _fit(codes: Codes, row: Mapping[str, Any]) -> bool:
         codes.scale_OG.shape == codes.zero_OG.shape == groups
         and codes.codes_OI.dtype == codes.zero_OG.dtype == torch.uint8
         and codes.scale_OG.dtype == torch.float32
-        and bool(codes.scale_OG.isfinite().all())
+        and all_finite(codes.scale_OG)
         and int(max(codes.codes_OI.max(), codes.zero_OG.max())) < 2**codes.bits
     )
 

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from babelpress.errors import NotFinite
+from babelpress.finite import all_finite
 from babelpress.grids import CHANNEL, Codes, Grid
 from babelpress.models import set_weight, weight
 
@@ -24,7 +25,7 @@ def quantize_tables(model: PreTrainedModel) -> dict[str, Codes]:
     found: dict[str, Codes] = {}
     for table in tables:
         weight_VH = weight(table).float()
-        if not weight_VH.isfinite().all():
+        if not all_finite(weight_VH):
             raise NotFinite(f"a weight of {names[table]} is NaN or infinite.")
         scale_V1, zero_V1 = GRID.fit_groups(weight_VH, names[table])
         codes = Codes.of(GRID, GRID.code(weight_VH, scale_V1, zero_V1), scale_V1, zero_V1)

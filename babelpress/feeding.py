@@ -6,7 +6,7 @@ Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that
 language a batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,7 @@ from babelpress.store import BlockMoments
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
-BATCH_ELEMENTS = 1 << 22  # hidden numbers in a batch: 8 MB in bfloat16, which stays in the cache
+BATCH_ELEMENTS = 1 << 21  # hidden numbers in a batch: 4 MB in bfloat16, which stays in the cache
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -70,7 +70,7 @@ def batches(
 def gather(
     walk: Walk,
     index: int,
-    todo: Sequence[Batch],
+    todo: list[Batch],
     *,
     gram: bool,
     hold: Hold = in_memory,
@@ -78,13 +78,14 @@ def gather(
 ) -> tuple[BlockMoments, list[Batch]]:
     """Moments of every site of a block over all batches, and what the block passes on.
 
-    Not `passing`, nothing is kept of what it gives.
+    Batches are taken out of `todo` as they are passed on. Not `passing`, they stay there, and the
+    block is run only as far as its last linear.
     """
     for batch in todo:
         walk.prepare(batch.hidden_BTH)
     sites = walk.sites(index, todo[0].hidden_BTH)
     found: BlockMoments = {site: {} for site in sites}
-    counted: list[Batch] = [todo[0]]  # the batch that runs now, for who watches
+    counted: list[Batch] = []  # the batch that runs now, for who watches
     layers = linears(walk.blocks[index])
     place = f"{walk.path}.{index}"
 
@@ -108,21 +109,31 @@ def gather(
 
     passed: list[Batch] = []
     with watched({layers[site.linears[0]]: look(site) for site in sites}):
-        for batch in todo:
-            counted[0] = batch
-            out_BTH = walk.forward(index, batch.hidden_BTH)
+        for batch in _taken(todo) if passing else todo:
+            counted[:] = [batch]
             if passing:
+                out_BTH = walk.forward(index, batch.hidden_BTH)
                 passed.append(Batch(batch.language, hold(out_BTH), batch.counted_BT))
+            else:
+                walk.reach(index, batch.hidden_BTH, layers[sites[-1].linears[0]])
     give_back()
     return found, passed
 
 
 @torch.no_grad()
-def pass_on(
-    walk: Walk, index: int, todo: Sequence[Batch], *, hold: Hold = in_memory
-) -> list[Batch]:
-    """What a block, as it is now, makes of every batch."""
-    return [Batch(b.language, hold(walk.forward(index, b.hidden_BTH)), b.counted_BT) for b in todo]
+def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory) -> list[Batch]:
+    """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
+    return [
+        Batch(b.language, hold(walk.forward(index, b.hidden_BTH)), b.counted_BT)
+        for b in _taken(todo)
+    ]
+
+
+def _taken(todo: list[Batch]) -> Iterator[Batch]:
+    """The batches of a list, each out of it from then on: two sets of hidden states are a lot."""
+    todo.reverse()
+    while todo:
+        yield todo.pop()
 
 
 @torch.no_grad()

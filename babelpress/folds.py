@@ -118,6 +118,7 @@ def find_folds(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Fold]:
     sequence is enough. Needs the block once more in float32. The model is left as it was, bit for
     bit.
     """
+    walk.prepare(hidden_BTH)
     sites = walk.sites(index, hidden_BTH)
     block, exact_BTH = walk.blocks[index], hidden_BTH.float()
     with _in_float32(block):

@@ -15,6 +15,8 @@ from pathlib import Path
 STATM = Path("/proc/self/statm")
 PAGE = 4096
 EVERY = 0.01  # seconds
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
+LARGE = 1 << 20  # bytes
 
 
 @dataclass(slots=True)
@@ -62,12 +64,22 @@ def give_back() -> None:
         _LIBC.malloc_trim(0)
 
 
+def give_back_at_once() -> None:
+    """From now on, whatever is large is returned to the system as soon as it is freed.
+
+    What the C library keeps otherwise is half of what pressing a block needs. It costs time, for
+    new memory has to be cleared, so it is for those who are short of memory.
+    """
+    if _LIBC is not None:
+        _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
 def _glibc() -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL("libc.so.6")
-        _ = library.malloc_trim
+        _ = library.malloc_trim, library.mallopt
     except (OSError, AttributeError):
-        return None  # another C library, which has no such call
+        return None  # another C library, which has no such calls
     return library
 
 

@@ -10,7 +10,7 @@ Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,6 +25,9 @@ from babelpress.errors import BadModel
 from babelpress.experts import See, Slice
 
 Linear = nn.Module | Slice
+
+FEW = 8  # positions that show which linears read the same input
+DISTINCT = 200  # whole numbers that every dtype holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class _Call:
 
 
 class _Stop(Exception):
-    """Ends a forward pass once the input of the first block is known."""
+    """Ends a forward pass once what it was made for is known."""
 
 
 class Walk:
@@ -145,16 +148,31 @@ class Walk:
         with experts.computed(self.blocks[index]):
             return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
 
+    def reach(self, index: int, hidden_BTH: Tensor, last: Linear) -> None:
+        """Run block `index` until its linear that runs last has been handed its input.
+
+        Experts are run to the end, for nobody knows which of them is the last.
+        """
+        if any(isinstance(each, Slice) for each in linears(self.blocks[index]).values()):
+            self.forward(index, hidden_BTH)
+            return
+        assert isinstance(last, nn.Module)
+        with _hooked([last.register_forward_pre_hook(_stop)]), suppress(_Stop):
+            self.forward(index, hidden_BTH)
+
     def sites(self, index: int, hidden_BTH: Tensor) -> list[Site]:
-        """The sites of block `index`, by seeing which linears receive the same tensor."""
-        self.prepare(hidden_BTH)
-        return find_sites(self.blocks[index], lambda: self.forward(index, hidden_BTH), self.path)
+        """The sites of block `index`, by seeing which linears receive the same tensor.
+
+        The first positions of the first sequence are enough for that.
+        """
+        few_BTH = hidden_BTH[:1, :FEW]
+        self.prepare(few_BTH)
+        return find_sites(self.blocks[index], lambda: self.forward(index, few_BTH), self.path)
 
     def prepare(self, hidden_BTH: Tensor) -> None:
         """Record what blocks are handed with batches of this shape, where it is not known yet.
 
-        That takes a pass of the whole model over meaningless tokens: whoever looks into a block
-        prepares all shapes first.
+        That runs the first block: whoever looks into a block prepares all shapes first.
         """
         shape = hidden_BTH.shape[:2]
         if shape not in self._calls:
@@ -166,25 +184,36 @@ class Walk:
             self.model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
 
     def _record(self, shape: torch.Size, device: torch.device) -> list[_Call]:
-        """Further arguments of every block for batches of this shape, from one whole pass."""
+        """Further arguments of every block for batches of this shape.
+
+        Blocks are handed them by the model itself, in a pass in which only the first block runs:
+        each gives a number of its own in place of hidden states, which the next has to receive.
+        """
         calls: list[_Call] = []
-        passed: list[Tensor] = []
+        given: list[Tensor] = []
+        outputs: list[Any] = []
 
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            hidden = _hidden(args, kwargs)
-            if passed and not torch.allclose(passed[-1], hidden, 0, 0, equal_nan=True):
-                raise BadModel(
-                    f"{self.path}.{len(calls)} does not read what the block before it gave: "
-                    f"{type(self.model).__name__} cannot be walked block by block."
-                )
-            calls.append(_Call(args[1:], {k: v for k, v in kwargs.items() if v is not hidden}))
+        def stand_in(block: nn.Module) -> Callable[..., Any]:
+            run = block.forward
 
-        def after(_: nn.Module, __: Any, ___: Any, output: Any) -> None:
-            passed[:] = [_first(output)]
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                hidden_BTH = _hidden(args, kwargs)
+                if given and not torch.equal(given[-1], hidden_BTH):
+                    raise BadModel(
+                        f"{self.path}.{len(calls)} does not read what the block before it gave: "
+                        f"{type(self.model).__name__} cannot be walked block by block."
+                    )
+                further = {k: v for k, v in kwargs.items() if v is not hidden_BTH}
+                calls.append(_Call(args[1:], further))
+                if not outputs:
+                    outputs.append(run(*args, **kwargs))
+                given[:] = [torch.full_like(hidden_BTH, 1 + len(calls) % DISTINCT)]
+                first, rest = given[0], outputs[0]
+                return (first, *rest[1:]) if isinstance(rest, tuple) else first
 
-        handles = [b.register_forward_pre_hook(before, with_kwargs=True) for b in self.blocks]
-        handles += [b.register_forward_hook(after, with_kwargs=True) for b in self.blocks]
-        with _hooked(handles):
+            return forward
+
+        with _replaced({block: stand_in(block) for block in self.blocks}):
             self._run(torch.zeros(shape, dtype=torch.long, device=device))
         if len(calls) != len(self.blocks):
             raise BadModel(
@@ -278,12 +307,31 @@ def _site(names: tuple[str, ...], layers: dict[str, Linear]) -> Site:
     return Site("+".join(leaves if same else names), names, inputs)
 
 
+def _stop(*_: Any) -> None:
+    raise _Stop
+
+
 def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return args[0] if args else kwargs["hidden_states"]
 
 
 def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Inside, modules compute something else."""
+    own = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, before in own.items():
+            vars(module).pop("forward", None)
+            if before is not None:
+                module.forward = before
 
 
 @contextmanager

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadMoments, BadSetting, NotFinite
+from babelpress.products import add_gram, dots
 from babelpress.solve import inverse_factor
 
 CACHED_TOKENS = 256  # so many at once stay in a processor's cache through all five sums
-GRAM_COLUMNS = 128  # columns of the Gram matrix computed at once; only its upper half is
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Moments:
         self.positive_I += sums.positive_I
         torch.maximum(self.absmax_I, sums.absmax_I, out=self.absmax_I)
         if self.gram_II is not None:
-            _add_gram(self.gram_II, x_TI.detach().float())
+            add_gram(self.gram_II, x_TI.detach())
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
@@ -186,44 +186,39 @@ def damages(
     weight_OI: Tensor, pressed_OI: Tensor, moments: Mapping[str, Moments]
 ) -> dict[str, Damage]:
     """`damage` for many languages: tr(ΔGΔᵀ) = Σ (ΔᵀΔ)∘G, and ΔᵀΔ is the same for all of them."""
-    kept_OI = weight_OI.detach().float()
-    lost_OI = kept_OI - pressed_OI.detach().float()
     if all(m.gram_II is None for m in moments.values()):
+        kept_OI = weight_OI.detach().float()
+        lost_OI = kept_OI - pressed_OI.detach().float()
         lost_I, kept_I = lost_OI.square().sum(0).double(), kept_OI.square().sum(0).double()
         return {
             language: Damage(float(lost_I @ m.sumsq_I), float(kept_I @ m.sumsq_I))
             for language, m in moments.items()
         }
-    lost_II, kept_II = lost_OI.T @ lost_OI, kept_OI.T @ kept_OI
-    return {
-        language: Damage(_dot(lost_II, _gram_of(m)), _dot(kept_II, _gram_of(m)))
-        for language, m in moments.items()
-    }
+    grams = [_gram_of(m) for m in moments.values()]
+    lost = dots(weight_OI.detach().float() - pressed_OI.detach().float(), grams)
+    kept = dots(weight_OI.detach(), grams)
+    return {tag: Damage(*each) for tag, *each in zip(moments, lost, kept, strict=True)}
 
 
 def _sums(x_TI: Tensor) -> Moments:
     sums = Moments.empty(x_TI.shape[1], gram=False, device=x_TI.device)
     ones_T = torch.ones(len(x_TI), device=x_TI.device)
     tokens = CACHED_TOKENS if x_TI.device.type == "cpu" else len(x_TI)
+    scratch = x_TI.new_empty((2, min(tokens, len(x_TI)), x_TI.shape[1]), dtype=torch.float32)
     for some_TI in x_TI.split(tokens):
-        exact_TI = some_TI.float()
-        size_TI = exact_TI.abs()
-        one_T = ones_T[: len(exact_TI)]
-        # A product with ones sums down the columns faster than sum(0) does.
+        one_T = ones_T[: len(some_TI)]
+        exact_TI, positive_TI = scratch[:, : len(some_TI)]
+        exact_TI.copy_(some_TI)
+        # A product with ones sums down the columns faster than sum(0) does, and all that happens in
+        # place stays in the cache.
         sums.sum_I += one_T @ exact_TI
+        torch.clamp(exact_TI, 0, 1, out=positive_TI)
+        sums.positive_I += one_T @ positive_TI.ceil_()
+        size_TI = exact_TI.abs_()
         sums.sumabs_I += one_T @ size_TI
-        sums.sumsq_I += one_T @ exact_TI.square()
-        sums.positive_I += one_T @ exact_TI.sign().relu_()
         torch.maximum(sums.absmax_I, size_TI.amax(0).double(), out=sums.absmax_I)
+        sums.sumsq_I += one_T @ size_TI.square_()
     return sums
-
-
-def _add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
-    for start in range(0, len(gram_II), GRAM_COLUMNS):
-        end = start + GRAM_COLUMNS
-        product_BI = x_TI[:, start:end].T @ x_TI[:, start:]
-        gram_II[start:end, start:] += product_BI
-        gram_II[end:, start:end] += product_BI[:, GRAM_COLUMNS:].T
 
 
 def _weights(
@@ -260,7 +255,3 @@ def _gram_of(moments: Moments) -> Tensor:
     if moments.gram_II is None:
         raise BadMoments("some languages have a Gram matrix and some have none. Calibrate again.")
     return moments.gram_II
-
-
-def _dot(left_II: Tensor, right_II: Tensor) -> float:
-    return float((left_II * right_II).sum(dtype=torch.float64))

@@ -25,6 +25,7 @@ from transformers import (
 
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
 from babelpress.files import check_hashes, read_json
+from babelpress.finite import all_finite
 
 EMBEDDED = "babel-mini"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
@@ -182,8 +183,7 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
         config=config,
         dtype=wanted,
         use_safetensors=True,
-        # bfloat16 attention kernels of PyTorch are slow on CPUs
-        attn_implementation="eager" if device == "cpu" else None,
+        attn_implementation=attention(device),
         output_loading_info=True,
         **options,
     )
@@ -203,6 +203,15 @@ def _dtype(name: str) -> torch.dtype:
     return getattr(torch, name.removeprefix("torch."))
 
 
+def attention(device: str) -> str | None:
+    """The attention that is fast on a device; None leaves it to transformers.
+
+    PyTorch's own kernels are slow in bfloat16 on processors that have no matrix unit for it.
+    """
+    slow = device == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16", False)
+    return "eager" if slow else None
+
+
 def check_device(device: str) -> None:
     """Raise BadSetting for a device that this machine has not."""
     there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
@@ -217,7 +226,7 @@ def check_device(device: str) -> None:
 def check_finite(model: nn.Module) -> None:
     """Raise NotFinite naming the first tensor that holds NaN or infinity."""
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not all_finite(parameter):
             raise NotFinite(
                 f"the weight {name} holds NaN or infinity: the file is damaged or the training "
                 "diverged. Get a sound copy of the model."

@@ -10,13 +10,16 @@ instead and lose one more, and all ties.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from babelpress.errors import BadLayer, BadSetting
 
 SPARSEGPT_GROUP = 128
+FEW = 8  # scores of a row that are compared each with each, which beats selecting among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,18 +242,42 @@ def _share(number: int, fraction: float) -> int:
 
 def _keep_highest(score_RC: Tensor, drop: int) -> Tensor:
     """True but for the `drop` lowest of each row; of equal scores the first go."""
+    rows, columns = score_RC.shape
     if drop == 0:
         return torch.ones_like(score_RC, dtype=torch.bool)
-    # Selecting the threshold costs a quarter of a stable sort; only ties at it need an order.
-    threshold_R1 = score_RC.kthvalue(drop, dim=1, keepdim=True).values
+    if columns <= FEW:
+        return _keep_of_few(score_RC, drop)
+    # Selecting the threshold costs a fraction of a stable sort; only ties at it need an order.
+    threshold_R1 = _lowest(score_RC, drop)
     keep_RC = score_RC > threshold_R1
-    spared_R = keep_RC.shape[1] - keep_RC.sum(1) - drop
+    if int(torch.count_nonzero(keep_RC)) == rows * (columns - drop):
+        return keep_RC  # no row keeps more than this above its threshold
+    spared_R = columns - keep_RC.sum(1) - drop
     for_ties = spared_R.nonzero().flatten()
-    if len(for_ties):
-        keep_RC[for_ties] = _keep_last_ties(
-            score_RC[for_ties], threshold_R1[for_ties], spared_R[for_ties]
-        )
+    keep_RC[for_ties] = _keep_last_ties(
+        score_RC[for_ties], threshold_R1[for_ties], spared_R[for_ties]
+    )
     return keep_RC
+
+
+def _lowest(score_RC: Tensor, place: int) -> Tensor:
+    """The score at a place, counted from one, in the order of every row."""
+    if score_RC.device.type != "cpu" or score_RC.dtype not in (torch.float32, torch.float64):
+        return score_RC.kthvalue(place, dim=1, keepdim=True).values
+    # NumPy's selection uses vector instructions: some eight times as fast as kthvalue on a CPU.
+    parted_RC = np.partition(score_RC.numpy(), place - 1, axis=1)
+    return torch.from_numpy(parted_RC[:, place - 1 : place].copy())
+
+
+def _keep_of_few(score_RC: Tensor, drop: int) -> Tensor:
+    """The same for rows of a few scores, by comparing each with each."""
+    scores = [score_R.contiguous() for score_R in score_RC.unbind(1)]
+    below = [torch.zeros_like(score_R, dtype=torch.int8) for score_R in scores]
+    for early, late in combinations(range(len(scores)), 2):
+        early_first_R = scores[early] <= scores[late]
+        below[late] += early_first_R
+        below[early] += ~early_first_R
+    return torch.stack([below_R >= drop for below_R in below], 1)
 
 
 def _keep_last_ties(score_RC: Tensor, threshold_R1: Tensor, spared_R: Tensor) -> Tensor:

@@ -229,3 +229,37 @@ def test_a_weight_is_outputs_by_inputs_in_every_kind_of_linear(family):
 
         models.set_weight(linear, 3 * models.weight(linear))
         torch.testing.assert_close(x_TI @ models.weight(linear).T + bias, module(x_TI))
+
+
+# ---- a block, and no further ---------------------------------------------------------------
+
+
+@every_family
+@torch.no_grad()
+def test_a_block_can_be_run_until_its_last_linear_is_reached(family):
+    walk = Walk(pico.model(family))
+    hidden_BTH = walk.start(some_ids())
+    layers = models.linears(walk.blocks[0])
+    last = layers[walk.sites(0, hidden_BTH)[-1].linears[0]]
+    seen, done = [], []
+    walk.blocks[0].register_forward_hook(lambda *_: done.append(1))
+
+    with models.watched({last: lambda x_RI, _: seen.append(x_RI)}):
+        walk.reach(0, hidden_BTH, last)
+
+    assert seen
+    assert bool(done) == (family in pico.EXPERTS)
+
+
+@every_family
+def test_only_the_first_block_runs_to_see_what_blocks_are_handed(family):
+    walk = Walk(pico.model(family))
+    ran = []
+    for index, block in enumerate(walk.blocks):
+        linear = next(m for m in block.modules() if isinstance(m, nn.Linear) or hasattr(m, "nf"))
+        linear.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+
+    walk.prepare(walk.start(some_ids()))
+
+    assert ran == [0]
+    assert not any("forward" in vars(block) for block in walk.blocks)

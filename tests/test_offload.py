@@ -12,7 +12,7 @@ from babelpress import run
 from babelpress.errors import BadRun
 from babelpress.gathering import calibrate
 from babelpress.memory import peak, used
-from babelpress.offload import hold_weights, on_disk
+from babelpress.offload import changing, in_memory, on_disk
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration
 
@@ -57,10 +57,33 @@ def test_shared_weights_stay_shared(tmp_path):
     both = torch.nn.Sequential(one, other)
     before = one.weight.detach().clone()
 
-    hold_weights(both, on_disk(tmp_path))
+    with changing(both, on_disk(tmp_path)):
+        one.weight.data += 1
 
     assert one.weight is other.weight
-    assert torch.equal(one.weight, before)
+    assert torch.equal(one.weight, before + 1)
+
+
+def test_what_is_changed_is_not_changed_in_the_file_that_it_came_from(tmp_path):
+    weight = on_disk(tmp_path)(torch.ones(3, 5))
+    layer = torch.nn.Linear(5, 3)
+    layer.weight.data = weight
+
+    with changing(layer, on_disk(tmp_path)):
+        layer.weight.data += 1
+
+    assert torch.equal(weight, torch.ones(3, 5))
+    assert torch.equal(layer.weight.data, torch.full((3, 5), 2.0))
+
+
+def test_in_memory_a_weight_stays_where_it_is():
+    layer = torch.nn.Linear(5, 3)
+    place = layer.weight.data_ptr()
+
+    with changing(layer, in_memory):
+        pass
+
+    assert layer.weight.data_ptr() == place
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):

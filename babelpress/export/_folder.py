@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export import Source, record
 from babelpress.files import read_json, write_json
+from babelpress.finite import all_finite
 from babelpress.opening import save_tokenizer as save_tokenizer
 
 CONFIG = "config.json"
@@ -66,7 +67,7 @@ def _tensors(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise NotFinite(f"{name} holds NaN or infinity in {tensor.dtype}; nothing is exported.")
 
 

@@ -15,11 +15,11 @@ Shapes: O outputs, I inputs of one linear.
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from babelpress import registry
 from babelpress.errors import NotFinite
+from babelpress.finite import all_finite
 from babelpress.moments import Blend
 from babelpress.sparsity import Pattern
 
@@ -63,7 +63,7 @@ def zero_lowest(weight_OI: Tensor, score_OI: Tensor, stats: Blend, pattern: Patt
     """
     weight_OI, score_OI = weight_OI.detach(), score_OI.detach()
     for kind, values in {"weight": weight_OI, "score": score_OI}.items():
-        lowest, highest = torch.aminmax(values)
-        if not (lowest.isfinite() and highest.isfinite()):
+        if not all_finite(values):
             raise NotFinite(f"a {kind} of {stats.where} is NaN or infinite.")
-    return weight_OI.masked_fill(~pattern.keep(score_OI), 0)
+    # A product takes a quarter of the time of masked_fill; adding 0 makes +0 of the −0 it leaves.
+    return (weight_OI * pattern.keep(score_OI)).add_(0)

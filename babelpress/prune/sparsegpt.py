@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting, NotFinite
+from babelpress.finite import all_finite
 from babelpress.moments import Blend
 from babelpress.solve import compensate
 from babelpress.sparsity import Pattern, chosen_together
@@ -36,7 +37,7 @@ def prune(
     """
     if block < 1:
         raise BadSetting(f"sparsegpt's block must be at least 1, not {block}.")
-    if not weight_OI.isfinite().all():
+    if not all_finite(weight_OI):
         raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
     columns = weight_OI.shape[1]
     together = chosen_together(pattern, block, columns)
@@ -46,7 +47,7 @@ def prune(
     live_I = stats.require_gram().diagonal() > 0
     drop_lowest = _dropping(pattern, together, factor_II.diagonal(), live_I)
     pruned_OI = compensate(weight_OI, factor_II, drop_lowest, block=block)
-    if not pruned_OI.isfinite().all():
+    if not all_finite(pruned_OI):
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise sparsegpt's damp.")
     return pruned_OI.to(weight_OI.dtype).contiguous()
 
@@ -57,6 +58,7 @@ def _dropping(
     """What settles a column: its mask, chosen afresh at the first column of every group."""
     columns = len(diagonal_I)
     keep_GO = torch.empty(0)
+    zero = diagonal_I.new_zeros(())
 
     def settle(rest_RO: Tensor, column: int) -> Tensor:
         nonlocal keep_GO
@@ -65,6 +67,6 @@ def _dropping(
             score_GO = rest_RO[:together].square() / diagonal_I[group, None].square()
             score_GO *= live_I[group, None]
             keep_GO = pattern.block_keep(score_GO.T, column, columns).T.contiguous()
-        return rest_RO[0].where(keep_GO[column % together], 0)
+        return rest_RO[0].where(keep_GO[column % together], zero)
 
     return settle

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting, NotFinite
+from babelpress.finite import all_finite
 from babelpress.grids import Codes, Grid
 from babelpress.moments import Blend
 from babelpress.solve import Settle, compensate, inverse_factor
@@ -72,11 +73,11 @@ def quantize(
     if order not in ORDERS:
         raise BadSetting(f"gptq's order is '{order}'. Choose one of {', '.join(ORDERS)}.")
     weight_OI = weight_OI.detach()
-    if not weight_OI.isfinite().all():
+    if not all_finite(weight_OI):
         raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
     solve = _as_they_come if order == "none" else _by_diagonal
     settled_OI, groups = solve(weight_OI, stats, grid, keep_OI, damp, block)
-    if not settled_OI.isfinite().all():
+    if not all_finite(settled_OI):
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise gptq's damp.")
     return _coded(grid, settled_OI, groups)
 
@@ -105,11 +106,12 @@ def _by_diagonal(
     groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
     gram_II = stats.require_gram()
     order_I = gram_II.diagonal().argsort(descending=True, stable=True)
-    ordered_II = gram_II[order_I][:, order_I]
+    ordered_II = gram_II.index_select(0, order_I).index_select(1, order_I)
     factor_II = inverse_factor(ordered_II, damp, where=stats.where, tokens=stats.tokens)
     settle = _settling(grid, groups, keep_OI, width, order_I.tolist())
-    settled_OI = compensate(weight_OI[:, order_I], factor_II, settle, block=block)
-    return settled_OI[:, order_I.argsort()], groups
+    ordered_OI = weight_OI.index_select(1, order_I)
+    settled_OI = compensate(ordered_OI, factor_II, settle, block=block)
+    return settled_OI.index_select(1, order_I.argsort()), groups
 
 
 def _settling(

@@ -8,6 +8,7 @@ Shapes: O outputs, I inputs of one site.
 from torch import Tensor
 
 from babelpress.errors import NotFinite
+from babelpress.finite import all_finite
 from babelpress.grids import Codes, Grid
 from babelpress.moments import Blend
 
@@ -19,7 +20,7 @@ def quantize(weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor) -> Co
     does not divide the inputs.
     """
     weight_OI = weight_OI.detach().float().masked_fill(~keep_OI, 0)
-    if not weight_OI.isfinite().all():
+    if not all_finite(weight_OI):
         raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
     scale_OG, zero_OG = grid.fit_groups(weight_OI, stats.where)
     grouped_OGB = weight_OI.unflatten(1, (scale_OG.shape[1], -1))

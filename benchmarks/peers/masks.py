@@ -271,7 +271,7 @@ def on_same_inputs(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Co
         given = (case.peer, walk.model, index)
         published |= theirs_of_block(*given, hidden_NTH, case.asked)
         others["reordered"] |= theirs_of_block(*given, hidden_NTH.flip(0), case.asked)
-        moments, _ = feeding.gather(walk, index, todo, gram=needs_gram(method.name))
+        moments, _ = feeding.gather(walk, index, list(todo), gram=needs_gram(method.name))
         for name, each in case.methods.items():
             others[name] |= ours_of_block(each, walk, index, moments)
         press.press_block(walk, index, moments, method, even(blocks), {})

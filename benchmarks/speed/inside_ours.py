@@ -60,8 +60,8 @@ def time_phases() -> None:
 
 def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
     """Press every block as soon as it has passed its dense output on; moments are not kept."""
-    for index, moments in feeding.gather_dense(walk, blocks, gram=method.needs_gram):
-        press.press_block(walk, index, moments, method, SHARES, {})
+    coming = feeding.gather_dense(walk, blocks, gram=method.needs_gram)
+    press.press_dense(walk, lambda _: next(coming)[1], method, SHARES)
 
 
 def further(walk: Walk, blocks: dict[str, Blocks], words: str) -> dict[str, float]:

@@ -28,7 +28,7 @@ MANIFEST = {
 def make(family="llama", dtype=torch.float32):
     """A tiny model whose biases, unlike new ones, are not zero."""
     model = pico.model(family, dtype=dtype)
-    model.set_attn_implementation("eager")  # as open_model does on a CPU
+    model.set_attn_implementation("eager")  # one that rounds alike everywhere
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,0 +1,60 @@
+"""Gram matrices: exact products of what they are given, at the best speed that allows.
+
+A product of two bfloat16 numbers is exact in float32, and processors with matrix units for
+bfloat16 (AMX, tensor cores) add such products in float32 several times as fast as they multiply
+float32 numbers. PyTorch has them for inputs of float32 only by way of a precision for the whole
+process; it is set for as long as a product takes, and only where the inputs have no more digits.
+
+Shapes: T tokens, O outputs, I inputs, B columns of a panel.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+COLUMNS = 512  # of a panel: only the upper triangle of panels is computed
+CHUNK = 1 << 22  # numbers converted at once: larger pieces would be mapped anew for each product
+
+
+def add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
+    """Add xᵀx to a symmetric matrix of float32 or float64."""
+    inputs = len(gram_II)
+    with _exact_for(x_TI.dtype):
+        for some_TI in x_TI.split(max(1, CHUNK // inputs)):
+            exact_TI = some_TI.to(gram_II.dtype)
+            for start in range(0, inputs, COLUMNS):
+                end = start + COLUMNS
+                gram_II[start:end, start:].addmm_(exact_TI[:, start:end].T, exact_TI[:, start:])
+    for start in range(0, inputs, COLUMNS):
+        end = start + COLUMNS
+        gram_II[end:, start:end] = gram_II[start:end, end:].T
+
+
+def dots(weight_OI: Tensor, grams: Sequence[Tensor]) -> list[float]:
+    """tr(WGWᵀ) for symmetric matrices G: the sum of (WᵀW)∘G, of which WᵀW is computed once."""
+    exact_OI = weight_OI.float()
+    sums = weight_OI.new_zeros(len(grams), dtype=torch.float64)
+    for start in range(0, exact_OI.shape[1], COLUMNS):
+        end = start + COLUMNS
+        with _exact_for(weight_OI.dtype):
+            panel_BI = exact_OI[:, start:end].T @ exact_OI[:, start:]
+        panel_BI[:, COLUMNS:] *= 2  # what lies below the diagonal is the same again
+        for place, gram_II in enumerate(grams):
+            sums[place] += (panel_BI * gram_II[start:end, start:]).sum(dtype=torch.float64)
+    return sums.tolist()
+
+
+@contextmanager
+def _exact_for(dtype: torch.dtype) -> Iterator[None]:
+    """The fastest products of float32 that lose nothing of inputs that came in `dtype`."""
+    before = torch.get_float32_matmul_precision()
+    if dtype is not torch.bfloat16:
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
