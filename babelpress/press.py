@@ -8,7 +8,7 @@ published Wanda and SparseGPT codes do: two passes per block, valid for one reci
 Shapes: B sequences, T positions, H hidden size, I inputs, O outputs; one language a batch.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,13 +20,14 @@ from babelpress.finite import all_finite
 from babelpress.folds import Fold, find_folds
 from babelpress.grids import Codes
 from babelpress.harm import by_layer, mean_damage, site_damage
-from babelpress.loads import Load, blended, languages_of, layer_of
+from babelpress.loads import Load, layer_of
 from babelpress.memory import give_back
-from babelpress.methods import Method, Pressed, Weights
+from babelpress.methods import Method, Weights
 from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments
 from babelpress.offload import Hold, changing, in_memory
 from babelpress.packing import Blocks
+from babelpress.solving import UNSCALED, Scaled, looking, solve_all, weights_of
 from babelpress.store import BlockMoments
 
 SiteMoments = Mapping[str, Moments]  # by language
@@ -75,49 +76,6 @@ def as_they_are(reports: list[SiteReport]) -> list[SiteReport]:
     return reports
 
 
-# ---- one site ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Scaled:
-    """Inputs that are divided in the layer before, and what that does to weights.
-
-    `rows` are the factors that rows of a linear were divided by, for a site further on.
-    """
-
-    inputs_I: Tensor | None
-    rows: dict[str, Tensor]
-
-    def scaled(self, weights: Weights) -> dict[str, Tensor]:
-        """Weights for scaled inputs, in float32 where anything is scaled."""
-        return {name: self._times(name, w.float(), 1) for name, w in weights.items()}
-
-    def unscaled(self, weights: Weights) -> dict[str, Tensor]:
-        """The inverse: what weights for scaled inputs are to inputs as they were."""
-        return {name: self._times(name, w.float(), -1) for name, w in weights.items()}
-
-    def _times(self, name: str, weight_OI: Tensor, power: int) -> Tensor:
-        if self.inputs_I is not None:
-            weight_OI = weight_OI * self.inputs_I.pow(power)
-        if name in self.rows:
-            weight_OI = weight_OI * self.rows[name].pow(-power)[:, None]
-        return weight_OI
-
-
-_AS_IT_WAS = _Scaled(None, {})
-
-
-def _press_site(
-    method: Method, old: Weights, stats: Blend, seen: SiteMoments, scaled: _Scaled
-) -> tuple[Pressed, dict[str, Damage]]:
-    """New weights for (scaled) inputs, and the damage, which is that to the dense model."""
-    if scaled.inputs_I is None and not scaled.rows:
-        new = method.press(old, stats)
-        return new, site_damage(old, new.weights, seen)
-    new = method.press(scaled.scaled(old), stats)
-    return new, site_damage(old, scaled.unscaled(new.weights), seen)
-
-
 # ---- one block -----------------------------------------------------------------------------
 
 
@@ -132,29 +90,34 @@ def press_block(
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
     dense = {
-        site: {name: weight(layers[name]).clone() for name in site.linears}
-        for site in moments
-        if not method.skips(site)
+        site: {name: old_OI.clone() for name, old_OI in old.items()}
+        for site, old in weights_of(walk, index, moments, method).items()
     }
-    wanted = {
-        site.name: _scale(method, dense[site], stats, folds[site.name])
-        for site, stats, _ in look(walk, index, moments, method, shares)
-        if method.scales and stats is not None and site.name in folds
-    }
-    scales = {name: folds[name].apply(walk.blocks[index], s) for name, s in wanted.items()}
+    look = looking(walk, index, moments, method, shares)
+    scales: dict[str, Tensor] = {}
+    for site in dense if method.scales else ():
+        fold, (stats, _) = folds.get(site.name), look(site)
+        if fold is not None and stats is not None:
+            scales[site.name] = fold.apply(
+                walk.blocks[index], _scale(method, dense[site], stats, fold)
+            )
+
+    def scaled(site: Site) -> Scaled:
+        rows = _divided_rows(site, dense[site], scales, folds)
+        return Scaled(scales.get(site.name), rows)
+
     reports: list[SiteReport] = []
-    for site, stats, load in look(walk, index, moments, method, shares):
-        if stats is None:
+    for solved in solve_all(walk, method, dense, look, scaled):
+        site, new, load = solved.site, solved.new, solved.load
+        if new is None:
             reports.append(_left(index, site, dense[site], moments[site], load))
             continue
-        scale_I = scales.get(site.name)
-        scaled = _Scaled(scale_I, _divided_rows(site, dense[site], scales, folds))
-        new, harm = _press_site(method, dense[site], stats, moments[site], scaled)
         for name, weight_OI in new.weights.items():
             if not all_finite(weight_OI):
-                raise NotFinite(f"{method.name} made NaN or infinity in {stats.where} ({name}).")
+                where = f"{walk.path}.{index}.{site.name}"
+                raise NotFinite(f"{method.name} made NaN or infinity in {where} ({name}).")
             set_weight(layers[name], weight_OI)
-        largest_I = stats.absmax_I.float()
+        scale_I = solved.scaled.inputs_I
         reports.append(
             SiteReport(
                 index,
@@ -162,8 +125,8 @@ def press_block(
                 zeros=_zeros(new.weights),
                 were_zero=_zeros(dense[site]),
                 weights=sum(w.numel() for w in new.weights.values()),
-                damage=harm,
-                absmax_I=largest_I if scale_I is None else largest_I / scale_I,
+                damage=solved.damage(dense[site], moments[site]),
+                absmax_I=solved.largest_I if scale_I is None else solved.largest_I / scale_I,
                 codes=new.codes,
                 folded=scale_I is not None or not method.scales,
                 load=load,
@@ -171,30 +134,6 @@ def press_block(
         )
         give_back()
     return reports
-
-
-def look(
-    walk: Walk, index: int, moments: BlockMoments, method: Method, shares: Mapping[str, float]
-) -> Iterator[tuple[Site, Blend | None, Load | None]]:
-    """The means of every site of a block, none of an expert that stays as it is, and its load.
-
-    One site at a time: its mean Gram matrix and its factor are as large as a linear, or larger.
-    """
-    layers = linears(walk.blocks[index])
-    languages = languages_of(moments.values())
-    for site, seen in moments.items():
-        if method.skips(site):
-            continue
-        stats, load = blended(
-            site,
-            layers[site.linears[0]],
-            seen,
-            shares,
-            languages=languages,
-            enough=method.enough,
-            where=f"{walk.path}.{index}.{site.name}",
-        )
-        yield site, stats, load
 
 
 def _left(index: int, site: Site, old: Weights, seen: SiteMoments, load: Load | None) -> SiteReport:
@@ -286,23 +225,37 @@ def predicted_damage(
     """
     folds = find_all_folds(walk, method) if folds is None else folds
     total: list[tuple[tuple[object, ...], dict[str, Damage]]] = []
-    for index, block in enumerate(walk.blocks):
-        layers = linears(block)
+    for index in range(len(walk.blocks)):
         of_block = moments(index)
         if index == 0:
             check_skip(of_block, method.skip)
-        for site, stats, load in look(walk, index, of_block, method, shares):
-            old = {name: weight(layers[name]) for name in site.linears}
-            scaled = _AS_IT_WAS
-            if stats is None:
-                harm = site_damage(old, old, of_block[site])
-            else:
-                if fold := folds[index].get(site.name):
-                    scaled = _Scaled(_scale(method, old, stats, fold), {})
-                harm = _press_site(method, old, stats, of_block[site], scaled)[1]
-            total.append((layer_of(index, site.name, load), harm))
+        total += _predict(walk, index, of_block, method, shares, folds[index])
         del of_block  # before those of the next block are gathered
     return mean_damage(by_layer(total))
+
+
+def _predict(
+    walk: Walk,
+    index: int,
+    moments: BlockMoments,
+    method: Method,
+    shares: Mapping[str, float],
+    folds: Mapping[str, Fold],
+) -> list[tuple[tuple[object, ...], dict[str, Damage]]]:
+    """The damage of pressing every site of a block, each by what it is a part of."""
+    old = weights_of(walk, index, moments, method)
+    look = looking(walk, index, moments, method, shares)
+
+    def scaled(site: Site) -> Scaled:
+        fold, (stats, _) = folds.get(site.name), look(site)
+        if fold is None or stats is None:
+            return UNSCALED
+        return Scaled(_scale(method, old[site], stats, fold), {})
+
+    return [
+        (layer_of(index, s.site.name, s.load), s.damage(old[s.site], moments[s.site]))
+        for s in solve_all(walk, method, old, look, scaled)
+    ]
 
 
 # ---- whole models --------------------------------------------------------------------------

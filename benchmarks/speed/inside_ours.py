@@ -25,7 +25,7 @@ LANGUAGE = "und"
 with CLOCK.phase("import"):
     import torch
 
-    from babelpress import feeding, press
+    from babelpress import feeding, press, solving
     from babelpress.grids import Grid
     from babelpress.methods import Method, Pruner, Quantizer
     from babelpress.models import Walk
@@ -55,7 +55,7 @@ def time_phases() -> None:
     CLOCK.wrap(press, "batches", "forward")
     CLOCK.wrap(press, "pass_on", "forward")
     CLOCK.wrap(press, "press_block", "solve")
-    CLOCK.wrap(press, "site_damage", "damage")
+    CLOCK.wrap(solving, "site_damage", "damage")
 
 
 def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:

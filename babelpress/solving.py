@@ -1,0 +1,135 @@
+"""Solve the sites of a block, side by side: what a method makes of each on the means of a mixture.
+
+Where a method wants the inputs of a site scaled, it is given weights for scaled inputs, and what it
+gives back is for those; damage is always that to the dense model.
+
+Shapes: O outputs, I inputs of a linear, R rows of one that were divided for a site further on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from babelpress.harm import site_damage
+from babelpress.loads import Load, blended, languages_of
+from babelpress.methods import Method, Pressed, Weights
+from babelpress.models import Site, Walk, linears, weight
+from babelpress.moments import Blend, Damage, Moments
+from babelpress.store import BlockMoments
+from babelpress.threads import side_by_side
+
+Look = Callable[[Site], tuple[Blend | None, Load | None]]
+SMALL = 4096  # inputs of a site for whose factor one thread is enough
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """Inputs that are divided in the layer before, and what that does to weights.
+
+    `rows` are the factors that rows of a linear were divided by, for a site further on.
+    """
+
+    inputs_I: Tensor | None
+    rows: dict[str, Tensor]
+
+    def scaled(self, weights: Weights) -> dict[str, Tensor]:
+        """Weights for scaled inputs, in float32 where anything is scaled."""
+        return {name: self._times(name, w.float(), 1) for name, w in weights.items()}
+
+    def unscaled(self, weights: Weights) -> dict[str, Tensor]:
+        """The inverse: what weights for scaled inputs are to inputs as they were."""
+        return {name: self._times(name, w.float(), -1) for name, w in weights.items()}
+
+    def _times(self, name: str, weight_OI: Tensor, power: int) -> Tensor:
+        if self.inputs_I is not None:
+            weight_OI = weight_OI * self.inputs_I.pow(power)
+        if name in self.rows:
+            weight_OI = weight_OI * self.rows[name].pow(-power)[:, None]
+        return weight_OI
+
+
+UNSCALED = Scaled(None, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What a method made of a site, whose means are not needed any more.
+
+    `new` are weights for scaled inputs, None of an expert that stays as it is.
+    """
+
+    site: Site
+    new: Pressed | None
+    load: Load | None
+    largest_I: Tensor
+    scaled: Scaled = UNSCALED
+
+    def damage(self, old: Weights, seen: Mapping[str, Moments]) -> dict[str, Damage]:
+        """Damage to each language, which is that to the dense model."""
+        if self.new is None:
+            return site_damage(old, old, seen)
+        if self.scaled.inputs_I is None and not self.scaled.rows:
+            return site_damage(old, self.new.weights, seen)
+        return site_damage(old, self.scaled.unscaled(self.new.weights), seen)
+
+
+def weights_of(
+    walk: Walk, index: int, moments: BlockMoments, method: Method
+) -> dict[Site, dict[str, Tensor]]:
+    """The weights of all sites of a block that are to be pressed, as views."""
+    layers = linears(walk.blocks[index])
+    return {
+        site: {name: weight(layers[name]) for name in site.linears}
+        for site in moments
+        if not method.skips(site)
+    }
+
+
+def looking(
+    walk: Walk, index: int, moments: BlockMoments, method: Method, shares: Mapping[str, float]
+) -> Look:
+    """What gives the means of a site of a block, none of an expert that stays as it is."""
+    layers = linears(walk.blocks[index])
+    languages = languages_of(moments.values())
+
+    def look(site: Site) -> tuple[Blend | None, Load | None]:
+        return blended(
+            site,
+            layers[site.linears[0]],
+            moments[site],
+            shares,
+            languages=languages,
+            enough=method.enough,
+            where=f"{walk.path}.{index}.{site.name}",
+        )
+
+    return look
+
+
+def solve_all(
+    walk: Walk,
+    method: Method,
+    old: Mapping[Site, Weights],
+    look: Look,
+    scaled: Callable[[Site], Scaled],
+) -> list[Solved]:
+    """What a method makes of the sites of a block.
+
+    Means are made for one site at a time, or for as many as there are threads: a mean Gram matrix
+    and its factor are as large as a linear, or larger.
+    """
+
+    def solve(site: Site) -> Solved:
+        stats, load = look(site)
+        if stats is None:
+            return Solved(site, None, load, torch.zeros(site.inputs))
+        how, largest_I = scaled(site), stats.absmax_I.float()
+        if how.inputs_I is None and not how.rows:
+            return Solved(site, method.press(old[site], stats), load, largest_I)
+        return Solved(site, method.press(how.scaled(old[site]), stats), load, largest_I, how)
+
+    if walk.model.device.type == "cpu" and all(site.inputs <= SMALL for site in old):
+        return side_by_side(solve, list(old), cost=lambda site: float(site.inputs))
+    return [solve(site) for site in old]
