@@ -14,7 +14,7 @@ from torch import Tensor
 
 from babelpress.errors import BadModel
 from babelpress.experts import See
-from babelpress.memory import give_back
+from babelpress.memory import at_hand, give_back
 from babelpress.models import Site, Walk, linears, watched, weight
 from babelpress.moments import Moments
 from babelpress.offload import Hold, in_memory
@@ -67,6 +67,7 @@ def batches(
 
 
 @torch.no_grad()
+@at_hand()
 def gather(
     walk: Walk,
     index: int,
@@ -121,6 +122,7 @@ def gather(
 
 
 @torch.no_grad()
+@at_hand()
 def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory) -> list[Batch]:
     """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
     return [

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-COLUMNS = 512  # of a panel: only the upper triangle of panels is computed
-CHUNK = 1 << 22  # numbers converted at once: larger pieces would be mapped anew for each product
+COLUMNS = 256  # of a panel: only the upper triangle of panels is computed
+CHUNK = 1 << 20  # numbers converted at once, which stay in the cache for all panels
 
 
 def add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
