@@ -1,5 +1,6 @@
 """The jobs of a sweep: score the dense model, see each language, merge, press and score.
 
+    OUT/sizes/KEY.json        what a dry run of a recipe found: the memory of jobs like it
     OUT/dense/KEY/            scores of a dense model
     OUT/parts/KEY/LANGUAGE/   moments of one language, until they are merged
     OUT/moments/KEY/          moments of all languages of a calibration
@@ -17,19 +18,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from babelpress import codes, gathering, merging, ranges, recipe, run, scores
+from babelpress import codes, gathering, merging, ranges, run, scores
 from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadRun
+from babelpress.estimate import estimate
 from babelpress.evals import needs_ranges
 from babelpress.feeding import Progress, silent
-from babelpress.files import new_folder, read_json
+from babelpress.files import new_folder, read_json, write_json
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration, Recipe
 from babelpress.shelf import Row, Shelf
-from babelpress.step import method_of
-from babelpress.sweep import Entry, Evaluation, short
+from babelpress.step import MINIMAX
+from babelpress.sweep import Entry, Evaluation, short, with_moments
 
 THERE = (errno.EEXIST, errno.ENOTEMPTY)
+PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers
+COPIES = 2  # of a block's moments while they are merged: as tensors, and as the file to be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class Job(Protocol):
     @property
     def needs(self) -> tuple[str, ...]: ...
 
+    @property
+    def size(self) -> "Size | None":
+        """The dry run that tells its memory: it waits for that, but does not hang on it."""
+        ...
+
     def done(self, setup: Setup) -> bool:
         """Whether what it makes is there and whole."""
         ...
@@ -69,11 +78,63 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Try the first block of a recipe, to know the memory of jobs like it.
+
+    Neither seeds nor shares decide memory: recipes that differ only there have one size.
+    """
+
+    plan: Recipe
+    moments: "Merge | None" = None
+    size: "Size | None" = None
+
+    @property
+    def name(self) -> str:
+        data = self.plan.model_dump(mode="json")
+        data["calibration"]["seed"] = 0
+        for work in (work for step in data["steps"] for work in step.values()):
+            work["mixture"] = MINIMAX if work["mixture"] == MINIMAX else "uniform"
+        return f"sizes/{short(data)}"
+
+    @property
+    def label(self) -> str:
+        return f"the size of a recipe on {self.plan.model}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.moments.name,) if self.moments else ()
+
+    def memory(self, out: Path) -> int:
+        """Bytes at the worst moment; 0 where nobody found out."""
+        try:
+            return int(read_json(out / f"{self.name}.json")["memory_bytes"])
+        except (BadRun, KeyError, TypeError, ValueError):
+            return 0
+
+    def done(self, setup: Setup) -> bool:
+        return self.memory(setup.out) > 0
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        plan = self.plan
+        if self.moments:  # they tell the languages; to try, the text of one is enough
+            few = {"languages": self.moments.looks[0].languages[:1]}
+            plan = with_moments(plan, self.moments.folder(setup.out)).model_copy(
+                update={"calibration": plan.calibration.model_copy(update=few)}
+            )
+        most = max(step.memory_bytes for step in estimate(plan, device=setup.device))
+        path = setup.out / f"{self.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"memory_bytes": most})
+        progress("size", 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """Score a dense model."""
 
     model: str
     evaluate: Evaluation
+    size: Size | None = None
 
     @property
     def key(self) -> str:
@@ -115,6 +176,7 @@ class Look:
     asked: Calibration
     languages: tuple[str, ...]
     gram: bool
+    size: Size | None = None
 
     @property
     def key(self) -> str:
@@ -158,6 +220,7 @@ class Merge:
     looks: tuple[Look, ...]
     asked: Calibration
     gram: bool
+    size: Size | None = None
 
     @property
     def key(self) -> str:
@@ -180,6 +243,12 @@ class Merge:
         """Where the moments go."""
         return out / "moments" / self.key
 
+    def memory(self, out: Path) -> int:
+        """Bytes at the worst moment: those of the largest block of every language, and a copy."""
+        folders = (look.folder(out, tag) for look in self.looks for tag in look.languages)
+        blocks = ([p.stat().st_size for p in each.glob("*.safetensors")] for each in folders)
+        return PROCESS + COPIES * sum(max(sizes, default=0) for sizes in blocks)
+
     def done(self, setup: Setup) -> bool:
         return self.folder(setup.out).exists()
 
@@ -199,6 +268,7 @@ class Press:
     entry: Entry
     evaluate: Evaluation
     moments: Merge | None
+    size: Size | None = None
 
     @property
     def name(self) -> str:
@@ -227,7 +297,10 @@ class Press:
             shutil.rmtree(folder, ignore_errors=True)
 
         def make(new: Path) -> None:
-            run.do(self._plan(setup.out), new, device=setup.device, progress=progress)
+            plan = self.entry.recipe
+            if self.moments:
+                plan = with_moments(plan, self.moments.folder(setup.out))
+            run.do(plan, new, device=setup.device, progress=progress)
             _score(str(new), new, self.evaluate, setup, progress, name=f"runs/{self.name}")
             if not setup.keep_models:
                 for heavy in ("model", codes.FOLDER):
@@ -237,25 +310,12 @@ class Press:
         mine = {"fingerprint": self.name, "places": self.entry.places}
         setup.shelf.put(self.name, [{**row, **mine} for row in _rows(folder)])
 
-    def _plan(self, out: Path) -> Recipe:
-        """The recipe, with the folder of its shared moments."""
-        if self.moments is None:
-            return self.entry.recipe
-        data = self.entry.recipe.model_dump(mode="json")
-        step = data["steps"][0]
-        step[self.entry.recipe.steps[0].kind]["moments"] = str(self.moments.folder(out))
-        return recipe.of(data)
 
-
-def shares_moments(plan: Recipe) -> bool:
-    """Whether the first step reads moments of the dense model that others may read too."""
-    first = plan.steps[0].work
-    return first.propagate == "dense" and first.moments is None
-
-
-def needs_gram(plan: Recipe) -> bool:
-    """Whether the first step's method needs Gram matrices."""
-    return method_of(plan.steps[0].work).needs_gram
+def memory(job: Job, out: Path) -> int:
+    """Bytes that a job takes at its worst moment; 0 where nobody found out."""
+    if isinstance(job, Merge):
+        return job.memory(out)
+    return job.size.memory(out) if job.size else 0
 
 
 def attempt(job: Job, setup: Setup, progress: Progress = silent) -> str:

@@ -5,22 +5,26 @@ alone, so the cluster keeps nothing. All machines must see OUT, the model and th
 same paths, and have babelpress installed.
 
 Threads decide the last bits of a result: every task runs with as many as it was given processors.
+Memory that nobody gave a number for is reserved as a dry run found it (jobs.Size), so that no more
+tasks share a machine than fit.
 """
 
 import contextlib
+import math
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from babelpress import jobs
 from babelpress.errors import BadRun, BadSetting, MissingPackage
 from babelpress.files import LOCK_NAME
 from babelpress.jobs import Job, Setup, attempt
 
 SECONDS = 10  # for a machine to answer
+SPARE = 1.3  # times the memory of a dry run, which may be wrong by as much
 SURROUNDINGS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
@@ -30,16 +34,27 @@ SURROUNDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a job takes of a machine; its processors are its threads."""
+    """What a job takes of a machine; its processors are its threads.
+
+    `memory_mb` is reserved for every job; None is as much as the dry run says.
+    """
 
     cpus: int = 1
     gpus: float = 0.0
-    memory_mb: int = 0
+    memory_mb: int | None = None
 
-    def options(self) -> dict[str, Any]:
-        """The same in the words of Ray."""
-        memory = {"memory": self.memory_mb << 20} if self.memory_mb else {}
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **memory}
+    def options(self, job: Job, out: Path, largest: int = 0) -> dict[str, Any]:
+        """The same for a job, in the words of Ray; `largest` is the memory of a machine, if known.
+
+        What no machine has would wait for ever: such a job gets a whole one.
+        """
+        memory = (self.memory_mb or 0) << 20
+        if self.memory_mb is None:
+            memory = math.ceil(jobs.memory(job, out) * SPARE)
+            memory = min(memory, largest) if largest else memory
+        gpus = 0.0 if isinstance(job, jobs.Merge) else self.gpus  # processors merge
+        asked = {"num_cpus": self.cpus, "num_gpus": gpus}
+        return {**asked, "memory": memory} if memory else asked
 
 
 def package() -> Any:
@@ -58,16 +73,17 @@ class OnRay:
     def __init__(
         self,
         setup: Setup,
-        resources: Callable[[Job], Resources],
+        resources: Resources,
         *,
         address: str = "",
         retries: int = 3,
     ):
-        """`resources` says what each job takes; without an address Ray is started here.
+        """`resources` are those of a job; without an address Ray is started here.
 
         Raises BadRun where no cluster answers at the address, MissingPackage without ray.
         """
         self._ray = package()
+        self.sized = resources.memory_mb is None
         self._setup, self._resources, self._retries = setup, resources, retries
         self._running: dict[Any, Job] = {}
         self._address = address
@@ -82,19 +98,26 @@ class OnRay:
 
     def give(self, job: Job) -> None:
         """Submit a job. Raises BadSetting where Ray does not accept its resources."""
-        asked = self._resources(job)
-        surroundings = {**SURROUNDINGS, "OMP_NUM_THREADS": str(asked.cpus)}
+        cpus = self._resources.cpus
+        asked = self._resources.options(job, self._setup.out, self._largest())
+        surroundings = {**SURROUNDINGS, "OMP_NUM_THREADS": str(cpus)}
         try:
             task = self._task.options(
-                **asked.options(),
+                **asked,
                 max_retries=self._retries,
                 name=job.name,
                 runtime_env={"env_vars": surroundings},
             )
         except ValueError as error:
             raise BadSetting(f"Ray does not accept {asked}: {error}") from error
-        reference = task.remote(job, self._setup, asked.cpus, str(Path.cwd()))
+        reference = task.remote(job, self._setup, cpus, str(Path.cwd()))
         self._running[reference] = job
+
+    def _largest(self) -> int:
+        """The most memory of a machine that has the processors of a job; 0 where none is there."""
+        there = [each["Resources"] for each in self._ray.nodes() if each["Alive"]]
+        fit = [each for each in there if each.get("CPU", 0) >= self._resources.cpus]
+        return int(max((each.get("memory", 0) for each in fit), default=0))
 
     def take(self) -> tuple[Job, str]:
         """The next job that ends. A fault of ours in a task is raised here as it was there."""
@@ -125,11 +148,13 @@ def _connect(ray: Any, address: str) -> None:
     check_address(address)
     # The environment, as ray.init has no word for it: nothing is ever sent home.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address:  # with one try, as every try at a dead cluster takes it a minute
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         if address:
             ray.init(address=address, log_to_driver=False)
-        else:
-            ray.init(include_dashboard=False, log_to_driver=False)
+        else:  # not the cluster that Ray remembers: a dead one would be waited for
+            ray.init(address="local", include_dashboard=False, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         first = str(error).strip().split("\n")[0]
         raise _unusable(address or "this machine", first) from error

@@ -30,6 +30,7 @@ from babelpress.errors import BadSetting
 from babelpress.files import fingerprint
 from babelpress.plain import NotPlain
 from babelpress.recipe import Recipe
+from babelpress.step import method_of
 
 MOST = 10_000  # recipes of a sweep; more is a slip of the pen
 DIGITS = 16  # of a fingerprint: for 10,000 recipes a clash has odds of 1 in 10^11
@@ -132,6 +133,33 @@ def _entry(base: Mapping[str, Any], places: Places, evaluate: Evaluation, where:
     plan = recipe.of(data, where=f"{where} ({words})" if words else where)
     whole = {"recipe": plan.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json")}
     return Entry(plan, places, short(whole))
+
+
+def shares_moments(plan: Recipe) -> bool:
+    """Whether the first step reads moments of the dense model that others may read too."""
+    first = plan.steps[0].work
+    return first.propagate == "dense" and first.moments is None
+
+
+def needs_gram(plan: Recipe) -> bool:
+    """Whether the first step's method needs Gram matrices."""
+    return method_of(plan.steps[0].work).needs_gram
+
+
+def with_moments(plan: Recipe, folder: Path) -> Recipe:
+    """The recipe, its first step reading a folder of moments."""
+    data = plan.model_dump(mode="json")
+    data["steps"][0][plan.steps[0].kind]["moments"] = str(folder)
+    return recipe.of(data)
+
+
+def single(plan: Recipe, language: str) -> Recipe:
+    """The first step of a recipe in one language: as large as it is to see that language."""
+    first, data = plan.steps[0], plan.model_dump(mode="json")
+    work = {**data["steps"][0][first.kind], "mixture": "uniform", "propagate": "dense"}
+    calibration = {**data["calibration"], "languages": [language]}
+    steps = [{first.kind: {**work, "moments": None}}]
+    return recipe.of({**data, "calibration": calibration, "steps": steps})
 
 
 def short(value: Any) -> str:

@@ -8,8 +8,8 @@ is done, so the same call after any death does what is missing.
 import json
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,21 +24,25 @@ from babelpress.jobs import (
     Press,
     Score,
     Setup,
+    Size,
     attempt,
-    needs_gram,
-    shares_moments,
 )
 from babelpress.recipe import Calibration, Recipe
 from babelpress.shelf import Row
-from babelpress.sweep import Sweep
+from babelpress.sweep import Sweep, needs_gram, shares_moments, single
 
 RESULTS = "results.jsonl"
 
 
 class Hands(Protocol):
-    """Who does jobs. `apart`: languages are seen one a job, as many hands at once like it."""
+    """Who does jobs.
+
+    `apart`: languages are seen one a job, as many hands at once like it. `sized`: they want to know
+    what memory a job takes.
+    """
 
     apart: bool
+    sized: bool
 
     def give(self, job: Job) -> None:
         """Have a job done; what it needs is there."""
@@ -52,7 +56,7 @@ class Hands(Protocol):
 class Here:
     """One job after another in this process, in the order given."""
 
-    apart = False
+    apart = sized = False
 
     def __init__(self, setup: Setup, progress: Progress = silent):
         self._setup, self._progress = setup, progress
@@ -70,12 +74,14 @@ class Here:
 class Swept:
     """What came of a sweep: rows in the order of its recipes, and errors by their fingerprints.
 
-    `unscored` are errors of dense models; `skipped` recipes were there before.
+    `unscored` are errors of dense models, `unsized` of dry runs; `skipped` recipes were there
+    before.
     """
 
     rows: list[Row]
     failed: dict[str, str]
     unscored: dict[str, str]
+    unsized: dict[str, str]
     skipped: int
 
 
@@ -87,7 +93,7 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     """
     with gathering.held(setup.out):
         _clean(setup.out)
-        jobs = missing(sweep, setup, apart=hands.apart)
+        jobs = missing(sweep, setup, apart=hands.apart, sized=hands.sized)
         failed = work_off(jobs, hands, progress)
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
@@ -97,18 +103,20 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     todo = sum(isinstance(job, Press) for job in jobs)
     dense = {job.model: job.name for job in jobs if isinstance(job, Score)}
     unscored = {model: failed[name] for model, name in dense.items() if name in failed}
-    return Swept(rows, lost, unscored, len(sweep.entries) - todo)
+    sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
+    unsized = {label: failed[name] for label, name in sizes.items() if name in failed}
+    return Swept(rows, lost, unscored, unsized, len(sweep.entries) - todo)
 
 
 def _clean(out: Path) -> None:
     """Remove what killed jobs left half-written; whoever holds the sweep has no job running."""
-    folders = ("dense", "moments", "runs", "results")
+    folders = ("sizes", "dense", "moments", "runs", "results")
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
     gathering.remove_partials(out, *(out / name for name in folders), *parts)
 
 
-def missing(sweep: Sweep, setup: Setup, *, apart: bool) -> list[Job]:
-    """The jobs that are not done, those that others need first."""
+def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
+    """The jobs that are not done, those that others need first; `sized` with their dry runs."""
     grams = _grams(sweep)
     presses = [
         Press(entry, sweep.evaluate, _moments(entry.recipe, grams, apart=apart))
@@ -121,7 +129,34 @@ def missing(sweep: Sweep, setup: Setup, *, apart: bool) -> list[Job]:
     found: dict[str, Job] = {}
     for job in (*looks, *merges, *scored, *presses):
         found.setdefault(job.name, job)
-    return list(found.values())
+    if not sized:
+        return list(found.values())
+    jobs = _sized(found.values(), sweep)
+    sizes = {job.size.name: job.size for job in jobs if job.size and not job.size.done(setup)}
+    return [*sizes.values(), *jobs]
+
+
+def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
+    """The jobs, each with the dry run that tells its memory.
+
+    That of seeing a language and of scoring a model is no less than that of pressing it in one.
+    """
+    one: dict[tuple[str, Calibration], Size] = {}
+    for plan in (entry.recipe for entry in sweep.entries):
+        if _source(plan) not in one or needs_gram(plan):
+            one[_source(plan)] = Size(single(plan, _tags(plan.calibration)[0]))
+    models = {model: size for (model, _), size in one.items()}
+    found: list[Job] = []
+    for job in jobs:
+        if isinstance(job, Look):
+            found.append(replace(job, size=one[job.model, job.asked]))
+        elif isinstance(job, Score):
+            found.append(replace(job, size=models[job.model]))
+        elif isinstance(job, Press):
+            found.append(replace(job, size=Size(job.entry.recipe, job.moments)))
+        else:
+            found.append(job)
+    return found
 
 
 def _scores(sweep: Sweep) -> dict[str, Score]:
@@ -151,16 +186,24 @@ def _moments(
     if not shares_moments(plan):
         return None
     asked = plan.calibration
-    corpus = "embedded" if asked.corpus == gathering.SELF else asked.corpus
-    tags = gathering.languages_of(open_corpus(corpus), asked.languages)
+    tags = _tags(asked)
     groups = [(tag,) for tag in tags] if apart else [tuple(tags)]
     gram = grams[_source(plan)]
     looks = tuple(Look(*_source(plan), group, gram) for group in groups)
     return Merge(looks, asked, needs_gram(plan))
 
 
+def _tags(asked: Calibration) -> Sequence[str]:
+    """The languages of a calibration."""
+    corpus = "embedded" if asked.corpus == gathering.SELF else asked.corpus
+    return gathering.languages_of(open_corpus(corpus), asked.languages)
+
+
 def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> dict[str, str]:
-    """Have all jobs done, each after those that it needs; errors by name of job."""
+    """Have all jobs done, each after those that it needs; errors by name of job.
+
+    A job waits for its size too, but one that could not be found stops nothing.
+    """
     waiting = {job.name: job for job in jobs}
     labels = {job.name: job.label for job in jobs}
     running: set[str] = set()
@@ -186,8 +229,12 @@ def _ready(waiting: Mapping[str, Job], running: set[str]) -> list[Job]:
     return [
         job
         for job in waiting.values()
-        if not any(name in waiting or name in running for name in job.needs)
+        if not any(name in waiting or name in running for name in _first(job))
     ]
+
+
+def _first(job: Job) -> tuple[str, ...]:
+    return (*job.needs, job.size.name) if job.size else job.needs
 
 
 def merged(

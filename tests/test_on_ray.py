@@ -2,18 +2,25 @@
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import pico
 import pytest
 
-from babelpress import on_ray
+from babelpress import jobs, on_ray
 from babelpress.errors import BadRun, MissingPackage
+from babelpress.jobs import Look, Merge
 from babelpress.on_ray import Resources
+from babelpress.recipe import Calibration
 
+ROOT = Path(__file__).parents[1]
 NO_RAY = importlib.util.find_spec("ray") is None
 needs_ray = pytest.mark.skipif(NO_RAY, reason="ray is not installed: pip install 'babelpress[ray]'")
 
@@ -44,13 +51,58 @@ def results(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(paths)}
 
 
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """Of a job, what its resources hang on: a dry run that found some memory."""
+
+    found: int
+
+    @property
+    def size(self):
+        return self
+
+    def memory(self, _out):
+        return self.found
+
+
+def asked(resources, found, **more):
+    return resources.options(cast(Any, Sized(found)), Path("nowhere"), **more)
+
+
 def test_resources_are_said_in_the_words_of_ray():
-    assert Resources(3, 0.25, 70).options() == {
+    assert asked(Resources(3, 0.25, 70), found=1000) == {
         "num_cpus": 3,
         "num_gpus": 0.25,
         "memory": 70 * 1024**2,
     }
-    assert "memory" not in Resources().options()
+    assert asked(Resources(memory_mb=0), found=1000) == {"num_cpus": 1, "num_gpus": 0.0}
+
+
+def test_memory_that_nobody_gave_is_that_of_the_dry_run_with_room_to_spare():
+    assert asked(Resources(2, 1), found=1000) == {"num_cpus": 2, "num_gpus": 1, "memory": 1300}
+    assert "memory" not in asked(Resources(), found=0)
+
+
+def test_no_more_memory_is_asked_for_than_the_largest_machine_has_unless_it_was_given():
+    assert asked(Resources(), found=1000, largest=1200)["memory"] == 1200
+    assert asked(Resources(), found=1000, largest=1400)["memory"] == 1300
+    assert asked(Resources(memory_mb=1), found=1, largest=1200)["memory"] == 1024**2
+
+
+def test_merging_takes_no_gpu_and_the_memory_of_all_its_parts(tmp_path):
+    source = Calibration(tokens=200)
+    looks = tuple(Look("m", source, (tag,), True) for tag in ("swh_Latn", "hin_Deva"))
+    for look, sizes in zip(looks, [(700, 900), (500, 400)], strict=True):
+        folder = look.folder(tmp_path, look.languages[0])
+        folder.mkdir(parents=True)
+        for number, size in enumerate(sizes):
+            (folder / f"block_{number}.safetensors").write_bytes(bytes(size))
+    merge = Merge(looks, source, gram=True)
+
+    found = Resources(1, 0.5).options(merge, tmp_path)
+
+    assert found["num_gpus"] == 0
+    assert found["memory"] == math.ceil(1.3 * (jobs.PROCESS + 2 * (900 + 500)))
 
 
 def test_nothing_of_ray_is_imported_unless_it_is_asked_for():
@@ -106,3 +158,19 @@ def test_a_cluster_that_does_not_answer_is_named_at_once(address):
     assert address in str(caught.value)
     assert "ray start --head" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_numbers_of_the_plan_past_one_machine_are_those_of_its_script(monkeypatch):
+    path = ROOT / "benchmarks" / "ray" / "scale.py"
+    spec = importlib.util.spec_from_file_location("scale", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "scale", script)
+    spec.loader.exec_module(script)
+    written = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8").splitlines()
+
+    rows = [row for row in script.page() if row]
+
+    assert len(rows) > 30
+    assert not [row for row in rows if row not in written]

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from babelpress import gathering, jobs, scores, sweep, sweeping
 from babelpress.errors import BabelpressError, BadRun, BadSetting, UnknownName
-from babelpress.jobs import Look, Merge, Press, Score, Setup
+from babelpress.estimate import Estimate
+from babelpress.jobs import Look, Merge, Press, Score, Setup, Size
 from babelpress.opening import open_model
 from babelpress.recipe import Calibration
 from babelpress.shelf import Shelf
@@ -242,7 +243,7 @@ def test_a_step_on_pressed_blocks_or_on_named_moments_shares_none(model, tmp_pat
     presses = [job for job in found if isinstance(job, Press)]
     assert [job.moments is None for job in presses] == [True, False]
     named = asked(model, {"steps.0.prune.moments": ["somewhere"]})
-    assert not jobs.shares_moments(named.entries[0].recipe)
+    assert not sweep.shares_moments(named.entries[0].recipe)
 
 
 # ---- doing it ------------------------------------------------------------------------------
@@ -346,6 +347,117 @@ def test_evaluations_that_ask_what_calibration_saw_score_pressed_models_only(mod
     )
 
 
+# ---- what a job takes ------------------------------------------------------------------------
+
+
+class Asking(Here):
+    """Hands that want to know the memory of every job, and note it when they are given one."""
+
+    apart = sized = True
+
+    def __init__(self, setup):
+        super().__init__(setup)
+        self.seen: list[tuple[jobs.Job, int]] = []
+
+    def give(self, job):
+        self.seen.append((job, jobs.memory(job, self._setup.out)))
+        super().give(job)
+
+
+def asking(plan, folder):
+    setup = setup_in(folder, keep_models=True)
+    hands = Asking(setup)
+    return sweeping.do(plan, setup, hands), hands.seen
+
+
+def test_every_job_knows_its_memory_when_it_is_given_and_makes_the_same_bytes(model, tmp_path):
+    vary = {"steps.0.prune.propagate": ["dense", "compressed"], "calibration.seed": [4, 7]}
+    plan = asked(model, vary)
+
+    swept, seen = asking(plan, tmp_path / "sized")
+
+    assert not swept.failed
+    assert not swept.unsized
+    assert do(plan, tmp_path / "out", keep_models=True).rows == swept.rows
+    assert content(tmp_path / "sized") == content(tmp_path / "out")
+    assert {type(job) for job, _ in seen} == {Size, Look, Merge, Score, Press}
+    for job, memory in seen:
+        assert (memory == 0) == isinstance(job, Size)
+    sizes = [job.name for job, _ in seen if isinstance(job, Size)]
+    assert len(sizes) == len(set(sizes)) == 3  # seeing one language; dense; compressed
+
+
+def test_memory_is_that_of_the_dry_run_of_the_recipe_on_its_moments(model, tmp_path, monkeypatch):
+    tried = []
+
+    def dry_run(plan, *, device):
+        step = plan.steps[0].work
+        tried.append((step.moments, step.propagate, plan.calibration.languages))
+        more = (step.moments is not None) + 2 * (step.propagate == "compressed")
+        return [Estimate({}, 1000 + more, 0), Estimate({}, 900, 0)]
+
+    monkeypatch.setattr(jobs, "estimate", dry_run)
+    vary = {"steps.0.prune.propagate": ["compressed", "dense"]}
+
+    _, seen = asking(asked(model, vary), tmp_path)
+
+    found = {(type(job), memory) for job, memory in seen if not isinstance(job, Merge)}
+    assert found == {(Size, 0), (Look, 1000), (Score, 1000), (Press, 1001), (Press, 1002)}
+    (folder,) = (tmp_path / "moments").iterdir()
+    tags = tuple(LANGUAGES)
+    assert sorted(tried, key=str) == sorted(
+        [
+            (None, "dense", tags[:1]),
+            (None, "compressed", tags),
+            (str(folder), "dense", tags[:1]),
+        ],
+        key=str,
+    )
+
+
+@pytest.mark.parametrize(
+    ("vary", "sizes"),
+    [
+        ({"calibration.seed": [1, 2]}, 2),
+        ({"steps.0.prune.mixture": ["uniform", "only:hi"]}, 2),
+        ({"steps.0.prune.mixture": ["uniform", "minimax"]}, 3),
+        ({"steps.0.prune.method": ["wanda", "sparsegpt"]}, 3),
+        ({"calibration.tokens": [200, 400]}, 4),
+    ],
+)
+def test_recipes_of_one_size_are_tried_once(model, tmp_path, vary, sizes):
+    found = sweeping.missing(asked(model, vary), setup_in(tmp_path), apart=True, sized=True)
+
+    assert sum(isinstance(job, Size) for job in found) == sizes
+
+
+def test_a_size_that_cannot_be_found_stops_nothing_and_is_told(model, tmp_path, monkeypatch):
+    def refuses(_plan, *, device):
+        raise RuntimeError("no room to try")
+
+    monkeypatch.setattr(jobs, "estimate", refuses)
+
+    swept, seen = asking(asked(model), tmp_path)
+
+    assert not swept.failed
+    assert list(swept.unsized.values()) == ["no room to try"]
+    assert all(not memory for job, memory in seen if not isinstance(job, Merge))
+
+
+def test_a_size_is_found_once_and_again_where_its_file_is_damaged(model, tmp_path):
+    plan = asked(model)
+    asking(plan, tmp_path)
+    for path in tmp_path.glob("results/*"):
+        path.unlink()
+    one, other = sorted(tmp_path.glob("sizes/*.json"))
+    one.write_text('{"half')
+
+    _, seen = asking(plan, tmp_path)
+
+    assert [job.name for job, _ in seen if isinstance(job, Size)] == [f"sizes/{one.stem}"]
+    assert json.loads(one.read_text()).keys() == json.loads(other.read_text()).keys()
+
+
 # ---- what goes wrong -----------------------------------------------------------------------
 
 
@@ -373,6 +485,7 @@ class Toy:
     name: str
     needs: tuple[str, ...] = ()
     label: str = ""
+    size: "Toy | None" = None
 
     def done(self, _setup):
         return False

@@ -25,8 +25,8 @@ def sweep(
     address: str = "",
     results: str = "",
     cpus: int = 1,
-    gpus: float = 0.0,
-    memory_mb: int = 0,
+    gpus: float | None = None,
+    memory_mb: int | None = None,
     retries: int = 3,
     keep_models: bool = False,
     dry_run: bool = False,
@@ -48,8 +48,9 @@ def sweep(
         address: Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here.
         results: Where the files of results go, a folder or an fsspec URL; OUT/results by default.
         cpus: Processors, and so threads, of a task on Ray.
-        gpus: GPUs of a task on Ray; 0.5 lets two share one.
-        memory_mb: Memory that a task on Ray reserves; 0 reserves none.
+        gpus: GPUs of a task on Ray; 0.5 lets two share one. By default one where --device is one.
+        memory_mb: Memory that a task on Ray reserves; 0 reserves none. By default what a dry run
+            of its first block finds, which is done once for all recipes of the same size.
         retries: How often Ray does a task again whose process or machine died.
         keep_models: Keep the weights of every recipe. They can be made again from its recipe.yaml.
         dry_run: List the recipes and stop.
@@ -72,14 +73,16 @@ def sweep(
     from babelpress import sweeping
     from babelpress.jobs import Setup
 
-    _check(on, address, cpus=cpus, gpus=gpus, memory_mb=memory_mb, retries=retries)
+    shares = 0.0 if device == "cpu" else 1.0
+    shares = shares if gpus is None else gpus
+    _check(on, address, cpus=cpus, gpus=shares, memory_mb=memory_mb or 0, retries=retries)
     asked = sweeps.load(sweep_file)
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
     where = out.absolute()
     setup = Setup(where, results or str(where / "results"), device, keep_models)
     if dry_run:
-        return _plan(asked, setup, labels)
-    with _hands(on, address, setup, (cpus, gpus, memory_mb, retries), progress) as hands:
+        return _plan(asked, setup, labels, sized=on == "ray" and memory_mb is None)
+    with _hands(on, address, setup, (cpus, shares, memory_mb, retries), progress) as hands:
         swept = sweeping.do(asked, setup, hands, progress=progress)
     rows: list[Row] = [
         {
@@ -96,6 +99,7 @@ def sweep(
     says = (
         *(f"failed: {row['recipe']} ({row['fingerprint']}): {row['error']}" for row in lost),
         *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
+        *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
         f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
         f"before. Results: {out}/{sweeping.RESULTS}",
         *_next(rows, out, setup),
@@ -119,7 +123,11 @@ def _check(on: str, address: str, **numbers: float) -> None:
 
 @contextmanager
 def _hands(
-    on: str, address: str, setup: Any, wanted: tuple[int, float, int, int], progress: Progress
+    on: str,
+    address: str,
+    setup: Any,
+    wanted: tuple[int, float, int | None, int],
+    progress: Progress,
 ) -> Iterator[Any]:
     """Who does the jobs."""
     from babelpress.sweeping import Here
@@ -130,17 +138,16 @@ def _hands(
     from babelpress.on_ray import OnRay, Resources
 
     cpus, gpus, memory_mb, retries = wanted
-    # One place where a job could ask for what it needs: every job asks for the same so far.
-    each = Resources(cpus, gpus, memory_mb)
-    with OnRay(setup, lambda _: each, address=address, retries=retries) as hands:
+    resources = Resources(cpus, gpus, memory_mb)
+    with OnRay(setup, resources, address=address, retries=retries) as hands:
         yield hands
 
 
-def _plan(asked: Any, setup: Any, labels: Mapping[str, Row]) -> Outcome:
+def _plan(asked: Any, setup: Any, labels: Mapping[str, Row], *, sized: bool) -> Outcome:
     """What a sweep would do."""
     from babelpress import sweeping
 
-    todo = {job.name for job in sweeping.missing(asked, setup, apart=True)}
+    todo = {job.name for job in sweeping.missing(asked, setup, apart=True, sized=sized)}
     rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]
     shown = [{**row, "state": "to do" if row["fingerprint"] in todo else "done"} for row in rows]
     columns = (o.word("fingerprint", "run"), o.word("state", "state"), o.word("recipe", "recipe"))

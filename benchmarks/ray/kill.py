@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,8 +56,9 @@ QUIET = {
 class Cluster:
     """A head without processors and two workers with one each, every one a process tree."""
 
-    def __init__(self, folder: Path, port: int):
-        self._folder, self._port = folder, port
+    def __init__(self, folder: Path, port: int, sessions: Path):
+        """`sessions` is for Ray's own files, its path short: sockets lie in it."""
+        self._folder, self._port, self._sessions = folder, port, sessions
         token = folder / "token"
         token.write_text(secrets.token_hex(32), encoding="utf-8")
         token.chmod(0o600)
@@ -85,6 +87,7 @@ class Cluster:
         first = self._port + 1000 * (index + 1)
         if name == "head":
             role = ["--head", f"--port={self._port}", "--num-cpus=0", "--include-dashboard=false"]
+            role += [f"--temp-dir={self._sessions}"]  # which the workers use too
         else:
             role = [f"--address={self.address}", "--num-cpus=1"]
         words = [
@@ -196,12 +199,13 @@ def act(cluster: Cluster, folder: Path, sweep: Path) -> list[str]:
     told.append(f"worker 2 gave up by itself {time.monotonic() - died:.0f} s after its head")
     for index, name in enumerate(("head", "worker-3", "worker-4"), start=3):
         cluster.join(name, index)
+    alone = recipes(out)  # a worker without a head ends the task that it has
     with (folder / "second.log").open("wb") as log:
         again = subprocess.run(words, stdout=log, stderr=log, env=os.environ | QUIET, check=False)
     now = results(out)
     changed = sum(now.get(name) != data for name, data in kept.items())
     told.append(
-        f"same command again: exit code {again.returncode}, {recipes(out) - before} recipes made "
+        f"same command again: exit code {again.returncode}, {recipes(out) - alone} recipes made "
         f"up, {changed} of the {len(kept)} files of results that were there changed"
     )
     if again.returncode or changed:
@@ -248,13 +252,14 @@ def main() -> int:
         check=True,
     )
     print(f"local: {recipes(folder / 'local')} recipes in {time.monotonic() - start:.0f} s")
-    cluster = Cluster(folder, given.port)
     start = time.monotonic()
-    try:
-        told = act(cluster, folder, sweep)
-    finally:
-        for name in list(cluster.nodes):
-            cluster.kill(name)
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as sessions:
+        cluster = Cluster(folder, given.port, Path(sessions))
+        try:
+            told = act(cluster, folder, sweep)
+        finally:
+            for name in list(cluster.nodes):
+                cluster.kill(name)
     print("\n".join(told))
     print(f"on Ray: {time.monotonic() - start:.0f} s with both deaths")
     wrong = [*(line for line in told if line.startswith("WRONG")), *compare(folder)]
