@@ -76,6 +76,11 @@ def layer_of(block: int, site: str, load: Load | None) -> tuple[object, ...]:
     return (block, site) if load is None else (block, load.experts, load.parameter)
 
 
+def name_of(block: int, site: str, load: Load | None) -> str:
+    """The name of what a site is a part of, as `--skip` takes it after the block's number."""
+    return f"{block}.{site}" if load is None else f"{block}.{load.experts}.*.{load.parameter}"
+
+
 def rows(loads: Iterable[tuple[int, Load]]) -> dict[str, Any] | None:
     """Loads, each with the number of its block, as a report has them; None where there are none.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from babelpress.errors import BadRun
+from babelpress.errors import BadRun, BadSetting
 from babelpress.memory import give_back_at_once
 
 Hold = Callable[[Tensor], Tensor]
@@ -35,11 +35,16 @@ def on_disk(folder: Path) -> Hold:
     """A function that gives a tensor back with its numbers in a file of `folder`.
 
     The file has no name any more when it returns, so that nothing is left when the process ends,
-    however it ends. Raises BadRun where the disk is full.
+    however it ends. Raises BadRun where the disk is full, BadSetting for a tensor of a GPU.
     """
     give_back_at_once()
 
     def hold(tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cpu":
+            raise BadSetting(
+                f"--offload keeps the memory of the machine free, not that of {tensor.device}. "
+                "Use --device cpu, or run without --offload."
+            )
         number, path = tempfile.mkstemp(dir=folder)
         try:
             # A mapped page that the disk has no room for kills the process: take the room first.

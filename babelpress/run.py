@@ -68,6 +68,7 @@ def do(
                     )
                     write_text(out / RECIPE, recipe.dump(plan))
                     _save(done, opened, new)
+                del opened, done  # the next step opens a model of its own
             reports.append(read_json(folder / REPORT))
             source = str(folder / "model")
             if number > 1:

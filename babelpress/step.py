@@ -158,7 +158,8 @@ def _outcome(step: Prune | Quantize, sites: list[SiteReport]) -> dict[str, Any]:
     }
     if isinstance(step, Quantize):
         found["grid"] = str(step.grid)
-        found["unfolded"] = [f"{s.block}.{s.site}" for s in sites if not s.folded]
+        names = (loads.name_of(s.block, s.site, s.load) for s in sites if not s.folded)
+        found["unfolded"] = list(dict.fromkeys(names))
     if experts := loads.rows((s.block, s.load) for s in sites if s.load is not None):
         found["experts"] = experts
     return found

@@ -256,6 +256,26 @@ def test_a_dry_run_shows_shares_and_steps_and_makes_nothing(documents):
     assert "step 2\n" in printed
 
 
+def test_experts_with_too_few_tokens_stay_and_a_stack_that_is_not_scaled_is_named_once(tmp_path):
+    pico.model("mixtral").save_pretrained(tmp_path / "mixtral")
+    pico.tokenizer().save_pretrained(tmp_path / "mixtral")
+    common = {"languages": "sw,en", "tokens": 200, "method": "awq", "group": "16"}
+
+    few = commands.quantize(str(tmp_path / "mixtral"), out=tmp_path / "few", min_tokens=1, **common)
+    none = commands.prune(
+        str(tmp_path / "mixtral"), out=tmp_path / "none", languages="sw,en", tokens=200,
+        min_tokens=9999,
+    )  # fmt: skip
+
+    stacks = ", ".join(f"{block}.mlp.experts.*.gate_up_proj" for block in (0, 1))
+    assert f"Not scaled, for no layer before can: {stacks}." in few.says[0]
+    manifest = json.loads((tmp_path / "none" / "manifest.json").read_text())
+    (step,) = manifest["steps"]
+    assert step["step"]["min_tokens"] == 9999
+    assert len(step["experts"]["left"]) == 2 * 3 * 2
+    assert "and 8 more, which the report names" in none.says[1]
+
+
 def test_options_of_a_method_reach_it_and_wrong_ones_are_refused(documents):
     found = commands.prune(
         "tiny", out=Path("ria"), method="ria", moments=Path("moments"), option=("power=0.25",)

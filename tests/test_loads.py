@@ -1,6 +1,6 @@
 """What is told of experts: their tokens, those that stay as they were, languages that miss them."""
 
-from babelpress.loads import Load, layer_of, rows, says
+from babelpress.loads import Load, layer_of, name_of, rows, says
 
 
 def load(expert, parameter="up", left=False, missing=(), **tokens):
@@ -70,3 +70,8 @@ def test_the_experts_of_a_stack_are_one_layer():
     assert layer_of(1, "mlp.experts.0.up", load(0)) != layer_of(0, "mlp.experts.0.up", load(0))
     assert layer_of(1, "a", load(0, "up")) != layer_of(1, "a", load(0, "down"))
     assert layer_of(1, "q+k", None) != layer_of(1, "o", None)
+
+
+def test_a_stack_has_one_name_which_skip_takes():
+    assert name_of(1, "mlp.experts.5.up", load(5)) == "1.mlp.experts.*.up"
+    assert name_of(2, "attn.q+k", None) == "2.attn.q+k"

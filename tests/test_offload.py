@@ -9,7 +9,7 @@ from test_run import TEXT, content, model, one_thread, plan
 from test_step import quantizing
 
 from babelpress import run
-from babelpress.errors import BadRun
+from babelpress.errors import BadRun, BadSetting
 from babelpress.gathering import calibrate
 from babelpress.memory import peak, used
 from babelpress.offload import changing, in_memory, on_disk
@@ -93,6 +93,12 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(BadRun, match=r"cannot hold 48 bytes in .*No space left on device"):
         on_disk(tmp_path)(torch.zeros(12))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_in_the_memory_of_the_machine_is_refused(tmp_path):
+    with pytest.raises(BadSetting, match="not that of meta"):
+        on_disk(tmp_path)(torch.empty(3, device="meta"))
     assert not list(tmp_path.iterdir())
 
 

@@ -37,6 +37,7 @@ def step(
     propagate: str,
     skip: str,
     option: Sequence[str],
+    min_tokens: int | None,
 ) -> dict[str, Any]:
     """What all kinds of steps have, as a recipe says it."""
     return {
@@ -46,6 +47,7 @@ def step(
         "skip": words(skip),
         "options": options(option),
         "moments": str(moments) if moments else None,
+        "min_tokens": min_tokens,
     }
 
 

@@ -108,6 +108,7 @@ def prune(
     propagate: str = "",
     skip: str = "",
     option: Sequence[str] = (),
+    min_tokens: int | None = None,
     evaluation: str = "",
     offload: bool = False,
     device: str = "cpu",
@@ -132,6 +133,7 @@ def prune(
         propagate: dense or compressed: what each block is fed while pressing.
         skip: Sites or linears to leave dense, by name; * allowed; commas between.
         option: NAME=VALUE of the method, as in --option damp=0.05; may be repeated.
+        min_tokens: Experts that saw fewer tokens stay as they are; by default the method decides.
         evaluation: Corpus that scores will be taken on, to be kept apart.
         offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
@@ -147,7 +149,10 @@ def prune(
     wanted = asked.calibration(
         languages, evaluation, corpus=corpus, tokens=tokens, length=length, seed=seed
     )
-    step = {**asked.step(method, mixture, moments, propagate, skip, option), "pattern": pattern}
+    step = {
+        **asked.step(method, mixture, moments, propagate, skip, option, min_tokens),
+        "pattern": pattern,
+    }
     data = {"model": model, "calibration": wanted.model_dump(), "steps": [{"prune": step}]}
     return _press(recipe.of(data, where="the command line"), out, device, offload, progress)
 
@@ -173,6 +178,7 @@ def quantize(
     propagate: str = "",
     skip: str = "",
     option: Sequence[str] = (),
+    min_tokens: int | None = None,
     evaluation: str = "",
     offload: bool = False,
     device: str = "cpu",
@@ -205,6 +211,7 @@ def quantize(
         propagate: dense or compressed: what each block is fed while pressing.
         skip: Sites or linears to leave dense, by name; * allowed; commas between.
         option: NAME=VALUE of the method, as in --option damp=0.05; may be repeated.
+        min_tokens: Experts that saw fewer tokens stay as they are; by default the method decides.
         evaluation: Corpus that scores will be taken on, to be kept apart.
         offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
@@ -221,7 +228,7 @@ def quantize(
         languages, evaluation, corpus=corpus, tokens=tokens, length=length, seed=seed
     )
     step = {
-        **asked.step(method, mixture, moments, propagate, skip, option),
+        **asked.step(method, mixture, moments, propagate, skip, option, min_tokens),
         "bits": bits,
         "group": int(group) if group.isdecimal() else group,
         "symmetric": not asymmetric,
@@ -253,8 +260,8 @@ def press(
         recipe_file: The recipe.
         out: The run folder.
         change: PLACE=VALUE in the recipe, as in calibration.tokens=4096; may be repeated.
-        dry_run: Say what would be done, and what it would take, and stop. One batch is run
-            through the first block to find out.
+        dry_run: Say what would be done and what it would take, from trying the first block, and
+            stop.
         offload: Let what does not fit in memory lie in the folder; the result is the same.
         device: Where the model runs.
 
@@ -298,6 +305,8 @@ def _press(plan: Any, out: Path, device: str, offload: bool, progress: Progress)
 
 def _did(step: Row) -> str:
     """One line about a finished step."""
+    from babelpress.loads import some
+
     asked_for = step["step"]
     if step["kind"] == "prune":
         share = f"{step['zeros']:,} of {step['weights']:,} weights are zero."
@@ -306,7 +315,7 @@ def _did(step: Row) -> str:
     if step["were_zero"] and asked_for["keep_zeros"]:
         says.append(f"{step['were_zero']:,} pruned ones are still exactly zero.")
     if step["unfolded"]:
-        says.append(f"Not scaled, for no layer before can: {', '.join(step['unfolded'])}.")
+        says.append(f"Not scaled, for no layer before can: {some(step['unfolded'])}.")
     return " ".join(says)
 
 
@@ -343,7 +352,9 @@ def _plan(plan: Any, out: Path, device: str, offload: bool) -> Outcome:
             f"step {number}: {now.method} {_how(now)}, {now.mixture}, on {source} in "
             f"{len(mixed.shares)} languages, propagate {now.propagate}"
         )
-    for number, found in enumerate(estimate(plan, device=device, offload=offload), 1):
+    near = next(parent for parent in out.absolute().parents if parent.exists())
+    told = estimate(plan, device=device, offload=offload, near=near)
+    for number, found in enumerate(told, 1):
         says.append(f"step {number}: {_cost(found)}")
     return Outcome(rows, out, _by_step(rows, ()), (*says, f"into {out}; nothing was done."))
 
