@@ -6,8 +6,11 @@ Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that
 language a batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from threading import local
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,11 +22,16 @@ from babelpress.models import Site, Walk, linears, watched, weight
 from babelpress.moments import Moments
 from babelpress.offload import Hold, in_memory
 from babelpress.packing import Blocks
+from babelpress.products import precise_for
 from babelpress.store import BlockMoments
+from babelpress.threads import Turns, side_by_side
+
+Result = TypeVar("Result")
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
-BATCH_ELEMENTS = 1 << 21  # hidden numbers in a batch: 4 MB in bfloat16, which stays in the cache
+AT_ONCE = 4  # batches that run side by side: of each some activations are in memory
+BATCH_ELEMENTS = 1 << 20  # hidden numbers in a batch: 2 MB in bfloat16, which stays in the cache
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -80,43 +88,37 @@ def gather(
     """Moments of every site of a block over all batches, and what the block passes on.
 
     Batches are taken out of `todo` as they are passed on. Not `passing`, they stay there, and the
-    block is run only as far as its last linear.
+    block is run only as far as its last linear. In a block of bfloat16 weights whatever it
+    multiplies in float32 is rounded to bfloat16 meanwhile.
     """
     for batch in todo:
         walk.prepare(batch.hidden_BTH)
     sites = walk.sites(index, todo[0].hidden_BTH)
-    found: BlockMoments = {site: {} for site in sites}
-    counted: list[Batch] = []  # the batch that runs now, for who watches
     layers = linears(walk.blocks[index])
-    place = f"{walk.path}.{index}"
+    at_once = batches_at_once(walk, index)
+    watch = _Watch(f"{walk.path}.{index}", sites, gram, in_turn=at_once > 1)
 
-    def look(site: Site) -> See:
-        def see(x_RI: Tensor, token_R: Tensor | None) -> None:
-            now = counted[0]
-            keep_R = now.counted_BT.flatten()
-            if token_R is not None:
-                keep_R = keep_R[token_R]
-            if len(x_RI) != len(keep_R):
-                raise BadModel(f"{place}.{site.name} sees {len(x_RI)} rows, not one a token.")
-            rows_RI = x_RI if keep_R.all() else x_RI[keep_R]
-            if not len(rows_RI):
-                return  # an expert that no token of this language that counts chose
-            seen = found[site]
-            if now.language not in seen:
-                seen[now.language] = Moments.empty(site.inputs, gram, device=x_RI.device)
-            seen[now.language].add(rows_RI, where=f"{place}.{site.name} in {now.language}")
+    def forward(number: int, batch: Batch) -> Batch:
+        with watch.running(number, batch):
+            out_BTH = walk.forward(index, batch.hidden_BTH)
+        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
 
-        return see
+    def reach(number: int, batch: Batch) -> None:
+        with watch.running(number, batch):
+            run(batch.hidden_BTH)
 
     passed: list[Batch] = []
-    with watched({layers[site.linears[0]]: look(site) for site in sites}):
-        for batch in _taken(todo) if passing else todo:
-            counted[:] = [batch]
-            if passing:
-                out_BTH = walk.forward(index, batch.hidden_BTH)
-                passed.append(Batch(batch.language, hold(out_BTH), batch.counted_BT))
-            else:
-                walk.reach(index, batch.hidden_BTH, layers[sites[-1].linears[0]])
+    dtype = weight(layers[sites[0].linears[0]]).dtype
+    with (
+        watched({layers[site.linears[0]]: watch.look(site) for site in sites}),
+        precise_for(dtype if at_once > 1 else torch.float32),
+    ):
+        if passing:
+            passed = _each(forward, todo, at_once, keep=False)
+        else:
+            with walk.reaching(index, layers[sites[-1].linears[0]]) as run:
+                _each(reach, todo, at_once, keep=True)
+    found = watch.complete()
     give_back()
     return found, passed
 
@@ -125,17 +127,86 @@ def gather(
 @at_hand()
 def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory) -> list[Batch]:
     """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
-    return [
-        Batch(b.language, hold(walk.forward(index, b.hidden_BTH)), b.counted_BT)
-        for b in _taken(todo)
-    ]
+
+    def forward(_: int, batch: Batch) -> Batch:
+        out_BTH = walk.forward(index, batch.hidden_BTH)
+        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
+
+    for batch in todo:
+        walk.prepare(batch.hidden_BTH)
+    return _each(forward, todo, batches_at_once(walk, index), keep=False)
 
 
-def _taken(todo: list[Batch]) -> Iterator[Batch]:
-    """The batches of a list, each out of it from then on: two sets of hidden states are a lot."""
-    todo.reverse()
-    while todo:
-        yield todo.pop()
+def batches_at_once(walk: Walk, index: int) -> int:
+    """How many batches a block runs side by side.
+
+    One on a GPU, which is wide enough. One where experts are reached by some batches and not by
+    others, so that nobody knows whose turn it is; and one where weights are of several dtypes, for
+    the precision of products is a setting of the whole process.
+    """
+    dtypes = {weight(layer).dtype for layer in linears(walk.blocks[index]).values()}
+    if walk.model.device.type != "cpu" or walk.has_experts(index) or len(dtypes) > 1:
+        return 1
+    return min(AT_ONCE, torch.get_num_threads())
+
+
+def _each(
+    run: Callable[[int, Batch], Result], todo: list[Batch], at_once: int, *, keep: bool
+) -> list[Result]:
+    """What `run` gives for every batch; unless kept, each is dropped as soon as it has run."""
+    waiting: dict[int, Batch] = dict(enumerate(todo))
+    if not keep:
+        todo.clear()  # two sets of hidden states are a lot
+    return side_by_side(
+        lambda number: run(number, waiting.pop(number)), range(len(waiting)), most=at_once
+    )
+
+
+class _Watch:
+    """Adds up what the sites of a block see, in the order of the batches, on whatever threads."""
+
+    def __init__(self, place: str, sites: Sequence[Site], gram: bool, *, in_turn: bool):
+        self._found: BlockMoments = {site: {} for site in sites}
+        self._place, self._gram = place, gram
+        self._turns = Turns() if in_turn else None
+        self._now = local()
+
+    @contextmanager
+    def running(self, number: int, batch: Batch) -> Iterator[None]:
+        """Inside, this thread runs a batch."""
+        self._now.number, self._now.batch = number, batch
+        with self._turns.taking_part(number) if self._turns else nullcontext():
+            yield
+
+    def look(self, site: Site) -> See:
+        """What adds the rows of a site to its moments."""
+
+        def see(x_RI: Tensor, token_R: Tensor | None) -> None:
+            with self._turns.turn(site, self._now.number) if self._turns else nullcontext():
+                self._add(site, self._now.batch, x_RI, token_R)
+
+        return see
+
+    def _add(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> None:
+        where = f"{self._place}.{site.name}"
+        keep_R = batch.counted_BT.flatten()
+        if token_R is not None:
+            keep_R = keep_R[token_R]
+        if len(x_RI) != len(keep_R):
+            raise BadModel(f"{where} sees {len(x_RI)} rows, not one a token.")
+        rows_RI = x_RI if keep_R.all() else x_RI[keep_R]
+        if not len(rows_RI):
+            return  # an expert that no token of this language that counts chose
+        seen = self._found[site]
+        if batch.language not in seen:
+            seen[batch.language] = Moments.empty(site.inputs, self._gram, device=x_RI.device)
+        seen[batch.language].add(rows_RI, where=f"{where} in {batch.language}", more=True)
+
+    def complete(self) -> BlockMoments:
+        """The moments, when all batches have run."""
+        for each in (each for seen in self._found.values() for each in seen.values()):
+            each.complete()
+        return self._found
 
 
 @torch.no_grad()

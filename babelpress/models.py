@@ -148,17 +148,25 @@ class Walk:
         with experts.computed(self.blocks[index]):
             return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
 
-    def reach(self, index: int, hidden_BTH: Tensor, last: Linear) -> None:
-        """Run block `index` until its linear that runs last has been handed its input.
+    @contextmanager
+    def reaching(self, index: int, last: Linear) -> Iterator[Callable[[Tensor], None]]:
+        """Inside, a function runs block `index` until its linear that runs last has its input.
 
         Experts are run to the end, for nobody knows which of them is the last.
         """
-        if any(isinstance(each, Slice) for each in linears(self.blocks[index]).values()):
-            self.forward(index, hidden_BTH)
-            return
-        assert isinstance(last, nn.Module)
-        with _hooked([last.register_forward_pre_hook(_stop)]), suppress(_Stop):
-            self.forward(index, hidden_BTH)
+
+        def run(hidden_BTH: Tensor) -> None:
+            with suppress(_Stop):
+                self.forward(index, hidden_BTH)
+
+        with ExitStack() as stack:
+            if not self.has_experts(index) and isinstance(last, nn.Module):
+                stack.callback(last.register_forward_pre_hook(_stop).remove)
+            yield run
+
+    def has_experts(self, index: int) -> bool:
+        """Whether a block has stacked experts, of which a token reaches only some."""
+        return any(isinstance(each, Slice) for each in linears(self.blocks[index]).values())
 
     def sites(self, index: int, hidden_BTH: Tensor) -> list[Site]:
         """The sites of block `index`, by seeing which linears receive the same tensor.

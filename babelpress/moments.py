@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadMoments, BadSetting, NotFinite
-from babelpress.products import add_gram, dots
+from babelpress.products import add_gram, dots, mirror
 from babelpress.solve import inverse_factor
+from babelpress.threads import alone
 
-CACHED = 1 << 17  # so many numbers at once stay in a processor's cache through all five sums
+CACHED = 1 << 18  # so many numbers at once stay in a processor's cache through all five sums
 
 
 @dataclass(slots=True)
@@ -51,9 +52,12 @@ class Moments:
         gram_II = torch.zeros(inputs, inputs, dtype=gram_dtype, device=device) if gram else None
         return _assembled(0, vectors, gram_II)
 
-    def add(self, x_TI: Tensor, *, where: str = "a site") -> None:
+    def add(self, x_TI: Tensor, *, where: str = "a site", more: bool = False) -> None:
         """Add tokens, padding already left out. Nothing changes and NotFinite names `where` if an
         input is NaN, infinite or too large to square in float32.
+
+        Where `more` is said to come, only the upper triangle of the Gram matrix is right until
+        `complete`.
         """
         if len(x_TI) == 0:
             return
@@ -70,6 +74,13 @@ class Moments:
         torch.maximum(self.absmax_I, sums.absmax_I, out=self.absmax_I)
         if self.gram_II is not None:
             add_gram(self.gram_II, x_TI.detach())
+        if not more:
+            self.complete()
+
+    def complete(self) -> None:
+        """All tokens were added: the lower triangle of the Gram matrix follows."""
+        if self.gram_II is not None:
+            mirror(self.gram_II)
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
@@ -200,25 +211,33 @@ def damages(
     return {tag: Damage(*each) for tag, *each in zip(moments, lost, kept, strict=True)}
 
 
+@alone()
 def _sums(x_TI: Tensor) -> Moments:
-    sums = Moments.empty(x_TI.shape[1], gram=False, device=x_TI.device)
-    ones_T = torch.ones(len(x_TI), device=x_TI.device)
-    tokens = max(1, CACHED // x_TI.shape[1]) if x_TI.device.type == "cpu" else len(x_TI)
-    scratch = x_TI.new_empty((2, min(tokens, len(x_TI)), x_TI.shape[1]), dtype=torch.float32)
-    for some_TI in x_TI.split(tokens):
-        one_T = ones_T[: len(some_TI)]
-        exact_TI, positive_TI = scratch[:, : len(some_TI)]
-        exact_TI.copy_(some_TI)
-        # A product with ones sums down the columns faster than sum(0) does, and all that happens in
-        # place stays in the cache.
-        sums.sum_I += one_T @ exact_TI
-        torch.clamp(exact_TI, 0, 1, out=positive_TI)
-        sums.positive_I += one_T @ positive_TI.ceil_()
-        size_TI = exact_TI.abs_()
-        sums.sumabs_I += one_T @ size_TI
-        torch.maximum(sums.absmax_I, size_TI.amax(0).double(), out=sums.absmax_I)
-        sums.sumsq_I += one_T @ size_TI.square_()
-    return sums
+    tokens, inputs = x_TI.shape
+    at_once = max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens
+    parts = x_TI.split(at_once)
+    ones_T = torch.ones(at_once, device=x_TI.device)
+    sums_SPI = ones_T.new_empty(4, len(parts), inputs)  # P parts of each of S sums
+    largest_PI = ones_T.new_empty(len(parts), inputs)
+    scratch = ones_T.new_empty(2, min(at_once, tokens), inputs)
+    # Few calls and no new tensors: threads side by side wait for one another at every call, and
+    # what happens in place stays in the cache.
+    for part_TI, largest_I, sum_I, positive_I, sumabs_I, sumsq_I in zip(
+        parts, largest_PI, *sums_SPI, strict=True
+    ):
+        exact_TI, positive_TI = scratch[:, : len(part_TI)]
+        columns_IT, one_T = exact_TI.T, ones_T[: len(part_TI)]
+        exact_TI.copy_(part_TI)
+        # A product with ones sums down the columns faster than sum(0) does.
+        torch.mv(columns_IT, one_T, out=sum_I)
+        torch.clamp(exact_TI, 0, 1, out=positive_TI).ceil_()
+        torch.mv(positive_TI.T, one_T, out=positive_I)
+        torch.mv(exact_TI.abs_().T, one_T, out=sumabs_I)
+        torch.amax(exact_TI, 0, out=largest_I)
+        torch.mv(exact_TI.square_().T, one_T, out=sumsq_I)
+    sum_I, positive_I, sumabs_I, sumsq_I = sums_SPI.double().sum(1)
+    largest_I = largest_PI.amax(0).double()
+    return _assembled(tokens, [sum_I, sumabs_I, sumsq_I, largest_I, positive_I], None)
 
 
 def _weights(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from babelpress import codes, embeddings, opening, press
-from babelpress.feeding import Batch, batch_size, batches, gather, pass_on
+from babelpress.feeding import Batch, batch_size, batches, batches_at_once, gather, pass_on
 from babelpress.files import save_tensors, sha256_file
 from babelpress.folds import Fold, find_folds
 from babelpress.memory import give_back, peak, used
@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 REPEATS = 3  # of what takes less than ENOUGH
 ENOUGH = 1.0  # seconds
+IN_FLOW = 2  # batches for each of those that run side by side
 ROWS = 4096  # of an embedding that stand for all
 
 
@@ -88,11 +89,13 @@ def try_text(
     seconds = tried.seconds
 
     def once(passing: bool) -> tuple[BlockMoments, list[Batch]]:
-        return gather(walk, 0, list(todo), gram=gram, hold=hold, passing=passing)
+        return gather(walk, 0, list(many), gram=gram, hold=hold, passing=passing)
 
     todo, cold = timed(lambda: batches(walk, few, hold=hold))
     _, start = _typical(lambda: batches(walk, few, hold=hold))
     hidden_BTH = todo[0].hidden_BTH
+    # as many as it takes for batches to run side by side as they will
+    many = todo * (IN_FLOW * batches_at_once(walk, 0))
     _, seconds["prepare"] = timed(lambda: walk.prepare(hidden_BTH))
     with peak() as most:
         before = used()
@@ -100,8 +103,9 @@ def try_text(
     _, seconds["sites"] = _typical(lambda: walk.sites(0, hidden_BTH))
     _, passing = _typical(lambda: once(True))
     _, reaching = _typical(lambda: once(False))
-    _, passed = _typical(lambda: pass_on(walk, 0, list(todo), hold=hold))
+    _, passed = _typical(lambda: pass_on(walk, 0, list(many), hold=hold))
     seconds["start"] = start * share
+    share /= len(many)
     seconds["gather"] = max(passing - seconds["sites"], 0.0) * share
     seconds["reach"] = max(reaching - seconds["sites"], 0.0) * share
     seconds["pass"] = passed * share

@@ -14,20 +14,25 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+FAST = "medium"  # PyTorch's word for products of bfloat16 numbers
 COLUMNS = 256  # of a panel: only the upper triangle of panels is computed
 CHUNK = 1 << 20  # numbers converted at once, which stay in the cache for all panels
 
 
 def add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
-    """Add xᵀx to a symmetric matrix of float32 or float64."""
+    """Add xᵀx to the upper triangle of a matrix of float32 or float64; `mirror` does the rest."""
     inputs = len(gram_II)
-    with _exact_for(x_TI.dtype):
+    with precise_for(x_TI.dtype):
         for some_TI in x_TI.split(max(1, CHUNK // inputs)):
             exact_TI = some_TI.to(gram_II.dtype)
             for start in range(0, inputs, COLUMNS):
                 end = start + COLUMNS
                 gram_II[start:end, start:].addmm_(exact_TI[:, start:end].T, exact_TI[:, start:])
-    for start in range(0, inputs, COLUMNS):
+
+
+def mirror(gram_II: Tensor) -> None:
+    """Make a matrix symmetric by its upper triangle."""
+    for start in range(0, len(gram_II), COLUMNS):
         end = start + COLUMNS
         gram_II[end:, start:end] = gram_II[start:end, end:].T
 
@@ -38,7 +43,7 @@ def dots(weight_OI: Tensor, grams: Sequence[Tensor]) -> list[float]:
     sums = weight_OI.new_zeros(len(grams), dtype=torch.float64)
     for start in range(0, exact_OI.shape[1], COLUMNS):
         end = start + COLUMNS
-        with _exact_for(weight_OI.dtype):
+        with precise_for(weight_OI.dtype):
             panel_BI = exact_OI[:, start:end].T @ exact_OI[:, start:]
         panel_BI[:, COLUMNS:] *= 2  # what lies below the diagonal is the same again
         for place, gram_II in enumerate(grams):
@@ -47,13 +52,16 @@ def dots(weight_OI: Tensor, grams: Sequence[Tensor]) -> list[float]:
 
 
 @contextmanager
-def _exact_for(dtype: torch.dtype) -> Iterator[None]:
-    """The fastest products of float32 that lose nothing of inputs that came in `dtype`."""
+def precise_for(dtype: torch.dtype) -> Iterator[None]:
+    """The fastest products of float32 that lose nothing of inputs that came in `dtype`.
+
+    A setting of the process: threads side by side enter it together, from outside.
+    """
     before = torch.get_float32_matmul_precision()
-    if dtype is not torch.bfloat16:
+    if dtype is not torch.bfloat16 or before == FAST:
         yield
         return
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(FAST)
     try:
         yield
     finally:

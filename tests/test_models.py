@@ -244,8 +244,8 @@ def test_a_block_can_be_run_until_its_last_linear_is_reached(family):
     seen, done = [], []
     walk.blocks[0].register_forward_hook(lambda *_: done.append(1))
 
-    with models.watched({last: lambda x_RI, _: seen.append(x_RI)}):
-        walk.reach(0, hidden_BTH, last)
+    with models.watched({last: lambda x_RI, _: seen.append(x_RI)}), walk.reaching(0, last) as run:
+        run(hidden_BTH)
 
     assert seen
     assert bool(done) == (family in pico.EXPERTS)

@@ -1,11 +1,12 @@
 """Work side by side: the same results in the same order, whatever the number of threads."""
 
 import threading
+import time
 
 import pytest
 import torch
 
-from babelpress.threads import side_by_side
+from babelpress.threads import Turns, side_by_side
 
 
 @pytest.fixture(params=[1, 3])
@@ -49,3 +50,44 @@ def test_what_goes_wrong_is_raised_and_threads_are_as_before(threads):
         side_by_side(lambda n: 1 // n, [1, 0, 2])
 
     assert torch.get_num_threads() == threads
+
+
+# ---- taking turns --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [4], indirect=True)
+def test_turns_keep_the_order_of_numbers_at_every_place(threads):
+    turns, order = Turns(), {"a": [], "b": []}
+
+    def work(number):
+        for place, order_there in order.items():
+            time.sleep(0.01 * ((7 * number) % 4))  # later ones are often there first
+            with turns.turn(place, number):
+                order_there.append(number)
+
+    side_by_side(work, range(12), most=4)
+
+    assert order == {"a": list(range(12)), "b": list(range(12))}
+
+
+@pytest.mark.parametrize("threads", [3], indirect=True)
+def test_nobody_waits_for_the_turn_of_one_that_failed(threads):
+    turns, done = Turns(), []
+
+    def work(number):
+        with turns.taking_part(number):
+            if number == 2:
+                raise ValueError("two")
+            with turns.turn("here", number):
+                done.append(number)
+
+    with pytest.raises(ValueError, match="two"):
+        side_by_side(work, range(20), most=3)
+
+    assert done == [0, 1]
+
+
+@pytest.mark.parametrize("threads", [4], indirect=True)
+@pytest.mark.parametrize(("most", "each"), [(2, 2), (3, 1), (1, 4), (9, 1)])
+def test_threads_are_shared_out(threads, most, each):
+    assert side_by_side(lambda _: torch.get_num_threads(), range(9), most=most) == [each] * 9

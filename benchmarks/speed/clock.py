@@ -2,7 +2,8 @@
 
 A phase that begins inside another one stops that one's clock until it ends, so that the phases of a
 process add up to its time. Functions of other packages are timed by putting a timed one in their
-place; nothing of them is changed. Only the standard library is used: this runs in environments that
+place; nothing of them is changed. What threads do side by side counts as their part of the time.
+Only the standard library is used: this runs in environments that
 have no babelpress. Linux only (/proc).
 """
 
@@ -12,15 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from threading import Lock, current_thread, main_thread
 from typing import Any
 
 STARTED = time.perf_counter()
 
 
 class Clock:
-    """Seconds by phase; `rest` is what no phase claims."""
+    """Seconds by phase; `rest` is what no phase claims. `side_by_side` threads share one's time."""
 
-    def __init__(self) -> None:
+    def __init__(self, side_by_side: int = 1) -> None:
+        self.side_by_side = side_by_side
+        self._lock = Lock()
         self.seconds: dict[str, float] = {"rest": 0.0}
         self._names = ["rest"]
         self._since = STARTED
@@ -28,6 +32,11 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time the body under a name."""
+        if current_thread() is not main_thread():
+            start = time.perf_counter()
+            yield
+            self._claim(name, (time.perf_counter() - start) / self.side_by_side)
+            return
         self._turn()
         self._names.append(name)
         try:
@@ -59,6 +68,12 @@ class Clock:
             **facts,
         }
         path.write_text(json.dumps(told))
+
+    def _claim(self, name: str, seconds: float) -> None:
+        """Time of another thread, which the main thread waits for in its own phase."""
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+            self.seconds[self._names[-1]] = self.seconds.get(self._names[-1], 0.0) - seconds
 
     def _turn(self) -> None:
         now = time.perf_counter()

@@ -48,6 +48,7 @@ def method_of(words: str) -> Method:
 
 def time_phases() -> None:
     """Put timed functions in the place of ours."""
+    CLOCK.side_by_side = min(feeding.AT_ONCE, torch.get_num_threads())
     CLOCK.wrap(Moments, "add", "gram")
     CLOCK.wrap(feeding, "gather", "forward")
     CLOCK.wrap(feeding, "batches", "forward")
