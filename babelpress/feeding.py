@@ -7,7 +7,7 @@ language a batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import local
 from typing import TypeVar
@@ -84,8 +84,11 @@ def gather(
     gram: bool,
     hold: Hold = in_memory,
     passing: bool = True,
+    bare: bool = False,
 ) -> tuple[BlockMoments, list[Batch]]:
     """Moments of every site of a block over all batches, and what the block passes on.
+
+    `bare` moments lack what no method reads.
 
     Batches are taken out of `todo` as they are passed on. Not `passing`, they stay there, and the
     block is run only as far as its last linear. In a block of bfloat16 weights whatever it
@@ -96,7 +99,14 @@ def gather(
     sites = walk.sites(index, todo[0].hidden_BTH)
     layers = linears(walk.blocks[index])
     at_once = batches_at_once(walk, index)
-    watch = _Watch(f"{walk.path}.{index}", sites, gram, in_turn=at_once > 1)
+    watch = _Watch(
+        f"{walk.path}.{index}",
+        sites,
+        gram,
+        bare=bare,
+        in_turn=at_once > 1,
+        all_run=not walk.has_experts(index),
+    )
 
     def forward(number: int, batch: Batch) -> Batch:
         with watch.running(number, batch):
@@ -108,10 +118,9 @@ def gather(
             run(batch.hidden_BTH)
 
     passed: list[Batch] = []
-    dtype = weight(layers[sites[0].linears[0]]).dtype
     with (
         watched({layers[site.linears[0]]: watch.look(site) for site in sites}),
-        precise_for(dtype if at_once > 1 else torch.float32),
+        _precise(walk, index),
     ):
         if passing:
             passed = _each(forward, todo, at_once, keep=False)
@@ -134,7 +143,8 @@ def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory
 
     for batch in todo:
         walk.prepare(batch.hidden_BTH)
-    return _each(forward, todo, batches_at_once(walk, index), keep=False)
+    with _precise(walk, index):
+        return _each(forward, todo, batches_at_once(walk, index), keep=False)
 
 
 def batches_at_once(walk: Walk, index: int) -> int:
@@ -148,6 +158,13 @@ def batches_at_once(walk: Walk, index: int) -> int:
     if walk.model.device.type != "cpu" or walk.has_experts(index) or len(dtypes) > 1:
         return 1
     return min(AT_ONCE, torch.get_num_threads())
+
+
+def _precise(walk: Walk, index: int) -> AbstractContextManager[None]:
+    """The precision of products that batches side by side share, whether anyone looks or not."""
+    alone = batches_at_once(walk, index) == 1
+    weights = [weight(layer) for layer in linears(walk.blocks[index]).values()]
+    return precise_for(torch.float32 if alone else weights[0].dtype)
 
 
 def _each(
@@ -165,27 +182,53 @@ def _each(
 class _Watch:
     """Adds up what the sites of a block see, in the order of the batches, on whatever threads."""
 
-    def __init__(self, place: str, sites: Sequence[Site], gram: bool, *, in_turn: bool):
+    def __init__(
+        self,
+        place: str,
+        sites: Sequence[Site],
+        gram: bool,
+        *,
+        bare: bool,
+        in_turn: bool,
+        all_run: bool,
+    ):
         self._found: BlockMoments = {site: {} for site in sites}
-        self._place, self._gram = place, gram
+        self._place, self._gram, self._bare = place, gram, bare
         self._turns = Turns() if in_turn else None
+        self._all_run = all_run
         self._now = local()
 
     @contextmanager
     def running(self, number: int, batch: Batch) -> Iterator[None]:
-        """Inside, this thread runs a batch."""
-        self._now.number, self._now.batch = number, batch
+        """Inside, this thread runs a batch.
+
+        Raises BadModel where a site that every batch should reach was not reached once: sums would
+        lack it, and others wait for it.
+        """
+        self._now.number, self._now.batch, self._now.reached = number, batch, set()
         with self._turns.taking_part(number) if self._turns else nullcontext():
             yield
+            missed = [site.name for site in self._found if site not in self._now.reached]
+            if missed and self._all_run:
+                raise BadModel(self._not_once(missed[0], "not at all"))
 
     def look(self, site: Site) -> See:
         """What adds the rows of a site to its moments."""
 
         def see(x_RI: Tensor, token_R: Tensor | None) -> None:
+            if site in self._now.reached:
+                raise BadModel(self._not_once(site.name, "twice"))
+            self._now.reached.add(site)
             with self._turns.turn(site, self._now.number) if self._turns else nullcontext():
                 self._add(site, self._now.batch, x_RI, token_R)
 
         return see
+
+    def _not_once(self, site: str, times: str) -> str:
+        return (
+            f"{self._place}.{site} was run {times} in a batch of {self._now.batch.language}. "
+            "Blocks whose linears do not each run once, whatever the text, are not supported."
+        )
 
     def _add(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> None:
         where = f"{self._place}.{site.name}"
@@ -199,7 +242,9 @@ class _Watch:
             return  # an expert that no token of this language that counts chose
         seen = self._found[site]
         if batch.language not in seen:
-            seen[batch.language] = Moments.empty(site.inputs, self._gram, device=x_RI.device)
+            seen[batch.language] = Moments.empty(
+                site.inputs, self._gram, device=x_RI.device, bare=self._bare
+            )
         seen[batch.language].add(rows_RI, where=f"{where} in {batch.language}", more=True)
 
     def complete(self) -> BlockMoments:
@@ -216,6 +261,7 @@ def gather_dense(
     *,
     gram: bool,
     batch_tokens: int = 0,
+    bare: bool = False,
     hold: Hold = in_memory,
     done: Callable[[int], bool] = never,
     progress: Progress = silent,
@@ -227,7 +273,9 @@ def gather_dense(
             todo = pass_on(walk, index, todo, hold=hold)
         else:
             last = index + 1 == len(walk.blocks)
-            moments, todo = gather(walk, index, todo, gram=gram, hold=hold, passing=not last)
+            moments, todo = gather(
+                walk, index, todo, gram=gram, bare=bare, hold=hold, passing=not last
+            )
             yield index, moments
             del moments
         progress("calibrate", index + 1, len(walk.blocks))

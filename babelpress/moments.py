@@ -11,7 +11,7 @@ sums lose three digits.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -28,14 +28,17 @@ CACHED = 1 << 18  # so many numbers at once stay in a processor's cache through 
 
 @dataclass(slots=True)
 class Moments:
-    """Sums over the tokens of one language at one site."""
+    """Sums over the tokens of one language at one site.
+
+    `sum_I` and `positive_I`, which no method reads, are None where nothing is to be kept.
+    """
 
     n: int
-    sum_I: Tensor
+    sum_I: Tensor | None
     sumabs_I: Tensor
     sumsq_I: Tensor
     absmax_I: Tensor
-    positive_I: Tensor
+    positive_I: Tensor | None
     gram_II: Tensor | None
 
     @classmethod
@@ -46,9 +49,13 @@ class Moments:
         *,
         device: torch.device | str = "cpu",
         gram_dtype: torch.dtype = torch.float32,
+        bare: bool = False,
     ) -> "Moments":
-        """No token seen yet."""
-        vectors = [torch.zeros(inputs, dtype=torch.float64, device=device) for _ in range(5)]
+        """No token seen yet. `bare` leaves out what no method reads."""
+        vectors: list[Tensor | None] = [
+            None if bare and name in UNREAD else torch.zeros(inputs, dtype=torch.float64).to(device)
+            for name in VECTORS
+        ]
         gram_II = torch.zeros(inputs, inputs, dtype=gram_dtype, device=device) if gram else None
         return _assembled(0, vectors, gram_II)
 
@@ -61,16 +68,16 @@ class Moments:
         """
         if len(x_TI) == 0:
             return
-        sums = _sums(x_TI.detach())
+        sums = _sums(x_TI.detach(), bare=self.sum_I is None)
         if not (sums.sumsq_I.isfinite().all() and sums.absmax_I.isfinite().all()):
             raise NotFinite(
                 f"the input of {where} holds NaN, infinity or a number too large to square."
             )
         self.n += len(x_TI)
-        self.sum_I += sums.sum_I
+        self.sum_I = _both(self.sum_I, sums.sum_I)
         self.sumabs_I += sums.sumabs_I
         self.sumsq_I += sums.sumsq_I
-        self.positive_I += sums.positive_I
+        self.positive_I = _both(self.positive_I, sums.positive_I)
         torch.maximum(self.absmax_I, sums.absmax_I, out=self.absmax_I)
         if self.gram_II is not None:
             add_gram(self.gram_II, x_TI.detach())
@@ -91,11 +98,11 @@ class Moments:
             gram_II = self.gram_II + other.gram_II
         return Moments(
             self.n + other.n,
-            self.sum_I + other.sum_I,
+            _both(self.sum_I, other.sum_I),
             self.sumabs_I + other.sumabs_I,
             self.sumsq_I + other.sumsq_I,
             torch.maximum(self.absmax_I, other.absmax_I),
-            self.positive_I + other.positive_I,
+            _both(self.positive_I, other.positive_I),
             gram_II,
         )
 
@@ -114,11 +121,18 @@ class Moments:
         return _assembled(int(tensors["n"]), vectors, tensors.get("gram"))
 
 
-def _assembled(n: int, vectors: list[Tensor], gram_II: Tensor | None) -> Moments:
+def _both(one_I: Tensor | None, other_I: Tensor | None) -> Tensor | None:
+    return None if one_I is None or other_I is None else one_I + other_I
+
+
+def _assembled(n: int, vectors: Sequence[Tensor | None], gram_II: Tensor | None) -> Moments:
     sum_I, sumabs_I, sumsq_I, absmax_I, positive_I = vectors
+    assert sumabs_I is not None and sumsq_I is not None and absmax_I is not None
     return Moments(n, sum_I, sumabs_I, sumsq_I, absmax_I, positive_I, gram_II)
 
 
+VECTORS = ("sum", "sumabs", "sumsq", "absmax", "positive")
+UNREAD = ("sum", "positive")  # by any method; engines and analyses read them
 _FIELDS = {f.name: f.name.removesuffix("_II").removesuffix("_I") for f in fields(Moments)}
 
 
@@ -131,9 +145,9 @@ class Blend:
 
     mean_square_I: Tensor
     mean_abs_I: Tensor
-    mean_I: Tensor
+    mean_I: Tensor | None
     absmax_I: Tensor
-    firing_I: Tensor
+    firing_I: Tensor | None
     gram_II: Tensor | None
     tokens: int
     where: str
@@ -177,11 +191,11 @@ def blend(moments: Mapping[str, Moments], shares: Mapping[str, float], where: st
     weight = _weights(moments, shares, where)
     used = [moments[language] for language in weight]
     return Blend(
-        mean_square_I=_weighted((m.sumsq_I for m in used), weight),
-        mean_abs_I=_weighted((m.sumabs_I for m in used), weight),
-        mean_I=_weighted((m.sum_I for m in used), weight),
+        mean_square_I=_weighted([m.sumsq_I for m in used], weight),
+        mean_abs_I=_weighted([m.sumabs_I for m in used], weight),
+        mean_I=_if_kept([m.sum_I for m in used], weight),
         absmax_I=torch.stack([m.absmax_I for m in used]).amax(0),
-        firing_I=_weighted((m.positive_I for m in used), weight),
+        firing_I=_if_kept([m.positive_I for m in used], weight),
         gram_II=_blended_gram(used, weight),
         tokens=sum(m.n for m in used),
         where=where,
@@ -212,32 +226,38 @@ def damages(
 
 
 @alone()
-def _sums(x_TI: Tensor) -> Moments:
+def _sums(x_TI: Tensor, *, bare: bool = False) -> Moments:
     tokens, inputs = x_TI.shape
     at_once = max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens
     parts = x_TI.split(at_once)
     ones_T = torch.ones(at_once, device=x_TI.device)
-    sums_SPI = ones_T.new_empty(4, len(parts), inputs)  # P parts of each of S sums
+    sums_SPI = ones_T.new_zeros(4, len(parts), inputs)  # P parts of each of S sums
     largest_PI = ones_T.new_empty(len(parts), inputs)
-    scratch = ones_T.new_empty(2, min(at_once, tokens), inputs)
+    scratch = ones_T.new_empty(1 if bare else 2, min(at_once, tokens), inputs)
     # Few calls and no new tensors: threads side by side wait for one another at every call, and
     # what happens in place stays in the cache.
     for part_TI, largest_I, sum_I, positive_I, sumabs_I, sumsq_I in zip(
         parts, largest_PI, *sums_SPI, strict=True
     ):
-        exact_TI, positive_TI = scratch[:, : len(part_TI)]
-        columns_IT, one_T = exact_TI.T, ones_T[: len(part_TI)]
+        exact_TI, *rest = scratch[:, : len(part_TI)]
+        one_T = ones_T[: len(part_TI)]
         exact_TI.copy_(part_TI)
         # A product with ones sums down the columns faster than sum(0) does.
-        torch.mv(columns_IT, one_T, out=sum_I)
-        torch.clamp(exact_TI, 0, 1, out=positive_TI).ceil_()
-        torch.mv(positive_TI.T, one_T, out=positive_I)
+        for positive_TI in rest:
+            torch.mv(exact_TI.T, one_T, out=sum_I)
+            torch.clamp(exact_TI, 0, 1, out=positive_TI).ceil_()
+            torch.mv(positive_TI.T, one_T, out=positive_I)
         torch.mv(exact_TI.abs_().T, one_T, out=sumabs_I)
         torch.amax(exact_TI, 0, out=largest_I)
-        torch.mv(exact_TI.square_().T, one_T, out=sumsq_I)
+        # Squares have more digits than bfloat16, which such a product may be allowed to round to.
+        torch.sum(exact_TI.square_(), 0, out=sumsq_I)
     sum_I, positive_I, sumabs_I, sumsq_I = sums_SPI.double().sum(1)
-    largest_I = largest_PI.amax(0).double()
-    return _assembled(tokens, [sum_I, sumabs_I, sumsq_I, largest_I, positive_I], None)
+    vectors = [sum_I, sumabs_I, sumsq_I, largest_PI.amax(0).double(), positive_I]
+    if bare:
+        vectors = [
+            None if name in UNREAD else each for name, each in zip(VECTORS, vectors, strict=True)
+        ]
+    return _assembled(tokens, vectors, None)
 
 
 def _weights(
@@ -254,6 +274,11 @@ def _weights(
             "Calibrate with that language, or leave it out of the mixture."
         )
     return {language: shares[language] / moments[language].n for language in wanted}
+
+
+def _if_kept(sums: Sequence[Tensor | None], weight: Mapping[str, float]) -> Tensor | None:
+    kept = [each for each in sums if each is not None]
+    return _weighted(kept, weight) if len(kept) == len(sums) else None
 
 
 def _weighted(sums: Iterable[Tensor], weight: Mapping[str, float]) -> Tensor:

@@ -247,8 +247,11 @@ def _predict(
     look = looking(walk, index, moments, method, shares)
 
     def scaled(site: Site) -> Scaled:
-        fold, (stats, _) = folds.get(site.name), look(site)
-        if fold is None or stats is None:
+        fold = folds.get(site.name)
+        if fold is None:
+            return UNSCALED
+        stats, _ = look(site)
+        if stats is None:
             return UNSCALED
         return Scaled(_scale(method, old[site], stats, fold), {})
 
@@ -307,7 +310,7 @@ def press_compressed(
     todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
-        moments, _ = gather(walk, index, todo, gram=method.needs_gram, passing=False)
+        moments, _ = gather(walk, index, todo, gram=method.needs_gram, bare=True, passing=False)
         if index == 0:
             check_skip(moments, method.skip)
         with changing(walk.blocks[index], hold):

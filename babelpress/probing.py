@@ -89,7 +89,7 @@ def try_text(
     seconds = tried.seconds
 
     def once(passing: bool) -> tuple[BlockMoments, list[Batch]]:
-        return gather(walk, 0, list(many), gram=gram, hold=hold, passing=passing)
+        return gather(walk, 0, list(many), gram=gram, bare=True, hold=hold, passing=passing)
 
     todo, cold = timed(lambda: batches(walk, few, hold=hold))
     _, start = _typical(lambda: batches(walk, few, hold=hold))

@@ -31,7 +31,7 @@ def add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
 
 
 def mirror(gram_II: Tensor) -> None:
-    """Make a matrix symmetric by its upper triangle."""
+    """Complete a matrix by its upper triangle: what is below the panels of `add_gram`."""
     for start in range(0, len(gram_II), COLUMNS):
         end = start + COLUMNS
         gram_II[end:, start:end] = gram_II[start:end, end:].T

@@ -6,7 +6,7 @@ gives back is for those; damage is always that to the dense model.
 Shapes: O outputs, I inputs of a linear, R rows of one that were divided for a site further on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from babelpress.store import BlockMoments
 from babelpress.threads import side_by_side
 
 Look = Callable[[Site], tuple[Blend | None, Load | None]]
+TOGETHER = 4  # sites for every thread that are solved before their weights are set
 SMALL = 4096  # inputs of a site for whose factor one thread is enough
 
 
@@ -114,11 +115,12 @@ def solve_all(
     old: Mapping[Site, Weights],
     look: Look,
     scaled: Callable[[Site], Scaled],
-) -> list[Solved]:
+) -> Iterator[Solved]:
     """What a method makes of the sites of a block.
 
     Means are made for one site at a time, or for as many as there are threads: a mean Gram matrix
-    and its factor are as large as a linear, or larger.
+    and its factor are as large as a linear, or larger. New weights are of some sites at a time: a
+    block may have hundreds of experts.
     """
 
     def solve(site: Site) -> Solved:
@@ -130,6 +132,12 @@ def solve_all(
             return Solved(site, method.press(old[site], stats), load, largest_I)
         return Solved(site, method.press(how.scaled(old[site]), stats), load, largest_I, how)
 
-    if walk.model.device.type == "cpu" and all(site.inputs <= SMALL for site in old):
-        return side_by_side(solve, list(old), cost=lambda site: float(site.inputs))
-    return [solve(site) for site in old]
+    sites = list(old)
+    if walk.model.device.type != "cpu" or any(site.inputs > SMALL for site in sites):
+        yield from map(solve, sites)
+        return
+    some = TOGETHER * torch.get_num_threads()
+    for start in range(0, len(sites), some):
+        yield from side_by_side(
+            solve, sites[start : start + some], cost=lambda site: float(site.inputs)
+        )

@@ -207,7 +207,9 @@ def _of_text(
 
     def moments(index: int) -> BlockMoments:
         if not coming:
-            coming.append(gather_dense(walk, found.blocks, gram=gram, hold=hold, progress=progress))
+            coming.append(
+                gather_dense(walk, found.blocks, gram=gram, bare=True, hold=hold, progress=progress)
+            )
         if index not in gathered:
             if not again:
                 gathered.clear()

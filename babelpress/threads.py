@@ -33,13 +33,14 @@ def side_by_side(
 ) -> list[Result]:
     """What `work` makes of every item, in their order; the most costly are begun first.
 
-    As many at a time as torch has threads, or at most `most`, which then have some threads each.
-    What `work` raises is raised here.
+    As many at a time as torch has threads, or at most `most`, which then have some threads each,
+    however many items there are. What `work` raises is raised here.
     """
     threads = torch.get_num_threads()
-    at_once = max(1, min(threads, len(items), most or threads))
-    with _threads(threads // at_once if most else 1):
-        if at_once < 2:
+    at_once = min(threads, most or threads)
+    each = threads // at_once
+    with _threads(each):
+        if at_once < 2 or len(items) < 2:
             return [work(item) for item in items]
 
         def run(place: int) -> tuple[int, Result]:
@@ -47,7 +48,10 @@ def side_by_side(
                 return place, work(items[place])
 
         order = sorted(range(len(items)), key=lambda place: -cost(items[place]))
-        with ThreadPoolExecutor(at_once) as pool:
+        # Without this a thread takes over what another one has set meanwhile.
+        with ThreadPoolExecutor(
+            min(at_once, len(items)), initializer=torch.set_num_threads, initargs=(each,)
+        ) as pool:
             found = dict(pool.map(run, order))
     return [found[place] for place in range(len(items))]
 

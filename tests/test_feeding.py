@@ -1,5 +1,8 @@
 """Batches run side by side give the very moments, and pass on the very numbers, of one by one."""
 
+from threading import local
+from typing import Any
+
 import pico
 import pytest
 import torch
@@ -80,11 +83,11 @@ def test_batches_are_taken_as_they_are_passed_on_and_kept_where_they_are_not():
 
 
 def test_weights_of_several_dtypes_are_run_one_by_one(four_threads):
-    model = pico.model(dtype=torch.bfloat16)
+    model: Any = pico.model(dtype=torch.bfloat16)
     walk = Walk(model)
     assert batches_at_once(walk, 0) == 4
 
-    walk.blocks[0].mlp.down_proj.float()
+    model.model.layers[0].mlp.down_proj.float()
 
     assert batches_at_once(walk, 0) == 1
     assert batches_at_once(walk, 1) == 4
@@ -104,3 +107,24 @@ def test_a_fault_in_one_batch_ends_all_with_its_own_message(four_threads):
     todo[2] = Batch("eng_Latn", todo[2].hidden_BTH, todo[2].counted_BT[:, :5])
     with pytest.raises(BadModel, match="sees 12 rows"):
         gather(walk, 0, todo, gram=True, passing=False)
+
+
+def test_a_linear_that_a_batch_passes_by_is_named_and_nobody_waits(four_threads, monkeypatch):
+    model: Any = pico.model()
+    walk = Walk(model)
+    todo = todo_of(walk)
+    odd, now = todo[3].hidden_BTH, local()
+    run, mlp = walk.forward, model.model.layers[0].mlp
+    compute = mlp.forward
+
+    def forward(index, hidden_BTH):
+        now.odd = hidden_BTH is odd
+        return run(index, hidden_BTH)
+
+    monkeypatch.setattr(walk, "forward", forward)
+    monkeypatch.setattr(
+        mlp, "forward", lambda x_BTH: x_BTH if vars(now).get("odd") else compute(x_BTH)
+    )
+
+    with pytest.raises(BadModel, match=r"mlp\.gate_proj\+up_proj was run not at all"):
+        gather(walk, 0, todo, gram=True)

@@ -7,6 +7,7 @@ import torch
 from babelpress import files
 from babelpress.errors import BadMoments, BadSetting, NotFinite
 from babelpress.moments import Moments, blend, damage, damages
+from babelpress.products import precise_for
 
 INPUTS = 150  # more than one piece of the Gram matrix, and an uneven last one
 
@@ -277,3 +278,37 @@ def test_damage_wants_a_gram_matrix_of_all_languages_or_of_none():
 
     with pytest.raises(BadMoments, match="some have none"):
         damages(torch.ones(2, INPUTS), torch.zeros(2, INPUTS), moments)
+
+
+def test_bare_moments_lack_only_what_no_method_reads():
+    x_TI = torch.randn(70, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    whole, bare = Moments.empty(6, gram=True), Moments.empty(6, gram=True, bare=True)
+    for part_TI in x_TI.split(30):
+        whole.add(part_TI)
+        bare.add(part_TI)
+
+    assert bare.sum_I is None
+    assert bare.positive_I is None
+    kept = bare.tensors()
+    assert kept.keys() == whole.tensors().keys() - {"sum", "positive"}
+    assert all(torch.equal(kept[name], whole.tensors()[name]) for name in kept)
+    both = bare + bare
+    assert (both.n, both.sum_I) == (140, None)
+    stats = blend({"a": bare, "b": whole}, {"a": 0.5, "b": 0.5}, "here")
+    assert (stats.mean_I, stats.firing_I) == (None, None)
+    with pytest.raises(BadMoments, match="lack"):
+        Moments.from_tensors(kept)
+
+
+def test_squares_keep_their_digits_where_products_may_lose_theirs():
+    x_TI = torch.randn(512, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
+    x_TI[:, 0] = 1.0078125  # its square rounds down every time
+
+    found = Moments.empty(256, gram=False)
+    with precise_for(torch.bfloat16):
+        found.add(x_TI)
+
+    exact_TI = x_TI.double()
+    torch.testing.assert_close(found.sumsq_I, exact_TI.square().sum(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.sumabs_I, exact_TI.abs().sum(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.positive_I, (exact_TI > 0).double().sum(0), rtol=0, atol=0)

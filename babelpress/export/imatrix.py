@@ -75,6 +75,7 @@ def _sums(
     seen: Mapping[str, Moments], shares: Mapping[str, float], where: str
 ) -> dict[str, np.ndarray]:
     stats = blend(seen, shares, where)
+    assert stats.mean_I is not None  # stored moments have all there is
     # llama.cpp rounds the number of tokens to a whole one, which ours is, and keeps it as float32
     tokens = np.float32(stats.tokens)
     return {

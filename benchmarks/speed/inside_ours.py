@@ -61,7 +61,7 @@ def time_phases() -> None:
 
 def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
     """Press every block as soon as it has passed its dense output on; moments are not kept."""
-    coming = feeding.gather_dense(walk, blocks, gram=method.needs_gram)
+    coming = feeding.gather_dense(walk, blocks, gram=method.needs_gram, bare=True)
     press.press_dense(walk, lambda _: next(coming)[1], method, SHARES)
 
 
