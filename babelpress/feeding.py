@@ -33,6 +33,8 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 AT_ONCE = 4  # batches that run side by side: of each some activations are in memory
 BATCH_ELEMENTS = 1 << 20  # hidden numbers in a batch: 2 MB in bfloat16, which stays in the cache
 
+WIDE = 16  # times as many for a GPU, which runs one batch at a time
+
 
 def silent(_what: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
@@ -55,7 +57,8 @@ class Batch:
 def batch_size(walk: Walk, length: int, batch_tokens: int = 0) -> int:
     """Sequences in a batch: as many as keep the hidden states in the processor's cache."""
     width = weight(walk.model.get_input_embeddings()).shape[1]
-    return max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
+    elements = BATCH_ELEMENTS if walk.model.device.type == "cpu" else WIDE * BATCH_ELEMENTS
+    return max(1, (batch_tokens or elements // width) // length)
 
 
 def batches(

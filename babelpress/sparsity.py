@@ -10,6 +10,7 @@ instead and lose one more, and all ties.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from babelpress.errors import BadLayer, BadSetting
 
 SPARSEGPT_GROUP = 128
+ROWS = 1 << 17  # of a few scores that are compared at once
 FEW = 8  # scores of a row that are compared each with each, which beats selecting among them
 
 
@@ -245,7 +247,7 @@ def _keep_highest(score_RC: Tensor, drop: int) -> Tensor:
     rows, columns = score_RC.shape
     if drop == 0:
         return torch.ones_like(score_RC, dtype=torch.bool)
-    if columns <= FEW:
+    if 1 < columns <= FEW:
         return _keep_of_few(score_RC, drop)
     # Selecting the threshold costs a fraction of a stable sort; only ties at it need an order.
     threshold_R1 = _lowest(score_RC, drop)
@@ -271,13 +273,28 @@ def _lowest(score_RC: Tensor, place: int) -> Tensor:
 
 def _keep_of_few(score_RC: Tensor, drop: int) -> Tensor:
     """The same for rows of a few scores, by comparing each with each."""
-    scores = [score_R.contiguous() for score_R in score_RC.unbind(1)]
-    below = [torch.zeros_like(score_R, dtype=torch.int8) for score_R in scores]
-    for early, late in combinations(range(len(scores)), 2):
-        early_first_R = scores[early] <= scores[late]
-        below[late] += early_first_R
-        below[early] += ~early_first_R
-    return torch.stack([below_R >= drop for below_R in below], 1)
+    sign_CP, start_C1 = _places(score_RC.shape[1], score_RC.device)
+    kept: list[Tensor] = []
+    for some_RC in score_RC.split(ROWS):
+        scores = some_RC.unbind(1)
+        earlier_PR = torch.stack([first <= later for first, later in combinations(scores, 2)])
+        # how many of its row go before each: small whole numbers, exact in float32
+        place_CR = torch.addmm(start_C1, sign_CP, earlier_PR.float())
+        kept.append((place_CR >= drop).T)
+    return kept[0] if len(kept) == 1 else torch.cat(kept)
+
+
+@cache
+def _places(columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How the place of each score follows from P comparisons of an earlier with a later one."""
+    pairs = list(combinations(range(columns), 2))
+    sign_CP = torch.zeros(columns, len(pairs))
+    start_C1 = torch.zeros(columns, 1)
+    for pair, (first, later) in enumerate(pairs):
+        sign_CP[later, pair] = 1
+        sign_CP[first, pair] = -1
+        start_C1[first] += 1
+    return sign_CP.to(device), start_C1.to(device)
 
 
 def _keep_last_ties(score_RC: Tensor, threshold_R1: Tensor, spared_R: Tensor) -> Tensor:
