@@ -106,8 +106,12 @@ def _by_diagonal(
     groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
     gram_II = stats.require_gram()
     order_I = gram_II.diagonal().argsort(descending=True, stable=True)
-    ordered_II = gram_II.index_select(0, order_I).index_select(1, order_I)
-    factor_II = inverse_factor(ordered_II, damp, where=stats.where, tokens=stats.tokens)
+    factor_II = inverse_factor(
+        gram_II.index_select(0, order_I).index_select(1, order_I),  # as large as the factor
+        damp,
+        where=stats.where,
+        tokens=stats.tokens,
+    )
     settle = _settling(grid, groups, keep_OI, width, order_I.tolist())
     ordered_OI = weight_OI.index_select(1, order_I)
     settled_OI = compensate(ordered_OI, factor_II, settle, block=block)
