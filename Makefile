@@ -21,7 +21,7 @@ test: $(READY)
 	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q
 
 test-slow: $(READY)
-	$(QUIET) $(BIN)/python -m pytest -n 2 -m slow -q
+	$(QUIET) $(BIN)/python -m pytest -m slow -q
 
 check: $(READY)
 	$(BIN)/ruff format --check .
