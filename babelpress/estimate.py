@@ -139,7 +139,7 @@ def _try(
         if work.step.moments:
             moments = probing.try_store(tried, Store.open(Path(work.step.moments)))
         else:
-            few, batch = probing.try_text(tried, walk, blocks, gram=method.needs_gram, hold=hold)
+            few, batch = probing.try_text(tried, walk, blocks, method, hold=hold)
             moments = probing.for_everyone(few, batch, blocks)
         shares = dict.fromkeys(work.languages, 1 / len(work.languages))
         where = {"hold": hold, "folder": folder}

@@ -6,7 +6,7 @@ Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that
 language a batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import local
@@ -19,7 +19,7 @@ from babelpress.errors import BadModel
 from babelpress.experts import See
 from babelpress.memory import at_hand, give_back
 from babelpress.models import Site, Walk, linears, watched, weight
-from babelpress.moments import Moments
+from babelpress.moments import OPTIONAL, Moments, vectors_of
 from babelpress.offload import Hold, in_memory
 from babelpress.packing import Blocks
 from babelpress.products import precise_for
@@ -87,11 +87,11 @@ def gather(
     gram: bool,
     hold: Hold = in_memory,
     passing: bool = True,
-    bare: bool = False,
+    vectors: Collection[str] = OPTIONAL,
 ) -> tuple[BlockMoments, list[Batch]]:
     """Moments of every site of a block over all batches, and what the block passes on.
 
-    `bare` moments lack what no method reads.
+    `vectors` are those that are kept besides the squares and the largest.
 
     Batches are taken out of `todo` as they are passed on. Not `passing`, they stay there, and the
     block is run only as far as its last linear. In a block of bfloat16 weights whatever it
@@ -106,7 +106,7 @@ def gather(
         f"{walk.path}.{index}",
         sites,
         gram,
-        bare=bare,
+        vectors=vectors,
         in_turn=at_once > 1,
         all_run=not walk.has_experts(index),
     )
@@ -191,12 +191,12 @@ class _Watch:
         sites: Sequence[Site],
         gram: bool,
         *,
-        bare: bool,
+        vectors: Collection[str],
         in_turn: bool,
         all_run: bool,
     ):
         self._found: BlockMoments = {site: {} for site in sites}
-        self._place, self._gram, self._bare = place, gram, bare
+        self._place, self._gram, self._vectors = place, gram, vectors
         self._turns = Turns() if in_turn else None
         self._all_run = all_run
         self._now = local()
@@ -222,8 +222,18 @@ class _Watch:
             if site in self._now.reached:
                 raise BadModel(self._not_once(site.name, "twice"))
             self._now.reached.add(site)
+            batch: Batch = self._now.batch
+            rows_RI = self._counted(site, batch, x_RI, token_R)
+            where = self._where(site, batch.language)
+            # An expert may see no token that counts.
+            sums = (
+                vectors_of(rows_RI, self._vectors, gram=self._gram, where=where)
+                if len(rows_RI)
+                else None
+            )
             with self._turns.turn(site, self._now.number) if self._turns else nullcontext():
-                self._add(site, self._now.batch, x_RI, token_R)
+                if sums is not None:
+                    self._of(site, batch.language, x_RI.device).take(sums, rows_RI)
 
         return see
 
@@ -233,27 +243,32 @@ class _Watch:
             "Blocks whose linears do not each run once, whatever the text, are not supported."
         )
 
-    def _add(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> None:
-        where = f"{self._place}.{site.name}"
+    def _where(self, site: Site, language: str) -> str:
+        return f"{self._place}.{site.name} in {language}"
+
+    def _counted(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> Tensor:
+        """The rows that count. Raises BadModel where rows are not tokens."""
         keep_R = batch.counted_BT.flatten()
         if token_R is not None:
             keep_R = keep_R[token_R]
         if len(x_RI) != len(keep_R):
+            where = f"{self._place}.{site.name}"
             raise BadModel(f"{where} sees {len(x_RI)} rows, not one a token.")
-        rows_RI = x_RI if keep_R.all() else x_RI[keep_R]
-        if not len(rows_RI):
-            return  # an expert that no token of this language that counts chose
+        return x_RI if keep_R.all() else x_RI[keep_R]
+
+    def _of(self, site: Site, language: str, device: torch.device) -> Moments:
         seen = self._found[site]
-        if batch.language not in seen:
-            seen[batch.language] = Moments.empty(
-                site.inputs, self._gram, device=x_RI.device, bare=self._bare
+        if language not in seen:
+            seen[language] = Moments.empty(
+                site.inputs, self._gram, device=device, vectors=self._vectors
             )
-        seen[batch.language].add(rows_RI, where=f"{where} in {batch.language}", more=True)
+        return seen[language]
 
     def complete(self) -> BlockMoments:
         """The moments, when all batches have run."""
-        for each in (each for seen in self._found.values() for each in seen.values()):
-            each.complete()
+        for site, seen in self._found.items():
+            for language, each in seen.items():
+                each.complete(where=self._where(site, language))
         return self._found
 
 
@@ -264,7 +279,7 @@ def gather_dense(
     *,
     gram: bool,
     batch_tokens: int = 0,
-    bare: bool = False,
+    vectors: Collection[str] = OPTIONAL,
     hold: Hold = in_memory,
     done: Callable[[int], bool] = never,
     progress: Progress = silent,
@@ -277,7 +292,7 @@ def gather_dense(
         else:
             last = index + 1 == len(walk.blocks)
             moments, todo = gather(
-                walk, index, todo, gram=gram, bare=bare, hold=hold, passing=not last
+                walk, index, todo, gram=gram, vectors=vectors, hold=hold, passing=not last
             )
             yield index, moments
             del moments

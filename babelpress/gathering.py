@@ -155,13 +155,14 @@ def _text_hash(blocks: Mapping[str, Blocks]) -> str:
 
 
 def surroundings(device: str) -> dict[str, Any]:
-    """Versions, device and threads: with the recipe, what decides the bytes of a result."""
+    """Versions, device, attention, threads: with the recipe, what decides a result's bytes."""
     packages = ("babelpress", "torch", "transformers", "tokenizers", "numpy")
     return {
         "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": device,
+        "attention": opening.attention(device) or "default",
         "threads": torch.get_num_threads(),
     }
 

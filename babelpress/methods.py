@@ -43,6 +43,11 @@ class Method(Protocol):
         ...
 
     @property
+    def reads(self) -> Sequence[str]:
+        """The vectors of moments that it reads besides the squares and the largest."""
+        ...
+
+    @property
     def scales(self) -> bool:
         """Whether it wants the inputs of a site scaled in the layer before."""
         ...
@@ -98,6 +103,11 @@ class Pruner:
     def needs_gram(self) -> bool:
         """Whether it reads Gram matrices."""
         return prune.needs_gram(self.name)
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The vectors of moments that it reads besides the squares and the largest."""
+        return prune.reads(self.name)
 
     @property
     def scales(self) -> bool:
@@ -165,6 +175,11 @@ class Quantizer:
     def needs_gram(self) -> bool:
         """Whether it reads Gram matrices."""
         return quantize.needs_gram(self.name)
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The vectors of moments that it reads besides the squares and the largest."""
+        return quantize.reads(self.name)
 
     @property
     def scales(self) -> bool:

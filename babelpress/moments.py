@@ -11,7 +11,7 @@ sums lose three digits.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
@@ -24,18 +24,20 @@ from babelpress.solve import inverse_factor
 from babelpress.threads import alone
 
 CACHED = 1 << 18  # so many numbers at once stay in a processor's cache through all five sums
+OPTIONAL = ("sum", "sumabs", "positive")  # vectors that most methods do not read
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
 
 
 @dataclass(slots=True)
 class Moments:
-    """Sums over the tokens of one language at one site.
+    """Sums over the tokens of one language at one site; None are those that are not kept.
 
-    `sum_I` and `positive_I`, which no method reads, are None where nothing is to be kept.
+    Where not all are kept and there is a Gram matrix, the squares are its diagonal.
     """
 
     n: int
     sum_I: Tensor | None
-    sumabs_I: Tensor
+    sumabs_I: Tensor | None
     sumsq_I: Tensor
     absmax_I: Tensor
     positive_I: Tensor | None
@@ -49,45 +51,54 @@ class Moments:
         *,
         device: torch.device | str = "cpu",
         gram_dtype: torch.dtype = torch.float32,
-        bare: bool = False,
+        vectors: Collection[str] = OPTIONAL,
     ) -> "Moments":
-        """No token seen yet. `bare` leaves out what no method reads."""
-        vectors: list[Tensor | None] = [
-            None if bare and name in UNREAD else torch.zeros(inputs, dtype=torch.float64).to(device)
+        """No token seen yet. `vectors` are those kept besides the squares and the largest."""
+        zeros = {
+            name: torch.zeros(inputs, dtype=torch.float64).to(device)
             for name in VECTORS
-        ]
+            if name in vectors or name not in OPTIONAL
+        }
         gram_II = torch.zeros(inputs, inputs, dtype=gram_dtype, device=device) if gram else None
-        return _assembled(0, vectors, gram_II)
+        return _assembled(0, zeros, gram_II)
 
     def add(self, x_TI: Tensor, *, where: str = "a site", more: bool = False) -> None:
         """Add tokens, padding already left out. Nothing changes and NotFinite names `where` if an
         input is NaN, infinite or too large to square in float32.
 
-        Where `more` is said to come, only the upper triangle of the Gram matrix is right until
-        `complete`.
+        Where `more` is said to come, the Gram matrix is right only when it is `complete`.
         """
         if len(x_TI) == 0:
             return
-        sums = _sums(x_TI.detach(), bare=self.sum_I is None)
-        if not (sums.sumsq_I.isfinite().all() and sums.absmax_I.isfinite().all()):
-            raise NotFinite(
-                f"the input of {where} holds NaN, infinity or a number too large to square."
-            )
-        self.n += len(x_TI)
+        kept = [name for name in OPTIONAL if name in self.tensors()]
+        self.take(vectors_of(x_TI, kept, gram=self.gram_II is not None, where=where), x_TI)
+        if not more:
+            self.complete(where=where)
+
+    def take(self, sums: "Moments", x_TI: Tensor) -> None:
+        """Add tokens whose `vectors_of` are known; `complete` has to follow."""
+        self.n += sums.n
         self.sum_I = _both(self.sum_I, sums.sum_I)
-        self.sumabs_I += sums.sumabs_I
+        self.sumabs_I = _both(self.sumabs_I, sums.sumabs_I)
         self.sumsq_I += sums.sumsq_I
         self.positive_I = _both(self.positive_I, sums.positive_I)
         torch.maximum(self.absmax_I, sums.absmax_I, out=self.absmax_I)
         if self.gram_II is not None:
             add_gram(self.gram_II, x_TI.detach())
-        if not more:
-            self.complete()
 
-    def complete(self) -> None:
-        """All tokens were added: the lower triangle of the Gram matrix follows."""
-        if self.gram_II is not None:
-            mirror(self.gram_II)
+    def complete(self, *, where: str = "a site") -> None:
+        """All tokens were added: the lower triangle of the Gram matrix follows.
+
+        Raises NotFinite where numbers that were not too large to square are so in sum.
+        """
+        if self.gram_II is None:
+            return
+        diagonal_I = self.gram_II.diagonal()
+        if not diagonal_I.isfinite().all():
+            raise NotFinite(_TOO_LARGE.format(where=where))
+        mirror(self.gram_II)
+        if any(each is None for each in (self.sum_I, self.sumabs_I, self.positive_I)):
+            self.sumsq_I = diagonal_I.double()
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
@@ -99,7 +110,7 @@ class Moments:
         return Moments(
             self.n + other.n,
             _both(self.sum_I, other.sum_I),
-            self.sumabs_I + other.sumabs_I,
+            _both(self.sumabs_I, other.sumabs_I),
             self.sumsq_I + other.sumsq_I,
             torch.maximum(self.absmax_I, other.absmax_I),
             _both(self.positive_I, other.positive_I),
@@ -117,7 +128,7 @@ class Moments:
         """The inverse of `tensors`. Raises BadMoments where one but the Gram matrix is missing."""
         if missing := sorted(set(_FIELDS.values()) - set(tensors) - {"gram"}):
             raise BadMoments(f"these moments lack {', '.join(missing)}. Calibrate again.")
-        vectors = [tensors[name] for name in _FIELDS.values() if name not in ("n", "gram")]
+        vectors = {name: tensors[name] for name in VECTORS}
         return _assembled(int(tensors["n"]), vectors, tensors.get("gram"))
 
 
@@ -125,26 +136,34 @@ def _both(one_I: Tensor | None, other_I: Tensor | None) -> Tensor | None:
     return None if one_I is None or other_I is None else one_I + other_I
 
 
-def _assembled(n: int, vectors: Sequence[Tensor | None], gram_II: Tensor | None) -> Moments:
-    sum_I, sumabs_I, sumsq_I, absmax_I, positive_I = vectors
-    assert sumabs_I is not None and sumsq_I is not None and absmax_I is not None
-    return Moments(n, sum_I, sumabs_I, sumsq_I, absmax_I, positive_I, gram_II)
+def _assembled(n: int, vectors: Mapping[str, Tensor], gram_II: Tensor | None) -> Moments:
+    """From vectors by their names on disk."""
+    return Moments(
+        n,
+        vectors.get("sum"),
+        vectors.get("sumabs"),
+        vectors["sumsq"],
+        vectors["absmax"],
+        vectors.get("positive"),
+        gram_II,
+    )
 
 
 VECTORS = ("sum", "sumabs", "sumsq", "absmax", "positive")
-UNREAD = ("sum", "positive")  # by any method; engines and analyses read them
 _FIELDS = {f.name: f.name.removesuffix("_II").removesuffix("_I") for f in fields(Moments)}
+_TOO_LARGE = "the input of {where} holds NaN, infinity or a number too large to square."
 
 
 @dataclass(frozen=True, slots=True)
 class Blend:
     """What a method sees of a site: means over the tokens of a mixture of languages.
 
-    `absmax_I` is over all languages that have a share, `tokens` how many tokens they have.
+    `absmax_I` is over all languages that have a share, `tokens` how many tokens they have. What was
+    not kept is None.
     """
 
     mean_square_I: Tensor
-    mean_abs_I: Tensor
+    mean_abs_I: Tensor | None
     mean_I: Tensor | None
     absmax_I: Tensor
     firing_I: Tensor | None
@@ -165,6 +184,15 @@ class Blend:
                 gram_II, damp, where=self.where, tokens=self.tokens
             )
         return self._factors[damp]
+
+    def require_mean_abs(self) -> Tensor:
+        """The mean of |x|. Raises BadMoments where it was not kept."""
+        if self.mean_abs_I is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no sum of |x|, which this method needs. "
+                'Its module has to say so: READS = ("sumabs",).'
+            )
+        return self.mean_abs_I
 
     def require_gram(self) -> Tensor:
         """The mean Gram matrix. Raises BadMoments where none was kept."""
@@ -192,7 +220,7 @@ def blend(moments: Mapping[str, Moments], shares: Mapping[str, float], where: st
     used = [moments[language] for language in weight]
     return Blend(
         mean_square_I=_weighted([m.sumsq_I for m in used], weight),
-        mean_abs_I=_weighted([m.sumabs_I for m in used], weight),
+        mean_abs_I=_if_kept([m.sumabs_I for m in used], weight),
         mean_I=_if_kept([m.sum_I for m in used], weight),
         absmax_I=torch.stack([m.absmax_I for m in used]).amax(0),
         firing_I=_if_kept([m.positive_I for m in used], weight),
@@ -225,39 +253,79 @@ def damages(
     return {tag: Damage(*each) for tag, *each in zip(moments, lost, kept, strict=True)}
 
 
+def vectors_of(x_TI: Tensor, kept: Collection[str], *, gram: bool, where: str) -> Moments:
+    """The vectors of tokens, at least one, that moments with these `vectors` add.
+
+    They lack the squares where a Gram matrix has them. Raises NotFinite as `Moments.add`.
+    """
+    apart = not gram or len(kept) == len(OPTIONAL)
+    sums = _sums(x_TI.detach(), {*kept, "sumsq"} if apart else kept)
+    squares_I = sums.sumsq_I if apart else sums.absmax_I.float().square()
+    if not (squares_I.isfinite().all() and sums.absmax_I.isfinite().all()):
+        raise NotFinite(_TOO_LARGE.format(where=where))
+    return sums
+
+
 @alone()
-def _sums(x_TI: Tensor, *, bare: bool = False) -> Moments:
+def _sums(x_TI: Tensor, wanted: Collection[str]) -> Moments:
+    """The largest, and the vectors that are wanted; squares are zero where they are not."""
     tokens, inputs = x_TI.shape
-    at_once = max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens
-    parts = x_TI.split(at_once)
-    ones_T = torch.ones(at_once, device=x_TI.device)
-    sums_SPI = ones_T.new_zeros(4, len(parts), inputs)  # P parts of each of S sums
-    largest_PI = ones_T.new_empty(len(parts), inputs)
-    scratch = ones_T.new_empty(1 if bare else 2, min(at_once, tokens), inputs)
-    # Few calls and no new tensors: threads side by side wait for one another at every call, and
-    # what happens in place stays in the cache.
-    for part_TI, largest_I, sum_I, positive_I, sumabs_I, sumsq_I in zip(
-        parts, largest_PI, *sums_SPI, strict=True
-    ):
-        exact_TI, *rest = scratch[:, : len(part_TI)]
+    parts = x_TI.split(max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens)
+    added = [name for name in VECTORS if name in wanted]
+    found_SPI = torch.zeros(1 + len(added), len(parts), inputs, device=x_TI.device)
+    if added:
+        _add_up(parts, dict(zip(("absmax", *added), found_SPI, strict=True)))
+        largest_PI = found_SPI[0]
+    else:
+        largest_PI = _largest(parts)
+    vectors = {
+        "sumsq": torch.zeros(inputs, dtype=torch.float64, device=x_TI.device),
+        **dict(zip(added, found_SPI[1:].double().sum(1), strict=True)),
+        "absmax": largest_PI.amax(0).double(),
+    }
+    return _assembled(tokens, vectors, None)
+
+
+def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> None:
+    """Sums down the columns of every part, into (parts, inputs) tensors by name.
+
+    Few calls and no new tensors: threads side by side wait for one another at every call, and what
+    happens in place stays in the cache.
+    """
+    scratch_STI = parts[0].new_empty(2, *parts[0].shape, dtype=torch.float32)
+    ones_T = scratch_STI.new_ones(len(parts[0]))
+    for place, part_TI in enumerate(parts):
+        exact_TI, positive_TI = scratch_STI[:, : len(part_TI)]
         one_T = ones_T[: len(part_TI)]
         exact_TI.copy_(part_TI)
         # A product with ones sums down the columns faster than sum(0) does.
-        for positive_TI in rest:
-            torch.mv(exact_TI.T, one_T, out=sum_I)
+        if "sum" in found:
+            torch.mv(exact_TI.T, one_T, out=found["sum"][place])
+        if "positive" in found:
             torch.clamp(exact_TI, 0, 1, out=positive_TI).ceil_()
-            torch.mv(positive_TI.T, one_T, out=positive_I)
-        torch.mv(exact_TI.abs_().T, one_T, out=sumabs_I)
-        torch.amax(exact_TI, 0, out=largest_I)
+            torch.mv(positive_TI.T, one_T, out=found["positive"][place])
+        exact_TI.abs_()
+        if "sumabs" in found:
+            torch.mv(exact_TI.T, one_T, out=found["sumabs"][place])
+        torch.amax(exact_TI, 0, out=found["absmax"][place])
         # Squares have more digits than bfloat16, which such a product may be allowed to round to.
-        torch.sum(exact_TI.square_(), 0, out=sumsq_I)
-    sum_I, positive_I, sumabs_I, sumsq_I = sums_SPI.double().sum(1)
-    vectors = [sum_I, sumabs_I, sumsq_I, largest_PI.amax(0).double(), positive_I]
-    if bare:
-        vectors = [
-            None if name in UNREAD else each for name, each in zip(VECTORS, vectors, strict=True)
-        ]
-    return _assembled(tokens, vectors, None)
+        if "sumsq" in found:
+            torch.sum(exact_TI.square_(), 0, out=found["sumsq"][place])
+
+
+def _largest(parts: Sequence[Tensor]) -> Tensor:
+    """The largest |x| of every part and column: without the sign, bits are ordered as numbers are.
+
+    NaN lies above infinity in that order. Integers take half the time of bfloat16 numbers.
+    """
+    bits = _BITS[parts[0].element_size()]
+    unsigned_TI = torch.empty_like(parts[0], dtype=bits)
+    largest_PI = unsigned_TI.new_empty(len(parts), parts[0].shape[1])
+    for part_TI, largest_I in zip(parts, largest_PI, strict=True):
+        without_TI = unsigned_TI[: len(part_TI)]
+        torch.bitwise_and(part_TI.view(bits), torch.iinfo(bits).max, out=without_TI)
+        torch.amax(without_TI, 0, out=largest_I)
+    return largest_PI.view(parts[0].dtype)
 
 
 def _weights(

@@ -10,10 +10,12 @@ Shapes: B sequences, T positions, H hidden size, I inputs, O outputs; one langua
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from babelpress.counting import nonzeros
 from babelpress.errors import BadSetting, NotFinite
 from babelpress.feeding import Progress, batches, gather, pass_on, silent
 from babelpress.finite import all_finite
@@ -154,13 +156,13 @@ def _left(index: int, site: Site, old: Weights, seen: SiteMoments, load: Load | 
 
 
 def _zeros(weights: Weights) -> int:
-    # counting what is not zero takes a third of the time
-    return sum(w.numel() - int(torch.count_nonzero(w)) for w in weights.values())
+    return sum(w.numel() - nonzeros(w) for w in weights.values())
 
 
 def _scale(method: Method, old: Weights, stats: Blend, fold: Fold) -> Tensor:
     """The scale that a method wants, among those that are equal where inputs share a row."""
-    shared = replace(stats, mean_abs_I=fold.pooled(stats.mean_abs_I))
+    mean_abs_I = None if stats.mean_abs_I is None else fold.pooled(stats.mean_abs_I)
+    shared = replace(stats, mean_abs_I=mean_abs_I)
     return method.scale_inputs(old, shared)
 
 
@@ -309,8 +311,9 @@ def press_compressed(
     folds = find_all_folds(walk, method)
     todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     reports: list[SiteReport] = []
+    kept: dict[str, Any] = {"gram": method.needs_gram, "vectors": method.reads}
     for index in range(len(walk.blocks)):
-        moments, _ = gather(walk, index, todo, gram=method.needs_gram, bare=True, passing=False)
+        moments, _ = gather(walk, index, todo, **kept, passing=False)
         if index == 0:
             check_skip(moments, method.skip)
         with changing(walk.blocks[index], hold):

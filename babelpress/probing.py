@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def _typical(work: Callable[[], T]) -> tuple[T, float]:
 
 @torch.no_grad()
 def try_text(
-    tried: Tried, walk: Walk, blocks: Mapping[str, Blocks], *, gram: bool, hold: Hold
+    tried: Tried, walk: Walk, blocks: Mapping[str, Blocks], method: Method, *, hold: Hold
 ) -> tuple[BlockMoments, Batch]:
     """Run one batch through the first block: its moments, and the batch."""
     longest = max(blocks.values(), key=lambda each: len(each.ids_BT))
@@ -89,7 +89,8 @@ def try_text(
     seconds = tried.seconds
 
     def once(passing: bool) -> tuple[BlockMoments, list[Batch]]:
-        return gather(walk, 0, list(many), gram=gram, bare=True, hold=hold, passing=passing)
+        kept: dict[str, Any] = {"gram": method.needs_gram, "vectors": method.reads}
+        return gather(walk, 0, list(many), **kept, hold=hold, passing=passing)
 
     todo, cold = timed(lambda: batches(walk, few, hold=hold))
     _, start = _typical(lambda: batches(walk, few, hold=hold))

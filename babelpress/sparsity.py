@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from babelpress.counting import nonzeros
 from babelpress.errors import BadLayer, BadSetting
 
 SPARSEGPT_GROUP = 128
@@ -252,7 +253,7 @@ def _keep_highest(score_RC: Tensor, drop: int) -> Tensor:
     # Selecting the threshold costs a fraction of a stable sort; only ties at it need an order.
     threshold_R1 = _lowest(score_RC, drop)
     keep_RC = score_RC > threshold_R1
-    if int(torch.count_nonzero(keep_RC)) == rows * (columns - drop):
+    if nonzeros(keep_RC) == rows * (columns - drop):
         return keep_RC  # no row keeps more than this above its threshold
     spared_R = columns - keep_RC.sum(1) - drop
     for_ties = spared_R.nonzero().flatten()

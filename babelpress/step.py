@@ -120,7 +120,7 @@ def _source(
     if step.moments is not None:
         return _of_folder(opened, asked, step, gram=method.needs_gram)
     again = step.mixture == MINIMAX
-    return _of_text(opened, walk, asked, method.needs_gram, again, hold, progress)
+    return _of_text(opened, walk, asked, method, again, hold, progress)
 
 
 def _shares(
@@ -192,7 +192,7 @@ def _of_text(
     opened: Opened,
     walk: Walk,
     asked: Calibration,
-    gram: bool,
+    method: Method,
     again: bool,
     hold: Hold,
     progress: Progress,
@@ -204,12 +204,11 @@ def _of_text(
     found = text(opened, asked)
     gathered: dict[int, BlockMoments] = {}
     coming: list[Iterator[tuple[int, BlockMoments]]] = []
+    kept: dict[str, Any] = {"gram": method.needs_gram, "vectors": method.reads}
 
     def moments(index: int) -> BlockMoments:
         if not coming:
-            coming.append(
-                gather_dense(walk, found.blocks, gram=gram, bare=True, hold=hold, progress=progress)
-            )
+            coming.append(gather_dense(walk, found.blocks, **kept, hold=hold, progress=progress))
         if index not in gathered:
             if not again:
                 gathered.clear()

@@ -280,24 +280,62 @@ def test_damage_wants_a_gram_matrix_of_all_languages_or_of_none():
         damages(torch.ones(2, INPUTS), torch.zeros(2, INPUTS), moments)
 
 
-def test_bare_moments_lack_only_what_no_method_reads():
-    x_TI = torch.randn(70, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
-    whole, bare = Moments.empty(6, gram=True), Moments.empty(6, gram=True, bare=True)
-    for part_TI in x_TI.split(30):
-        whole.add(part_TI)
-        bare.add(part_TI)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("gram", [True, False])
+@pytest.mark.parametrize("vectors", [(), ("sumabs",), ("sum", "positive")])
+def test_moments_of_fewer_vectors_are_the_same_in_those_that_they_keep(vectors, gram, dtype):
+    x_TI = inputs_of(4, 300, dtype)
+    whole, few = Moments.empty(INPUTS, gram), Moments.empty(INPUTS, gram, vectors=vectors)
+    for part_TI in x_TI.split(130):
+        whole.add(part_TI, more=True)
+        few.add(part_TI, more=True)
+    whole.complete()
+    few.complete()
 
-    assert bare.sum_I is None
-    assert bare.positive_I is None
-    kept = bare.tensors()
-    assert kept.keys() == whole.tensors().keys() - {"sum", "positive"}
-    assert all(torch.equal(kept[name], whole.tensors()[name]) for name in kept)
-    both = bare + bare
-    assert (both.n, both.sum_I) == (140, None)
-    stats = blend({"a": bare, "b": whole}, {"a": 0.5, "b": 0.5}, "here")
-    assert (stats.mean_I, stats.firing_I) == (None, None)
-    with pytest.raises(BadMoments, match="lack"):
-        Moments.from_tensors(kept)
+    expected, found = whole.tensors(), few.tensors()
+    always = {"n", "sumsq", "absmax"} | ({"gram"} if gram else set())
+    assert found.keys() == always | {*vectors}
+    exact = found.keys() - {"sumsq"} if gram else found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in exact)
+    if gram:
+        assert torch.equal(found["sumsq"], found["gram"].diagonal().double())
+    torch.testing.assert_close(found["sumsq"], expected["sumsq"], rtol=2e-6, atol=0)
+
+
+def test_what_was_not_kept_stays_unknown():
+    x_TI = inputs_of(5, 70)
+    whole, few = gathered(x_TI), Moments.empty(INPUTS, gram=True, vectors=())
+    few.add(x_TI)
+
+    both = few + few
+    assert (both.n, both.sum_I, both.sumabs_I, both.positive_I) == (140, None, None, None)
+    stats = blend({"a": few, "b": whole}, {"a": 0.5, "b": 0.5}, "here")
+    assert (stats.mean_I, stats.mean_abs_I, stats.firing_I) == (None, None, None)
+    with pytest.raises(BadMoments, match="here hold no sum of"):
+        stats.require_mean_abs()
+    with pytest.raises(BadMoments, match="lack positive, sum, sumabs"):
+        Moments.from_tensors(few.tensors())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_moments_of_no_vectors_refuse_what_all_moments_refuse(dtype, bad):
+    x_TI = inputs_of(6, 70, dtype)
+    x_TI[50, 7] = bad
+    for gram in (True, False):
+        few = Moments.empty(INPUTS, gram, vectors=())
+
+        with pytest.raises(NotFinite, match="input of there"):
+            few.add(x_TI, where="there")
+        assert few.n == 0
+
+
+def test_squares_that_are_too_large_only_in_sum_are_refused():
+    few = Moments.empty(2, gram=True, vectors=())
+    few.add(torch.full((3, 2), 1.5e19), more=True)
+
+    with pytest.raises(NotFinite, match="input of there"):
+        few.complete(where="there")
 
 
 def test_squares_keep_their_digits_where_products_may_lose_theirs():

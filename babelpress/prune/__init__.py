@@ -1,9 +1,10 @@
 """Pruning methods. The folder is the registry: `prune/wanda.py` is the method `wanda`.
 
-A method is a module with one function, and two constants where they are true:
+A method is a module with one function, and constants where they hold:
 
     def prune(weight_OI, stats, pattern, *, option=default, ...) -> weight_OI
     NEEDS_GRAM = True   it reads `stats.gram_II`
+    READS = ("sumabs",) it reads `stats.mean_abs_I`; "sum" and "positive" for the mean and firing
     STACKS = True       the rows of all linears of a site come at once, with a `Stacked` pattern
 
 It is pure: it returns a new weight of the same dtype, in which exactly as many weights are zero as
@@ -13,7 +14,7 @@ Its keyword arguments are its options; the command line and recipes read them fr
 Shapes: O outputs, I inputs of one linear.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -39,6 +40,11 @@ def get(name: str) -> Callable[..., Tensor]:
 def needs_gram(name: str) -> bool:
     """Whether a method reads the Gram matrix."""
     return vars(_METHODS.module(name)).get("NEEDS_GRAM", False)
+
+
+def reads(name: str) -> Sequence[str]:
+    """The vectors of moments that a method reads besides the squares and the largest."""
+    return vars(_METHODS.module(name)).get("READS", ())
 
 
 def stacks(name: str) -> bool:

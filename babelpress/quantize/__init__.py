@@ -4,6 +4,7 @@ A method is a module with one function, and constants and a second function wher
 
     def quantize(weight_OI, stats, grid, keep_OI, *, option=default, ...) -> Codes
     NEEDS_GRAM = True   it reads `stats.gram_II`
+    READS = ("sumabs",) it reads `stats.mean_abs_I`; "sum" and "positive" for the mean and firing
     def scale_inputs(weight_OI, stats, grid, *, option=default, ...) -> scale_I
                         inputs are to be divided by this in the layer before, and weights
                         multiplied by it, before `quantize` sees them
@@ -16,7 +17,7 @@ command line and recipes read them from the signatures.
 Shapes: O outputs, I inputs of one site.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -45,6 +46,11 @@ def scaler(name: str) -> Callable[..., Tensor] | None:
 def needs_gram(name: str) -> bool:
     """Whether a method reads the Gram matrix."""
     return vars(_METHODS.module(name)).get("NEEDS_GRAM", False)
+
+
+def reads(name: str) -> Sequence[str]:
+    """The vectors of moments that a method reads besides the squares and the largest."""
+    return vars(_METHODS.module(name)).get("READS", ())
 
 
 def options(name: str) -> dict[str, object]:

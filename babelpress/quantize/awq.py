@@ -21,6 +21,7 @@ from babelpress.moments import Blend
 from babelpress.quantize import rtn
 
 NEEDS_GRAM = True
+READS = ("sumabs",)
 ROWS = 4096  # rows judged at once: bounds the memory that a site takes
 FAINTEST = 1e-6  # of the largest mean: fainter inputs count as being of this size
 
@@ -30,12 +31,13 @@ def scale_inputs(weight_OI: Tensor, stats: Blend, grid: Grid, *, steps: int = 20
 
     A scale of one throughout is a candidate, so the change of the output is never above that of
     the plain grid. Inputs of equal `mean_abs_I` get equal scales. Raises BadSetting, NotFinite,
-    BadLayer where the group does not divide the inputs, BadMoments without a Gram matrix.
+    BadLayer where the group does not divide the inputs, BadMoments without a Gram matrix or Σ|x|.
     """
     if steps < 1:
         raise BadSetting(f"awq's steps must be at least 1, not {steps}.")
     gram_II = stats.require_gram()
-    scales = [_scale(stats.mean_abs_I, step / steps) for step in range(steps)]
+    mean_abs_I = stats.require_mean_abs()
+    scales = [_scale(mean_abs_I, step / steps) for step in range(steps)]
     errors = [0.0] * steps
     for weight_RI in weight_OI.detach().float().split(ROWS):
         for step, scale_I in enumerate(scales):

@@ -49,7 +49,8 @@ def method_of(words: str) -> Method:
 def time_phases() -> None:
     """Put timed functions in the place of ours."""
     CLOCK.side_by_side = min(feeding.AT_ONCE, torch.get_num_threads())
-    CLOCK.wrap(Moments, "add", "gram")
+    CLOCK.wrap(feeding, "vectors_of", "gram")
+    CLOCK.wrap(Moments, "take", "gram")
     CLOCK.wrap(feeding, "gather", "forward")
     CLOCK.wrap(feeding, "batches", "forward")
     CLOCK.wrap(press, "gather", "forward")
@@ -61,7 +62,8 @@ def time_phases() -> None:
 
 def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
     """Press every block as soon as it has passed its dense output on; moments are not kept."""
-    coming = feeding.gather_dense(walk, blocks, gram=method.needs_gram, bare=True)
+    kept = {"gram": method.needs_gram, "vectors": method.reads}
+    coming = feeding.gather_dense(walk, blocks, **kept)
     press.press_dense(walk, lambda _: next(coming)[1], method, SHARES)
 
 

@@ -33,7 +33,7 @@ def library():
     return pytest.importorskip("compressed_tensors", reason=reason)
 
 
-def load(folder, *, dense_at_once=False, attention="eager"):
+def load(folder, *, dense_at_once=False, attention: str | None = "eager"):
     """What transformers makes of an export, in float32.
 
     By itself it makes weights dense at the first pass; `dense_at_once` as it reads them.

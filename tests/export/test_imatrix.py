@@ -50,9 +50,10 @@ def test_sums_and_counts_are_weighted_by_language(source, tmp_path):
             of = {key: tensors[f"blk.{index}.{name}.weight.{key}"].data for key in KEYS}
             assert of["counts"].tolist() == [[tokens]]
             assert of["in_sum2"].shape == (1, site.inputs)
+            sums = {tag: seen[tag].tensors()["sum"] for tag in used}
             for i in range(site.inputs):
                 square = sum(p * float(seen[t].sumsq_I[i]) / seen[t].n for t, p in used.items())
-                mean = sum(p * float(seen[t].sum_I[i]) / seen[t].n for t, p in used.items())
+                mean = sum(p * float(sums[t][i]) / seen[t].n for t, p in used.items())
                 assert of["in_sum2"][0, i] == pytest.approx(tokens * square, rel=1e-6)
                 assert of["in_sum"][0, i] == pytest.approx(tokens * mean, rel=1e-5, abs=1e-5)
 

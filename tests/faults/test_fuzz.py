@@ -251,7 +251,7 @@ def test_any_block_of_moments_is_read_or_one_line(tmp_path, block):
 
     for site, by_language in (found or {}).items():
         for each in by_language.values():
-            assert each.n >= 0 and each.sum_I.shape == (site.inputs,)
+            assert each.n >= 0 and each.tensors()["sum"].shape == (site.inputs,)
             assert each.sumsq_I.isfinite().all()
 
 
@@ -294,7 +294,7 @@ def test_any_tensors_and_sites_of_a_block_are_moments_or_one_line(tmp_path, chan
         for each in by_language.values():
             assert each.n >= 0
             assert all(t.isfinite().all() for t in each.tensors().values())
-            assert each.sum_I.shape == each.absmax_I.shape == (site.inputs,)
+            assert each.tensors()["sum"].shape == each.absmax_I.shape == (site.inputs,)
 
 
 @quick
