@@ -27,7 +27,7 @@ ASKED = Calibration(languages=LANGUAGES, tokens=256, length=64)
 DENSE = Prune(method="wanda", pattern="0.25", propagate="dense")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Forked children must not touch OpenMP, and threads belong to what must agree."""
     threads = torch.get_num_threads()
