@@ -134,7 +134,6 @@ def press_block(
                 load=load,
             )
         )
-        give_back()
     return reports
 
 

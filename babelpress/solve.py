@@ -1,16 +1,18 @@
 """Least squares on the inputs of a site: factors, and weights settled column by column.
 
 Optimal Brain Surgeon as SparseGPT (Frantar & Alistarh 2023, arXiv:2301.00774, eq. 3 and
-algorithm 1) and GPTQ (arXiv:2210.17323) use it. When the weight of input c changes by e·U_cc, the
-change of all later weights that hurts the layer's output least is −e·U_c,later, where H = U⁻¹U⁻ᵀ
-is the damped Gram matrix, U upper triangular, H⁻¹ = UᵀU.
+algorithm 1) and GPTQ (arXiv:2210.17323) use it. When the weight of input c loses e, the change of
+all later weights that hurts the layer's output least is −e·U_c,later / U_cc, where H = U⁻¹U⁻ᵀ is
+the damped Gram matrix, U upper triangular, H⁻¹ = UᵀU.
 
-Shapes: O outputs, I inputs, B columns of a block, R columns from the present one to the last.
+Shapes: O outputs, I inputs, B columns of a block, F columns of a few, R columns from the
+present one to the last.
 The published codes invert H between two Cholesky factors; here H is factored once, from its last
 row to its first, which gives U⁻¹ itself, in half the work and in float64.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,8 +22,26 @@ from torch import Tensor
 from babelpress.errors import BadMoments, BadSetting, NotFinite
 from babelpress.finite import all_finite
 
-# Given the present weights from a column to the last, and that column's index: its final weights.
-Settle = Callable[[Tensor, int], Tensor]
+FEW = 16  # columns that are told of every change at once; others are told of so many together
+
+
+def _nothing(_rest_RO: Tensor, _column: int) -> None:
+    """Nobody wants to see what comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What decides the final weights of columns.
+
+    `settle(weight_O, column)` returns those of a column, given its present ones. Before the first
+    of every `together` columns `begin(rest_RO, column)` is shown the present weights of that column
+    and of all after it, inputs first: those of the `together` columns are up to date, and at the
+    start of a block all are; others are still to hear of some changes.
+    """
+
+    settle: Callable[[Tensor, int], Tensor]
+    begin: Callable[[Tensor, int], None] = _nothing
+    together: int = 1
 
 
 def inverse_factor(gram_II: Tensor, damp: float, *, where: str, tokens: int) -> Tensor:
@@ -45,39 +65,43 @@ def inverse_factor(gram_II: Tensor, damp: float, *, where: str, tokens: int) -> 
     return factor_II.triu_()
 
 
-def compensate(weight_OI: Tensor, factor_II: Tensor, settle: Settle, *, block: int) -> Tensor:
+def compensate(weight_OI: Tensor, factor_II: Tensor, rule: Rule, *, block: int) -> Tensor:
     """Settle the columns one after the other; the later ones make up for each change.
 
-    `settle(rest_RO, column)` returns the final weights of `column`. It is handed the weights of
-    that column and of all after it, inputs first; those up to the end of the block of `block`
-    columns are up to date, those beyond as they were when the block began, so at the start of a
-    block all are. Returns float32; `weight_OI` is not changed.
+    `block` columns are compensated at a time: a multiple of what the rule wants to see together,
+    or a part of it. Returns float32; `weight_OI` is not changed.
     """
     columns = weight_OI.shape[1]
-    # Inputs first, so that a column lies in one piece.
-    in_one_piece = {"copy": True, "memory_format": torch.contiguous_format}
-    weight_IO = weight_OI.detach().T.to(torch.float32, **in_one_piece)
+    weight_IO = weight_OI.detach().T.contiguous().float()  # a column lies in one piece
+    if weight_IO.data_ptr() == weight_OI.data_ptr():
+        weight_IO = weight_IO.clone()
+    few = FEW if rule.together >= block else max(FEW - FEW % rule.together, rule.together)
     for start in range(0, columns, block):
         end = min(start + block, columns)
-        error_BO = _settle_block(weight_IO, factor_II, settle, start, end)
-        weight_IO[end:].addmm_(factor_II[start:end, end:].T, error_BO, alpha=-1)
+        unit_BR = factor_II[start:end, start:] / factor_II.diagonal()[start:end, None]
+        lost_BO = torch.empty_like(weight_IO[start:end])
+        for first in range(start, end, few):
+            last = min(first + few, end)
+            here, later = slice(first - start, last - start), slice(last - start, end - start)
+            _settle_few(weight_IO[first:], unit_BR[here, here, None], lost_BO[here], rule, first)
+            weight_IO[last:end].addmm_(unit_BR[here, later].T, lost_BO[here], alpha=-1)
+        weight_IO[end:].addmm_(unit_BR[:, end - start :].T, lost_BO, alpha=-1)
     return weight_IO.T
 
 
-def _settle_block(
-    weight_IO: Tensor, factor_II: Tensor, settle: Settle, start: int, end: int
-) -> Tensor:
-    error_BO = torch.empty_like(weight_IO[start:end])
-    factor_BB = factor_II[start:end, start:end]
-    divisors = factor_BB.diagonal().tolist()
-    for place, (weight_O, error_O) in enumerate(zip(weight_IO[start:end], error_BO, strict=True)):
-        column = start + place
-        settled_O = settle(weight_IO[column:], column)
-        torch.sub(weight_O, settled_O, out=error_O).div_(divisors[place])
-        weight_O.copy_(settled_O)
-        later = slice(place + 1, end - start)
-        weight_IO[column + 1 : end].addr_(factor_BB[place, later], error_O, alpha=-1)
-    return error_BO
+def _settle_few(rest_RO: Tensor, unit_FF1: Tensor, lost_FO: Tensor, rule: Rule, first: int) -> None:
+    """Settle F columns from the `first` on, and tell each other; `lost_FO` is what each lost."""
+    few_FO, settled = rest_RO[: len(lost_FO)], []
+    for place, (weight_O, lost_O, unit_F1) in enumerate(
+        zip(few_FO, lost_FO, unit_FF1, strict=True)
+    ):
+        column = first + place
+        if column % rule.together == 0:
+            rule.begin(rest_RO[place:], column)
+        settled.append(rule.settle(weight_O, column))
+        torch.sub(weight_O, settled[-1], out=lost_O)
+        few_FO[place + 1 :].addcmul_(unit_F1[place + 1 :], lost_O, value=-1)
+    few_FO.copy_(torch.stack(settled))
 
 
 # H = RRᵀ with R upper triangular is the ordinary factor of H with rows and columns reversed.

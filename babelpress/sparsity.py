@@ -181,6 +181,8 @@ class Stacked:
 
     def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
         """As the pattern of each linear."""
+        if isinstance(self.pattern, PerRow | KeepOf):  # which take every row by itself
+            return self.pattern.block_keep(score_OB, start, total_columns)
         parts = score_OB.split(self.rows)
         return torch.cat([self.pattern.block_keep(p, start, total_columns) for p in parts])
 

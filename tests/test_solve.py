@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from babelpress.errors import BabelpressError, BadSetting, NotFinite
-from babelpress.solve import compensate, inverse_factor
+from babelpress.solve import Rule, compensate, inverse_factor
 
 INPUTS = 11
 
@@ -102,11 +102,11 @@ def test_columns_that_may_still_move_are_least_squares_given_those_that_may_not(
 ):
     """Whatever the first columns are settled to: here they are rounded to halves."""
 
-    def settle(rest_RO, column):
-        return (rest_RO[0] * 2).round() / 2 if column < settled else rest_RO[0]
+    def settle(weight_O, column):
+        return (weight_O * 2).round() / 2 if column < settled else weight_O
 
     factor_II = factor_of(inputs.T @ inputs)
-    new = compensate(torch.as_tensor(weight), factor_II, settle, block=block).double().numpy()
+    new = compensate(torch.as_tensor(weight), factor_II, Rule(settle), block=block).double().numpy()
 
     assert (new[:, :settled] * 2 == (new[:, :settled] * 2).round()).all()
     missing = inputs @ weight.T - inputs[:, :settled] @ new[:, :settled].T
@@ -114,28 +114,40 @@ def test_columns_that_may_still_move_are_least_squares_given_those_that_may_not(
     np.testing.assert_allclose(new[:, settled:], best, atol=2e-4)
 
 
-def test_at_the_start_of_a_block_all_later_columns_are_up_to_date(inputs, weight):
-    def seen_at(column, block):
-        seen = []
+@pytest.mark.parametrize("together", [1, 2, 3, 20, 64])
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_what_begins_is_up_to_date_and_at_the_start_of_a_block_so_is_all_that_follows(
+    together, times
+):
+    """More columns than are told of changes one by one, against blocks of one column."""
+    random = np.random.default_rng(3)
+    inputs, weight = random.normal(size=(400, 131)), torch.as_tensor(random.normal(size=(3, 131)))
+    factor_II, block = factor_of(inputs.T @ inputs), together * times
+    expected_IO = {}
+    rule_of_one = Rule(lambda w, _: w.round(), lambda r, c: expected_IO.update({c: r.clone()}))
+    alone_OI = compensate(weight, factor_II, rule_of_one, block=1)
+    seen = {}
 
-        def settle(rest_RO, at):
-            seen.extend([rest_RO.clone()] if at == column else [])
-            return rest_RO[0].round()
+    def begin(rest_RO, column):
+        seen[column] = rest_RO.clone()
 
-        compensate(torch.as_tensor(weight), factor_II, settle, block=block)
-        return seen[0]
+    rule = Rule(lambda w, _: w.round(), begin, together)
+    found_OI = compensate(weight, factor_II, rule, block=block)
 
-    factor_II = factor_of(inputs.T @ inputs)
-
-    torch.testing.assert_close(seen_at(6, block=1), seen_at(6, block=3), atol=1e-4, rtol=1e-4)
-    assert seen_at(6, block=3).shape == (INPUTS - 6, 4)
+    assert torch.equal(found_OI, alone_OI)  # of rounded weights: nothing came out differently
+    assert list(seen) == list(range(0, 131, together))
+    for column, rest_RO in seen.items():
+        sure = None if column % block == 0 else together
+        close = {"atol": 1e-4, "rtol": 1e-4}
+        assert rest_RO.shape == (131 - column, 3)
+        torch.testing.assert_close(rest_RO[:sure], expected_IO[column][:sure], **close)
 
 
 def test_settling_nothing_changes_nothing(inputs, weight):
     weight_OI = torch.as_tensor(weight).float()
     before = weight_OI.clone()
 
-    new_OI = compensate(weight_OI, factor_of(inputs.T @ inputs), lambda r, _: r[0], block=4)
+    new_OI = compensate(weight_OI, factor_of(inputs.T @ inputs), Rule(lambda w, _: w), block=4)
 
     assert torch.equal(before, new_OI)
 
@@ -144,6 +156,6 @@ def test_the_weight_is_left_alone(inputs, weight):
     weight_OI = torch.as_tensor(weight).float()
     before = weight_OI.clone()
 
-    compensate(weight_OI, factor_of(inputs.T @ inputs), lambda r, _: r[0] * 0, block=4)
+    compensate(weight_OI, factor_of(inputs.T @ inputs), Rule(lambda w, _: w * 0), block=4)
 
     assert torch.equal(before, weight_OI)

@@ -9,10 +9,10 @@ the first to go, but no more than asked, where that code zeroes it whatever the 
 is relative to the mean over live inputs only.
 
 Shapes: O outputs, I inputs of one site; G columns that are chosen together; R columns from the
-present one to the last.
+first of them to the last of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from torch import Tensor
 from babelpress.errors import BadSetting, NotFinite
 from babelpress.finite import all_finite
 from babelpress.moments import Blend
-from babelpress.solve import compensate
+from babelpress.solve import Rule, compensate
 from babelpress.sparsity import Pattern, chosen_together
 
 NEEDS_GRAM = True
@@ -49,24 +49,22 @@ def prune(
     pruned_OI = compensate(weight_OI, factor_II, drop_lowest, block=block)
     if not all_finite(pruned_OI):
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise sparsegpt's damp.")
-    return pruned_OI.to(weight_OI.dtype).contiguous()
+    return pruned_OI.to(weight_OI.dtype).contiguous().add_(0)  # 0 for −0, which products leave
 
 
-def _dropping(
-    pattern: Pattern, together: int, diagonal_I: Tensor, live_I: Tensor
-) -> Callable[[Tensor, int], Tensor]:
-    """What settles a column: its mask, chosen afresh at the first column of every group."""
+def _dropping(pattern: Pattern, together: int, diagonal_I: Tensor, live_I: Tensor) -> Rule:
+    """A column loses what its mask drops, which is chosen at the first column of every group."""
     columns = len(diagonal_I)
-    keep_GO = torch.empty(0)
-    zero = diagonal_I.new_zeros(())
+    value_I1 = (live_I / diagonal_I.square())[:, None]  # what is never seen alive has none
+    keep_GO: Sequence[Tensor] = ()
 
-    def settle(rest_RO: Tensor, column: int) -> Tensor:
+    def begin(rest_RO: Tensor, column: int) -> None:
         nonlocal keep_GO
-        if column % together == 0:
-            group = slice(column, min(column + together, columns))
-            score_GO = rest_RO[:together].square() / diagonal_I[group, None].square()
-            score_GO *= live_I[group, None]
-            keep_GO = pattern.block_keep(score_GO.T, column, columns).T.contiguous()
-        return rest_RO[0].where(keep_GO[column % together], zero)
+        score_GO = rest_RO[:together].square() * value_I1[column : column + together]
+        kept_GO = pattern.block_keep(score_GO.T, column, columns).T
+        keep_GO = kept_GO.to(rest_RO.dtype, memory_format=torch.contiguous_format).unbind()
 
-    return settle
+    def settle(weight_O: Tensor, column: int) -> Tensor:
+        return weight_O * keep_GO[column % together]
+
+    return Rule(settle, begin, together)

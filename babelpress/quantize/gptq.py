@@ -12,11 +12,11 @@ less, but needs a factor for every row.
 Differences: an input that was never seen alive keeps its weights, rounded, where that code zeroes
 them; damping is relative to the mean over live inputs only; scales are those of `grids.py`.
 
-Shapes: O outputs, I inputs of one site; B inputs of a group; G groups; R columns from the present
-one to the last.
+Shapes: O outputs, I inputs of one site; B inputs of a group; G groups; R columns from the first of
+a group to the last of all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,7 @@ from babelpress.errors import BadSetting, NotFinite
 from babelpress.finite import all_finite
 from babelpress.grids import Codes, Grid
 from babelpress.moments import Blend
-from babelpress.solve import Settle, compensate, inverse_factor
+from babelpress.solve import Rule, compensate, inverse_factor
 
 NEEDS_GRAM = True
 ORDERS = ("none", "diagonal")
@@ -89,11 +89,16 @@ def _as_they_come(
     inputs = weight_OI.shape[1]
     width = grid.width(inputs, stats.where)
     if width < inputs:
-        # a group is fitted at the start of a block or within it, where all its weights are current
         block = max(block - block % width, width)
     groups: list[_Group] = []
-    settle = _settling(grid, groups, keep_OI, width, range(inputs))
-    return compensate(weight_OI, stats.factor(damp), settle, block=block), groups
+    rounding = _rounding(groups, keep_OI, width, range(inputs))
+
+    def fit(rest_RO: Tensor, column: int) -> None:
+        kept_BO = rest_RO[:width] * keep_OI.T[column : column + width]
+        groups.append(_Group.of(grid, *grid.fit(kept_BO.T)))
+
+    rule = Rule(rounding, fit, width)
+    return compensate(weight_OI, stats.factor(damp), rule, block=block), groups
 
 
 def _by_diagonal(
@@ -112,28 +117,25 @@ def _by_diagonal(
         where=stats.where,
         tokens=stats.tokens,
     )
-    settle = _settling(grid, groups, keep_OI, width, order_I.tolist())
-    ordered_OI = weight_OI.index_select(1, order_I)
-    settled_OI = compensate(ordered_OI, factor_II, settle, block=block)
+    rule = Rule(_rounding(groups, keep_OI, width, order_I.tolist()))
+    settled_OI = compensate(weight_OI.index_select(1, order_I), factor_II, rule, block=block)
     return settled_OI.index_select(1, order_I.argsort()), groups
 
 
-def _settling(
-    grid: Grid, groups: list[_Group], keep_OI: Tensor, width: int, place_I: Sequence[int]
-) -> Settle:
-    """What settles a column; `place_I` are the positions that columns had, and `keep_OI` has.
+def _rounding(
+    groups: Sequence[_Group], keep_OI: Tensor, width: int, place_I: Sequence[int]
+) -> Callable[[Tensor, int], Tensor]:
+    """What rounds a column to the grid of its group, zero where `keep_OI` drops.
 
-    A group that is not in `groups` yet is fitted and added when its first column comes.
+    `place_I` are the positions that columns had, and `keep_OI` has. Groups are looked up when a
+    column comes.
     """
-    keep_IO = keep_OI.T.contiguous()
+    keep_IO = None if keep_OI.all() else keep_OI.T.float().contiguous()
 
-    def settle(rest_RO: Tensor, column: int) -> Tensor:
+    def settle(weight_O: Tensor, column: int) -> Tensor:
         place = place_I[column]
-        group = place // width
-        if group == len(groups):
-            kept_BO = rest_RO[:width] * keep_IO[column : column + width]
-            groups.append(_Group.of(grid, *grid.fit(kept_BO.T)))
-        return groups[group].nearest(rest_RO[0]).mul_(keep_IO[place])
+        nearest_O = groups[place // width].nearest(weight_O)
+        return nearest_O if keep_IO is None else nearest_O.mul_(keep_IO[place])
 
     return settle
 
