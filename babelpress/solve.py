@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
+from babelpress import lapack
 from babelpress.errors import BadMoments, BadSetting, NotFinite
 from babelpress.finite import all_finite
 
@@ -110,19 +110,13 @@ def _settle_few(rest_RO: Tensor, unit_FF1: Tensor, lost_FO: Tensor, rule: Rule, 
 def _by_lapack(gram_II: Tensor, damped_I: Tensor) -> Tensor | None:
     """U in float32 on and above the diagonal; None where there is no factor.
 
-    LAPACK by way of SciPy, all in one place: twice as fast as torch, with a third of the memory.
+    All in one place: twice as fast as torch, with a third of the memory.
     """
     reversed_II = np.array(gram_II.numpy()[::-1, ::-1], dtype=np.float64, order="C")
     np.fill_diagonal(reversed_II, damped_I.flip(0).numpy())
-    # LAPACK stores columns first: its upper triangle is our lower one.
-    potrf, trtri = get_lapack_funcs(("potrf", "trtri"), (reversed_II,))
-    factor_II, fault = potrf(reversed_II.T, lower=0, clean=0, overwrite_a=1)
-    if fault:
+    if not (lapack.factor(reversed_II) and lapack.invert(reversed_II)):
         return None
-    inverse_II, fault = trtri(factor_II, lower=0, overwrite_c=1)
-    if fault:
-        return None
-    return torch.from_numpy(inverse_II.T[::-1, ::-1].astype(np.float32, order="C"))
+    return torch.from_numpy(reversed_II[::-1, ::-1].astype(np.float32, order="C"))
 
 
 def _by_torch(gram_II: Tensor, damped_I: Tensor) -> Tensor | None:

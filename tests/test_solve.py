@@ -138,9 +138,8 @@ def test_what_begins_is_up_to_date_and_at_the_start_of_a_block_so_is_all_that_fo
     assert list(seen) == list(range(0, 131, together))
     for column, rest_RO in seen.items():
         sure = None if column % block == 0 else together
-        close = {"atol": 1e-4, "rtol": 1e-4}
         assert rest_RO.shape == (131 - column, 3)
-        torch.testing.assert_close(rest_RO[:sure], expected_IO[column][:sure], **close)
+        torch.testing.assert_close(rest_RO[:sure], expected_IO[column][:sure], atol=1e-4, rtol=1e-4)
 
 
 def test_settling_nothing_changes_nothing(inputs, weight):
