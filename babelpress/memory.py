@@ -18,7 +18,7 @@ EVERY = 0.01  # seconds
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 MOST = 32 << 20  # bytes: the highest threshold that it takes for the second
 KEPT = 1 << 30  # bytes
-LARGE = 8 << 20  # bytes: to clear new memory for every smaller tensor takes longer than its work
+LARGE = 4 << 20  # bytes: to clear new memory for every smaller tensor takes longer than its work
 
 
 @dataclass(slots=True)
@@ -75,6 +75,22 @@ def give_back_at_once() -> None:
     _CHOSEN.at_once = True
     if _LIBC is not None:
         _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
+@contextmanager
+def large_goes_back() -> Iterator[None]:
+    """Inside, what is large is returned to the system as soon as it is freed.
+
+    Matrices as large as a linear, of several threads, would otherwise be kept for the next ones.
+    """
+    if _LIBC is None or _CHOSEN.at_once:
+        yield
+        return
+    _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
+    try:
+        yield
+    finally:
+        _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
 
 
 @contextmanager

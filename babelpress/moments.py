@@ -170,20 +170,33 @@ class Blend:
     gram_II: Tensor | None
     tokens: int
     where: str
-    _factors: dict[float, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _factors: dict[tuple[float, bool], Tensor] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def rms_I(self) -> Tensor:
         """Root mean square of every input, in float32."""
         return self.mean_square_I.sqrt().float()
 
-    def factor(self, damp: float) -> Tensor:
-        """Upper U with (H + damp · mean diagonal)⁻¹ = UᵀU, computed once for each damp."""
-        if damp not in self._factors:
-            gram_II = self.require_gram()
-            self._factors[damp] = inverse_factor(
-                gram_II, damp, where=self.where, tokens=self.tokens
+    def factor(self, damp: float, *, falling: bool = False) -> Tensor:
+        """Upper U with (H + damp · mean diagonal)⁻¹ = UᵀU, computed once for each damp.
+
+        `falling` puts the inputs of H in the order of `falling_I`.
+        """
+        key = damp, falling
+        if key not in self._factors:
+            self._factors[key] = inverse_factor(
+                self.require_gram(),
+                damp,
+                where=self.where,
+                tokens=self.tokens,
+                order_I=self.falling_I() if falling else None,
             )
-        return self._factors[damp]
+        return self._factors[key]
+
+    def falling_I(self) -> Tensor:
+        """The inputs by falling diagonal of the Gram matrix, ties by position."""
+        return self.require_gram().diagonal().argsort(descending=True, stable=True)
 
     def require_mean_abs(self) -> Tensor:
         """The mean of |x|. Raises BadMoments where it was not kept."""

@@ -23,13 +23,13 @@ from babelpress.folds import Fold, find_folds
 from babelpress.grids import Codes
 from babelpress.harm import by_layer, mean_damage, site_damage
 from babelpress.loads import Load, layer_of
-from babelpress.memory import give_back
+from babelpress.memory import give_back, large_goes_back
 from babelpress.methods import Method, Weights
 from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments
 from babelpress.offload import Hold, changing, in_memory
 from babelpress.packing import Blocks
-from babelpress.solving import UNSCALED, Scaled, looking, solve_all, weights_of
+from babelpress.solving import UNSCALED, Means, Scaled, looking, solve_all, weights_of
 from babelpress.store import BlockMoments
 
 SiteMoments = Mapping[str, Moments]  # by language
@@ -81,6 +81,7 @@ def as_they_are(reports: list[SiteReport]) -> list[SiteReport]:
 # ---- one block -----------------------------------------------------------------------------
 
 
+@large_goes_back()
 def press_block(
     walk: Walk,
     index: int,
@@ -88,6 +89,7 @@ def press_block(
     method: Method,
     shares: Mapping[str, float],
     folds: Mapping[str, Fold],
+    means: Means | None = None,
 ) -> list[SiteReport]:
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
@@ -95,7 +97,7 @@ def press_block(
         site: {name: old_OI.clone() for name, old_OI in old.items()}
         for site, old in weights_of(walk, index, moments, method).items()
     }
-    look = looking(walk, index, moments, method, shares)
+    look = looking(walk, index, moments, method, shares, means)
     scales: dict[str, Tensor] = {}
     for site in dense if method.scales else ():
         fold, (stats, _) = folds.get(site.name), look(site)
@@ -272,6 +274,7 @@ def press_dense(
     method: Method,
     shares: Mapping[str, float],
     *,
+    means: Means | None = None,
     hold: Hold = in_memory,
     settled: Settled = as_they_are,
     progress: Progress = silent,
@@ -279,6 +282,7 @@ def press_dense(
     """Press all blocks in place from moments of the dense model: no text, no forward pass.
 
     `settled` is told the reports of a block when it is done, and gives back what is kept of them.
+    `means` are kept between calls on the same moments: factors on the same shares serve again.
     """
     folds = find_all_folds(walk, method)
     reports: list[SiteReport] = []
@@ -287,7 +291,8 @@ def press_dense(
         if index == 0:
             check_skip(of_block, method.skip)
         with changing(walk.blocks[index], hold):
-            reports += settled(press_block(walk, index, of_block, method, shares, folds[index]))
+            found = press_block(walk, index, of_block, method, shares, folds[index], means)
+            reports += settled(found)
         del of_block  # before those of the next block are gathered
         give_back()
         progress("press", index + 1, len(walk.blocks))

@@ -25,6 +25,32 @@ TOGETHER = 4  # sites for every thread that are solved before their weights are 
 SMALL = 4096  # inputs of a site for whose factor one thread is enough
 
 
+class Means:
+    """Means of sites on one set of moments, and their factors, for who presses with them again.
+
+    They take twice the memory of one language's moments. An expert's are not kept.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[object, tuple[Blend, None]] = {}
+
+    def of(
+        self,
+        index: int,
+        site: Site,
+        shares: Mapping[str, float],
+        make: Callable[[], tuple[Blend | None, Load | None]],
+    ) -> tuple[Blend | None, Load | None]:
+        """Those of a site of a block on these shares, made where they were not asked for before."""
+        key = index, site, tuple(sorted(shares.items()))
+        if key in self._found:
+            return self._found[key]
+        stats, load = make()
+        if stats is not None and load is None:
+            self._found[key] = stats, load
+        return stats, load
+
+
 @dataclass(frozen=True, slots=True)
 class Scaled:
     """Inputs that are divided in the layer before, and what that does to weights.
@@ -89,13 +115,18 @@ def weights_of(
 
 
 def looking(
-    walk: Walk, index: int, moments: BlockMoments, method: Method, shares: Mapping[str, float]
+    walk: Walk,
+    index: int,
+    moments: BlockMoments,
+    method: Method,
+    shares: Mapping[str, float],
+    means: Means | None = None,
 ) -> Look:
     """What gives the means of a site of a block, none of an expert that stays as it is."""
     layers = linears(walk.blocks[index])
     languages = languages_of(moments.values())
 
-    def look(site: Site) -> tuple[Blend | None, Load | None]:
+    def make(site: Site) -> tuple[Blend | None, Load | None]:
         return blended(
             site,
             layers[site.linears[0]],
@@ -106,7 +137,9 @@ def looking(
             where=f"{walk.path}.{index}.{site.name}",
         )
 
-    return look
+    if means is None:
+        return make
+    return lambda site: means.of(index, site, shares, lambda: make(site))
 
 
 def solve_all(

@@ -26,7 +26,7 @@ from babelpress.errors import BadSetting, NotFinite
 from babelpress.finite import all_finite
 from babelpress.grids import Codes, Grid
 from babelpress.moments import Blend
-from babelpress.solve import Rule, compensate, inverse_factor
+from babelpress.solve import Rule, compensate
 
 NEEDS_GRAM = True
 ORDERS = ("none", "diagonal")
@@ -109,14 +109,7 @@ def _by_diagonal(
     fitted = grid.fit_groups(weight_OI.masked_fill(~keep_OI, 0), stats.where)
     scale_GO, zero_GO = (each_OG.T.contiguous() for each_OG in fitted)
     groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
-    gram_II = stats.require_gram()
-    order_I = gram_II.diagonal().argsort(descending=True, stable=True)
-    factor_II = inverse_factor(
-        gram_II.index_select(0, order_I).index_select(1, order_I),  # as large as the factor
-        damp,
-        where=stats.where,
-        tokens=stats.tokens,
-    )
+    order_I, factor_II = stats.falling_I(), stats.factor(damp, falling=True)
     rule = Rule(_rounding(groups, keep_OI, width, order_I.tolist()))
     settled_OI = compensate(weight_OI.index_select(1, order_I), factor_II, rule, block=block)
     return settled_OI.index_select(1, order_I.argsort()), groups

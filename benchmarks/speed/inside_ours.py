@@ -8,6 +8,7 @@ Phases: `gram` sums inputs, `solve` chooses and adapts weights, `damage` weighs 
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from clock import Clock
@@ -60,11 +61,16 @@ def time_phases() -> None:
     CLOCK.wrap(solving, "site_damage", "damage")
 
 
+def without_codes(reports: list[press.SiteReport]) -> list[press.SiteReport]:
+    """Codes are not kept: a recipe writes those of a block to its run when it is done."""
+    return [replace(report, codes={}) for report in reports]
+
+
 def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
     """Press every block as soon as it has passed its dense output on; moments are not kept."""
     kept = {"gram": method.needs_gram, "vectors": method.reads}
     coming = feeding.gather_dense(walk, blocks, **kept)
-    press.press_dense(walk, lambda _: next(coming)[1], method, SHARES)
+    press.press_dense(walk, lambda _: next(coming)[1], method, SHARES, settled=without_codes)
 
 
 def further(walk: Walk, blocks: dict[str, Blocks], words: str) -> dict[str, float]:
@@ -74,11 +80,12 @@ def further(walk: Walk, blocks: dict[str, Blocks], words: str) -> dict[str, floa
     start = time.perf_counter()
     kept = dict(feeding.gather_dense(walk, blocks, gram=method.needs_gram))
     gathered = time.perf_counter()
-    press.press_dense(walk, kept.__getitem__, method, SHARES)
+    means = solving.Means()
+    press.press_dense(walk, kept.__getitem__, method, SHARES, means=means)
     first = time.perf_counter()
     walk.model.load_state_dict(weights)
     again = time.perf_counter()
-    press.press_dense(walk, kept.__getitem__, other, SHARES)
+    press.press_dense(walk, kept.__getitem__, other, SHARES, means=means)
     end = time.perf_counter()
     return {"gather_s": gathered - start, "first_s": first - start, "further_s": end - again}
 
@@ -98,7 +105,8 @@ def main(path: Path) -> None:
             case "dense":
                 dense(walk, blocks, method_of(job.method))
             case "compressed":
-                press.press_compressed(walk, blocks, method_of(job.method), SHARES)
+                method = method_of(job.method)
+                press.press_compressed(walk, blocks, method, SHARES, settled=without_codes)
             case "further":
                 facts = further(walk, blocks, job.method)
     if job.linears:
