@@ -182,7 +182,8 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     kept = work.blocks if work.minimax and not work.offload else 1
     both = work.minimax and work.compressed and not work.offload
     hidden = 0 if work.offload else work.hidden_bytes
-    busiest = max(each["batch"], each["press"], each.get("table", 0) * _rows(walk))
+    after = max(each["press"], each.get("table", 0) * _rows(walk))
+    busiest = max(each["batch"], each["stays"] + after)
     return hidden + of_block * (kept + both) + _changed(walk, work) + busiest
 
 

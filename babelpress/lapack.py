@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+# Imported with this module: whoever limits the threads of BLAS has to find it.
+_LAPACK: Any = import_module("scipy.linalg.cython_lapack").__pyx_capi__
 _ARGUMENTS = r"\((?:char \*, )+int \*, \w+ \*, int \*, int \*\)"  # what follows is called with
 
 
@@ -47,7 +49,7 @@ def _call(name: str, matrix_NN: np.ndarray[Any, np.dtype[np.float64]], *how: byt
 @cache
 def _function(name: str) -> Any:
     """A function of LAPACK. Raises ImportError where SciPy's has other arguments than these."""
-    capsule = import_module("scipy.linalg.cython_lapack").__pyx_capi__[name]
+    capsule = _LAPACK[name]
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype = ctypes.c_char_p
     api.PyCapsule_GetName.argtypes = [ctypes.py_object]

@@ -90,7 +90,8 @@ def large_goes_back() -> Iterator[None]:
     try:
         yield
     finally:
-        _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
+        if not _CHOSEN.at_once:
+            _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
 
 
 @contextmanager

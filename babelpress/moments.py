@@ -64,14 +64,14 @@ class Moments:
 
     def add(self, x_TI: Tensor, *, where: str = "a site", more: bool = False) -> None:
         """Add tokens, padding already left out. Nothing changes and NotFinite names `where` if an
-        input is NaN, infinite or too large to square in float32.
+        input is NaN, infinite or too large to square in float32; what is so only in sum may be
+        found by `complete` alone.
 
         Where `more` is said to come, the Gram matrix is right only when it is `complete`.
         """
-        if len(x_TI) == 0:
-            return
-        kept = [name for name in OPTIONAL if name in self.tensors()]
-        self.take(vectors_of(x_TI, kept, gram=self.gram_II is not None, where=where), x_TI)
+        if len(x_TI):
+            kept = self.tensors().keys()
+            self.take(vectors_of(x_TI, kept, gram=self.gram_II is not None, where=where), x_TI)
         if not more:
             self.complete(where=where)
 
@@ -98,7 +98,7 @@ class Moments:
             raise NotFinite(_TOO_LARGE.format(where=where))
         mirror(self.gram_II)
         if any(each is None for each in (self.sum_I, self.sumabs_I, self.positive_I)):
-            self.sumsq_I = diagonal_I.double()
+            self.sumsq_I = diagonal_I.to(torch.float64, copy=True)
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
@@ -271,8 +271,9 @@ def vectors_of(x_TI: Tensor, kept: Collection[str], *, gram: bool, where: str) -
 
     They lack the squares where a Gram matrix has them. Raises NotFinite as `Moments.add`.
     """
+    kept = {name for name in OPTIONAL if name in kept}
     apart = not gram or len(kept) == len(OPTIONAL)
-    sums = _sums(x_TI.detach(), {*kept, "sumsq"} if apart else kept)
+    sums = _sums(x_TI.detach(), kept | {"sumsq"} if apart else kept)
     squares_I = sums.sumsq_I if apart else sums.absmax_I.float().square()
     if not (squares_I.isfinite().all() and sums.absmax_I.isfinite().all()):
         raise NotFinite(_TOO_LARGE.format(where=where))
@@ -331,6 +332,8 @@ def _largest(parts: Sequence[Tensor]) -> Tensor:
 
     NaN lies above infinity in that order. Integers take half the time of bfloat16 numbers.
     """
+    if parts[0].element_size() not in _BITS:
+        parts = [part_TI.float() for part_TI in parts]
     bits = _BITS[parts[0].element_size()]
     unsigned_TI = torch.empty_like(parts[0], dtype=bits)
     largest_PI = unsigned_TI.new_empty(len(parts), parts[0].shape[1])

@@ -291,8 +291,9 @@ def press_dense(
         if index == 0:
             check_skip(of_block, method.skip)
         with changing(walk.blocks[index], hold):
-            found = press_block(walk, index, of_block, method, shares, folds[index], means)
-            reports += settled(found)
+            reports += settled(
+                press_block(walk, index, of_block, method, shares, folds[index], means)
+            )
         del of_block  # before those of the next block are gathered
         give_back()
         progress("press", index + 1, len(walk.blocks))

@@ -26,7 +26,7 @@ from babelpress.memory import give_back, peak, used
 from babelpress.methods import Method
 from babelpress.models import Walk, linears, weight
 from babelpress.moments import Moments
-from babelpress.offload import Hold, changing
+from babelpress.offload import Hold, changing, in_memory
 from babelpress.opening import Opened
 from babelpress.packing import Blocks
 from babelpress.store import BlockMoments, Store
@@ -46,8 +46,9 @@ class Tried:
     Of seconds: `start`, `gather`, `reach` and `pass` are of one batch, `prepare` of a batch shape,
     `sites`, `folds`, `round`, `press`, `first read` and `read` of a block, `warm` of the first call
     of all, `dense` of a byte of the model, `table` of a row, `tokenizer` once. Of bytes: `batch`,
-    `press` and `table` are what work takes besides its results, `moments` those of one block and
-    language, or of all languages where they were read; `codes` and `tokenizer` lie on disk.
+    `press` and `table` are what work takes besides its results, `stays` what running text leaves
+    for good (the libraries' own, such as kernels made for its shapes), `moments` those of one block
+    and language, or of all languages where they were read; `codes` and `tokenizer` lie on disk.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -92,19 +93,21 @@ def try_text(
         kept: dict[str, Any] = {"gram": method.needs_gram, "vectors": method.reads}
         return gather(walk, 0, list(many), **kept, hold=hold, passing=passing)
 
+    give_back()
+    at_first = used()
     todo, cold = timed(lambda: batches(walk, few, hold=hold))
-    _, start = _typical(lambda: batches(walk, few, hold=hold))
+    start = _typical(lambda: batches(walk, few, hold=hold))[1]
     hidden_BTH = todo[0].hidden_BTH
     # as many as it takes for batches to run side by side as they will
     many = todo * (IN_FLOW * batches_at_once(walk, 0))
-    _, seconds["prepare"] = timed(lambda: walk.prepare(hidden_BTH))
+    seconds["prepare"] = timed(lambda: walk.prepare(hidden_BTH))[1]
     with peak() as most:
         before = used()
-        (moments, _), first = timed(lambda: once(True))
-    _, seconds["sites"] = _typical(lambda: walk.sites(0, hidden_BTH))
-    _, passing = _typical(lambda: once(True))
-    _, reaching = _typical(lambda: once(False))
-    _, passed = _typical(lambda: pass_on(walk, 0, list(many), hold=hold))
+        moments, first = timed(lambda: once(True)[0])
+    seconds["sites"] = _typical(lambda: walk.sites(0, hidden_BTH))[1]
+    passing = _typical(lambda: once(True))[1]
+    reaching = _typical(lambda: once(False))[1]
+    passed = _typical(lambda: pass_on(walk, 0, list(many), hold=hold))[1]
     seconds["start"] = start * share
     share /= len(many)
     seconds["gather"] = max(passing - seconds["sites"], 0.0) * share
@@ -114,6 +117,9 @@ def try_text(
     of_one = sum(t.nbytes for seen in moments.values() for t in _tensors(seen))
     tried.bytes["moments"] = of_one
     tried.bytes["batch"] = max(most.bytes - before - of_one, 0)
+    give_back()
+    of_text = hidden_BTH.nbytes if hold is in_memory else 0
+    tried.bytes["stays"] = max(used() - at_first - of_one - of_text, 0)
     return moments, todo[0]
 
 

@@ -53,15 +53,20 @@ def tensors(moments, passed):
 
 @every_family
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_side_by_side_is_one_by_one(family, dtype, four_threads, monkeypatch):
+@pytest.mark.parametrize(
+    "kept",
+    [{"gram": True}, {"gram": True, "vectors": ()}, {"gram": False, "vectors": ()}],
+    ids=["all", "gram", "squares"],
+)
+def test_side_by_side_is_one_by_one(family, kept, dtype, four_threads, monkeypatch):
     walk = Walk(pico.model(family, dtype=dtype))
     assert batches_at_once(walk, 0) == (1 if family in pico.EXPERTS else 4)
-    together = tensors(*gather(walk, 0, todo_of(walk), gram=True))
+    together = tensors(*gather(walk, 0, todo_of(walk), **kept))
     onward = [batch.hidden_BTH for batch in pass_on(walk, 0, todo_of(walk))]
-    reached = tensors(*gather(walk, 0, todo_of(walk), gram=True, passing=False))
+    reached = tensors(*gather(walk, 0, todo_of(walk), **kept, passing=False))
 
     monkeypatch.setattr(feeding, "AT_ONCE", 1)
-    alone = tensors(*gather(walk, 0, todo_of(walk), gram=True))
+    alone = tensors(*gather(walk, 0, todo_of(walk), **kept))
 
     assert together.keys() == alone.keys()
     assert all(torch.equal(together[key], alone[key]) for key in alone)

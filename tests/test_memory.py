@@ -55,3 +55,32 @@ with at_hand():
 
 def test_whoever_is_short_of_memory_gets_it_back_at_once():
     assert child(CHILD)[0] < 10 * MIB
+
+
+LARGE = """
+import torch
+from babelpress.memory import at_hand, give_back, large_goes_back, used
+MIB = 1 << 20
+
+def held():
+    torch.ones(16 * MIB, dtype=torch.uint8)
+    give_back()
+    start = used()
+    torch.ones(16 * MIB, dtype=torch.uint8)
+    return used() - start
+
+with at_hand():
+    pass
+before = held()
+with large_goes_back():
+    inside = held()
+print(before, inside, held())
+"""
+
+
+def test_what_is_large_goes_back_at_once_only_inside():
+    before, inside, after = child(LARGE)
+
+    assert before > 12 * MIB
+    assert inside < 4 * MIB
+    assert after > 12 * MIB

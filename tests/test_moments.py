@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from babelpress import files
+from babelpress import files, prune, quantize
 from babelpress.errors import BadMoments, BadSetting, NotFinite
-from babelpress.moments import Moments, blend, damage, damages
+from babelpress.moments import OPTIONAL, Moments, blend, damage, damages, vectors_of
 from babelpress.products import precise_for
 
 INPUTS = 150  # more than one piece of the Gram matrix, and an uneven last one
@@ -328,6 +328,53 @@ def test_moments_of_no_vectors_refuse_what_all_moments_refuse(dtype, bad):
         with pytest.raises(NotFinite, match="input of there"):
             few.add(x_TI, where="there")
         assert few.n == 0
+
+
+@pytest.mark.parametrize("kind", [prune, quantize])
+def test_methods_read_vectors_that_can_be_kept(kind):
+    for name in kind.names():
+        assert {*kind.reads(name)} <= {*OPTIONAL}
+
+
+@pytest.mark.parametrize("gram", [True, False])
+def test_other_names_and_one_named_twice_change_nothing(gram):
+    x_TI = inputs_of(7, 90)
+    expected = Moments.empty(INPUTS, gram, vectors=OPTIONAL)
+    expected.add(x_TI)
+    found = Moments.empty(INPUTS, gram, vectors=("sumsq", "absmax", "sum", *OPTIONAL))
+    named = ["absmax", "sum", "sumabs", "sum", "positive"]
+    found.take(vectors_of(x_TI, named, gram=gram, where="there"), x_TI)
+    found.complete()
+
+    assert found.tensors().keys() == expected.tensors().keys()
+    assert all(torch.equal(each, found.tensors()[n]) for n, each in expected.tensors().items())
+
+
+def test_no_more_tokens_complete_the_matrix():
+    x_TI = inputs_of(8, 50)
+    moments = Moments.empty(INPUTS, gram=True, vectors=())
+    moments.add(x_TI, more=True)
+    moments.add(x_TI[:0])
+
+    assert_same({k: v for k, v in slow_moments(x_TI).items() if k in moments.tensors()}, moments)
+
+
+def test_squares_are_not_the_matrix_itself():
+    moments = Moments.empty(INPUTS, gram=True, gram_dtype=torch.float64, vectors=())
+    moments.add(inputs_of(9, 50))
+    before = moments.sumsq_I.clone()
+    moments.add(inputs_of(10, 50), more=True)
+
+    assert torch.equal(moments.sumsq_I, before)
+
+
+def test_numbers_of_one_byte_have_a_largest():
+    x_TI = torch.tensor([[0.5, -3.0], [1.0, 2.0]]).to(torch.float8_e4m3fn)
+    few = Moments.empty(2, gram=False, vectors=())
+
+    assert vectors_of(x_TI, (), gram=True, where="there").absmax_I.tolist() == [1.0, 3.0]
+    few.add(x_TI)
+    assert (few.absmax_I.tolist(), few.sumsq_I.tolist()) == ([1.0, 3.0], [1.25, 13.0])
 
 
 def test_squares_that_are_too_large_only_in_sum_are_refused():

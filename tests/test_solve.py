@@ -115,7 +115,7 @@ def test_columns_that_may_still_move_are_least_squares_given_those_that_may_not(
 
 
 @pytest.mark.parametrize("together", [1, 2, 3, 20, 64])
-@pytest.mark.parametrize("times", [1, 2, 5])
+@pytest.mark.parametrize("times", [1, 2, 5, 40])
 def test_what_begins_is_up_to_date_and_at_the_start_of_a_block_so_is_all_that_follows(
     together, times
 ):
