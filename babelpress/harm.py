@@ -9,15 +9,28 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from babelpress.moments import Damage, Moments, damages
+from babelpress.moments import Damage, Moments, energies
+
+
+def site_energy(weights: Mapping[str, Tensor], moments: Mapping[str, Moments]) -> dict[str, float]:
+    """All there is of a site's outputs in each language, summed over its linears."""
+    parts = [energies(weight_OI, moments) for weight_OI in weights.values()]
+    return {language: sum(part[language] for part in parts) for language in moments}
 
 
 def site_damage(
-    old: Mapping[str, Tensor], new: Mapping[str, Tensor], moments: Mapping[str, Moments]
+    old: Mapping[str, Tensor],
+    new: Mapping[str, Tensor],
+    moments: Mapping[str, Moments],
+    energy: Mapping[str, float],
 ) -> dict[str, Damage]:
-    """Damage to each language, numerators and denominators summed over the linears of a site."""
-    parts = [damages(old[name], new[name], moments) for name in old]
-    return {language: _sum(part[language] for part in parts) for language in moments}
+    """Damage to each language; `energy` is that of the old weights, as `site_energy` finds it."""
+    lost = dict.fromkeys(moments, 0.0)
+    for name, old_OI in old.items():
+        lost_OI = old_OI.detach().float() - new[name].detach().float()
+        for language, part in energies(lost_OI, moments).items():
+            lost[language] += part
+    return {language: Damage(lost[language], energy[language]) for language in moments}
 
 
 def by_layer(sites: Iterable[tuple[Hashable, Mapping[str, Damage]]]) -> list[dict[str, Damage]]:

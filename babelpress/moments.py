@@ -251,19 +251,23 @@ def damage(weight_OI: Tensor, pressed_OI: Tensor, moments: Moments) -> Damage:
 def damages(
     weight_OI: Tensor, pressed_OI: Tensor, moments: Mapping[str, Moments]
 ) -> dict[str, Damage]:
-    """`damage` for many languages: tr(ΔGΔᵀ) = Σ (ΔᵀΔ)∘G, and ΔᵀΔ is the same for all of them."""
+    """`damage` for many languages."""
+    lost = energies(weight_OI.detach().float() - pressed_OI.detach().float(), moments)
+    kept = energies(weight_OI, moments)
+    return {tag: Damage(lost[tag], kept[tag]) for tag in moments}
+
+
+def energies(weight_OI: Tensor, moments: Mapping[str, Moments]) -> dict[str, float]:
+    """tr(WGWᵀ) for many languages: Σ (WᵀW)∘G, and WᵀW is the same for all of them.
+
+    Without Gram matrices by their diagonals. Weights of bfloat16 set the precision of products of
+    the whole process meanwhile; those of float32 leave it alone.
+    """
     if all(m.gram_II is None for m in moments.values()):
-        kept_OI = weight_OI.detach().float()
-        lost_OI = kept_OI - pressed_OI.detach().float()
-        lost_I, kept_I = lost_OI.square().sum(0).double(), kept_OI.square().sum(0).double()
-        return {
-            language: Damage(float(lost_I @ m.sumsq_I), float(kept_I @ m.sumsq_I))
-            for language, m in moments.items()
-        }
-    grams = [_gram_of(m) for m in moments.values()]
-    lost = dots(weight_OI.detach().float() - pressed_OI.detach().float(), grams)
-    kept = dots(weight_OI.detach(), grams)
-    return {tag: Damage(*each) for tag, *each in zip(moments, lost, kept, strict=True)}
+        size_I = weight_OI.detach().float().square().sum(0).double()
+        return {language: float(size_I @ m.sumsq_I) for language, m in moments.items()}
+    found = dots(weight_OI.detach(), [_gram_of(m) for m in moments.values()])
+    return dict(zip(moments, found, strict=True))
 
 
 def vectors_of(x_TI: Tensor, kept: Collection[str], *, gram: bool, where: str) -> Moments:

@@ -21,7 +21,7 @@ from babelpress.feeding import Progress, batches, gather, pass_on, silent
 from babelpress.finite import all_finite
 from babelpress.folds import Fold, find_folds
 from babelpress.grids import Codes
-from babelpress.harm import by_layer, mean_damage, site_damage
+from babelpress.harm import by_layer, mean_damage
 from babelpress.loads import Load, layer_of
 from babelpress.memory import give_back, large_goes_back
 from babelpress.methods import Method, Weights
@@ -29,7 +29,7 @@ from babelpress.models import Site, Walk, linears, set_weight, weight
 from babelpress.moments import Blend, Damage, Moments
 from babelpress.offload import Hold, changing, in_memory
 from babelpress.packing import Blocks
-from babelpress.solving import UNSCALED, Means, Scaled, looking, solve_all, weights_of
+from babelpress.solving import UNSCALED, Means, Scaled, Solved, looking, solve_all, weights_of
 from babelpress.store import BlockMoments
 
 SiteMoments = Mapping[str, Moments]  # by language
@@ -111,10 +111,10 @@ def press_block(
         return Scaled(scales.get(site.name), rows)
 
     reports: list[SiteReport] = []
-    for solved in solve_all(walk, method, dense, look, scaled):
-        site, new, load = solved.site, solved.new, solved.load
+    for solved in solve_all(walk, method, dense, moments, look, scaled):
+        site, new = solved.site, solved.new
         if new is None:
-            reports.append(_left(index, site, dense[site], moments[site], load))
+            reports.append(_left(index, solved, dense[site]))
             continue
         for name, weight_OI in new.weights.items():
             if not all_finite(weight_OI):
@@ -129,30 +129,30 @@ def press_block(
                 zeros=_zeros(new.weights),
                 were_zero=_zeros(dense[site]),
                 weights=sum(w.numel() for w in new.weights.values()),
-                damage=solved.damage(dense[site], moments[site]),
+                damage=solved.damage,
                 absmax_I=solved.largest_I if scale_I is None else solved.largest_I / scale_I,
                 codes=new.codes,
                 folded=scale_I is not None or not method.scales,
-                load=load,
+                load=solved.load,
             )
         )
     return reports
 
 
-def _left(index: int, site: Site, old: Weights, seen: SiteMoments, load: Load | None) -> SiteReport:
+def _left(index: int, solved: Solved, old: Weights) -> SiteReport:
     """The report of an expert's linear that stays as it is."""
     zeros = _zeros(old)
     return SiteReport(
         index,
-        site.name,
+        solved.site.name,
         zeros=zeros,
         were_zero=zeros,
         weights=sum(w.numel() for w in old.values()),
-        damage=site_damage(old, old, seen),
-        absmax_I=torch.zeros(site.inputs),
+        damage=solved.damage,
+        absmax_I=solved.largest_I,
         codes={},
         folded=True,
-        load=load,
+        load=solved.load,
     )
 
 
@@ -259,8 +259,8 @@ def _predict(
         return Scaled(_scale(method, old[site], stats, fold), {})
 
     return [
-        (layer_of(index, s.site.name, s.load), s.damage(old[s.site], moments[s.site]))
-        for s in solve_all(walk, method, old, look, scaled)
+        (layer_of(index, s.site.name, s.load), s.damage)
+        for s in solve_all(walk, method, old, moments, look, scaled)
     ]
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from babelpress.harm import site_damage
+from babelpress.harm import site_damage, site_energy
 from babelpress.loads import Load, blended, languages_of
 from babelpress.methods import Method, Pressed, Weights
 from babelpress.models import Site, Walk, linears, weight
-from babelpress.moments import Blend, Damage, Moments
+from babelpress.moments import Blend, Damage
 from babelpress.store import BlockMoments
 from babelpress.threads import side_by_side
 
@@ -85,22 +85,16 @@ UNSCALED = Scaled(None, {})
 class Solved:
     """What a method made of a site, whose means are not needed any more.
 
-    `new` are weights for scaled inputs, None of an expert that stays as it is.
+    `new` are weights for scaled inputs, None of an expert that stays as it is; `damage` is that to
+    the dense model.
     """
 
     site: Site
     new: Pressed | None
     load: Load | None
+    damage: dict[str, Damage]
     largest_I: Tensor
     scaled: Scaled = UNSCALED
-
-    def damage(self, old: Weights, seen: Mapping[str, Moments]) -> dict[str, Damage]:
-        """Damage to each language, which is that to the dense model."""
-        if self.new is None:
-            return site_damage(old, old, seen)
-        if self.scaled.inputs_I is None and not self.scaled.rows:
-            return site_damage(old, self.new.weights, seen)
-        return site_damage(old, self.scaled.unscaled(self.new.weights), seen)
 
 
 def weights_of(
@@ -147,6 +141,7 @@ def solve_all(
     walk: Walk,
     method: Method,
     old: Mapping[Site, Weights],
+    moments: BlockMoments,
     look: Look,
     scaled: Callable[[Site], Scaled],
 ) -> Iterator[Solved]:
@@ -157,14 +152,21 @@ def solve_all(
     block may have hundreds of experts.
     """
 
+    # Before threads are side by side: products of bfloat16 weights share the process's precision.
+    energy = {site: site_energy(weights, moments[site]) for site, weights in old.items()}
+
     def solve(site: Site) -> Solved:
         stats, load = look(site)
         if stats is None:
-            return Solved(site, None, load, torch.zeros(site.inputs))
+            unhurt = {tag: Damage(0.0, all_of_it) for tag, all_of_it in energy[site].items()}
+            return Solved(site, None, load, unhurt, torch.zeros(site.inputs))
         how, largest_I = scaled(site), stats.absmax_I.float()
-        if how.inputs_I is None and not how.rows:
-            return Solved(site, method.press(old[site], stats), load, largest_I)
-        return Solved(site, method.press(how.scaled(old[site]), stats), load, largest_I, how)
+        plain = how.inputs_I is None and not how.rows
+        new = method.press(old[site] if plain else how.scaled(old[site]), stats)
+        del stats  # a mean Gram matrix and its factor
+        pressed = new.weights if plain else how.unscaled(new.weights)
+        damage = site_damage(old[site], pressed, moments[site], energy[site])
+        return Solved(site, new, load, damage, largest_I, how)
 
     sites = list(old)
     if walk.model.device.type != "cpu" or any(site.inputs > SMALL for site in sites):

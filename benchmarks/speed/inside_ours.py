@@ -59,6 +59,7 @@ def time_phases() -> None:
     CLOCK.wrap(press, "pass_on", "forward")
     CLOCK.wrap(press, "press_block", "solve")
     CLOCK.wrap(solving, "site_damage", "damage")
+    CLOCK.wrap(solving, "site_energy", "damage")
 
 
 def without_codes(reports: list[press.SiteReport]) -> list[press.SiteReport]:
