@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 # Imported with this module: whoever limits the threads of BLAS has to find it.
-_LAPACK: Any = import_module("scipy.linalg.cython_lapack").__pyx_capi__
+_LAPACK: Any = getattr(import_module("scipy.linalg.cython_lapack"), "__pyx_capi__", {})
+_NAMES = ("dpotrf", "dtrtri")
 _ARGUMENTS = r"\((?:char \*, )+int \*, \w+ \*, int \*, int \*\)"  # what follows is called with
 
 
@@ -46,16 +47,31 @@ def _call(name: str, matrix_NN: np.ndarray[Any, np.dtype[np.float64]], *how: byt
     return answer.value
 
 
+def reachable() -> bool:
+    """Whether this SciPy exports the two functions with the arguments that they are called with."""
+    return all(re.fullmatch("void " + _ARGUMENTS, _signature(name)) for name in _NAMES)
+
+
+def _signature(name: str) -> str:
+    """What SciPy says of a function; nothing where it has none."""
+    return _api().PyCapsule_GetName(_LAPACK[name]).decode() if name in _LAPACK else ""
+
+
 @cache
 def _function(name: str) -> Any:
-    """A function of LAPACK. Raises ImportError where SciPy's has other arguments than these."""
+    """A function of LAPACK, which must be `reachable`."""
     capsule = _LAPACK[name]
+    return ctypes.CFUNCTYPE(None)(
+        _api().PyCapsule_GetPointer(capsule, _api().PyCapsule_GetName(capsule))
+    )
+
+
+@cache
+def _api() -> Any:
+    """Python's own functions that read what SciPy exports."""
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype = ctypes.c_char_p
     api.PyCapsule_GetName.argtypes = [ctypes.py_object]
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    signature = api.PyCapsule_GetName(capsule)
-    if not re.fullmatch("void " + _ARGUMENTS, signature.decode()):
-        raise ImportError(f"SciPy's {name} is {signature.decode()}: use a SciPy before this one.")
-    return ctypes.CFUNCTYPE(None)(api.PyCapsule_GetPointer(capsule, signature))
+    return api

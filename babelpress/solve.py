@@ -63,7 +63,8 @@ def inverse_factor(
     mean_live = diagonal_I.sum() / live_I.sum().clamp(min=1)
     damped_I = (diagonal_I + damp * mean_live).masked_fill(~live_I, 1)
     backward_I = torch.arange(len(gram_II), device=gram_II.device) if order_I is None else order_I
-    find = _by_lapack if gram_II.device.type == "cpu" else _by_torch
+    near = gram_II.device.type == "cpu" and lapack.reachable()
+    find = _by_lapack if near else _by_torch
     factor_II = find(gram_II.detach(), damped_I, backward_I.flip(0))
     if factor_II is None:
         raise BadMoments(_no_factor(where, damp, tokens, len(gram_II)))

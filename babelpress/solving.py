@@ -28,8 +28,8 @@ SMALL = 4096  # inputs of a site for whose factor one thread is enough
 class Means:
     """Means of sites on one set of moments, and their factors, for who presses with them again.
 
-    For all shares that were asked for they take the memory of one language's moments, and as much
-    again for the factors of every damp and order. An expert's are not kept.
+    Those of one mixture take the memory of one language's moments, and as much again for the
+    factors of every damp and order. An expert's are not kept.
     """
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from babelpress import lapack
 from babelpress.errors import BabelpressError, BadSetting, NotFinite
 from babelpress.solve import Rule, compensate, inverse_factor
 
@@ -38,7 +39,13 @@ def test_the_factor_is_of_the_inverse_of_the_damped_matrix(inputs, damp):
     assert (np.diag(upper) > 0).all()
 
 
-def test_the_factor_is_that_of_numpy(inputs):
+@pytest.mark.parametrize("exported", [True, False])
+def test_the_factor_is_that_of_numpy(inputs, exported, monkeypatch):
+    """Also with a SciPy whose LAPACK is called in another way, which none of ours is."""
+    assert lapack.reachable()
+    if not exported:
+        monkeypatch.setattr(lapack, "_ARGUMENTS", "(long)")
+        monkeypatch.delattr(lapack, "factor")
     gram = inputs.T @ inputs
 
     expected = np.linalg.cholesky(np.linalg.inv(gram)).T
