@@ -5,14 +5,15 @@ algorithm 1) and GPTQ (arXiv:2210.17323) use it. When the weight of input c lose
 all later weights that hurts the layer's output least is −e·U_c,later / U_cc, where H = U⁻¹U⁻ᵀ is
 the damped Gram matrix, U upper triangular, H⁻¹ = UᵀU.
 
-Shapes: O outputs, I inputs, B columns of a block, F columns of a few, R columns from the
-present one to the last.
+Shapes: O outputs, I inputs, B columns of a block, G columns of a mask, F columns of a few, R
+columns from the present one to the last.
 The published codes invert H between two Cholesky factors; here H is factored once, from its last
 row to its first, which gives U⁻¹ itself, in half the work and in float64.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,26 +24,105 @@ from babelpress.errors import BadMoments, BadSetting, NotFinite
 from babelpress.finite import all_finite
 
 ROWS = 256  # of a Gram matrix that are put in order at once
-FEW = 16  # columns that are told of every change at once; others are told of so many together
+FEW = 16  # columns that are told of changes at once; others are told of so many together
+FEWEST = 4  # columns that are settled at once where it is known what goes
 
 
 def _nothing(_rest_RO: Tensor, _column: int) -> None:
     """Nobody wants to see what comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What decides the final weights of columns.
+class Rule(Protocol):
+    """What decides the final weights of columns, a few at a time."""
 
-    `settle(weight_O, column)` returns those of a column, given its present ones. Before the first
-    of every `together` columns `begin(rest_RO, column)` is shown the present weights of that column
-    and of all after it, inputs first: those of the `together` columns are up to date, and at the
-    start of a block all are; others are still to hear of some changes.
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns are told of changes together, at every level, falling.
+
+        As many as the last says are settled at a time.
+        """
+        ...
+
+    def settle(self, rest_RO: Tensor, unit_FF: Tensor, lost_FO: Tensor, column: int) -> None:
+        """Settle the first F of the columns from `column` on, inputs first, in place.
+
+        They are up to date; at the start of a block all are, others are still to hear of some
+        changes. What each lost is left in `lost_FO`. `unit_FF` is what a column is changed by for
+        each 1 that one before it lost, which is the second index; zero elsewhere.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByColumn:
+    """Columns are settled one after the other.
+
+    `settle_one(weight_O, column)` returns the final weights of a column, given its present ones.
+    Before the first of every `together` columns `begin(rest_RO, column)` is shown the present
+    weights of that column and of all after it: those of the `together` columns are up to date.
     """
 
-    settle: Callable[[Tensor, int], Tensor]
+    settle_one: Callable[[Tensor, int], Tensor]
     begin: Callable[[Tensor, int], None] = _nothing
     together: int = 1
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of `Rule`."""
+        if self.together > FEW:
+            return self.together, FEW
+        return (FEW - FEW % self.together,)
+
+    def settle(self, rest_RO: Tensor, unit_FF: Tensor, lost_FO: Tensor, column: int) -> None:
+        """As `Rule` says."""
+        few_FO, settled = rest_RO[: len(lost_FO)], []
+        columns = zip(few_FO, lost_FO, unit_FF.T[:, :, None], strict=True)
+        for place, (weight_O, lost_O, unit_F1) in enumerate(columns):
+            if (column + place) % self.together == 0:
+                self.begin(rest_RO[place:], column + place)
+            settled.append(self.settle_one(weight_O, column + place))
+            torch.sub(weight_O, settled[-1], out=lost_O)
+            few_FO[place + 1 :].addcmul_(unit_F1[place + 1 :], lost_O)
+        few_FO.copy_(torch.stack(settled))
+
+
+@dataclass(slots=True)
+class ByMask:
+    """Weights go or stay, which is chosen for `together` columns at once.
+
+    `choose(weight_GO, column)` says of columns from one on, inputs first, which of their weights
+    stay: 1, or 0 for those that go, at most `most` of a row.
+    """
+
+    choose: Callable[[Tensor, int], Tensor]
+    together: int
+    most: int
+    _keep_GO: Tensor = field(init=False, repr=False)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Those of `Rule`."""
+        if self.together > FEW:
+            return self.together, FEW, FEWEST
+        few = self.together if self.most <= FEWEST else FEWEST
+        return tuple(dict.fromkeys((FEW - FEW % self.together, self.together, few)))
+
+    def settle(self, rest_RO: Tensor, unit_FF: Tensor, lost_FO: Tensor, column: int) -> None:
+        """As `Rule` says. Few operations on all columns at once, since threads wait at every one.
+
+        What the first weight of a row that goes takes along is known at once, what the second
+        does as soon as that of the first is, and so on.
+        """
+        place, fewest = column % self.together, len(lost_FO)
+        if place == 0:
+            self._keep_GO = self.choose(rest_RO[: self.together], column)
+        keep_FO = self._keep_GO[place : place + fewest]
+        weight_FO = rest_RO[:fewest]
+        told_FO = weight_FO
+        for _ in range(max(1, min(self.most, fewest))):
+            torch.addcmul(told_FO, told_FO, keep_FO, value=-1, out=lost_FO)
+            told_FO = torch.addmm(weight_FO, unit_FF, lost_FO)
+        torch.mul(told_FO, keep_FO, out=weight_FO)
 
 
 def inverse_factor(
@@ -81,33 +161,36 @@ def compensate(weight_OI: Tensor, factor_II: Tensor, rule: Rule, *, block: int) 
     weight_IO = weight_OI.detach().T.contiguous().float()  # a column lies in one piece
     if weight_IO.data_ptr() == weight_OI.data_ptr():
         weight_IO = weight_IO.clone()
-    few = FEW if rule.together >= block else max(FEW - FEW % rule.together, rule.together)
     for start in range(0, columns, block):
         end = min(start + block, columns)
-        unit_BR = factor_II[start:end, start:] / factor_II.diagonal()[start:end, None]
+        unit_BR = factor_II[start:end, start:] / -factor_II.diagonal()[start:end, None]
+        unit_BB = unit_BR[:, : end - start].T.tril(-1)
         lost_BO = torch.empty_like(weight_IO[start:end])
-        for first in range(start, end, few):
-            last = min(first + few, end)
-            here, later = slice(first - start, last - start), slice(last - start, end - start)
-            _settle_few(weight_IO[first:], unit_BR[here, here, None], lost_BO[here], rule, first)
-            weight_IO[last:end].addmm_(unit_BR[here, later].T, lost_BO[here], alpha=-1)
-        weight_IO[end:].addmm_(unit_BR[:, end - start :].T, lost_BO, alpha=-1)
+        _settle(weight_IO[start:], unit_BB, lost_BO, rule, start, rule.widths)
+        weight_IO[end:].addmm_(unit_BR[:, end - start :].T, lost_BO)
     return weight_IO.T
 
 
-def _settle_few(rest_RO: Tensor, unit_FF1: Tensor, lost_FO: Tensor, rule: Rule, first: int) -> None:
-    """Settle F columns from the `first` on, and tell each other; `lost_FO` is what each lost."""
-    few_FO, settled = rest_RO[: len(lost_FO)], []
-    for place, (weight_O, lost_O, unit_F1) in enumerate(
-        zip(few_FO, lost_FO, unit_FF1, strict=True)
-    ):
-        column = first + place
-        if column % rule.together == 0:
-            rule.begin(rest_RO[place:], column)
-        settled.append(rule.settle(weight_O, column))
-        torch.sub(weight_O, settled[-1], out=lost_O)
-        few_FO[place + 1 :].addcmul_(unit_F1[place + 1 :], lost_O, value=-1)
-    few_FO.copy_(torch.stack(settled))
+def _settle(
+    rest_RO: Tensor,
+    unit_BB: Tensor,
+    lost_BO: Tensor,
+    rule: Rule,
+    column: int,
+    widths: tuple[int, ...],
+) -> None:
+    """Settle the first B of the columns from `column` on, and tell those that follow of changes."""
+    if not widths:
+        rule.settle(rest_RO, unit_BB, lost_BO, column)
+        return
+    columns = len(lost_BO)
+    for start in range(0, columns, widths[0]):
+        end = min(start + widths[0], columns)
+        unit_RF, lost_FO = unit_BB[start:, start:end], lost_BO[start:end]
+        width = end - start
+        _settle(rest_RO[start:], unit_RF[:width], lost_FO, rule, column + start, widths[1:])
+        if end < columns:
+            rest_RO[end:columns].addmm_(unit_RF[width:], lost_FO)
 
 
 # H = RRᵀ with R upper triangular is the ordinary factor of H with rows and columns reversed.

@@ -172,8 +172,12 @@ def solve_all(
     if walk.model.device.type != "cpu" or any(site.inputs > SMALL for site in sites):
         yield from map(solve, sites)
         return
+
+    def cost(site: Site) -> float:
+        """Products of a factor, and of weights with a Gram matrix."""
+        rows = sum(map(len, old[site].values()))
+        return float(site.inputs**2 * (site.inputs + rows))
+
     some = TOGETHER * torch.get_num_threads()
     for start in range(0, len(sites), some):
-        yield from side_by_side(
-            solve, sites[start : start + some], cost=lambda site: float(site.inputs)
-        )
+        yield from side_by_side(solve, sites[start : start + some], cost=cost)

@@ -1,8 +1,9 @@
 """Sparsity patterns: which weights stay, given a score for each.
 
-Shapes: O outputs, I inputs of one linear layer; B columns of a block; R rows, C columns of any
-score. The lowest scores go, ties by position, and exactly as many as asked: fractions are read as
-the decimals that were written, so 0.29 of 100 is 29, where binary floats would give 28.
+Shapes: O outputs, I inputs of one linear layer; B columns of a block, which solvers take inputs
+first; R rows, C columns of any score; P pairs of columns.
+The lowest scores go, ties by position, and exactly as many as asked: fractions are read as the
+decimals that were written, so 0.29 of 100 is 29, where binary floats would give 28.
 The published SparseGPT, and the magnitude baseline beside the published Wanda, take a threshold
 instead and lose one more, and all ties.
 """
@@ -21,7 +22,7 @@ from babelpress.counting import nonzeros
 from babelpress.errors import BadLayer, BadSetting
 
 SPARSEGPT_GROUP = 128
-ROWS = 1 << 17  # of a few scores that are compared at once
+ROWS = 1 << 16  # of a few scores that are compared at once
 FEW = 8  # scores of a row that are compared each with each, which beats selecting among them
 
 
@@ -43,13 +44,14 @@ class PerRow:
 
     def keep(self, score_OI: Tensor) -> Tensor:
         """True where a weight stays."""
-        return self.block_keep(score_OI, 0, score_OI.shape[1])
+        return _keep_highest(score_OI, _share(score_OI.shape[1], self.fraction))
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep` for the columns from `start` on; the blocks of a row add up to its exact count."""
-        end = start + score_OB.shape[1]
+        end = start + len(score_BO)
         assert end <= total_columns
-        return _keep_highest(score_OB, _share(end, self.fraction) - _share(start, self.fraction))
+        drop = _share(end, self.fraction) - _share(start, self.fraction)
+        return _keep_highest(score_BO.T, drop).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,10 @@ class PerLayer:
         drop = _share(score_OI.numel(), self.fraction)
         return _keep_highest(score_OI.reshape(1, -1), drop).reshape(score_OI.shape)
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep`, which needs the whole layer at once."""
-        assert (start, score_OB.shape[1]) == (0, total_columns)
-        return self.keep(score_OB)
+        assert (start, len(score_BO)) == (0, total_columns)
+        return self.keep(score_BO.T).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +105,16 @@ class PerGroup:
         total = score_OI.shape[1]
         groups = score_OI.split(self.columns, dim=1)
         starts = range(0, total, self.columns)
-        kept = [self.block_keep(g, s, total) for g, s in zip(groups, starts, strict=True)]
-        return torch.cat(kept, dim=1)
+        kept = [self.block_keep(g.T, s, total) for g, s in zip(groups, starts, strict=True)]
+        return torch.cat(kept).T
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep` for the group that begins at `start`; the groups add up to the exact count."""
-        rows, width = score_OB.shape
+        width, rows = score_BO.shape
         assert start % self.columns == 0
         assert start + width == min(start + self.columns, total_columns)
         drop = _share(rows * (start + width), self.fraction) - _share(rows * start, self.fraction)
-        return _keep_highest(score_OB.reshape(1, -1), drop).reshape(rows, width)
+        return _keep_highest(score_BO.T.reshape(1, -1), drop).reshape(rows, width).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,15 @@ class KeepOf:
         drop = self.of - self.keep_count
         return _keep_highest(score_OI.reshape(-1, self.of), drop).reshape(score_OI.shape)
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
-        """`keep` for the groups that begin at `start`."""
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
+        """`keep` for the group that begins at `start`, in numbers: 1 where a weight stays, or 0."""
         assert start % self.of == 0
+        assert len(score_BO) == self.of
         self._check_columns(total_columns)
-        return self.keep(score_OB)
+        drop = self.of - self.keep_count
+        if self.of > FEW:
+            return _keep_highest(score_BO.T, drop).T
+        return _places(score_BO).ge_(drop)
 
     def _check_columns(self, columns: int) -> None:
         if columns % self.of:
@@ -179,12 +185,12 @@ class Stacked:
         """True where a weight stays."""
         return torch.cat([self.pattern.keep(part) for part in score_OI.split(self.rows)])
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """As the pattern of each linear."""
         if isinstance(self.pattern, PerRow | KeepOf):  # which take every row by itself
-            return self.pattern.block_keep(score_OB, start, total_columns)
-        parts = score_OB.split(self.rows)
-        return torch.cat([self.pattern.block_keep(p, start, total_columns) for p in parts])
+            return self.pattern.block_keep(score_BO, start, total_columns)
+        parts = score_BO.split(self.rows, dim=1)
+        return torch.cat([self.pattern.block_keep(p, start, total_columns) for p in parts], 1)
 
 
 Pattern = PerRow | PerLayer | PerGroup | KeepOf | Stacked
@@ -203,6 +209,17 @@ def chosen_together(pattern: Pattern, block: int, total_columns: int) -> int:
             return of
         case Stacked(pattern=each):
             return chosen_together(each, block, total_columns)
+
+
+def most_dropped(pattern: Pattern, together: int) -> int:
+    """How many weights of a row go at most, among those that are chosen together."""
+    match pattern:
+        case KeepOf(keep_count=keep_count, of=of):
+            return of - keep_count
+        case Stacked(pattern=each):
+            return most_dropped(each, together)
+        case _:
+            return together
 
 
 def parse(text: str) -> PerRow | PerLayer | PerGroup | KeepOf:
@@ -275,29 +292,35 @@ def _lowest(score_RC: Tensor, place: int) -> Tensor:
 
 
 def _keep_of_few(score_RC: Tensor, drop: int) -> Tensor:
-    """The same for rows of a few scores, by comparing each with each."""
-    sign_CP, start_C1 = _places(score_RC.shape[1], score_RC.device)
-    kept: list[Tensor] = []
-    for some_RC in score_RC.split(ROWS):
-        scores = some_RC.unbind(1)
-        earlier_PR = torch.stack([first <= later for first, later in combinations(scores, 2)])
-        # how many of its row go before each: small whole numbers, exact in float32
-        place_CR = torch.addmm(start_C1, sign_CP, earlier_PR.float())
-        kept.append((place_CR >= drop).T)
+    """The same for rows of a few scores, by their places."""
+    kept = [(_places(some_RC.T.contiguous()) >= drop).T for some_RC in score_RC.split(ROWS)]
     return kept[0] if len(kept) == 1 else torch.cat(kept)
 
 
+def _places(score_CR: Tensor) -> Tensor:
+    """How many scores of the same row go before each, found by comparing each with each.
+
+    Numbers all the way: comparisons that give truth values, and those turned into numbers, take
+    several times as long.
+    """
+    columns, rows = score_CR.shape
+    not_above_CCR = torch.empty(columns, columns, rows, device=score_CR.device)
+    torch.le(score_CR[:, None], score_CR, out=not_above_CCR)
+    sign_CP, start_C1 = _signs(columns, score_CR.device)
+    # small whole numbers, exact in float32
+    return torch.addmm(start_C1, sign_CP, not_above_CCR.view(-1, rows))
+
+
 @cache
-def _places(columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How the place of each score follows from P comparisons of an earlier with a later one."""
-    pairs = list(combinations(range(columns), 2))
-    sign_CP = torch.zeros(columns, len(pairs))
+def _signs(columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How the place of each score follows from P comparisons, each whether b's is not above c's."""
+    sign_CCC = torch.zeros(columns, columns, columns)
     start_C1 = torch.zeros(columns, 1)
-    for pair, (first, later) in enumerate(pairs):
-        sign_CP[later, pair] = 1
-        sign_CP[first, pair] = -1
+    for first, later in combinations(range(columns), 2):
+        sign_CCC[later, first, later] = 1
+        sign_CCC[first, first, later] = -1
         start_C1[first] += 1
-    return sign_CP.to(device), start_C1.to(device)
+    return sign_CCC.flatten(1).to(device), start_C1.to(device)
 
 
 def _keep_last_ties(score_RC: Tensor, threshold_R1: Tensor, spared_R: Tensor) -> Tensor:

@@ -6,7 +6,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
+
+import tqdm.auto
 
 CHANGES = ("fsync", "replace", "rename", "rmdir", "unlink")
 
@@ -46,6 +49,7 @@ def _child(action: Callable[[], object]) -> int:
     if child == 0:
         code = 1
         try:
+            _do_not_share_bars()
             action()
             code = 0
         except BaseException:  # noqa: BLE001 -- the child must never come back into the test
@@ -53,6 +57,17 @@ def _child(action: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return child
+
+
+def _do_not_share_bars() -> None:
+    """Take a lock of our own for progress bars.
+
+    That of tqdm is shared by processes that fork: one that is killed while it holds the lock would
+    stop all others for ever.
+    """
+    lock = RLock()
+    for bar in (tqdm.tqdm, tqdm.auto.tqdm):
+        bar.set_lock(lock)
 
 
 def _died(child: int, status: int | None = None) -> bool:

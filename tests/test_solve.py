@@ -6,7 +6,7 @@ import torch
 
 from babelpress import lapack
 from babelpress.errors import BabelpressError, BadSetting, NotFinite
-from babelpress.solve import Rule, compensate, inverse_factor
+from babelpress.solve import ByColumn, ByMask, compensate, inverse_factor
 
 INPUTS = 11
 
@@ -113,7 +113,11 @@ def test_columns_that_may_still_move_are_least_squares_given_those_that_may_not(
         return (weight_O * 2).round() / 2 if column < settled else weight_O
 
     factor_II = factor_of(inputs.T @ inputs)
-    new = compensate(torch.as_tensor(weight), factor_II, Rule(settle), block=block).double().numpy()
+    new = (
+        compensate(torch.as_tensor(weight), factor_II, ByColumn(settle), block=block)
+        .double()
+        .numpy()
+    )
 
     assert (new[:, :settled] * 2 == (new[:, :settled] * 2).round()).all()
     missing = inputs @ weight.T - inputs[:, :settled] @ new[:, :settled].T
@@ -131,14 +135,14 @@ def test_what_begins_is_up_to_date_and_at_the_start_of_a_block_so_is_all_that_fo
     inputs, weight = random.normal(size=(400, 131)), torch.as_tensor(random.normal(size=(3, 131)))
     factor_II, block = factor_of(inputs.T @ inputs), together * times
     expected_IO = {}
-    rule_of_one = Rule(lambda w, _: w.round(), lambda r, c: expected_IO.update({c: r.clone()}))
+    rule_of_one = ByColumn(lambda w, _: w.round(), lambda r, c: expected_IO.update({c: r.clone()}))
     alone_OI = compensate(weight, factor_II, rule_of_one, block=1)
     seen = {}
 
     def begin(rest_RO, column):
         seen[column] = rest_RO.clone()
 
-    rule = Rule(lambda w, _: w.round(), begin, together)
+    rule = ByColumn(lambda w, _: w.round(), begin, together)
     found_OI = compensate(weight, factor_II, rule, block=block)
 
     assert torch.equal(found_OI, alone_OI)  # of rounded weights: nothing came out differently
@@ -149,11 +153,44 @@ def test_what_begins_is_up_to_date_and_at_the_start_of_a_block_so_is_all_that_fo
         torch.testing.assert_close(rest_RO[:sure], expected_IO[column][:sure], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("together", [1, 2, 4, 6, 8, 20, 131])
+@pytest.mark.parametrize("most", [0, 1, 2, 3, 5, 131])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_a_mask_settles_at_once_is_what_it_settles_column_by_column(together, most, times):
+    random = np.random.default_rng(4)
+    inputs = random.normal(size=(400, 131)) @ random.normal(size=(131, 131))
+    weight, factor_II = torch.as_tensor(random.normal(size=(9, 131))), factor_of(inputs.T @ inputs)
+    keep_IO, seen = torch.ones(131, 9), []
+    for start in range(0, 131, together):
+        for row in range(9):
+            group = np.arange(start, min(start + together, 131))
+            keep_IO[random.permutation(group)[: min(most, together - 1)], row] = 0
+
+    def choose(weight_GO, column):
+        seen.append((column, weight_GO.clone()))
+        return keep_IO[column : column + together]
+
+    def begin(rest_RO, column):
+        shown.append((column, rest_RO[:together].clone()))
+
+    shown = []
+    rule = ByMask(choose, together, most)
+    found_OI = compensate(weight, factor_II, rule, block=min(128, together * times))
+    one_by_one = ByColumn(lambda w, c: w * keep_IO[c], begin, together)
+    expected_OI = compensate(weight, factor_II, one_by_one, block=together)
+
+    assert torch.equal(found_OI == 0, keep_IO.T == 0)
+    torch.testing.assert_close(found_OI, expected_OI, atol=2e-4, rtol=2e-4)
+    assert [column for column, _ in seen] == [column for column, _ in shown]
+    for (_, found_GO), (_, expected_GO) in zip(seen, shown, strict=True):
+        torch.testing.assert_close(found_GO, expected_GO, atol=2e-4, rtol=2e-4)
+
+
 def test_settling_nothing_changes_nothing(inputs, weight):
     weight_OI = torch.as_tensor(weight).float()
     before = weight_OI.clone()
 
-    new_OI = compensate(weight_OI, factor_of(inputs.T @ inputs), Rule(lambda w, _: w), block=4)
+    new_OI = compensate(weight_OI, factor_of(inputs.T @ inputs), ByColumn(lambda w, _: w), block=4)
 
     assert torch.equal(before, new_OI)
 
@@ -162,6 +199,6 @@ def test_the_weight_is_left_alone(inputs, weight):
     weight_OI = torch.as_tensor(weight).float()
     before = weight_OI.clone()
 
-    compensate(weight_OI, factor_of(inputs.T @ inputs), Rule(lambda w, _: w * 0), block=4)
+    compensate(weight_OI, factor_of(inputs.T @ inputs), ByColumn(lambda w, _: w * 0), block=4)
 
     assert torch.equal(before, weight_OI)

@@ -138,9 +138,9 @@ def test_blocks_of_columns_add_up_to_the_exact_count(pattern, block, stacked):
     width = chosen_together(pattern, block, 24)
 
     starts = range(0, 24, width)
-    kept = [pattern.block_keep(score_OI[:, s : s + width], s, 24) for s in starts]
+    kept = [pattern.block_keep(score_OI[:, s : s + width].T, s, 24) for s in starts]
 
-    assert (~torch.cat(kept, 1)).sum() == pattern.count(7, 24)
+    assert (torch.cat(kept) == 0).sum() == pattern.count(7, 24)
 
 
 @pytest.mark.parametrize("pattern", [PerGroup(0.3, 5), KeepOf(1, 3), PerLayer(0.3)])
@@ -150,16 +150,16 @@ def test_groups_chosen_one_by_one_are_those_chosen_at_once(pattern):
     width = chosen_together(pattern, 6, 24)
 
     starts = range(0, 24, width)
-    kept = [pattern.block_keep(score_OI[:, s : s + width], s, 24) for s in starts]
+    kept = [pattern.block_keep(score_OI[:, s : s + width].T, s, 24) for s in starts]
 
-    assert torch.equal(pattern.keep(score_OI), torch.cat(kept, 1))
+    assert torch.equal(pattern.keep(score_OI), torch.cat(kept).T.bool())
 
 
 def test_a_row_in_blocks_loses_its_share_of_every_block():
     score_OI = torch.arange(20.0).reshape(1, 20)
 
-    first = PerRow(0.3).block_keep(score_OI[:, :5], 0, 20)
-    second = PerRow(0.3).block_keep(score_OI[:, 5:10], 5, 20)
+    first = PerRow(0.3).block_keep(score_OI[:, :5].T, 0, 20)
+    second = PerRow(0.3).block_keep(score_OI[:, 5:10].T, 5, 20)
 
     assert ((~first).sum(), (~second).sum()) == (1, 2)
 
@@ -229,7 +229,7 @@ def test_keep_of_needs_a_number_of_inputs_that_divides():
     for refuse in (
         lambda: KeepOf(2, 4).keep(torch.rand(2, 6)),
         lambda: KeepOf(2, 4).count(2, 6),
-        lambda: KeepOf(2, 4).block_keep(torch.rand(2, 4), 0, 6),
+        lambda: KeepOf(2, 4).block_keep(torch.rand(4, 2), 0, 6),
     ):
         with pytest.raises(BadLayer, match=message):
             refuse()

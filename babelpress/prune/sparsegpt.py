@@ -8,11 +8,8 @@ Differences: exact counts where that code takes a threshold; an input that was n
 the first to go, but no more than asked, where that code zeroes it whatever the sparsity; damping
 is relative to the mean over live inputs only.
 
-Shapes: O outputs, I inputs of one site; G columns that are chosen together; R columns from the
-first of them to the last of all.
+Shapes: O outputs, I inputs of one site; G columns that are chosen together.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,8 +17,8 @@ from torch import Tensor
 from babelpress.errors import BadSetting, NotFinite
 from babelpress.finite import all_finite
 from babelpress.moments import Blend
-from babelpress.solve import Rule, compensate
-from babelpress.sparsity import Pattern, chosen_together
+from babelpress.solve import ByMask, compensate
+from babelpress.sparsity import Pattern, chosen_together, most_dropped
 
 NEEDS_GRAM = True
 STACKS = True
@@ -45,26 +42,21 @@ def prune(
         block = max(block - block % together, together)
     factor_II = stats.factor(damp)
     live_I = stats.require_gram().diagonal() > 0
-    drop_lowest = _dropping(pattern, together, factor_II.diagonal(), live_I)
-    pruned_OI = compensate(weight_OI, factor_II, drop_lowest, block=block)
+    rule = _choosing(pattern, together, factor_II.diagonal(), live_I)
+    pruned_OI = compensate(weight_OI, factor_II, rule, block=block)
     if not all_finite(pruned_OI):
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise sparsegpt's damp.")
     return pruned_OI.to(weight_OI.dtype).contiguous().add_(0)  # 0 for −0, which products leave
 
 
-def _dropping(pattern: Pattern, together: int, diagonal_I: Tensor, live_I: Tensor) -> Rule:
-    """A column loses what its mask drops, which is chosen at the first column of every group."""
-    columns = len(diagonal_I)
+def _choosing(pattern: Pattern, together: int, diagonal_I: Tensor, live_I: Tensor) -> ByMask:
+    """The lowest scores of columns that are chosen together go."""
     value_I1 = (live_I / diagonal_I.square())[:, None]  # what is never seen alive has none
-    keep_GO: Sequence[Tensor] = ()
+    value_G1 = value_I1.split(together)
 
-    def begin(rest_RO: Tensor, column: int) -> None:
-        nonlocal keep_GO
-        score_GO = rest_RO[:together].square() * value_I1[column : column + together]
-        kept_GO = pattern.block_keep(score_GO.T, column, columns).T
-        keep_GO = kept_GO.to(rest_RO.dtype, memory_format=torch.contiguous_format).unbind()
+    def choose(weight_GO: Tensor, column: int) -> Tensor:
+        score_GO = weight_GO.square().mul_(value_G1[column // together])
+        kept_GO = pattern.block_keep(score_GO, column, len(diagonal_I))
+        return kept_GO.to(weight_GO.dtype, memory_format=torch.contiguous_format)
 
-    def settle(weight_O: Tensor, column: int) -> Tensor:
-        return weight_O * keep_GO[column % together]
-
-    return Rule(settle, begin, together)
+    return ByMask(choose, together, most_dropped(pattern, together))

@@ -26,7 +26,7 @@ from babelpress.errors import BadSetting, NotFinite
 from babelpress.finite import all_finite
 from babelpress.grids import Codes, Grid
 from babelpress.moments import Blend
-from babelpress.solve import Rule, compensate
+from babelpress.solve import ByColumn, compensate
 
 NEEDS_GRAM = True
 ORDERS = ("none", "diagonal")
@@ -97,7 +97,7 @@ def _as_they_come(
         kept_BO = rest_RO[:width] * keep_OI.T[column : column + width]
         groups.append(_Group.of(grid, *grid.fit(kept_BO.T)))
 
-    rule = Rule(rounding, fit, width)
+    rule = ByColumn(rounding, fit, width)
     return compensate(weight_OI, stats.factor(damp), rule, block=block), groups
 
 
@@ -110,7 +110,7 @@ def _by_diagonal(
     scale_GO, zero_GO = (each_OG.T.contiguous() for each_OG in fitted)
     groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
     order_I, factor_II = stats.falling_I(), stats.factor(damp, falling=True)
-    rule = Rule(_rounding(groups, keep_OI, width, order_I.tolist()))
+    rule = ByColumn(_rounding(groups, keep_OI, width, order_I.tolist()))
     settled_OI = compensate(weight_OI.index_select(1, order_I), factor_II, rule, block=block)
     return settled_OI.index_select(1, order_I.argsort()), groups
 

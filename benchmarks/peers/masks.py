@@ -189,12 +189,12 @@ def theirs_of_block(
 class TheirCount(PerGroup):
     """As published: the score of rank floor(n * fraction) from 0 goes, with all not above it."""
 
-    def block_keep(self, score_OB: Tensor, start: int, total_columns: int) -> Tensor:
+    def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """True where a weight stays."""
         assert start % self.columns == 0
         assert start < total_columns
-        rank = int(score_OB.numel() * self.fraction)
-        return score_OB > score_OB.flatten().kthvalue(rank + 1).values
+        rank = int(score_BO.numel() * self.fraction)
+        return score_BO > score_BO.flatten().kthvalue(rank + 1).values
 
 
 def zeros(blocks: Iterable[nn.Module]) -> Masks:

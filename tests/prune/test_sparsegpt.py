@@ -23,7 +23,7 @@ def slow_sparsegpt(weight, gram, pattern, together, damp):
         if c % together == 0:
             chosen = range(c, min(c + together, columns))
             score = np.stack([weight[:, j] ** 2 / inverses[j][0, 0] for j in chosen], axis=1)
-            keep[:, chosen] = pattern.block_keep(torch.as_tensor(score), c, columns).numpy()
+            keep[:, chosen] = pattern.block_keep(torch.as_tensor(score.T), c, columns).numpy().T
         for row in np.flatnonzero(~keep[:, c]):
             weight[row, c:] -= weight[row, c] / inverses[c][0, 0] * inverses[c][:, 0]
             weight[row, c] = 0
@@ -42,6 +42,10 @@ def slow_sparsegpt(weight, gram, pattern, together, damp):
         (PerGroup(0.7, 6), 16, 6),
         (KeepOf(1, 4), 128, 4),
         (KeepOf(1, 3), 8, 3),
+        (KeepOf(5, 8), 128, 8),
+        (KeepOf(2, 8), 8, 8),
+        (KeepOf(7, 12), 128, 12),
+        (KeepOf(20, 24), 128, 24),
         (Stacked(PerLayer(0.3), (2, 5)), 5, 24),
         (Stacked(KeepOf(1, 4), (2, 5)), 8, 4),
     ],
