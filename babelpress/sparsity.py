@@ -105,8 +105,8 @@ class PerGroup:
         total = score_OI.shape[1]
         groups = score_OI.split(self.columns, dim=1)
         starts = range(0, total, self.columns)
-        kept = [self.block_keep(g.T, s, total) for g, s in zip(groups, starts, strict=True)]
-        return torch.cat(kept).T
+        kept = [self.block_keep(g.T, s, total).T for g, s in zip(groups, starts, strict=True)]
+        return torch.cat(kept, dim=1)
 
     def block_keep(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep` for the group that begins at `start`; the groups add up to the exact count."""
@@ -152,7 +152,7 @@ class KeepOf:
         self._check_columns(total_columns)
         drop = self.of - self.keep_count
         if self.of > FEW:
-            return _keep_highest(score_BO.T, drop).T
+            return _keep_highest(score_BO.T, drop).T.float()
         return _places(score_BO).ge_(drop)
 
     def _check_columns(self, columns: int) -> None:
