@@ -265,7 +265,8 @@ def energies(weight_OI: Tensor, moments: Mapping[str, Moments]) -> dict[str, flo
     """
     if all(m.gram_II is None for m in moments.values()):
         size_I = weight_OI.detach().float().square().sum(0).double()
-        return {language: float(size_I @ m.sumsq_I) for language, m in moments.items()}
+        # No product of vectors, which may round by how moments from a file are aligned.
+        return {language: float((size_I * m.sumsq_I).sum()) for language, m in moments.items()}
     found = dots(weight_OI.detach(), [_gram_of(m) for m in moments.values()])
     return dict(zip(moments, found, strict=True))
 
@@ -289,29 +290,31 @@ def _sums(x_TI: Tensor, wanted: Collection[str]) -> Moments:
     """The largest, and the vectors that are wanted; squares are zero where they are not."""
     tokens, inputs = x_TI.shape
     parts = x_TI.split(max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens)
-    added = [name for name in VECTORS if name in wanted]
-    found_SPI = torch.zeros(1 + len(added), len(parts), inputs, device=x_TI.device)
-    if added:
-        _add_up(parts, dict(zip(("absmax", *added), found_SPI, strict=True)))
-        largest_PI = found_SPI[0]
-    else:
-        largest_PI = _largest(parts)
+    # Every sum has memory of its own: kernels may round by how the memory they write is aligned,
+    # which must not depend on what else is wanted.
+    found = {
+        name: torch.zeros(len(parts), inputs, device=x_TI.device)
+        for name in VECTORS
+        if name in wanted
+    }
+    largest_PI = _add_up(parts, found) if found else _largest(parts)
     vectors = {
         "sumsq": torch.zeros(inputs, dtype=torch.float64, device=x_TI.device),
-        **dict(zip(added, found_SPI[1:].double().sum(1), strict=True)),
+        **{name: found_PI.double().sum(0) for name, found_PI in found.items()},
         "absmax": largest_PI.amax(0).double(),
     }
     return _assembled(tokens, vectors, None)
 
 
-def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> None:
-    """Sums down the columns of every part, into (parts, inputs) tensors by name.
+def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> Tensor:
+    """Sums down the columns of every part, into (parts, inputs) tensors by name; the largest |x|.
 
     Few calls and no new tensors: threads side by side wait for one another at every call, and what
     happens in place stays in the cache.
     """
     scratch_STI = parts[0].new_empty(2, *parts[0].shape, dtype=torch.float32)
     ones_T = scratch_STI.new_ones(len(parts[0]))
+    largest_PI = scratch_STI.new_empty(len(parts), parts[0].shape[1])
     for place, part_TI in enumerate(parts):
         exact_TI, positive_TI = scratch_STI[:, : len(part_TI)]
         one_T = ones_T[: len(part_TI)]
@@ -325,10 +328,11 @@ def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> None:
         exact_TI.abs_()
         if "sumabs" in found:
             torch.mv(exact_TI.T, one_T, out=found["sumabs"][place])
-        torch.amax(exact_TI, 0, out=found["absmax"][place])
+        torch.amax(exact_TI, 0, out=largest_PI[place])
         # Squares have more digits than bfloat16, which such a product may be allowed to round to.
         if "sumsq" in found:
             torch.sum(exact_TI.square_(), 0, out=found["sumsq"][place])
+    return largest_PI
 
 
 def _largest(parts: Sequence[Tensor]) -> Tensor:

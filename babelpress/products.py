@@ -31,9 +31,12 @@ def add_gram(gram_II: Tensor, x_TI: Tensor) -> None:
 
 
 def mirror(gram_II: Tensor) -> None:
-    """Complete a matrix by its upper triangle: what is below the panels of `add_gram`."""
+    """Complete a matrix by its upper triangle, whatever is in the lower one."""
     for start in range(0, len(gram_II), COLUMNS):
         end = start + COLUMNS
+        # Which of two products that are the same has the same bits is up to the processor.
+        corner_BB = gram_II[start:end, start:end]
+        corner_BB.copy_(corner_BB.triu() + corner_BB.triu(1).T)
         gram_II[end:, start:end] = gram_II[start:end, end:].T
 
 
