@@ -24,6 +24,7 @@ from babelpress.models import Walk
 from babelpress.offload import in_memory, on_disk
 from babelpress.opening import Opened
 from babelpress.packing import Blocks
+from babelpress.processor import attention, instruction_set
 from babelpress.recipe import Calibration
 from babelpress.store import MANIFEST, Store
 
@@ -155,14 +156,15 @@ def _text_hash(blocks: Mapping[str, Blocks]) -> str:
 
 
 def surroundings(device: str) -> dict[str, Any]:
-    """Versions, device, attention, threads: with the recipe, what decides a result's bytes."""
+    """Versions, processor, device, threads: with the recipe, what decides a result's bytes."""
     packages = ("babelpress", "torch", "transformers", "tokenizers", "numpy")
     return {
         "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": device,
-        "attention": opening.attention(device) or "default",
+        "instructions": instruction_set(),
+        "attention": attention(device) or "default",
         "threads": torch.get_num_threads(),
     }
 

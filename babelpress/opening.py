@@ -26,6 +26,7 @@ from transformers import (
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
 from babelpress.files import check_hashes, read_json
 from babelpress.finite import all_finite
+from babelpress.processor import attention
 
 EMBEDDED = "babel-mini"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
@@ -201,15 +202,6 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
 
 def _dtype(name: str) -> torch.dtype:
     return getattr(torch, name.removeprefix("torch."))
-
-
-def attention(device: str) -> str | None:
-    """The attention that is fast on a device; None leaves it to transformers.
-
-    PyTorch's own kernels are slow in bfloat16 on processors that have no matrix unit for it.
-    """
-    slow = device == "cpu" and not torch.cpu.get_capabilities().get("amx_bf16", False)
-    return "eager" if slow else None
 
 
 def check_device(device: str) -> None:

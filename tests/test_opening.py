@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from babelpress import opening
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
-from babelpress.opening import Opened, attention, open_model, resolve, save_model
+from babelpress.opening import Opened, open_model, resolve, save_model
 
 every_family = pytest.mark.parametrize("family", pico.FAMILIES)
 
@@ -264,13 +264,3 @@ def test_a_disk_that_refuses_gives_one_line(tmp_path):
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(BadSetting, match=r"no device 'tpu' here\. Choose one of cpu"):
         open_model("babel-mini", device="tpu")
-
-
-@pytest.mark.parametrize(("unit", "expected"), [(True, None), (False, "eager")])
-def test_attention_is_pytorch_s_own_where_a_processor_has_a_matrix_unit(
-    unit, expected, monkeypatch
-):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": unit})
-
-    assert attention("cpu") == expected
-    assert attention("cuda") is None
