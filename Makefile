@@ -1,12 +1,13 @@
 # make demo   the main job on the embedded model (sets everything up on a fresh machine)
 # make test   all tests but the slow ones (the same)
+# make test-kernels   the numeric tests on the kernels of other processors, a minute each
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # Two processes share the cores: one thread each, and no spinning while a neighbour works.
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow check format docs clean
+.PHONY: demo test test-slow test-kernels check format docs clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +23,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(QUIET) $(BIN)/python -m pytest -m slow -q
+
+test-kernels: $(READY)
+	$(QUIET) $(BIN)/python -m pytest -q --durations=0 tests/test_kernels.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

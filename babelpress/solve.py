@@ -201,7 +201,8 @@ def _by_lapack(gram_II: Tensor, damped_I: Tensor, backward_I: Tensor) -> Tensor 
 
     All in one place: twice as fast as torch, with a third of the memory.
     """
-    reversed_II = np.empty(gram_II.shape)
+    # Of torch, which aligns all that it makes alike: kernels may round by that.
+    reversed_II = torch.empty(gram_II.shape, dtype=torch.float64).numpy()
     for row_BI, place_B in zip(
         torch.from_numpy(reversed_II).split(ROWS), backward_I.split(ROWS), strict=True
     ):

@@ -101,6 +101,11 @@ def outputs_of(model, blocks, ids_BT):
     return outputs
 
 
+# Two sums of 32 products differ by 2·32·2⁻²⁴·Σ|x·w| at most, which is 0.8 at most here; what comes
+# after passes on less than all of it (gates are below 0.5, Σ|w| below 1), and there are two blocks.
+ROUNDING = 2 * 2 * 32 * 2**-24 * 0.8
+
+
 @every_family
 def test_walking_block_by_block_is_the_model_s_own_pass(family):
     model = pico.model(family)
@@ -111,7 +116,10 @@ def test_walking_block_by_block_is_the_model_s_own_pass(family):
         for index, expected_BTH in enumerate(passed):
             with torch.no_grad():
                 hidden_BTH = walk.forward(index, hidden_BTH)
-            assert torch.equal(expected_BTH, hidden_BTH)
+            if family in pico.EXPERTS:  # computed by us, in products of other shapes
+                torch.testing.assert_close(hidden_BTH, expected_BTH, rtol=0, atol=ROUNDING)
+            else:
+                assert torch.equal(expected_BTH, hidden_BTH)
         assert len(passed) == 2
 
 

@@ -64,9 +64,10 @@ def quantize(
     """Round to the grid so that the output changes least.
 
     `damp` is in mean diagonals of the Gram matrix. `block` columns are compensated at a time
-    (rounded to whole groups); the result does not depend on it. `order` is that of the columns:
-    `none`, or `diagonal`, the inputs with the largest mean square first. A weight that `keep_OI`
-    drops need not be zero; what is lost with it is made up for too.
+    (rounded to whole groups); the result depends on it by rounding alone, which may tip a weight
+    that is halfway between two codes. `order` is that of the columns: `none`, or `diagonal`, the
+    inputs with the largest mean square first. A weight that `keep_OI` drops need not be zero; what
+    is lost with it is made up for too.
     """
     if block < 1:
         raise BadSetting(f"gptq's block must be at least 1, not {block}.")

@@ -106,6 +106,8 @@ def test_quantizing_again_gives_the_same(method, grid, weight_OI, saw, inputs, s
 @every_method
 @every_grid
 def test_a_stack_of_linears_is_each_by_itself(method, grid, weight_OI, stats, keep_OI):
+    """Products of other shapes round otherwise, by less than any weight here is from halfway
+    between two codes: see `test_block_size_does_not_matter` of gptq."""
     stacked = quantize.get(method)(weight_OI, stats, grid, keep_OI).split((2, 5))
 
     for codes, some_OI, kept_OI in zip(

@@ -234,6 +234,8 @@ def test_inputs_that_have_nothing_to_do_with_one_another_make_it_rounding(
 @every_order
 @pytest.mark.parametrize("group", [8, 12, "channel"])
 def test_block_size_does_not_matter(weight_OI, stats, keep_OI, order, group):
+    """A weight is a sum of 24 numbers at most, whose sizes add up to 49 steps at most: two orders
+    differ by less than 2·24·2⁻²⁴·49 < 2e-4 steps. None is nearer than 8e-4 to halfway."""
     grid = Grid(4, group)
 
     small, medium, large = (
