@@ -17,7 +17,9 @@ def shifted(tensor, numbers):
     """The same, so many numbers past where torch would put it."""
     room = torch.empty(tensor.numel() + LINE, dtype=tensor.dtype)
     assert room.data_ptr() % LINE == 0
-    return room[numbers : numbers + tensor.numel()].view(tensor.shape).copy_(tensor)
+    place = room[numbers : numbers + tensor.numel()].view(tensor.shape)
+    place.copy_(tensor)
+    return place
 
 
 def inputs_of(tokens, inputs, dtype=torch.float32):
@@ -33,9 +35,9 @@ def moments_of(x_TI, gram=True, vectors=OPTIONAL):
 
 @every_dtype
 @every_shift
-@pytest.mark.parametrize("shape", [(130, 7), (300, 150), (64, 48)])
-def test_moments(shape, dtype, numbers):
-    x_TI = inputs_of(*shape, dtype)
+@pytest.mark.parametrize(("tokens", "inputs"), [(130, 7), (300, 150), (64, 48)])
+def test_moments(tokens, inputs, dtype, numbers):
+    x_TI = inputs_of(tokens, inputs, dtype)
 
     expected, found = moments_of(x_TI), moments_of(shifted(x_TI, numbers))
 
