@@ -16,30 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from babelpress import commands
-from babelpress.commands import Outcome
+from babelpress.commands import COMMANDS, Outcome
 from babelpress.errors import BabelpressError
-from babelpress.escaping import clean
+from babelpress.system.escaping import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-COMMANDS: dict[str, Callable[..., Outcome]] = {
-    "demo": commands.demo,
-    "languages": commands.languages,
-    "mixture": commands.mixture,
-    "calibrate": commands.calibrate,
-    "prune": commands.prune,
-    "quantize": commands.quantize,
-    "press": commands.press,
-    "sweep": commands.sweep,
-    "eval": commands.evaluate,
-    "compare": commands.compare,
-    "gate": commands.gate,
-    "report": commands.report,
-    "export": commands.export,
-    "doctor": commands.doctor,
-}
 SHOWN = 40  # rows of a table on a terminal
 PIPED = 200  # columns where no terminal sets a width
 INTERRUPTED = 3

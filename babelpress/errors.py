@@ -9,7 +9,7 @@ BabelpressError    exit code 2: the user must mend something
   BadCorpus        text that is missing, unreadable or leaks between splits
   BadMoments       moments of another model, tokenizer or dtype, or half-written ones
   BadRun           a run folder that is incomplete, locked or does not fit
-  NotFinite        NaN or infinity in weights, statistics or scores
+  NotFinite        NaN or infinity in weights, moments or scores
   MissingPackage   a part of the toolkit whose package is not installed
   GateFailed       exit code 1: the run is worse than the gate allows
 """
@@ -75,7 +75,7 @@ class BadRun(BabelpressError):
 
 
 class NotFinite(BabelpressError):
-    """NaN or infinity in weights, statistics or scores; the message names the place."""
+    """NaN or infinity in weights, moments or scores; the message names the place."""
 
 
 class MissingPackage(BabelpressError):

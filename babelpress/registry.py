@@ -1,13 +1,19 @@
-"""A folder of modules as a registry: a file is a method, its signature is its configuration.
+"""A folder of modules as a registry: a file is an entry, its signature is its configuration.
 
 Nothing is imported that is not asked for; a file whose name begins with an underscore is no entry.
+What an entry declares (constants at its top) is read from its text, so that help, cards and
+reports know of methods without importing what those compute with.
 """
 
+import ast
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,12 +24,15 @@ from babelpress.errors import BadSetting, UnknownName
 class Registry:
     """The modules of a package: `path` is its `__path__`, `kind` what one of them is called.
 
-    `between` stands between the words of a name, where a file has an underscore.
+    `functions` are the functions whose keyword arguments are an entry's options; the first is the
+    one that `get` gives, the others an entry may lack. `between` stands between the words of a
+    name, where a file has an underscore.
     """
 
     package: str
     path: Iterable[str]
     kind: str
+    functions: tuple[str, ...] = ()
     between: str = "_"
 
     def names(self) -> list[str]:
@@ -33,20 +42,77 @@ class Registry:
 
     def module(self, name: str) -> ModuleType:
         """The module of an entry. Raises UnknownName with near misses."""
+        return importlib.import_module(self._module_name(name))
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The function of an entry. Raises UnknownName."""
+        return getattr(self.module(name), self.functions[0])
+
+    def optional(self, name: str, function: str) -> Callable[..., Any] | None:
+        """A function that an entry may lack."""
+        return vars(self.module(name)).get(function)
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """The constants that an entry declares, by name: only those that are literals.
+
+        The entry is read, not imported. Raises UnknownName.
+        """
+        found: dict[str, Any] = {}
+        for node in self._tree(name).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                try:
+                    found[node.targets[0].id] = ast.literal_eval(node.value)
+                except ValueError:
+                    continue  # computed, so nothing that is declared
+        return found
+
+    def about(self, name: str) -> str:
+        """The docstring of an entry, which is read and not imported. Raises UnknownName."""
+        return ast.get_docstring(self._tree(name)) or ""
+
+    def options(self, name: str) -> dict[str, object]:
+        """The options of an entry with their defaults, read from its signatures."""
+        module = vars(self.module(name))
+        found: dict[str, object] = {}
+        for function in self.functions:
+            if function in module:
+                found |= options(module[function])
+        return found
+
+    def check_options(self, name: str, given: Mapping[str, object]) -> None:
+        """Raise BadSetting for an option that an entry has not, naming those it has."""
+        known = self.options(name)
+        if unknown := sorted(set(given) - set(known)):
+            accepts = ", ".join(f"{key}={value}" for key, value in known.items()) or "no options"
+            raise BadSetting(f"{name} has no option {', '.join(unknown)}. It accepts {accepts}.")
+
+    def _module_name(self, name: str) -> str:
         if name not in self.names():
             folder = f"{self.package.replace('.', '/')}/"
             raise UnknownName(self.kind, name, self.names(), folder)
-        return importlib.import_module(f"{self.package}.{name.replace(self.between, '_')}")
+        return f"{self.package}.{name.replace(self.between, '_')}"
+
+    def _tree(self, name: str) -> ast.Module:
+        spec = find_spec(self._module_name(name))
+        assert spec is not None
+        return _parsed(str(spec.origin))
+
+
+@cache
+def _parsed(path: str) -> ast.Module:
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
 def options(function: Callable[..., Any]) -> dict[str, object]:
     """The keyword-only arguments of a function with their defaults."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+    }
 
 
-def check_options(name: str, known: Mapping[str, object], given: Mapping[str, object]) -> None:
-    """Raise BadSetting for an option that is not known, naming those that are."""
-    if unknown := sorted(set(given) - set(known)):
-        accepts = ", ".join(f"{key}={value}" for key, value in known.items()) or "no options"
-        raise BadSetting(f"{name} has no option {', '.join(unknown)}. It accepts {accepts}.")
+def taken(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that are of this function."""
+    return {key: value for key, value in given.items() if key in options(function)}

@@ -3,18 +3,22 @@
 The page is the same on every terminal: its width is set here, and it has no colours.
 """
 
-import inspect
 import io
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from rich.console import Console
 
-from babelpress import cli, evals, export, mixtures, prune, quantize
+from babelpress import cli, evals
+from babelpress.allocate import RULES
+from babelpress.commands import COMMANDS
+from babelpress.commands.declared import rows_of
+from babelpress.export import FORMATS
+from babelpress.prune import PRUNERS
+from babelpress.quantize import QUANTIZERS
+from babelpress.registry import Registry
+from babelpress.steps import KINDS
+from babelpress.text import mixtures
 
 PAGE = Path(__file__).with_name("reference.md")
 WIDTH = 96
@@ -31,40 +35,40 @@ def help_of(words: list[str]) -> str:
     return "\n".join(line.rstrip() for line in paper.getvalue().strip().splitlines())
 
 
-def rows_of(function: Callable[..., Any]) -> dict[str, str]:
-    """The keys of a command's rows and what they mean: the `Returns` of its docstring."""
-    _, _, block = inspect.cleandoc(function.__doc__ or "").partition("\nReturns:\n")
-    entries = re.split(r"\n(?=    \S)", block)
-    pairs = (" ".join(entry.split()).partition(": ") for entry in entries if entry.strip())
-    return {key: words for key, _, words in pairs}
-
-
-def about(module: ModuleType | None, paragraphs: int) -> str:
-    """The first paragraphs of a module's docstring, in one line."""
-    parts = (module.__doc__ or "").strip().split("\n\n") if module else []
+def about(registry: Registry, name: str, paragraphs: int = 1) -> str:
+    """The first paragraphs of the docstring of an entry, in one line."""
+    parts = registry.about(name).strip().split("\n\n")
     kept = [part for part in parts[:paragraphs] if not part.startswith("Shapes:")]
     return " ".join(" ".join(kept).split())
 
 
-def methods(registry: ModuleType) -> list[str]:
-    """One paragraph a method of `prune` or `quantize`: its module docstring and its options."""
+def entries(registry: Registry, paragraphs: int = 1) -> list[str]:
+    """One line an entry: its docstring, its options, its paper and what it declares of itself."""
     lines = []
     for name in registry.names():
-        options = ", ".join(f"`{k}={v}`" for k, v in registry.options(name).items())
-        needs = " Needs Gram matrices." if registry.needs_gram(name) else ""
-        words = about(inspect.getmodule(registry.get(name)), 1)
-        lines.append(f"- **{name}** — {words} Options: {options or 'no options'}.{needs}")
+        facts = registry.facts(name)
+        given = {k: v for k, v in registry.options(name).items() if k not in evals.GIVEN}
+        options = ", ".join(f"`{k}={v}`" for k, v in given.items()) or "no options"
+        line = f"- **{name}** — {about(registry, name, paragraphs)} Options: {options}."
+        if "gram" in facts.get("READS", ()):
+            line += " Needs Gram matrices."
+        if "languages" in facts.get("READS", ()):
+            line += " Sees languages apart."
+        if "PAPER" in facts:
+            line += f" After {facts['PAPER']}."
+        if "DIFFERS" in facts:
+            line += f" Differs: {' '.join(facts['DIFFERS'])}"
+        lines.append(line)
     return lines
 
 
-def formats() -> list[str]:
-    """One paragraph an export format: the docstring of its module and its options."""
-    lines = []
-    for name in export.names():
-        options = ", ".join(f"`{k}={v}`" for k, v in export.options(name).items())
-        words = about(inspect.getmodule(export.get(name)), 1)
-        lines.append(f"- **{name}** — {words} Options: {options or 'no options'}.")
-    return lines
+def settings(kind: str) -> list[str]:
+    """The keys of a step in a recipe, with their defaults and help."""
+    fields = KINDS.module(kind).Settings.model_fields.items()
+    rows = [f"| `{key}` | `{f.default!r}` | {f.description or ''} |" for key, f in fields]
+    return [
+        f"### - {kind}: {{…}}", "", "| key | default | meaning |", "| --- | --- | --- |", *rows, ""
+    ]  # fmt: skip
 
 
 def distributions() -> list[str]:
@@ -82,7 +86,7 @@ def distributions() -> list[str]:
 
 def command(name: str) -> list[str]:
     """The help of a command and the table of its rows."""
-    rows = [f"| `{key}` | {words} |" for key, words in rows_of(cli.COMMANDS[name]).items()]
+    rows = [f"| `{key}` | {words} |" for key, words in rows_of(COMMANDS[name]).items()]
     table = ["Rows of `--json`:", "", "| key | meaning |", "| --- | --- |", *rows]
     return [f"### babelpress {name}", "", "```", help_of([name]), "```", "", *table, ""]
 
@@ -96,21 +100,30 @@ def page() -> str:
         "",
         "## Pruning methods",
         "",
-        *methods(prune),
+        *entries(PRUNERS),
         "",
         "## Quantization methods",
         "",
-        *methods(quantize),
+        *entries(QUANTIZERS),
+        "",
+        "## Rules of allocation",
+        "",
+        *entries(RULES),
         "",
         "## Export formats",
         "",
-        *formats(),
+        *entries(FORMATS),
         "",
         "## Evaluations",
         "",
-        *[f"- **{name}** — {about(inspect.getmodule(evals.get(name).measure), 3)}"
-          for name in evals.names()],
+        *entries(evals.EVALUATIONS, 3),
         "",
+        "## Steps of a recipe",
+        "",
+        "One mapping a step, in the order that they are done. "
+        "A key that is not written has its default.",
+        "",
+        *[line for kind in KINDS.names() for line in settings(kind)],
         "## Distributions",
         "",
         *distributions(),
@@ -120,7 +133,7 @@ def page() -> str:
         f"{cli.EPILOGUE} The document is `{JSON}`. Languages are canonical tags.",
         "",
     ]  # fmt: skip
-    for name in cli.COMMANDS:
+    for name in COMMANDS:
         parts += command(name)
     return "\n".join(parts).rstrip() + "\n"
 

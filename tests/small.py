@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from babelpress.opening import Opened
+from babelpress.models.open import Opened
 
 SHAPE = {
     "vocab_size": 270,

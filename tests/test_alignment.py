@@ -3,10 +3,13 @@
 import pytest
 import torch
 
-from babelpress.grids import Grid
-from babelpress.moments import OPTIONAL, Moments, blend, energies, vectors_of
+from babelpress.moments.accumulator import Accumulator, vectors_of
+from babelpress.moments.blend import blend
+from babelpress.moments.damage import energies
+from babelpress.moments.moments import OPTIONAL, Moments
+from babelpress.numerics.grids import Grid
+from babelpress.numerics.least_squares import inverse_factor
 from babelpress.quantize import gptq
-from babelpress.solve import inverse_factor
 
 LINE = 64  # bytes to which torch aligns what it makes
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -28,9 +31,7 @@ def inputs_of(tokens, inputs, dtype=torch.float32):
 
 
 def moments_of(x_TI, gram=True, vectors=OPTIONAL):
-    moments = Moments.empty(x_TI.shape[1], gram, vectors=vectors)
-    moments.add(x_TI)
-    return moments
+    return Accumulator(x_TI.shape[1], gram, vectors=vectors).add(x_TI).finish()
 
 
 @every_dtype

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pico
 import pytest
-import torch
 from disks import grow, small_disk
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
@@ -46,15 +45,6 @@ def model(tmp_path_factory):
 def other(tmp_path_factory):
     """One of the same shape with other weights."""
     return save(tmp_path_factory.mktemp("models") / "other", seed=1)
-
-
-@pytest.fixture
-def one_thread():
-    """Moments of one thread do not go on with two."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -123,11 +113,11 @@ def test_an_unknown_language_is_named_with_near_misses(model, line, tmp_path):
         (["--mixture", "unifrom"], "no mixture policy is called 'unifrom'. Did you mean 'uniform'"),
         (["--mixture", "proportional:blom"], "no distribution is called 'blom'"),
         (["--mixture", "shares.yaml"], "shares.yaml"),
-        (["--propagate", "both"], "steps.0.prune.propagate: Input should be 'dense' or"),
+        (["--propagate", "both"], '"both" for --propagate. Choose from: "dense", "compressed"'),
         (["--option", "damp=0.05"], "wanda has no option damp"),
         (["--option", "damp"], "--option damp is not NAME=VALUE"),
         (["--skip", "nothing.*"], "--skip nothing.* names no site"),
-        (["--tokens", "0"], "calibration.tokens"),
+        (["--tokens", "0"], "tokens: Input should be greater than 0 (it is 0)"),
         (["--tokens", "many"], "many"),
         (["--tokens", "8"], "8 tokens of a language in blocks of 64 make no block"),
         (["--method", "sparsegpt", "--option", "damp=[1"], "damp=[1"),
@@ -148,13 +138,13 @@ def test_a_wrong_setting_of_a_pruning_is_named(model, line, tmp_path, words, sai
         (["--bits", "5"], "bits is 5. Choose one of 2, 3, 4, 8."),
         (["--bits", "16"], "bits is 16. Choose one of 2, 3, 4, 8."),
         (["--bits", "four"], "four"),
-        (["--group", "24"], "a group of 24 does not divide the 32 inputs of model.layers.0.self_"),
+        (["--group", "24"], "a group of 24 does not divide the 32 inputs of model.layers.0."),
         (["--group", "0"], "group is 0. Give a number of inputs, or channel."),
         (["--group", "rows"], "group is rows. Give a number of inputs, or channel."),
         (["--clip", "all"], "clip is 'all'. Choose one of none, mse."),
-        (["--embeddings", "4bit"], "steps.0.quantize.embeddings: Input should be 'dense' or '8bi"),
+        (["--embeddings", "4bit"], '"4bit" for --embeddings. Choose from: "dense", "8bit"'),
         (["--option", "order=random"], "gptq's order is 'random'. Choose one of none, diagonal."),
-        (["--option", "block=0"], "gptq's block must be at least 1, not 0."),
+        (["--option", "columns=0"], "gptq's columns must be at least 1, not 0."),
         (["--option", "steps=3"], "gptq has no option steps"),
         (["--method", "awq", "--option", "steps=0"], "steps"),
         (["--skip", "nothing.*"], "--skip nothing.* names no site"),
@@ -490,7 +480,7 @@ def test_wherever_the_disk_fills_it_is_one_line(model, line, tmp_path, capsys, c
 SLOW = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-from babelpress import files
+from babelpress.system import files
 save = files.save_tensors
 def slow(path, *rest):
     if path.name == "block_001.safetensors":

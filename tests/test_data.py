@@ -4,15 +4,13 @@ import csv
 import math
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
-import babelpress.languages
-from babelpress.languages import COLUMNS, all_languages, find
-from babelpress.mixtures import distribution, distributions
+from babelpress.system.files import DATA
+from babelpress.text.languages import COLUMNS, all_languages, find
+from babelpress.text.mixtures import distribution, distributions
 
-DATA = Path(babelpress.languages.__file__).with_name("data")
 SHARED = {"zho_Hant": "zho_Hans", "prs_Arab": "pes_Arab"}
 every_table = pytest.mark.parametrize("name", distributions())
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from babelpress import cli, evals, export, mixtures, prune, quantize
+from babelpress import cli, commands, evals
+from babelpress.allocate import RULES
+from babelpress.commands.declared import rows_of
+from babelpress.export import FORMATS
+from babelpress.prune import PRUNERS
+from babelpress.quantize import QUANTIZERS
+from babelpress.text import mixtures
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "babelpress"
@@ -54,13 +60,19 @@ def test_the_reference_page_does_not_depend_on_the_terminal(reference, monkeypat
 def test_the_reference_page_has_every_command_method_evaluation_and_distribution(reference):
     written = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
-    for name in cli.COMMANDS:
+    for name in commands.COMMANDS:
         assert f"### babelpress {name}\n" in written
-        rows = reference.rows_of(cli.COMMANDS[name])
+        rows = rows_of(commands.COMMANDS[name])
         assert rows
         assert all(rows.values())
         assert all(f"| `{key}` | {words} |" in written for key, words in rows.items())
-    entries = (prune.names(), quantize.names(), export.names(), evals.names())
+    entries = (
+        PRUNERS.names(),
+        QUANTIZERS.names(),
+        FORMATS.names(),
+        RULES.names(),
+        evals.EVALUATIONS.names(),
+    )
     for name in (*(n for names in entries for n in names), *mixtures.distributions()):
         assert f"- **{name}** — " in written
 
@@ -96,7 +108,7 @@ def test_every_command_in_the_pages_is_one_that_the_parser_accepts(page):
             print_error=False,
             help_on_error=False,
         )
-        assert function is cli.COMMANDS[words[0]], line
+        assert function is commands.COMMANDS[words[0]], line
 
 
 def test_the_readme_shows_commands():

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from babelpress.errors import BadSetting, UnknownName
-from babelpress.registry import Registry, check_options, options
+from babelpress.registry import Registry, options, taken
 
 
 @pytest.fixture
@@ -14,7 +14,11 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "methods_here"
     folder.mkdir()
     (folder / "__init__.py").write_text("")
-    (folder / "two_words.py").write_text("VALUE = 2\n")
+    (folder / "two_words.py").write_text(
+        '"""Two words.\n\nMore of them."""\n\nVALUE = 2\nNAMES = ("a", "b")\nMADE = len(NAMES)\n\n'
+        "def do(x, *, damp=0.25, order='none', must):\n    return x\n\n"
+        "def scale(x, *, steps=3):\n    return x\n"
+    )
     (folder / "broken.py").write_text("raise ZeroDivisionError\n")
     (folder / "_helper.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
@@ -55,9 +59,39 @@ def test_options_are_the_keyword_only_arguments():
     assert options(method) == {"damp": 0.25, "order": "none"}
 
 
-def test_an_option_that_is_not_known_is_refused_with_those_that_are():
-    check_options("gptq", {"damp": 0.25}, {"damp": 1})
-    with pytest.raises(BadSetting, match=r"gptq has no option clip, dump\. It accepts damp=0\.25"):
-        check_options("gptq", {"damp": 0.25}, {"dump": 1, "clip": 2})
-    with pytest.raises(BadSetting, match=r"rtn has no option damp\. It accepts no options\."):
-        check_options("rtn", {}, {"damp": 1})
+def test_what_an_entry_declares_is_read_without_importing_it(package):
+    found = Registry("methods_here", package, "method")
+
+    assert found.facts("two_words") == {"VALUE": 2, "NAMES": ("a", "b")}
+    assert found.about("two_words") == "Two words.\n\nMore of them."
+    assert found.facts("broken") == {} and found.about("broken") == ""
+    assert not {name for name in sys.modules if name.startswith("methods_here.")}
+
+
+def test_an_entry_has_one_function_and_perhaps_others(package):
+    found = Registry("methods_here", package, "method", ("do", "scale"))
+
+    assert found.get("two_words")(7, must=1) == 7
+    scale = found.optional("two_words", "scale")
+    assert scale is not None
+    assert scale(8) == 8
+    assert found.optional("two_words", "none") is None
+    assert found.options("two_words") == {"damp": 0.25, "order": "none", "steps": 3}
+
+
+def test_an_option_that_is_not_known_is_refused_with_those_that_are(package):
+    found = Registry("methods_here", package, "method", ("do",))
+
+    found.check_options("two_words", {"damp": 1})
+    words = r"two_words has no option clip, dump\. It accepts damp=0\.25, order=none"
+    with pytest.raises(BadSetting, match=words):
+        found.check_options("two_words", {"dump": 1, "clip": 2})
+    with pytest.raises(BadSetting, match=r"two_words has no option damp\. It accepts no options"):
+        Registry("methods_here", package, "method").check_options("two_words", {"damp": 1})
+
+
+def test_options_of_a_function_are_taken_from_many():
+    def scale(x, *, steps=3):
+        raise AssertionError((x, steps))
+
+    assert taken(scale, {"steps": 5, "damp": 1}) == {"steps": 5}

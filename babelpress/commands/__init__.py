@@ -1,32 +1,47 @@
-"""The public API: one function per command, same name, same options.
+"""The public functions: one for each command, same name, same options.
 
-Every function gives an Outcome: rows of plain values (what `--json` prints; the `Returns` of a
-docstring lists their keys) and where the result lies. Help texts of the command line are these
-docstrings. Heavy packages are imported inside the functions, so that `babelpress --help` answers at
-once.
+Every function gives an Outcome: rows of plain values (what `--json` prints) and where the result
+lies. Options, defaults and help are declared once, in the settings of steps and evaluations or in
+the signatures here (declared.py). Heavy packages are imported inside the functions, so that
+`babelpress --help` answers at once.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from babelpress.commands.demo import demo
 from babelpress.commands.exporting import export
-from babelpress.commands.judging import compare, demo, evaluate, gate, report
+from babelpress.commands.judging import compare, evaluate, gate, report
 from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
-from babelpress.commands.pressing import calibrate, press, prune, quantize
+from babelpress.commands.pressing import calibrate, press, step
 from babelpress.commands.sweeping import sweep
+from babelpress.steps import KINDS
 
-__all__ = [
-    "Outcome",
-    "calibrate",
-    "compare",
-    "demo",
-    "doctor",
-    "evaluate",
-    "export",
-    "gate",
-    "languages",
-    "mixture",
-    "press",
-    "prune",
-    "quantize",
-    "report",
-    "sweep",
-]
+eval = evaluate
+prune, quantize = step("prune"), step("quantize")
+
+COMMANDS: dict[str, Callable[..., Outcome]] = {
+    "demo": demo,
+    "languages": languages,
+    "mixture": mixture,
+    "calibrate": calibrate,
+    "prune": prune,
+    "quantize": quantize,
+    **{kind: step(kind) for kind in KINDS.names() if kind not in ("prune", "quantize")},
+    "press": press,
+    "sweep": sweep,
+    "eval": evaluate,
+    "compare": compare,
+    "gate": gate,
+    "report": report,
+    "export": export,
+    "doctor": doctor,
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The command of a kind of step that this file does not name."""
+    if name in COMMANDS:
+        return COMMANDS[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

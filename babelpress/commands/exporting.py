@@ -1,4 +1,7 @@
-"""The command that hands a model over to the engines that run it."""
+"""The command that hands a model over to the engines that run it.
+
+Tested in tests/commands/test_commands.py.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,49 +9,51 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from babelpress.commands import asked
-from babelpress.commands.outcome import Outcome, Progress, Row, silent
+from babelpress.commands.declared import Model, Watched, command
+from babelpress.commands.outcome import Outcome, Row
+from babelpress.export import FORMATS
+from babelpress.system.progress import silent
+from babelpress.system.settings import pairs
 
 
+@command(rows={"file": "a file that was written", "bytes": "its size"})
 def export(
-    model: str,
+    model: Model,
     *,
-    out: Path,
-    format: Annotated[str, Parameter(name="--format")],
-    moments: Path | None = None,
-    mixture: str = "",
-    against: Path | None = None,
-    option: Sequence[str] = (),
-    progress: Progress = silent,
+    out: Annotated[Path, Parameter(help="A new folder.")],
+    format: Annotated[str, Parameter(name="--format", help=f"{', '.join(FORMATS.names())}.")],
+    moments: Annotated[
+        Path | None, Parameter(help="A moments folder of this model, which imatrix needs.")
+    ] = None,
+    mixture: Annotated[
+        str,
+        Parameter(
+            help="How languages are weighted in imatrix and text; that of the run by default."
+        ),
+    ] = "",
+    against: Annotated[
+        Path | None, Parameter(help="Folder with scores of the dense model, for the card.")
+    ] = None,
+    option: Annotated[
+        Sequence[str],
+        Parameter(help="NAME=VALUE of the format, as in --option kind=f16; may be repeated."),
+    ] = (),
+    progress: Watched = silent,
 ) -> Outcome:
     """Write a model for an engine: transformers, vLLM, gptqmodel, llama.cpp.
 
     Example: babelpress export run --format compressed-tensors --out packed
-
-    Args:
-        model: A finished run; a model too for safetensors, gguf, imatrix and text.
-        out: A new folder.
-        format: compressed-tensors (vLLM, transformers), gptq (vLLM, gptqmodel), gguf (llama.cpp),
-            imatrix (llama.cpp's quantizer), safetensors (dense), text (calibration text).
-        moments: A moments folder of this model, which imatrix needs.
-        mixture: How languages are weighted in imatrix and text; that of the run by default.
-        against: Folder with scores of the dense model, for the card.
-        option: NAME=VALUE of the format, as in --option kind=f16; may be repeated.
-
-    Returns:
-        file: a file that was written
-        bytes: its size
     """
-    from babelpress import exporting
+    from babelpress.export import _write
 
-    says = exporting.write(
+    says = _write.write(
         model,
         out,
         format,
         moments=moments,
         mixture=mixture,
         against=against,
-        options=asked.options(option),
+        options=pairs(option),
         progress=progress,
     )
     files = sorted(path for path in out.rglob("*") if path.is_file())

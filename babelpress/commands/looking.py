@@ -1,48 +1,60 @@
-"""Commands that look and change nothing: languages, mixture, doctor."""
+"""Commands that look and change nothing: languages, mixture, doctor.
+
+Tested in tests/commands/test_commands.py.
+"""
 
 from dataclasses import asdict
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from babelpress.commands import outcome as o
-from babelpress.commands.asked import words
-from babelpress.commands.outcome import Outcome, Progress, Table, silent
+from babelpress.commands.declared import Device, Model, Watched, command
+from babelpress.commands.outcome import Outcome, Table
+from babelpress.system.progress import silent
+from babelpress.system.settings import words
 
 
+@command(
+    rows={
+        "language": "canonical tag",
+        "share": "share of the training distribution; null where that has no such language",
+        "disclosed": "whether the model's own distribution is known; else the shares are a prior's",
+        "tokens_per_byte": "tokens over UTF-8 bytes of the text",
+        "tokens_per_word": "tokens over words between blanks; means little in Thai or Chinese",
+        "unknown": "share of tokens that are the unknown one",
+        "bits_per_byte": "of this model; null with --no-bits",
+    }
+)
 def languages(
-    model: str,
+    model: Model,
     *,
-    corpus: str = "embedded",
-    only: str = "",
-    bits: bool = True,
-    device: str = "cpu",
-    progress: Progress = silent,
+    corpus: Annotated[
+        str,
+        Parameter(help="Text to measure on (its test split): embedded, a folder, or hub:ID."),
+    ] = "embedded",
+    only: Annotated[
+        str,
+        Parameter(
+            help="Languages, by any name, or groups such as latin; all of the corpus by default."
+        ),
+    ] = "",
+    bits: Annotated[
+        bool, Parameter(help="Also measure bits per byte (a pass over that text).")
+    ] = True,
+    device: Device = "cpu",
+    progress: Watched = silent,
 ) -> Outcome:
     """The languages of a model: training shares, tokenizer fertility, dense bits per byte.
 
     Example: babelpress languages babel-mini
-
-    Args:
-        model: Hub id or folder, a run, or babel-mini.
-        corpus: Text to measure on (its test split): embedded, a folder, or hub:ID.
-        only: Languages, by any name, or groups such as latin; all of the corpus by default.
-        bits: Also measure bits per byte (a pass over that text).
-        device: Where the model runs.
-
-    Returns:
-        language: canonical tag
-        share: share of the training distribution; null where that has no such language
-        disclosed: whether the model's own distribution is known; else the shares are a prior's
-        tokens_per_byte: tokens over UTF-8 bytes of the text
-        tokens_per_word: tokens over words between blanks; means little in Thai or Chinese
-        unknown: share of tokens that are the unknown one
-        bits_per_byte: of this model; null with --no-bits
     """
-    from babelpress import fertility, mixtures
-    from babelpress.corpus import open_corpus
-    from babelpress.evals import bits_per_byte
-    from babelpress.gathering import fitting_length, languages_of
-    from babelpress.opening import open_model
+    from babelpress.runs.open import open_any
+    from babelpress.text import fertility, mixtures
+    from babelpress.text.corpus import open_corpus
+    from babelpress.text.draw import languages_of
 
-    opened = open_model(model, device=device)
+    opened = open_any(model, device=device)
     text = open_corpus(corpus)
     tags = languages_of(text, words(only))
     text.require(tags)
@@ -51,22 +63,14 @@ def languages(
     known = mixtures.distribution_of(opened.name)
     table = mixtures.distribution(known.distribution)
     total = sum(table.values.values())
-    scores = {}
-    for done, tag in enumerate(tags if bits else [], 1):
-        scores |= bits_per_byte.measure(
-            opened.model,
-            opened.tokenizer,
-            {tag: documents[tag]},
-            window=fitting_length(opened, 1024),
-        )
-        progress("bits per byte", done, len(tags))
+    scores = _bits(opened, documents, progress) if bits else {}
     rows = [
         {
             "language": tag,
             "share": table.values[tag] / total if tag in table.values else None,
             "disclosed": known.disclosed,
             **asdict(fertile[tag]),
-            "bits_per_byte": scores[tag].value if bits else None,
+            "bits_per_byte": scores.get(tag),
         }
         for tag in tags
     ]
@@ -84,35 +88,60 @@ def languages(
     return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
 
 
+def _bits(opened, documents, progress) -> dict[str, float]:
+    """Bits per byte of every language."""
+    from babelpress.evals import bits_per_byte
+    from babelpress.judge.evaluate import WINDOW
+    from babelpress.text.draw import fitting_length
+
+    found: dict[str, float] = {}
+    for done, (tag, texts) in enumerate(documents.items(), 1):
+        scored = bits_per_byte.measure(
+            opened.model, opened.tokenizer, {tag: texts}, window=fitting_length(opened, WINDOW)
+        )
+        found[tag] = scored[tag].value
+        progress("bits per byte", done, len(documents))
+    return found
+
+
+@command(
+    rows={
+        "language": "canonical tag",
+        "share": "share of the language; they sum to one",
+        "tokens": "calibration tokens that would be read of it; 0 where its share is 0",
+        "count": "segments of the mbs policy; null for the others",
+    }
+)
 def mixture(
-    policy: str,
+    policy: Annotated[
+        str,
+        Parameter(
+            help="english, only:LANG, uniform, proportional[:DIST], temperature:T[:DIST], "
+            "mbs:N[:DIST], minimax, or a YAML of shares."
+        ),
+    ],
     *,
-    languages: str = "",
-    corpus: str = "embedded",
-    model: str = "",
-    tokens: int = 16384,
+    languages: Annotated[
+        str, Parameter(help="Languages or groups; those of the corpus by default.")
+    ] = "",
+    corpus: Annotated[
+        str, Parameter(help="Where the languages come from if none are named.")
+    ] = "embedded",
+    model: Annotated[
+        str,
+        Parameter(help="Whose training distribution is meant when the policy names none."),
+    ] = "",
+    tokens: Annotated[
+        int, Parameter(help="Calibration tokens per language, as calibrate takes them.")
+    ] = 16384,
 ) -> Outcome:
     """What a mixture policy gives: shares and tokens per language, before anything runs.
 
     Example: babelpress mixture mbs:256:bloom-roots --languages en,zh,fr,sw,yo
-
-    Args:
-        policy: english, only:LANG, uniform, proportional[:DIST], temperature:T[:DIST],
-            mbs:N[:DIST], minimax, or a YAML of shares.
-        languages: Languages or groups; those of the corpus by default.
-        corpus: Where the languages come from if none are named.
-        model: Whose training distribution is meant when the policy names none.
-        tokens: Calibration tokens per language, as calibrate takes them.
-
-    Returns:
-        language: canonical tag
-        share: weight of the language; the shares sum to one
-        tokens: calibration tokens that would be read of it; 0 where its share is 0
-        count: segments of the mbs policy; null for the others
     """
-    from babelpress.corpus import open_corpus
-    from babelpress.languages import select
-    from babelpress.mixtures import mixture as build
+    from babelpress.text.corpus import open_corpus
+    from babelpress.text.languages import select
+    from babelpress.text.mixtures import mixture as build
 
     tags = select(words(languages)) if words(languages) else open_corpus(corpus).languages()
     mixed = build(policy, tags, model=model or None)
@@ -133,25 +162,29 @@ def mixture(
     return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
 
 
-def doctor(*, hub: bool = False) -> Outcome:
+@command(
+    rows={
+        "what": "package, device or thing looked at",
+        "found": "its version, or what was found",
+        "ok": "whether it will do",
+        "mend": "the command or the step that mends it; empty where ok",
+    }
+)
+def doctor(
+    *,
+    hub: Annotated[
+        bool, Parameter(help="Also ask the model hub whether it answers (a network call).")
+    ] = False,
+) -> Outcome:
     """What is installed, what is missing, and the command that mends it.
 
     The exit code is 2 where something is to be mended.
 
     Example: babelpress doctor
-
-    Args:
-        hub: Also ask the model hub whether it answers (a network call).
-
-    Returns:
-        what: package, device or thing looked at
-        found: its version, or what was found
-        ok: whether it will do
-        mend: the command or the step that mends it; empty where ok
     """
-    from babelpress import diagnosis
+    from babelpress.system import doctor as look
 
-    rows = diagnosis.look(hub=hub)
+    rows = look.look(hub=hub)
     missing = [row for row in rows if not row["ok"]]
     says = tuple(f"{row['what']}: {row['mend']}" for row in missing) or ("all is well",)
     state = o.Column("", lambda row: "ok" if row["ok"] else "MEND")

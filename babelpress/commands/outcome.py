@@ -2,19 +2,18 @@
 
 Rows are plain values and go to `--json` as they are. On a terminal a command shows tables of them:
 a column is a short heading and a way to write a row.
+
+Tested in tests/test_cli.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from babelpress.errors import UnknownName
 
 Row = dict[str, Any]
-Progress = Annotated[Callable[[str, int, int], None], Parameter(parse=False)]
 NOTHING = "–"
 SUMMARIES = {
     "mean": "mean of all",
@@ -24,10 +23,6 @@ SUMMARIES = {
     "non_latin": "other scripts",
     "spread": "spread",
 }
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +102,7 @@ def interval(low: str = "low", high: str = "high") -> Column:
 
 def spoken(language: str) -> str:
     """The English name of a language; its tag where the table lacks it."""
-    from babelpress.languages import find
+    from babelpress.text.languages import find
 
     try:
         return find(language).name

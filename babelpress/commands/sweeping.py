@@ -1,15 +1,29 @@
-"""The command that does many recipes: sweep."""
+"""The command that does many recipes: sweep.
+
+Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from babelpress.commands import outcome as o
-from babelpress.commands.outcome import Outcome, Progress, Row, Table, silent
+from babelpress.commands.declared import Device, Watched, command
+from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
+from babelpress.system.progress import Progress, silent
+from babelpress.system.settings import Strict, setting
+
+if TYPE_CHECKING:
+    from babelpress.sweeps import schedule
+    from babelpress.sweeps.jobs import Setup
+    from babelpress.sweeps.plan import Sweep
+    from babelpress.sweeps.schedule import Swept
 
 PLACES = ("local", "ray")
 EMPTY: Row = dict.fromkeys(
@@ -17,21 +31,70 @@ EMPTY: Row = dict.fromkeys(
 )
 
 
+SWEPT = {
+    "fingerprint": "of the recipe and its evaluation; its run is OUT/runs/FINGERPRINT",
+    "recipe": "what it has at the places that vary, in words",
+    "places": "the same as a mapping",
+    "evaluation": "its name; null with --dry-run and where the recipe failed, as are all below",
+    "metric": "what its value is",
+    "language": "canonical tag",
+    "value": "score of the recipe",
+    "dense": "score of the dense model",
+    "change": "relative change, 0.05 is 5 %; positive is worse",
+    "weights": "SHA-256 of the pressed weights",
+    "error": "why the recipe failed; null where it did not",
+}
+
+
+class Hands(Strict):
+    """Where the jobs of a sweep are done, and what each takes there."""
+
+    on: str = setting("local", "local (one recipe after another, here) or ray.")
+    address: str = setting(
+        "", "Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here."
+    )
+    cpus: int = setting(1, "Processors, and so threads, of a task on Ray.")
+    gpus: float | None = setting(
+        None,
+        "GPUs of a task on Ray; 0.5 lets two share one. By default one where --device is one.",
+    )
+    memory_mb: int | None = setting(
+        None,
+        "Memory that a task on Ray reserves; 0 reserves none. By default what a dry run of its "
+        "first block finds, which is done once for all recipes of the same size.",
+    )
+    retries: int = setting(3, "How often Ray does a task again whose process or machine died.")
+
+    def shares(self, device: str) -> float:
+        """GPUs of a task."""
+        return float(device != "cpu") if self.gpus is None else self.gpus
+
+
+@command(rows=SWEPT)
 def sweep(
-    sweep_file: Path,
+    sweep_file: Annotated[
+        Path, Parameter(help="The sweep: a base recipe, what to vary in it, how to score.")
+    ],
     *,
-    out: Path,
-    on: str = "local",
-    address: str = "",
-    results: str = "",
-    cpus: int = 1,
-    gpus: float | None = None,
-    memory_mb: int | None = None,
-    retries: int = 3,
-    keep_models: bool = False,
-    dry_run: bool = False,
-    device: str = "cpu",
-    progress: Progress = silent,
+    out: Annotated[
+        Path, Parameter(help="Folder of the sweep; on a cluster one that all machines share.")
+    ],
+    hands: Hands,
+    results: Annotated[
+        str,
+        Parameter(
+            help="Where the files of results go, a folder or an fsspec URL; OUT/results by default."
+        ),
+    ] = "",
+    keep_models: Annotated[
+        bool,
+        Parameter(
+            help="Keep the weights of every recipe. They can be made again from its recipe.yaml."
+        ),
+    ] = False,
+    dry_run: Annotated[bool, Parameter(help="List the recipes and stop.")] = False,
+    device: Device = "cpu",
+    progress: Watched = silent,
 ) -> Outcome:
     """Do a grid of recipes and score each in every language; what is done is not done again.
 
@@ -40,50 +103,26 @@ def sweep(
     at the end, and the exit code is 2.
 
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
-
-    Args:
-        sweep_file: The sweep: a base recipe, what to vary in it, how to score.
-        out: Folder of the sweep; on a cluster one that all machines share.
-        on: local (one recipe after another, here) or ray.
-        address: Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here.
-        results: Where the files of results go, a folder or an fsspec URL; OUT/results by default.
-        cpus: Processors, and so threads, of a task on Ray.
-        gpus: GPUs of a task on Ray; 0.5 lets two share one. By default one where --device is one.
-        memory_mb: Memory that a task on Ray reserves; 0 reserves none. By default what a dry run
-            of its first block finds, which is done once for all recipes of the same size.
-        retries: How often Ray does a task again whose process or machine died.
-        keep_models: Keep the weights of every recipe. They can be made again from its recipe.yaml.
-        dry_run: List the recipes and stop.
-        device: Where models run.
-
-    Returns:
-        fingerprint: of the recipe and its evaluation; its run is OUT/runs/FINGERPRINT
-        recipe: what it has at the places that vary, in words
-        places: the same as a mapping
-        evaluation: its name; null with --dry-run and where the recipe failed, as are all below
-        metric: what its value is
-        language: canonical tag
-        value: score of the recipe
-        dense: score of the dense model
-        change: relative change, 0.05 is 5 %; positive is worse
-        weights: SHA-256 of the pressed weights
-        error: why the recipe failed; null where it did not
     """
-    from babelpress import sweep as sweeps
-    from babelpress import sweeping
-    from babelpress.jobs import Setup
+    from babelpress.sweeps import plan, schedule
+    from babelpress.sweeps.jobs import Setup
 
-    shares = 0.0 if device == "cpu" else 1.0
-    shares = shares if gpus is None else gpus
-    _check(on, address, cpus=cpus, gpus=shares, memory_mb=memory_mb or 0, retries=retries)
-    asked = sweeps.load(sweep_file)
+    _check(hands, device)
+    asked = plan.load(sweep_file)
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
     where = out.absolute()
     setup = Setup(where, results or str(where / "results"), device, keep_models)
     if dry_run:
-        return _plan(asked, setup, labels, sized=on == "ray" and memory_mb is None)
-    with _hands(on, address, setup, (cpus, shares, memory_mb, retries), progress) as hands:
-        swept = sweeping.do(asked, setup, hands, progress=progress)
+        return _plan(asked, setup, labels, sized=hands.on == "ray" and hands.memory_mb is None)
+    with _hands(hands, setup, device, progress) as working:
+        swept = schedule.do(asked, setup, working, progress=progress)
+    return _outcome(swept, labels, out, setup)
+
+
+def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup") -> Outcome:
+    """The rows of all recipes, and what came of those that failed."""
+    from babelpress.sweeps import schedule
+
     rows: list[Row] = [
         {
             "fingerprint": row["fingerprint"],
@@ -101,15 +140,22 @@ def sweep(
         *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
         *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
         f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
-        f"before. Results: {out}/{sweeping.RESULTS}",
+        f"before. Results: {out}/{schedule.RESULTS}",
         *_next(rows, out, setup),
     )
     tables = (Table(_columns(), _summaries(rows)),) if rows else ()
     return Outcome([*rows, *lost], out, tables, says, exit_code=2 if lost or swept.unscored else 0)
 
 
-def _check(on: str, address: str, **numbers: float) -> None:
+def _check(hands: Hands, device: str) -> None:
     """Raise BadSetting for options that mean nothing."""
+    on, address = hands.on, hands.address
+    numbers = {
+        "cpus": hands.cpus,
+        "gpus": hands.shares(device),
+        "memory_mb": hands.memory_mb or 0,
+        "retries": hands.retries,
+    }
     if on not in PLACES:
         raise BadSetting(f"--on {on} is no place to run. Choose one of {', '.join(PLACES)}.")
     if address and on != "ray":
@@ -123,31 +169,26 @@ def _check(on: str, address: str, **numbers: float) -> None:
 
 @contextmanager
 def _hands(
-    on: str,
-    address: str,
-    setup: Any,
-    wanted: tuple[int, float, int | None, int],
-    progress: Progress,
-) -> Iterator[Any]:
+    hands: Hands, setup: "Setup", device: str, progress: Progress
+) -> Iterator["schedule.Hands"]:
     """Who does the jobs."""
-    from babelpress.sweeping import Here
+    from babelpress.sweeps.schedule import Here
 
-    if on == "local":
+    if hands.on == "local":
         yield Here(setup, progress)
         return
-    from babelpress.on_ray import OnRay, Resources
+    from babelpress.sweeps.on_ray import OnRay, Resources
 
-    cpus, gpus, memory_mb, retries = wanted
-    resources = Resources(cpus, gpus, memory_mb)
-    with OnRay(setup, resources, address=address, retries=retries) as hands:
-        yield hands
+    resources = Resources(hands.cpus, hands.shares(device), hands.memory_mb)
+    with OnRay(setup, resources, address=hands.address, retries=hands.retries) as ray:
+        yield ray
 
 
-def _plan(asked: Any, setup: Any, labels: Mapping[str, Row], *, sized: bool) -> Outcome:
+def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], *, sized: bool) -> Outcome:
     """What a sweep would do."""
-    from babelpress import sweeping
+    from babelpress.sweeps import schedule
 
-    todo = {job.name for job in sweeping.missing(asked, setup, apart=True, sized=sized)}
+    todo = {job.name for job in schedule.missing(asked, setup, apart=True, sized=sized)}
     rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]
     shown = [{**row, "state": "to do" if row["fingerprint"] in todo else "done"} for row in rows]
     columns = (o.word("fingerprint", "run"), o.word("state", "state"), o.word("recipe", "recipe"))
@@ -192,7 +233,7 @@ def _summaries(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _next(rows: Sequence[Row], out: Path, setup: Any) -> list[str]:
+def _next(rows: Sequence[Row], out: Path, setup: "Setup") -> list[str]:
     """How to have the weights of a recipe that were not kept."""
     if setup.keep_models or not rows:
         return []

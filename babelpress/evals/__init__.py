@@ -1,46 +1,97 @@
 """Evaluations. The folder is the registry: `evals/bits_per_byte.py` is `bits_per_byte`.
 
-An evaluation is a module with two constants and one function, and a third constant where it needs
-to know what calibration saw:
+An evaluation is a module with constants and one or two functions:
 
-    METRIC: str              the name of what is measured
-    LOWER_IS_BETTER: bool    which direction is a loss
-    measure(model, tokenizer, documents, *, ...) -> one Tally per language
-    NEEDS_RANGES = True      `measure` also takes `ranges`, the largest activations of every site by
-                             name, and `detail`, which it tells each language's score at every site
+    METRIC = "…"             the name of what is measured
+    SPOKEN = "…"             the same as a reader says it
+    LOWER_IS_BETTER = True   which direction is a loss
+    NEEDS_RANGES = True      where `measure` asks what calibration saw
+    def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
+    def texts(corpus) -> Texts
+                             where it brings documents of its own: what `--corpus` names for it;
+                             else the test split of a corpus
 
-It changes nothing in the model and writes nothing to disk; a failure is an error, never a zero.
+Its keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
+a window; `memory_mb`, memory for what it computes at once; `progress`; and with NEEDS_RANGES
+`ranges`, the largest activations of every site by name, and `detail`, which it tells each
+language's score at every site.
+
+A tally is a ratio of sums, document by document, so that intervals, gate and report work for it. It
+changes nothing in the model and writes nothing to disk; a failure is an error, never a zero.
 """
 
-import importlib
-import pkgutil
-from collections.abc import Callable
-from typing import Protocol, cast
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from babelpress.errors import UnknownName
-from babelpress.tally import Tally
+from babelpress.errors import BadSetting
+from babelpress.registry import Registry
 
-
-class Evaluation(Protocol):
-    """What every module in this folder offers."""
-
-    METRIC: str
-    LOWER_IS_BETTER: bool
-    measure: Callable[..., dict[str, Tally]]
+EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure",))
+GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "progress"})
 
 
-def names() -> list[str]:
-    """The evaluations that can be asked for, in alphabetical order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+class Document(Protocol):
+    """Something that is scored: its name, its own within a language, and all that it says."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
 
 
-def needs_ranges(name: str) -> bool:
-    """Whether an evaluation asks what calibration saw. Raises UnknownName."""
-    return vars(get(name)).get("NEEDS_RANGES", False)
+class Texts(Protocol):
+    """The documents of an evaluation by language."""
+
+    @property
+    def name(self) -> str: ...
+
+    def languages(self) -> list[str]: ...
+
+    def documents(self, tag: str, split: str) -> Sequence[Document]: ...
+
+    def require(self, tags: Iterable[str]) -> None: ...
 
 
-def get(name: str) -> Evaluation:
-    """The module of an evaluation; raise UnknownName for one that does not exist."""
-    if name not in names():
-        raise UnknownName("evaluation", name, names(), "babelpress/evals/")
-    return cast(Evaluation, importlib.import_module(f"{__name__}.{name}"))
+class Facts(NamedTuple):
+    """What an evaluation declares."""
+
+    metric: str
+    spoken: str
+    lower_is_better: bool
+    needs_ranges: bool
+
+
+def facts(name: str) -> Facts:
+    """What an evaluation declares; it is read, not imported. Raises UnknownName."""
+    found = EVALUATIONS.facts(name)
+    metric = found["METRIC"]
+    spoken = found.get("SPOKEN", metric.replace("_", " "))
+    return Facts(metric, spoken, found["LOWER_IS_BETTER"], found.get("NEEDS_RANGES", False))
+
+
+def options(name: str) -> dict[str, object]:
+    """The options of an evaluation of its own, with their defaults."""
+    found = EVALUATIONS.options(name)
+    return {key: default for key, default in found.items() if key not in GIVEN}
+
+
+def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Which of the options that were given each evaluation takes.
+
+    Raises BadSetting for one that none of them has.
+    """
+    known = {name: options(name) for name in names}
+    if lost := sorted(set(given) - {key for each in known.values() for key in each}):
+        accepts = "; ".join(
+            f"{name} has {', '.join(f'{k}={v}' for k, v in each.items()) or 'no options'}"
+            for name, each in known.items()
+        )
+        raise BadSetting(f"no evaluation asked for has an option {', '.join(lost)}: {accepts}.")
+    return {name: {key: given[key] for key in each if key in given} for name, each in known.items()}
+
+
+def accepts(name: str, argument: str) -> bool:
+    """Whether an evaluation's `measure` takes an argument that it may be given."""
+    return argument in inspect.signature(EVALUATIONS.get(name)).parameters

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from babelpress.corpus import Document
 from babelpress.errors import BadModel, BadMoments, BadSetting, NotFinite
-from babelpress.evals.bits_per_byte import (
+from babelpress.evals import Document
+from babelpress.evals._windows import (
     Prepared,
     Window,
     batches,
@@ -34,23 +34,21 @@ from babelpress.evals.bits_per_byte import (
     prefix_of,
     prepare,
 )
-from babelpress.experts import See
-from babelpress.models import Linear, Walk, linears, watched, weight
-from babelpress.tally import Tally
+from babelpress.models.experts import See
+from babelpress.models.linears import Linear, linears, watched, weight
+from babelpress.models.walk import Walk
+from babelpress.numerics.tally import Tally
+from babelpress.system.progress import Progress, silent
 
 METRIC = "beyond_range"
+SPOKEN = "share beyond the calibration range"
 LOWER_IS_BETTER = True
 NEEDS_RANGES = True
 
 BATCH_TOKENS = 2048
 PROBE = 8  # tokens that show which linears read the same input
 
-Progress = Callable[[int, int], None]
 Detail = Callable[[str, Mapping[str, float]], None]
-
-
-def _silent(_done: int, _total: int) -> None:
-    """The progress of those who do not ask."""
 
 
 def _unheard(_language: str, _share: Mapping[str, float]) -> None:
@@ -66,7 +64,7 @@ def measure(
     window: int,
     memory_mb: int = 256,
     detail: Detail = _unheard,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> dict[str, Tally]:
     """Return one Tally of pairs beyond the range over all pairs per language.
 
@@ -92,7 +90,7 @@ def measure(
                     if (broken := _run(model, batch, watch, bare)) is not None:
                         raise _not_finite(tag, one.documents[broken])
                     done += sum(w.scored for w in batch)
-                    progress(done, total)
+                    progress("range", done, total)
             tallies[tag] = watch.tally(one.documents)
             detail(tag, watch.shares())
     return tallies

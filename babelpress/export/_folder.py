@@ -2,6 +2,8 @@
 
 Linears may be stored by other tensors than their weight. Names on disk can differ from those of
 the modules, and tied weights are stored once; both are left to transformers.
+
+Tested in tests/export/test_every_export.py.
 """
 
 from collections.abc import Mapping
@@ -13,10 +15,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from babelpress.errors import BadRun, NotFinite
-from babelpress.export import Source, record
-from babelpress.files import read_json, write_json
-from babelpress.finite import all_finite
-from babelpress.opening import save_tokenizer as save_tokenizer
+from babelpress.export._source import Source, record
+from babelpress.models.tokenizers import save_tokenizer as save_tokenizer
+from babelpress.numerics.finite import all_finite
+from babelpress.system.files import read_json, write_json
 
 CONFIG = "config.json"
 CODE = "auto_map"  # which code of a model's authors to run

@@ -1,15 +1,18 @@
-"""Which linears of a run an export stores as integers, and on which grids."""
+"""Which linears of a run an export stores as integers, and on which grids.
+
+Tested in tests/export/test_every_export.py.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
-from babelpress.codes import CodesFolder
 from babelpress.errors import BadLayer, BadRun
-from babelpress.experts import find_stacks
-from babelpress.export import Source
-from babelpress.grids import CHANNEL, Grid
+from babelpress.export._source import Source
+from babelpress.models.experts import find_stacks
+from babelpress.numerics.grids import CHANNEL, Grid
+from babelpress.press.codes import CodesFolder
 
 
 def codes_of(source: Source) -> CodesFolder:

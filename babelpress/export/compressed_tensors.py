@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from babelpress.errors import BadLayer, BadRun, NotFinite
-from babelpress.export import Source, _folder
+from babelpress.export import _folder
 from babelpress.export._quantized import codes_of, left_dense, linears
-from babelpress.grids import CHANNEL, Codes, Grid
-from babelpress.packbits import pack
+from babelpress.export._source import Source
+from babelpress.numerics.grids import CHANNEL, Codes, Grid
+from babelpress.numerics.packbits import pack
 
 FORM = "compressed-tensors"
 BITS = (2, 4, 8)

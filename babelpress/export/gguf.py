@@ -6,8 +6,8 @@
     kind=q8_0     every matrix Q8_0 (8 bits, a scale for 32 inputs), rounded anew
 
 So a quantized run is carried over bit for bit: llama.cpp computes with (q − z)·scale of the very
-integers that were found here (ggufs/blocks.py says as which type). Norms and biases are F32. The
-tokenizer comes along; the name for its way to cut words is found (ggufs/splits.py) or given by
+integers that were found here (_gguf_blocks.py says as which type). Norms and biases are F32. The
+tokenizer comes along; the name for its way to cut words is found (_gguf_splits.py) or given by
 `pre`. Llama, Mistral, Qwen2 and Qwen3 only.
 
 Shapes: O outputs, I inputs of a linear.
@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from babelpress import ggufs
-from babelpress.codes import CodesFolder
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
-from babelpress.export import Source
-from babelpress.ggufs import blocks
-from babelpress.ggufs.names import Layout, head_size, layout, parameters
-from babelpress.ggufs.splits import cuts_marks
-from babelpress.ggufs.tokens import Vocabulary, vocabulary
-from babelpress.grids import Codes
+from babelpress.export import _gguf as ggufs
+from babelpress.export import _gguf_blocks as blocks
+from babelpress.export._gguf_names import Layout, head_size, layout, parameters
+from babelpress.export._gguf_splits import cuts_marks
+from babelpress.export._gguf_tokens import Vocabulary, vocabulary
+from babelpress.export._source import Source
+from babelpress.numerics.grids import Codes
+from babelpress.press.codes import CodesFolder
 
 KINDS = ("auto", "codes", "f16", "q8_0")
 FILE = "model.gguf"

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from babelpress.errors import BadLayer, BadRun, NotFinite
-from babelpress.export import Source, _folder
+from babelpress.export import _folder
 from babelpress.export._quantized import codes_of, left_dense, linears
-from babelpress.grids import CHANNEL, Codes, Grid
-from babelpress.models import find_blocks
-from babelpress.packbits import pack
+from babelpress.export._source import Source
+from babelpress.models.walk import Walk
+from babelpress.numerics.grids import CHANNEL, Codes, Grid
+from babelpress.numerics.packbits import pack
 
 FORM = "gptq"
 GROUPS = (16, 32, 64, 128, 256, 512, 1024)  # what GPTQModel takes, besides the whole row
@@ -44,9 +45,9 @@ def write(source: Source, folder: Path) -> list[str]:
     model, codes = source.opened.model, codes_of(source)
     modules: dict[str, Any] = {name: model.get_submodule(name) for name in grids}
     tensors = {name: _tensors(name, codes.load(name), m.bias) for name, m in modules.items()}
-    path, _ = find_blocks(model)  # loaders expect integers in all linears of blocks, none outside
+    walk = Walk(model)  # loaders expect integers in all linears of blocks, none outside
     dense = left_dense(source, grids, (nn.Linear, Conv1D))
-    skipped = [name for name in dense if name.startswith(f"{path}.")]
+    skipped = [name for name in dense if walk.index_of(name) is not None]
     lines += _folder.save(source, folder, FORM, tensors, _config(grid, skipped))
     if grid.bits not in VLLM_BITS or not grid.symmetric:
         lines.append("vLLM reads GPTQ files of 4 or 8 bits, symmetric; GPTQModel reads this one")

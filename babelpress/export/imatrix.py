@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from babelpress import ggufs
 from babelpress.errors import BadMoments, BadSetting
-from babelpress.export import Source
-from babelpress.ggufs.names import Layout, layout
-from babelpress.models import Site, find_blocks, linears, weight
-from babelpress.moments import Moments, blend
-from babelpress.store import Store
+from babelpress.export import _gguf as ggufs
+from babelpress.export._gguf_names import Layout, layout
+from babelpress.export._source import Source
+from babelpress.models.linears import linears, weight
+from babelpress.models.sites import Site
+from babelpress.models.walk import Walk
+from babelpress.moments.blend import blend
+from babelpress.moments.moments import Moments
+from babelpress.moments.store import Store
 
 FILE = "imatrix.gguf"
 
@@ -60,15 +63,14 @@ def write(source: Source, folder: Path) -> list[str]:
 def _entries(
     source: Source, moments: Store, found: Layout, shares: Mapping[str, float]
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    path, blocks = find_blocks(source.opened.model)
-    for index, block in enumerate(blocks):
+    walk = Walk(source.opened.model)
+    for index, block in enumerate(walk.blocks):
         layers = linears(block)
         for site, seen in moments.load(index).items():
-            where = f"{path}.{index}"
             _check(site, {name: weight(layers[name]) for name in site.linears if name in layers})
-            sums = _sums(seen, shares, f"{where}.{site.name}")
+            sums = _sums(seen, shares, walk.name(index, site.name))
             for name in site.linears:
-                yield found.name(f"{where}.{name}.weight"), sums
+                yield found.name(f"{walk.name(index, name)}.weight"), sums
 
 
 def _sums(

@@ -7,7 +7,8 @@ sparsity or quantization: engines have dropped sparse formats, and vLLM refuses 
 
 from pathlib import Path
 
-from babelpress.export import Source, _folder
+from babelpress.export import _folder
+from babelpress.export._source import Source
 
 
 def write(source: Source, folder: Path) -> list[str]:

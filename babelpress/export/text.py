@@ -18,14 +18,16 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from babelpress import gathering
-from babelpress.calibration import Calibration
 from babelpress.errors import BadCorpus, BadSetting
-from babelpress.export import Source
-from babelpress.files import write_json, write_text
-from babelpress.opening import Opened, open_model
-from babelpress.packing import Blocks
-from babelpress.recipe import Calibration as Asked
+from babelpress.export._source import Source
+from babelpress.models.open import Opened
+from babelpress.runs.open import open_any
+from babelpress.system.files import write_json, write_text
+from babelpress.text.calibration import CalibrationSet
+from babelpress.text.draw import draw
+from babelpress.text.settings import SELF
+from babelpress.text.settings import CalibrationSettings as Asked
+from babelpress.text.token_blocks import TokenBlocks
 
 FILE, FACTS = "calibration.txt", "calibration.json"
 ASKED = ("corpus", "tokens", "length", "seed", "evaluation", "count_special")
@@ -83,15 +85,15 @@ def _known(source: Source) -> Mapping[str, Any]:
     if source.moments is not None:
         return source.moments.manifest["calibration"]
     if source.manifest is not None:
-        return source.manifest["steps"][-1]["calibration"]
+        return source.manifest.calibration
     raise BadSetting("the format text needs a run, or --moments FOLDER: they know which text.")
 
 
-def _again(source: Source, known: Mapping[str, Any]) -> Calibration:
+def _again(source: Source, known: Mapping[str, Any]) -> CalibrationSet:
     """The blocks of that text. Raises BadCorpus where they are other ones now."""
     settings = {key: known[key] for key in ASKED if key in known}
     asked = Asked(languages=tuple(known["languages"]), **settings)
-    found = gathering.text(_writer(source, asked), asked)
+    found = draw(_writer(source, asked), asked)
     if found.manifest["fingerprint"] != known["fingerprint"]:
         raise BadCorpus(
             f"{asked.corpus} does not give the text any more that was calibrated on. Bring back "
@@ -102,13 +104,13 @@ def _again(source: Source, known: Mapping[str, Any]) -> Calibration:
 
 def _writer(source: Source, asked: Asked) -> Opened:
     """The model that reads the text; what a model wrote, the dense one must write again."""
-    if asked.corpus != gathering.SELF or source.manifest is None:
+    if asked.corpus != SELF or source.manifest is None:
         return source.opened
-    dense = source.manifest["recipe"]["model"]
-    return open_model(dense)
+    dense = source.manifest.recipe["model"]
+    return open_any(dense)
 
 
-def _text(blocks: Blocks, count: int, tokenizer: PreTrainedTokenizerBase) -> str:
+def _text(blocks: TokenBlocks, count: int, tokenizer: PreTrainedTokenizerBase) -> str:
     return "".join(
         f"{piece}\n"
         for ids_T, counted_T in zip(blocks.ids_BT[:count], blocks.counted_BT[:count], strict=True)

@@ -7,9 +7,12 @@ Shapes: O outputs, I inputs of one linear.
 
 from torch import Tensor
 
-from babelpress.moments import Blend
-from babelpress.prune import zero_lowest
-from babelpress.sparsity import Pattern
+from babelpress.moments.blend import Blend
+from babelpress.numerics.patterns import Pattern
+from babelpress.prune._zeroing import zero_lowest
+
+PAPER = "Han et al. 2015, arXiv:1506.02626"
+DIFFERS = ("The paper retrains afterwards.",)
 
 
 def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern) -> Tensor:

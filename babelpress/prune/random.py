@@ -8,10 +8,10 @@ Shapes: O outputs, I inputs of one site.
 import torch
 from torch import Tensor
 
-from babelpress.files import sha256_text
-from babelpress.moments import Blend
-from babelpress.prune import zero_lowest
-from babelpress.sparsity import Pattern
+from babelpress.moments.blend import Blend
+from babelpress.numerics.patterns import Pattern
+from babelpress.prune._zeroing import zero_lowest
+from babelpress.system.files import sha256_text
 
 STACKS = True
 

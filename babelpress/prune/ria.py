@@ -14,9 +14,15 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting
-from babelpress.moments import Blend
-from babelpress.prune import zero_lowest
-from babelpress.sparsity import Pattern
+from babelpress.moments.blend import Blend
+from babelpress.numerics.patterns import Pattern
+from babelpress.prune._zeroing import zero_lowest
+
+PAPER = "Zhang et al., ICLR 2024, Plug-and-Play"
+DIFFERS = (
+    "Root mean squares stand for norms over all tokens: the same ranking.",
+    "Channels are not permuted for keep n of m.",
+)
 
 
 def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern, *, power: float = 0.5) -> Tensor:

@@ -8,9 +8,12 @@ Shapes: O outputs, I inputs of one linear.
 
 from torch import Tensor
 
-from babelpress.moments import Blend
-from babelpress.prune import zero_lowest
-from babelpress.sparsity import Pattern
+from babelpress.moments.blend import Blend
+from babelpress.numerics.patterns import Pattern
+from babelpress.prune._zeroing import zero_lowest
+
+PAPER = "Sun et al. 2023, arXiv:2306.11695, eq. 1"
+DIFFERS = ("Root mean squares stand for norms over all tokens: the same ranking.",)
 
 
 def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern) -> Tensor:

@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting
-from babelpress.grids import Codes, Grid
-from babelpress.moments import Blend
+from babelpress.moments.blend import Blend
+from babelpress.numerics.grids import Codes, Grid
 from babelpress.quantize import rtn
 
-NEEDS_GRAM = True
-READS = ("sumabs",)
+READS = ("gram", "sumabs")
+ADAPTS = True
+PAPER = "Lin et al. 2023, arXiv:2306.00978, eq. 4 and 5"
+DIFFERS = (
+    "The change of the output is exact over all tokens of the mixture, not over a sample.",
+    "Means are blends, so a language counts by its share, not by its number of tokens.",
+)
 ROWS = 4096  # rows judged at once: bounds the memory that a site takes
 FAINTEST = 1e-6  # of the largest mean: fainter inputs count as being of this size
 

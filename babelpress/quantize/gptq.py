@@ -1,7 +1,8 @@
 """GPTQ (Frantar et al. 2022, arXiv:2210.17323, algorithm 1): round columns from the first to the
 last, and let the later columns make up for what each loses.
 
-U is the upper Cholesky factor of the damped inverse Gram matrix (`solve.py`); all rows share it.
+U is the upper Cholesky factor of the damped inverse Gram matrix (`least_squares.py`); all rows
+share it.
 With order `none` the scale and zero of a group are fitted when its first column is reached, on
 weights that already make up for earlier columns, as in the published code. With `diagonal` the
 inputs with the most energy are rounded first; groups stay those of the original positions and are
@@ -23,12 +24,19 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting, NotFinite
-from babelpress.finite import all_finite
-from babelpress.grids import Codes, Grid
-from babelpress.moments import Blend
-from babelpress.solve import ByColumn, compensate
+from babelpress.moments.blend import Blend
+from babelpress.numerics.finite import all_finite
+from babelpress.numerics.grids import Codes, Grid
+from babelpress.numerics.least_squares import ByColumn, compensate
 
-NEEDS_GRAM = True
+READS = ("gram",)
+ADAPTS = True
+PAPER = "Frantar et al. 2022, arXiv:2210.17323, algorithm 1"
+DIFFERS = (
+    "An input that was never seen alive keeps its weights, rounded.",
+    "Damping is relative to the mean over live inputs only.",
+    "Scales have eight significant bits.",
+)
 ORDERS = ("none", "diagonal")
 
 
@@ -58,39 +66,39 @@ def quantize(
     keep_OI: Tensor,
     *,
     damp: float = 0.01,
-    block: int = 128,
+    columns: int = 128,
     order: str = "diagonal",
 ) -> Codes:
     """Round to the grid so that the output changes least.
 
-    `damp` is in mean diagonals of the Gram matrix. `block` columns are compensated at a time
+    `damp` is in mean diagonals of the Gram matrix. So many `columns` are compensated at a time
     (rounded to whole groups); the result depends on it by rounding alone, which may tip a weight
     that is halfway between two codes. `order` is that of the columns: `none`, or `diagonal`, the
     inputs with the largest mean square first. A weight that `keep_OI` drops need not be zero; what
     is lost with it is made up for too.
     """
-    if block < 1:
-        raise BadSetting(f"gptq's block must be at least 1, not {block}.")
+    if columns < 1:
+        raise BadSetting(f"gptq's columns must be at least 1, not {columns}.")
     if order not in ORDERS:
         raise BadSetting(f"gptq's order is '{order}'. Choose one of {', '.join(ORDERS)}.")
     weight_OI = weight_OI.detach()
     if not all_finite(weight_OI):
         raise NotFinite(f"a weight of {stats.where} is NaN or infinite.")
     solve = _as_they_come if order == "none" else _by_diagonal
-    settled_OI, groups = solve(weight_OI, stats, grid, keep_OI, damp, block)
+    settled_OI, groups = solve(weight_OI, stats, grid, keep_OI, damp, columns)
     if not all_finite(settled_OI):
         raise NotFinite(f"the adapted weights of {stats.where} overflow: raise gptq's damp.")
     return _coded(grid, settled_OI, groups)
 
 
 def _as_they_come(
-    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, block: int
+    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, columns: int
 ) -> tuple[Tensor, list[_Group]]:
     """The final weights and the groups, fitted on the way."""
     inputs = weight_OI.shape[1]
     width = grid.width(inputs, stats.where)
     if width < inputs:
-        block = max(block - block % width, width)
+        columns = max(columns - columns % width, width)
     groups: list[_Group] = []
     rounding = _rounding(groups, keep_OI, width, range(inputs))
 
@@ -99,11 +107,11 @@ def _as_they_come(
         groups.append(_Group.of(grid, *grid.fit(kept_BO.T)))
 
     rule = ByColumn(rounding, fit, width)
-    return compensate(weight_OI, stats.factor(damp), rule, block=block), groups
+    return compensate(weight_OI, stats.factor(damp), rule, columns=columns), groups
 
 
 def _by_diagonal(
-    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, block: int
+    weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor, damp: float, columns: int
 ) -> tuple[Tensor, list[_Group]]:
     """The same by falling diagonal of the Gram matrix, ties by position; groups fitted before."""
     width = grid.width(weight_OI.shape[1], stats.where)
@@ -112,7 +120,7 @@ def _by_diagonal(
     groups = [_Group.of(grid, *pair) for pair in zip(scale_GO, zero_GO, strict=True)]
     order_I, factor_II = stats.falling_I(), stats.factor(damp, falling=True)
     rule = ByColumn(_rounding(groups, keep_OI, width, order_I.tolist()))
-    settled_OI = compensate(weight_OI.index_select(1, order_I), factor_II, rule, block=block)
+    settled_OI = compensate(weight_OI.index_select(1, order_I), factor_II, rule, columns=columns)
     return settled_OI.index_select(1, order_I.argsort()), groups
 
 

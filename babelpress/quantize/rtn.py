@@ -8,9 +8,9 @@ Shapes: O outputs, I inputs of one site.
 from torch import Tensor
 
 from babelpress.errors import NotFinite
-from babelpress.finite import all_finite
-from babelpress.grids import Codes, Grid
-from babelpress.moments import Blend
+from babelpress.moments.blend import Blend
+from babelpress.numerics.finite import all_finite
+from babelpress.numerics.grids import Codes, Grid
 
 
 def quantize(weight_OI: Tensor, stats: Blend, grid: Grid, keep_OI: Tensor) -> Codes:

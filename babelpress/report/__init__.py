@@ -5,8 +5,8 @@
 
 from pathlib import Path
 
-from babelpress import files
 from babelpress.report.data import Pressed, ReportInput
+from babelpress.system import files
 
 __all__ = ["Pressed", "ReportInput", "write_report"]
 

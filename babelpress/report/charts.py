@@ -3,6 +3,8 @@
 Every colour is the name of a CSS variable, so the charts follow the page into dark mode and onto
 paper without being drawn again. The heat map has nine classes and not a continuous scale for that
 reason and because a class can be read off a legend.
+
+Tested in tests/report/test_report.py.
 """
 
 import math
@@ -12,7 +14,7 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from babelpress.compare import NO_DIFFERENCE
+from babelpress.judge.compare import NO_DIFFERENCE
 from babelpress.report.data import Row, percent
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"

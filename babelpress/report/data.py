@@ -2,6 +2,8 @@
 
 Changes are relative (0.12 is 12 %) and point up where the model got worse. Everything that a reader
 sees passes `clean`, because names of models and titles come from outside.
+
+Tested in tests/report/test_report.py.
 """
 
 import math
@@ -10,26 +12,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from babelpress import languages
-from babelpress.compare import Comparison
+from babelpress import evals
 from babelpress.errors import BadRun, NotFinite, UnknownName
-from babelpress.escaping import clean
-
-METRICS = {"bits_per_byte": "bits per byte", "range": "share beyond the calibration range"}
+from babelpress.judge.compare import Comparison
+from babelpress.system.escaping import clean
+from babelpress.text import languages
 
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
     """One pressed model, compared with the dense one language by language.
 
-    `name` says what was done to it, `kinds` which kinds of steps. `ledger` is that of its manifest;
+    `name` says what was done to it, `notes` (title and sentence) what a reader must know of that.
+    `kinds` are what it is now: pruned, quantized. `ledger` is that of its manifest;
     `beyond` and `sites` are its range scores, by language and by language and site.
     """
 
     name: str
     calibration: str
     comparison: Comparison
-    kinds: tuple[str, ...] = ("prune",)
+    kinds: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
     ledger: Mapping[str, Any] | None = None
     beyond: Mapping[str, float] = field(default_factory=dict)
     sites: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -143,9 +146,12 @@ def percent(value: float, *, sign: bool = True) -> str:
     return shown.replace("-", "\u2212") + "\u202f%"
 
 
-def metric_name(metric: str) -> str:
-    """The metric as a reader says it."""
-    return METRICS.get(metric, clean(metric.replace("_", " ")))
+def metric_name(evaluation: str) -> str:
+    """What an evaluation measures, as a reader says it."""
+    try:
+        return clean(evals.facts(evaluation).spoken)
+    except UnknownName:
+        return clean(evaluation.replace("_", " "))
 
 
 def _check(found: list[Row]) -> None:

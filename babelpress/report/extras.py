@@ -1,15 +1,17 @@
 """Two more tables of the report: where the bytes are, and who leaves the calibration range.
 
 Both are there only for runs that have them: a ledger in the manifest, scores of `eval --on range`.
+
+Tested in tests/report/test_report.py.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from babelpress.card import mostly
 from babelpress.report import data
 from babelpress.report.data import Pressed, Tongue
+from babelpress.report.told import mostly
 
 SITES = 5  # worst sites shown of each model
 FIRST, LAST = 4, 8  # the colour classes of a share, from hardly any to most

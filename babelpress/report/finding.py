@@ -2,11 +2,13 @@
 
 Two pressed models count as different when the intervals of their worst languages do not overlap.
 That is stricter than a test at the same level, so what it calls a difference is one.
+
+Tested in tests/report/test_report.py.
 """
 
 from dataclasses import dataclass
 
-from babelpress.compare import Comparison, Summary
+from babelpress.judge.compare import Comparison, Summary
 from babelpress.report.data import Pressed, Row, clean, labels, percent
 
 SUMMARIES = {

@@ -4,6 +4,8 @@ Nothing is fetched and nothing is evaluated: the content-security policy allows 
 scripts and the one style sheet below, by their hashes, and Vega reads its expressions with an
 interpreter. Strings from outside meet the page in two places only, and both are guarded here:
 Jinja (autoescape, `clean`) and the JSON of the charts.
+
+Tested in tests/report/test_report.py.
 """
 
 import base64
@@ -51,7 +53,7 @@ def render(report: ReportInput) -> str:
         shared=shared,
         limits=charts.edges(rows),
         done="; ".join(dict.fromkeys(model.name for model in report.pressed)),
-        kinds={kind for model in report.pressed for kind in model.kinds},
+        told=dict.fromkeys(note for model in report.pressed for note in model.notes),
         ledgers=extras.ledgers(report.pressed),
         beyond=extras.beyond(report.pressed),
         notes=[*report.notes, *_gaps(report, rows, labels)],

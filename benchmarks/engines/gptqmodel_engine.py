@@ -33,17 +33,18 @@ SLACK = 4  # logits in the engine's dtype: at most so much worse than ours in bf
 
 def expect(run: Path, file: Path) -> None:
     """Write ids, weights and logits of a run to a file."""
-    from babelpress.codes import CodesFolder
-    from babelpress.gathering import fitting_length
-    from babelpress.models import find_blocks, set_weight
-    from babelpress.opening import open_model
+    from babelpress.models.linears import set_weight
+    from babelpress.models.open import open_model
+    from babelpress.models.walk import Walk
+    from babelpress.press.codes import CodesFolder
+    from babelpress.text.draw import fitting_length
 
     opened = open_model(str(run / "model"), dtype="float32")
     codes = CodesFolder.open(run / "codes")
-    path, _ = find_blocks(opened.model)
+    walk = Walk(opened.model)
     weights = {}
     for name in codes.names():
-        if not name.startswith(f"{path}."):
+        if walk.index_of(name) is None:
             continue  # the format stores embedding and head dense, in the dtype of the model
         weights[name] = codes.load(name).dequantize()
         set_weight(opened.model.get_submodule(name), weights[name])

@@ -27,22 +27,24 @@ import gguf
 import numpy as np
 import torch
 
-from babelpress import export, gathering, mixtures
-from babelpress.compare import compare
-from babelpress.corpus import open_corpus
-from babelpress.evals import bits_per_byte
-from babelpress.evals.bits_per_byte import Prepared
-from babelpress.files import read_json, write_json
-from babelpress.ggufs.names import layout
-from babelpress.minimax import best, minimax
-from babelpress.models import Walk, linears, weight
-from babelpress.moments import Damage, damages
-from babelpress.opening import Opened, open_model
-from babelpress.press import mean_damage
-from babelpress.recipe import Calibration
-from babelpress.store import Store
-from babelpress.tally import Tally
-from babelpress.verdicts import training_shares
+from babelpress.evals._windows import Prepared, prepare
+from babelpress.export import FORMATS
+from babelpress.export._gguf_names import layout
+from babelpress.export._source import Source
+from babelpress.judge.compare import compare
+from babelpress.judge.verdicts import training_shares
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import Opened, open_model
+from babelpress.models.walk import Walk
+from babelpress.moments.calibrate import calibrate
+from babelpress.moments.damage import Damage, damages, mean_damage
+from babelpress.moments.store import Store
+from babelpress.numerics.tally import Tally
+from babelpress.press.mixture_search import best, minimax
+from babelpress.system.files import read_json, write_json
+from babelpress.text import mixtures
+from babelpress.text.corpus import open_corpus
+from babelpress.text.settings import CalibrationSettings
 
 TYPES = ("Q2_K", "Q3_K_S", "Q4_K_M")
 MIXED = ("english", "proportional:babel-mini", "minimax")
@@ -70,10 +72,10 @@ class Inside:
         return json.loads(path.with_suffix(".result.json").read_text())
 
 
-def write(form: str, source: export.Source, folder: Path, **options: object) -> list[str]:
+def write(form: str, source: Source, folder: Path, **options: object) -> list[str]:
     """An export into a folder, over what may be there."""
     folder.mkdir(parents=True, exist_ok=True)
-    return export.get(form)(source, folder, **options)
+    return FORMATS.get(form)(source, folder, **options)
 
 
 # ---- sweep ---------------------------------------------------------------------------------
@@ -84,10 +86,10 @@ def sweep(given: argparse.Namespace) -> None:
     inside = Inside(given.engine, out / f"work-{min(given.seeds)}-{'-'.join(given.types)}")
     flores = open_corpus(f"{given.data}?src=flores")
     texts = {t: flores.documents(t, "test")[: given.documents] for t in flores.languages()}
-    prepared = bits_per_byte.prepare(opened.tokenizer, texts, window=LENGTH)
+    prepared = prepare(opened.tokenizer, texts, window=LENGTH)
     dense = out / "dense.gguf"
     if not dense.exists():
-        write("gguf", export.Source(given.model, opened), inside.folder, kind="f16")
+        write("gguf", Source(given.model, opened), inside.folder, kind="f16")
         (inside.folder / "model.gguf").rename(dense)
     score(inside, dense, prepared, out / "F16", {})
     for kind in given.types:
@@ -100,7 +102,7 @@ def sweep(given: argparse.Namespace) -> None:
                 place = out / f"{kind}-{mixed.replace(':', '_')}-{seed}"
                 if (place / "manifest.json").exists():
                     continue
-                source = export.Source(given.model, opened, moments=sees())
+                source = Source(given.model, opened, moments=sees())
                 shares, facts = shares_of(inside, dense, kind, mixed, source, given.rounds)
                 write("imatrix", replace(source, shares=shares), inside.folder)
                 facts["shares"] = shares
@@ -111,8 +113,10 @@ def moments(opened: Opened, data: str, seed: int, folder: Path) -> Store:
     """Moments with Gram matrices of the train text, kept in a folder."""
     corpus = open_corpus(data)
     there = tuple(tag for tag in corpus.languages() if corpus.documents(tag, "train"))
-    asked = Calibration(corpus=data, languages=there, tokens=TOKENS, length=LENGTH, seed=seed)
-    return gathering.calibrate(opened, asked, folder, gram=True)
+    asked = CalibrationSettings(
+        corpus=data, languages=there, tokens=TOKENS, length=LENGTH, seed=seed
+    )
+    return calibrate(opened, asked, folder, gram=True)
 
 
 def press(
@@ -173,7 +177,7 @@ def save_windows(prepared: Mapping[str, Prepared], path: Path) -> list[int]:
 
 
 def shares_of(
-    inside: Inside, dense: Path, kind: str, mixed: str, source: export.Source, rounds: int
+    inside: Inside, dense: Path, kind: str, mixed: str, source: Source, rounds: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """The shares of a mixture, and what is to be noted about them."""
     assert source.moments is not None
@@ -187,7 +191,7 @@ def shares_of(
 
 
 def damage_by_llamacpp(
-    inside: Inside, dense: Path, kind: str, source: export.Source
+    inside: Inside, dense: Path, kind: str, source: Source
 ) -> Callable[[Mapping[str, float]], dict[str, float]]:
     """What each language loses when llama.cpp quantizes with these shares."""
 
@@ -201,7 +205,7 @@ def damage_by_llamacpp(
     return damage_of
 
 
-def damage(source: export.Source, path: Path) -> dict[str, float]:
+def damage(source: Source, path: Path) -> dict[str, float]:
     """Mean damage over sites of the weights in a GGUF file, by language."""
     assert source.moments is not None
     walk, named = Walk(source.opened.model), layout(source.opened.model)
@@ -212,7 +216,7 @@ def damage(source: export.Source, path: Path) -> dict[str, float]:
         for site, seen in source.moments.load(index).items():
             parts = []
             for name in site.linears:
-                parameter = f"{walk.path}.{index}.{name}.weight"
+                parameter = walk.name(index, f"{name}.weight")
                 tensor = tensors[named.name(parameter)]
                 new = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
                 old_OI, order = weight(layers[name]), named.order(parameter)

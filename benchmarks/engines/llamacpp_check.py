@@ -4,7 +4,7 @@
 
 ENV is an environment of its own (llamacpp-requirements.txt); TEXTS a corpus folder. Tables of
 
-- tokens: FLORES texts of all languages, by the names for ways to cut text (ggufs/splits.py);
+- tokens: FLORES texts of all languages, by the names for ways to cut text (export/_gguf_splits.py);
 - logits: against transformers in float32 with the same weights, first where llama.cpp has
   dequantized the file to F32 (what it reads out of it), then as the file is (its kernels round
   activations to 16 or 8 bits); `same` is how often the likeliest token is the same one;
@@ -38,13 +38,16 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from babelpress import codes as codes_folder
-from babelpress import embeddings, export, mixtures
-from babelpress.corpus import open_corpus
-from babelpress.ggufs import splits
-from babelpress.grids import Codes, Grid
-from babelpress.models import Walk, linears, set_weight, weight
-from babelpress.opening import Opened, open_model
+from babelpress.export import _gguf_splits as splits
+from babelpress.export._source import Source
+from babelpress.models.linears import linears, set_weight, weight
+from babelpress.models.open import Opened, open_model
+from babelpress.models.walk import Walk
+from babelpress.numerics.grids import Codes, Grid
+from babelpress.press import codes as codes_folder
+from babelpress.press import embeddings
+from babelpress.text import mixtures
+from babelpress.text.corpus import open_corpus
 
 CHECKED = 128  # tokens of each text whose logits are compared
 CODED = {
@@ -89,7 +92,7 @@ def compare_tokens(
     inside: Inside, name: str, opened: Opened, texts: Mapping[str, Sequence[str]], pre: str
 ) -> None:
     folder = inside.folder / "tokens"
-    lines = write("gguf", export.Source(name, opened), folder, kind="f16", pre=pre)
+    lines = write("gguf", Source(name, opened), folder, kind="f16", pre=pre)
     used = next(line for line in lines if line.startswith("tokenizer")).split()[-1]
     encode: Any = opened.tokenizer
     expected = {
@@ -129,15 +132,13 @@ def check_logits(inside: Inside, texts: Mapping[str, Sequence[str]]) -> None:
     opened = open_model("babel-mini", dtype="float32")
     ids = token_ids(opened.tokenizer, texts)
     for kind in ("f16", "q8_0"):
-        compare_logits(
-            inside, export.Source("babel-mini", opened), ids, f"babel-mini, {kind}", kind
-        )
+        compare_logits(inside, Source("babel-mini", opened), ids, f"babel-mini, {kind}", kind)
     for name, grid in CODED.items():
         source = coded(grid, inside.folder / "codes")
         compare_logits(inside, source, ids, f"codes of {name}", "codes")
 
 
-def coded(grid: Grid, folder: Path) -> export.Source:
+def coded(grid: Grid, folder: Path) -> Source:
     """babel-mini in float32 with linears and embeddings as they are rounded to nearest."""
     opened = open_model("babel-mini", dtype="float32")
     walk = Walk(opened.model)
@@ -152,10 +153,10 @@ def coded(grid: Grid, folder: Path) -> export.Source:
             ]
             found = Codes.of(grid, grid.code(weight_OI, *wide), scale_OG, zero_OG)
             set_weight(linear, found.dequantize())
-            codes[f"{walk.path}.{index}.{name}"] = found
+            codes[walk.name(index, name)] = found
     shutil.rmtree(folder, ignore_errors=True)
-    codes_folder.save(folder, codes, walk.path)
-    return export.Source("babel-mini", opened, codes=codes_folder.CodesFolder.open(folder))
+    codes_folder.save(folder, codes, walk.index_of)
+    return Source("babel-mini", opened, codes=codes_folder.CodesFolder.open(folder))
 
 
 def token_ids(tokenizer: Any, texts: Mapping[str, Sequence[str]]) -> Tensor:
@@ -167,9 +168,7 @@ def token_ids(tokenizer: Any, texts: Mapping[str, Sequence[str]]) -> Tensor:
     return torch.tensor([row[:CHECKED] for row in rows])
 
 
-def compare_logits(
-    inside: Inside, source: export.Source, ids: Tensor, name: str, kind: str
-) -> None:
+def compare_logits(inside: Inside, source: Source, ids: Tensor, name: str, kind: str) -> None:
     folder = inside.folder / "logits"
     lines = write("gguf", source, folder, kind=kind)
     with torch.no_grad():
@@ -210,7 +209,7 @@ def check_families(inside: Inside, texts: Mapping[str, Sequence[str]]) -> None:
     }
     for name, (kind, config, options) in several.items():
         model = family(kind, config, tokenizer, **options)
-        source = export.Source(name, Opened(name, model, tokenizer, torch.float32))
+        source = Source(name, Opened(name, model, tokenizer, torch.float32))
         compare_logits(inside, source, token_ids(tokenizer, texts), f"random {name}", "f16")
 
 
@@ -238,7 +237,7 @@ def check_imatrix(inside: Inside, data: str, folder: Path) -> None:
     opened = open_model("babel-mini")
     store = moments(opened, data, 0, folder / "moments-0")
     shares = mixtures.mixture("proportional:babel-mini", store.identity["languages"]).shares
-    source = export.Source("babel-mini", opened, moments=store, shares=shares)
+    source = Source("babel-mini", opened, moments=store, shares=shares)
     write("gguf", source, inside.folder, kind="f16")
     lines = write("imatrix", source, inside.folder)
     print(f"\nimatrix.gguf: {lines[0]}\n")

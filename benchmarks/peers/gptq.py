@@ -49,17 +49,20 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from babelpress.calibration import build
-from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadSetting
-from babelpress.files import write_json
-from babelpress.grids import CHANNEL, Codes, Grid
-from babelpress.languages import select
-from babelpress.models import Walk, linears, weight
-from babelpress.moments import Blend, Moments, blend
-from babelpress.opening import Opened, open_model
-from babelpress.packing import Blocks
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import Opened, open_model
+from babelpress.models.walk import Walk
+from babelpress.moments.accumulator import Accumulator
+from babelpress.moments.blend import Blend, blend
+from babelpress.moments.moments import Moments
+from babelpress.numerics.grids import CHANNEL, Codes, Grid
 from babelpress.quantize import gptq, rtn
+from babelpress.system.files import write_json
+from babelpress.text.calibration import build
+from babelpress.text.corpus import open_corpus
+from babelpress.text.languages import select
+from babelpress.text.token_blocks import TokenBlocks
 
 PEER = Path(__file__).with_name("gptq_peer.py")
 BITS = (4, 3, 2)
@@ -117,8 +120,7 @@ class Layer:
 
     @classmethod
     def of(cls, name: str, weight_OI: Tensor, input_TI: Tensor) -> "Layer":
-        moments = Moments.empty(input_TI.shape[1], gram=True)
-        moments.add(input_TI, where=name)
+        moments = Accumulator(input_TI.shape[1], gram=True).add(input_TI, where=name).finish()
         exact_TI = input_TI.double()
         return cls(name, weight_OI, input_TI, moments, exact_TI.T @ exact_TI)
 
@@ -139,7 +141,9 @@ class Layer:
 
 
 @torch.no_grad()
-def captured(opened: Opened, blocks: Mapping[str, Blocks], indices: Iterable[int]) -> list[Layer]:
+def captured(
+    opened: Opened, blocks: Mapping[str, TokenBlocks], indices: Iterable[int]
+) -> list[Layer]:
     """The first linear of every site of some blocks of the dense model, with its inputs."""
     walk = Walk(opened.model)
     first = walk.start(next(iter(blocks.values())).ids_BT[:1])
@@ -155,7 +159,7 @@ def captured(opened: Opened, blocks: Mapping[str, Blocks], indices: Iterable[int
 
 
 def seen(
-    opened: Opened, blocks: Mapping[str, Blocks], layers: Mapping[str, Any]
+    opened: Opened, blocks: Mapping[str, TokenBlocks], layers: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The inputs (T, I) of linears over all tokens that count."""
     found: dict[str, list[Tensor]] = {name: [] for name in layers}

@@ -31,6 +31,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, astuple, dataclass
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,21 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from babelpress import feeding, press
-from babelpress.calibration import build
-from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadCorpus, BadSetting
-from babelpress.files import write_json
-from babelpress.languages import select
-from babelpress.methods import Pruner
-from babelpress.models import Walk, linears, weight
-from babelpress.opening import Opened, fingerprint, open_model
-from babelpress.packing import Blocks
-from babelpress.prune import needs_gram
-from babelpress.sparsity import KeepOf, Pattern, PerGroup, PerRow
-from babelpress.store import BlockMoments
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import Opened, open_model
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
+from babelpress.moments import gather as feeding
+from babelpress.moments.store import BlockMoments
+from babelpress.numerics.patterns import KeepOf, Pattern, PerGroup, PerRow
+from babelpress.press import blocks as press
+from babelpress.press.method import Pruner
+from babelpress.system.files import write_json
+from babelpress.text.calibration import build
+from babelpress.text.corpus import open_corpus
+from babelpress.text.languages import select
+from babelpress.text.token_blocks import TokenBlocks
 
 PATTERNS = {
     "wanda": ("0.5", "0.7", "2of4", "1of4"),
@@ -81,7 +84,7 @@ Model = Any  # a LlamaForCausalLM, whose own annotations hide its parts
 class Asked:
     """A pattern in the words of the published codes: n of every m go, or a fraction."""
 
-    fraction: float
+    fraction: float | Fraction
     n: int
     m: int
 
@@ -206,7 +209,7 @@ def zeros(blocks: Iterable[nn.Module]) -> Masks:
     }
 
 
-def ours(method: Pruner, model: Model, blocks: Mapping[str, Blocks]) -> Masks:
+def ours(method: Pruner, model: Model, blocks: Mapping[str, TokenBlocks]) -> Masks:
     """What we prune of a copy of the model, walking it as the published codes do."""
     walk = Walk(deepcopy(model))
     press.press_compressed(walk, blocks, method, even(blocks))
@@ -243,14 +246,14 @@ class Case:
         method = Pruner.of(name, pattern)
         methods = {"ours": method}
         if isinstance(method.pattern, PerGroup):
-            methods["their count"] = Pruner(name, TheirCount(*astuple(method.pattern)))
+            methods["their count"] = Pruner(name=name, pattern=TheirCount(*astuple(method.pattern)))
         return cls(peer, Asked.of(method.pattern), methods)
 
 
 Compared = tuple[Masks, dict[str, Masks]]  # theirs; what is held against them, by name
 
 
-def walked(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Compared:
+def walked(case: Case, model: Model, blocks: Mapping[str, TokenBlocks]) -> Compared:
     """Both sides walk the whole model, each on its own."""
     ids_NT = torch.cat([each.ids_BT for each in blocks.values()])
     others = {name: ours(method, model, blocks) for name, method in case.methods.items()}
@@ -259,7 +262,7 @@ def walked(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Compared:
 
 
 @torch.no_grad()
-def on_same_inputs(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Compared:
+def on_same_inputs(case: Case, model: Model, blocks: Mapping[str, TokenBlocks]) -> Compared:
     """Every block of all sides is given what our pressed blocks before it pass on."""
     walk = Walk(deepcopy(model))
     method = case.methods["ours"]
@@ -271,7 +274,7 @@ def on_same_inputs(case: Case, model: Model, blocks: Mapping[str, Blocks]) -> Co
         given = (case.peer, walk.model, index)
         published |= theirs_of_block(*given, hidden_NTH, case.asked)
         others["reordered"] |= theirs_of_block(*given, hidden_NTH.flip(0), case.asked)
-        moments, _ = feeding.gather(walk, index, list(todo), gram=needs_gram(method.name))
+        moments, _ = feeding.gather(walk, index, list(todo), gram=method.needs_gram)
         for name, each in case.methods.items():
             others[name] |= ours_of_block(each, walk, index, moments)
         press.press_block(walk, index, moments, method, even(blocks), {})
@@ -311,7 +314,7 @@ def together(masks: Masks) -> Tensor:
 # ---- the command ---------------------------------------------------------------------------
 
 
-def samples(model: Opened, given: Namespace) -> dict[str, Blocks]:
+def samples(model: Opened, given: Namespace) -> dict[str, TokenBlocks]:
     """Equally many full blocks of every language. Raises BadCorpus where the text is short."""
     tags = select(given.languages)
     if given.samples * len(tags) > MOST_SAMPLES:
@@ -391,7 +394,7 @@ def main() -> None:
                 found[row] = {kind: counted(published, masks) for kind, masks in others.items()}
                 print(line(row, found[row]), flush=True)
     settings = {name: vars(given)[name] for name in ("languages", "samples", "length", "seed")}
-    about = {"model": fingerprint(opened.model), **settings}
+    about = {"model": weights_hash(opened.model), **settings}
     write_json(given.out, {**about, "agreement": figures(found)})
 
 

@@ -5,8 +5,8 @@
 
 Calibration reads the train text of all languages (`propagate: dense`: moments once per seed, then
 every configuration from them); scores are bits per byte on the first FLORES articles, the same in
-all languages. Every configuration is a scored folder of its own, so it can be compared, gated and
-reported like any run; one that is there is not done again. `--table` prints what is there.
+all languages. Every configuration is a folder of its own with tallies and a manifest; one that is
+there is not done again. `--table` prints what is there.
 """
 
 import argparse
@@ -16,21 +16,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from babelpress import calibration, mixtures
-from babelpress.compare import compare
-from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
-from babelpress.feeding import gather_dense
-from babelpress.files import read_json, write_json
-from babelpress.methods import Pruner
-from babelpress.minimax import best, minimax
-from babelpress.models import Walk
-from babelpress.opening import open_model
-from babelpress.press import predicted_damage, press_dense
-from babelpress.scores import prediction
-from babelpress.store import BlockMoments
-from babelpress.tally import Tally
-from babelpress.verdicts import training_shares
+from babelpress.evals._windows import prepare
+from babelpress.judge.compare import compare
+from babelpress.judge.verdicts import prediction, training_shares
+from babelpress.models.open import open_model
+from babelpress.models.walk import Walk
+from babelpress.moments.gather import gather_dense
+from babelpress.moments.store import BlockMoments
+from babelpress.numerics.tally import Tally
+from babelpress.press.blocks import predicted_damage, press_dense
+from babelpress.press.method import Pruner
+from babelpress.press.mixture_search import best, minimax
+from babelpress.runs.manifest import Manifest
+from babelpress.steps._kind import ModelRow, StepReport
+from babelpress.system.files import read_json, write_json
+from babelpress.text import calibration, mixtures
+from babelpress.text.corpus import open_corpus
 
 TARGETS = ("fra_Latn", "arb_Arab", "hin_Deva", "swh_Latn", "yor_Latn", "ibo_Latn")
 MIXED = ("english", "uniform", "proportional:babel-mini", "minimax")
@@ -106,7 +108,7 @@ def sweep(data: str, out: Path, model: str, seeds: list[int], backwards: bool) -
     dense = {key: value.clone() for key, value in opened.model.state_dict().items()}
     flores = open_corpus(f"{data}?src=flores")
     texts = {tag: flores.documents(tag, "test")[:DOCUMENTS] for tag in flores.languages()}
-    prepared = bits_per_byte.prepare(opened.tokenizer, texts, window=LENGTH)
+    prepared = prepare(opened.tokenizer, texts, window=LENGTH)
 
     def score(folder: Path, manifest: dict) -> None:
         start = time.monotonic()
@@ -175,13 +177,20 @@ def row(folder: Path, dense: Mapping[str, Tally], shares: Mapping[str, float] | 
     """A scored folder against the dense model."""
     found = compare(dense, load(folder), shares=shares)
     changes = {c.language: c.change for c in found.changes}
-    noted = prediction(read_json(folder / "manifest.json"), changes)
+    noted = prediction(predicted(folder), changes)
     return {
         "seed": int(folder.name.rpartition("-")[2]),
         "spearman": noted["spearman"] if noted else None,
         "changes": {c.language: [c.change, c.low, c.high, c.p_holm] for c in found.changes},
         **{s.name: [s.value, s.low, s.high, s.language] for s in found.summaries},
     }
+
+
+def predicted(folder: Path) -> Manifest:
+    """The damage of the steps of a configuration, as the manifest of a run has it."""
+    steps = read_json(folder / "manifest.json")["steps"]
+    rows = (StepReport(model=ModelRow(name=""), damage=step["damage"]) for step in steps)
+    return Manifest(steps=tuple(rows))
 
 
 def cell(summaries: list[list]) -> str:

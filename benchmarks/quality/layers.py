@@ -15,16 +15,17 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from babelpress import calibration, mixtures
-from babelpress.corpus import open_corpus
-from babelpress.feeding import gather_dense
-from babelpress.grids import Grid
-from babelpress.models import Walk, linears, weight
-from babelpress.moments import Blend, blend
-from babelpress.opening import open_model
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import open_model
+from babelpress.models.walk import Walk
+from babelpress.moments.blend import Blend, blend
+from babelpress.moments.gather import gather_dense
+from babelpress.numerics.grids import Grid
+from babelpress.numerics.patterns import PerRow
 from babelpress.prune import sparsegpt
 from babelpress.quantize import gptq, rtn
-from babelpress.sparsity import PerRow
+from babelpress.text import calibration, mixtures
+from babelpress.text.corpus import open_corpus
 
 BITS = (4, 3, 2)
 GROUP = 64

@@ -20,20 +20,22 @@ import torch
 from calibrations import DOCUMENTS, LENGTH, MIXED, SEEDS, TOKENS, cell, load, row
 from torch import Tensor
 
-from babelpress import calibration, mixtures
-from babelpress.corpus import open_corpus
 from babelpress.evals import bits_per_byte
-from babelpress.feeding import gather_dense
-from babelpress.files import read_json, write_json
-from babelpress.grids import Grid
-from babelpress.methods import Method, Pruner, Quantizer
-from babelpress.minimax import best, minimax
-from babelpress.models import Walk
-from babelpress.opening import Opened, open_model
-from babelpress.packing import Blocks
-from babelpress.press import find_all_folds, mean_damage, predicted_damage, press_dense
-from babelpress.store import BlockMoments
-from babelpress.verdicts import training_shares
+from babelpress.evals._windows import prepare
+from babelpress.judge.verdicts import training_shares
+from babelpress.models.open import Opened, open_model
+from babelpress.models.walk import Walk
+from babelpress.moments.damage import mean_damage
+from babelpress.moments.gather import gather_dense
+from babelpress.moments.store import BlockMoments
+from babelpress.numerics.grids import Grid
+from babelpress.press.blocks import find_all_folds, predicted_damage, press_dense
+from babelpress.press.method import Method, Pruner, Quantizer
+from babelpress.press.mixture_search import best, minimax
+from babelpress.system.files import read_json, write_json
+from babelpress.text import calibration, mixtures
+from babelpress.text.corpus import open_corpus
+from babelpress.text.token_blocks import TokenBlocks
 
 GROUP = 64
 BITS = (4, 3, 2)
@@ -67,7 +69,7 @@ def folder_of(out: Path, what: str, mixed: str, seed: int) -> Path:
     return out / f"{what}-{mixed.replace(':', '_')}-{seed}".replace(">", "_")
 
 
-def blocks(model: str, data: str, seed: int) -> dict[str, Blocks]:
+def blocks(model: str, data: str, seed: int) -> dict[str, TokenBlocks]:
     """Calibration blocks of the train text of all languages."""
     corpus = open_corpus(data)
     tags = [tag for tag in corpus.languages() if corpus.documents(tag, "train")]
@@ -86,7 +88,7 @@ class Bench:
         self.walk = Walk(self.opened.model)
         self.dense = self.weights()
         self.seed = -1
-        self.blocks: dict[str, Blocks] = {}
+        self.blocks: dict[str, TokenBlocks] = {}
         self.found: Found = {}
         self.pruned: tuple[tuple[str, int], dict[str, Tensor], Found, dict] | None = None
 
@@ -157,7 +159,7 @@ def sweep(data: str, out: Path, model: str, seeds: list[int], backwards: bool) -
     bench = Bench(data, model)
     flores = open_corpus(f"{data}?src=flores")
     texts = {tag: flores.documents(tag, "test")[:DOCUMENTS] for tag in flores.languages()}
-    prepared = bits_per_byte.prepare(bench.opened.tokenizer, texts, window=LENGTH)
+    prepared = prepare(bench.opened.tokenizer, texts, window=LENGTH)
 
     def score(folder: Path, manifest: dict) -> None:
         start = time.monotonic()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from babelpress.corpus import Document, open_corpus
+from babelpress.text.corpus import Document, open_corpus
 
 LENGTH = 256  # tokens in a block
 PIECE = (2, 8)  # records of one document in a piece: evaluation documents have about four

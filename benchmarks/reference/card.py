@@ -14,10 +14,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from babelpress import mixtures
-from babelpress.files import write_text
-from babelpress.languages import find
-from babelpress.scores import read_results
+from babelpress.judge.scores import read_results
+from babelpress.system.files import write_text
+from babelpress.text import mixtures
+from babelpress.text.languages import find
 
 
 def row(result: dict, compressors: dict[str, dict[str, str]]) -> dict:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pyppmd
 
-from babelpress.corpus import Corpus, Document, open_corpus
-from babelpress.files import write_text
+from babelpress.system.files import write_text
+from babelpress.text.corpus import Corpus, Document, open_corpus
 
 COLUMNS = ("language", "train_bytes", "test_bytes", "documents", "xz", "ppmd")
 

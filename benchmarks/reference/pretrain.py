@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from babelpress.train import Schedule, train
+from babelpress.train.loop import Schedule, train
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 8192,

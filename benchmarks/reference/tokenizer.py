@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from babelpress.corpus import open_corpus
+from babelpress.text.corpus import open_corpus
 
 SPECIAL = ["<|bos|>", "<|eos|>", "<|pad|>"]
 _UPPER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from babelpress.opening import open_model
+from babelpress.models.open import open_model
 
 GROUP = Path("/sys/fs/cgroup/memory/babelpress")  # version 1
 EVERY = 0.02  # seconds

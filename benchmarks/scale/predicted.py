@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from babelpress import recipe, run
-from babelpress.estimate import estimate
-from babelpress.memory import peak
-from babelpress.opening import open_model
+from babelpress.models.open import open_model
+from babelpress.runs import recipe, run
+from babelpress.runs.estimate import estimate
+from babelpress.system.memory import peak
 
 TEXT = {"languages": ["swh_Latn", "eng_Latn", "hin_Deva"], "tokens": 8192, "length": 512}
 PRUNE = {"method": "sparsegpt", "pattern": "0.5"}

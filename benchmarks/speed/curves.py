@@ -20,11 +20,12 @@ import torch
 from inside_ours import method_of
 from shape import Shape, load_ids, make
 
-from babelpress import feeding, press
-from babelpress.methods import Method
-from babelpress.models import Walk
-from babelpress.opening import open_model
-from babelpress.packing import Blocks
+from babelpress.models.open import open_model
+from babelpress.models.walk import Walk
+from babelpress.moments import gather as feeding
+from babelpress.press import blocks as press
+from babelpress.press.method import Method
+from babelpress.text.token_blocks import TokenBlocks
 
 METHODS = ("wanda 0.5", "sparsegpt 0.5", "gptq 4/128")
 LANGUAGES = (1, 8, 31)
@@ -59,12 +60,12 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return above / sum((a - middle_x) ** 2 for a in x)
 
 
-def blocks_of(point: Point, folder: Path) -> dict[str, Blocks]:
+def blocks_of(point: Point, folder: Path) -> dict[str, TokenBlocks]:
     """The samples, shared out to languages."""
     ids_NT = load_ids(folder, point.shape.samples)
     parts = ids_NT.tensor_split(point.languages)
     return {
-        f"l{index:02}": Blocks(f"l{index:02}", part, torch.ones_like(part, dtype=torch.bool))
+        f"l{index:02}": TokenBlocks(f"l{index:02}", part, torch.ones_like(part, dtype=torch.bool))
         for index, part in enumerate(parts)
     }
 

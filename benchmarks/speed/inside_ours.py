@@ -26,13 +26,16 @@ LANGUAGE = "und"
 with CLOCK.phase("import"):
     import torch
 
-    from babelpress import feeding, press, solving
-    from babelpress.grids import Grid
-    from babelpress.methods import Method, Pruner, Quantizer
-    from babelpress.models import Walk
-    from babelpress.moments import Moments
-    from babelpress.opening import open_model, save_model
-    from babelpress.packing import Blocks
+    from babelpress.models.open import open_model
+    from babelpress.models.save import save_model
+    from babelpress.models.walk import Walk
+    from babelpress.moments import gather as feeding
+    from babelpress.moments.accumulator import Accumulator
+    from babelpress.numerics.grids import Grid
+    from babelpress.press import blocks as press
+    from babelpress.press import sites as solving
+    from babelpress.press.method import Method, Pruner, Quantizer
+    from babelpress.text.token_blocks import TokenBlocks
 
 SHARES = {LANGUAGE: 1.0}
 
@@ -51,7 +54,7 @@ def time_phases() -> None:
     """Put timed functions in the place of ours."""
     CLOCK.side_by_side = min(feeding.AT_ONCE, torch.get_num_threads())
     CLOCK.wrap(feeding, "vectors_of", "gram")
-    CLOCK.wrap(Moments, "take", "gram")
+    CLOCK.wrap(Accumulator, "take", "gram")
     CLOCK.wrap(feeding, "gather", "forward")
     CLOCK.wrap(feeding, "batches", "forward")
     CLOCK.wrap(press, "gather", "forward")
@@ -67,14 +70,14 @@ def without_codes(reports: list[press.SiteReport]) -> list[press.SiteReport]:
     return [replace(report, codes={}) for report in reports]
 
 
-def dense(walk: Walk, blocks: dict[str, Blocks], method: Method) -> None:
+def dense(walk: Walk, blocks: dict[str, TokenBlocks], method: Method) -> None:
     """Press every block as soon as it has passed its dense output on; moments are not kept."""
-    kept = {"gram": method.needs_gram, "vectors": method.reads}
+    kept = {"gram": method.needs_gram, "vectors": method.vectors}
     coming = feeding.gather_dense(walk, blocks, **kept)
     press.press_dense(walk, lambda _: next(coming)[1], method, SHARES, settled=without_codes)
 
 
-def further(walk: Walk, blocks: dict[str, Blocks], words: str) -> dict[str, float]:
+def further(walk: Walk, blocks: dict[str, TokenBlocks], words: str) -> dict[str, float]:
     """Seconds of a configuration with its moments, and of another one on the same moments."""
     method, other = method_of(words), method_of(FURTHER[words])
     weights = {name: value.clone() for name, value in walk.model.state_dict().items()}
@@ -99,7 +102,7 @@ def main(path: Path) -> None:
         opened = open_model(job.model)
         ids_NT = window(job)
         walk = Walk(opened.model)
-    blocks = {LANGUAGE: Blocks(LANGUAGE, ids_NT, torch.ones_like(ids_NT, dtype=torch.bool))}
+    blocks = {LANGUAGE: TokenBlocks(LANGUAGE, ids_NT, torch.ones_like(ids_NT, dtype=torch.bool))}
     facts: dict[str, float] = {}
     with torch.no_grad():
         match job.setting:

@@ -20,13 +20,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from babelpress import calibration, feeding
-from babelpress.corpus import open_corpus
-from babelpress.evals import bits_per_byte
-from babelpress.models import Walk, linears, set_weight, weight
-from babelpress.moments import Moments, damage
-from babelpress.opening import Opened, open_model, save_model
-from babelpress.packing import Blocks
+from babelpress.evals import _windows, bits_per_byte
+from babelpress.evals._windows import Prepared
+from babelpress.models.linears import linears, set_weight, weight
+from babelpress.models.open import Opened, open_model
+from babelpress.models.save import save_model
+from babelpress.models.walk import Walk
+from babelpress.moments import gather as feeding
+from babelpress.moments.damage import damage
+from babelpress.moments.moments import Moments
+from babelpress.text import calibration
+from babelpress.text.corpus import open_corpus
+from babelpress.text.token_blocks import TokenBlocks
 
 WINDOW = 256
 LANGUAGE = "und"
@@ -56,7 +61,7 @@ class Judge:
         self.walk = Walk(self.opened.model)
         self.dense = {k: v.clone() for k, v in self.opened.model.state_dict().items()}
         self.blocks = {
-            LANGUAGE: Blocks(LANGUAGE, ids_NT, torch.ones_like(ids_NT, dtype=torch.bool))
+            LANGUAGE: TokenBlocks(LANGUAGE, ids_NT, torch.ones_like(ids_NT, dtype=torch.bool))
         }
         self.moments: dict[str, Moments] = {}
         for index, found in feeding.gather_dense(self.walk, self.blocks, gram=True):
@@ -65,10 +70,10 @@ class Judge:
         self.output_BTH = self._output()
         self.prepared = self._prepared(data, documents) if data else None
 
-    def _prepared(self, data: str, documents: int) -> dict[str, bits_per_byte.Prepared]:
+    def _prepared(self, data: str, documents: int) -> dict[str, Prepared]:
         flores = open_corpus(f"{data}?src=flores")
         texts = {tag: flores.documents(tag, "test")[:documents] for tag in flores.languages()}
-        return bits_per_byte.prepare(self.opened.tokenizer, texts, window=WINDOW)
+        return _windows.prepare(self.opened.tokenizer, texts, window=WINDOW)
 
     @torch.no_grad()
     def _output(self) -> Tensor:

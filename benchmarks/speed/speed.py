@@ -37,7 +37,7 @@ from quality import Judge, prepare
 from shape import TOKENS, Shape
 
 from babelpress.errors import BabelpressError
-from babelpress.files import write_json
+from babelpress.system.files import write_json
 
 METHODS = ("wanda 0.5", "sparsegpt 0.5", "sparsegpt 2of4", "gptq 4/128")
 PARTS = ("speed", "further", "floor", "curves", "quality")

@@ -15,10 +15,11 @@ from transformers import (
 )
 
 from babelpress import evals
-from babelpress.corpus import Document
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
-from babelpress.evals import bits_per_byte
-from babelpress.evals.bits_per_byte import measure, prepare, score
+from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS, _head_runs_apart
+from babelpress.evals._windows import prepare
+from babelpress.evals.bits_per_byte import measure, score
+from babelpress.text.corpus import Document
 
 TEXTS = {
     "eng_Latn": ["hello, world", "a longer one: the rain in Spain stays mainly in the plain", "no"],
@@ -159,7 +160,7 @@ def test_the_stride_is_half_a_window_unless_given(tokenizer):
 def test_batch_size_changes_a_score_by_rounding_only(llama, tokenizer, monkeypatch):
     scores = []
     for tokens in (1, 37, 4096):
-        monkeypatch.setitem(bits_per_byte._BATCH_TOKENS, "cpu", tokens)
+        monkeypatch.setitem(BATCH_TOKENS, "cpu", tokens)
         scores.append(measure(llama, tokenizer, documents(), window=16))
 
     for tag in TEXTS:
@@ -238,7 +239,7 @@ def test_slices_of_logits_give_what_the_whole_model_gives_in_every_family(
     family, settings, tokenizer, monkeypatch
 ):
     model = tiny(family, **settings)
-    monkeypatch.setitem(bits_per_byte._CHUNK_TOKENS, "cpu", 5)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 5)
 
     scores = measure(model, tokenizer, documents(), window=128)
 
@@ -249,7 +250,7 @@ def test_slices_of_logits_give_what_the_whole_model_gives_in_every_family(
 
 
 def test_no_more_logits_than_the_budget_are_ever_made(tokenizer, monkeypatch):
-    monkeypatch.setitem(bits_per_byte._CHUNK_TOKENS, "cpu", 512)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 512)
     model = tiny(vocab_size=20_000)
     seen = []
     model.get_output_embeddings().register_forward_hook(
@@ -268,8 +269,10 @@ def test_no_more_logits_than_the_budget_are_ever_made(tokenizer, monkeypatch):
 
 def test_a_model_whose_head_cannot_run_apart_gives_its_own_logits(llama, tokenizer, monkeypatch):
     expected = measure(llama, tokenizer, documents(), window=16)
-    monkeypatch.setattr(bits_per_byte, "_head", lambda *_: pytest.fail("not to be used"))
-    monkeypatch.setattr(bits_per_byte, "_head_runs_apart", lambda *_: False)
+    monkeypatch.setattr(
+        "babelpress.evals._next_token._head", lambda *_: pytest.fail("not to be used")
+    )
+    monkeypatch.setattr("babelpress.evals._next_token._head_runs_apart", lambda *_: False)
 
     scores = measure(llama, tokenizer, documents(), window=16)
 
@@ -283,7 +286,7 @@ def test_a_head_that_needs_more_than_hidden_states_is_noticed(tokenizer):
     model.forward = lambda ids, **given: _plus(inner(ids, **given), ids)  # logits depend on the ids
     ids = torch.tensor([[5, 6, 7]])
 
-    assert not bits_per_byte._head_runs_apart(model, ids, model(ids, use_cache=False).logits)
+    assert not _head_runs_apart(model, ids, model(ids, use_cache=False).logits)
 
 
 def _plus(output, ids_BT):
@@ -319,8 +322,8 @@ def test_progress_counts_every_token_once(llama, tokenizer):
     measure(llama, tokenizer, documents(), window=16, progress=lambda *at: seen.append(at))
 
     total = sum(len(text.encode()) for texts in TEXTS.values() for text in texts)
-    assert seen[-1] == (total, total)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == ("bits per byte", total, total)
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
 
 
 def test_a_half_precision_model_is_scored_in_float32(tokenizer):
@@ -374,7 +377,7 @@ def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch
         measure(model, tokenizer, documents(), window=16, memory_mb=1)
     measure(model, tokenizer, documents(), window=16, memory_mb=2)
 
-    monkeypatch.setattr(bits_per_byte, "_head_runs_apart", lambda *_: False)
+    monkeypatch.setattr("babelpress.evals._next_token._head_runs_apart", lambda *_: False)
     with pytest.raises(BadSetting, match="Give at least 5 MB"):
         measure(model, tokenizer, documents(), window=16, memory_mb=2)
 
@@ -399,9 +402,9 @@ def test_a_text_that_spells_a_special_token_is_text(llama, tokenizer):
 
 
 def test_the_folder_is_the_registry():
-    assert evals.names() == ["bits_per_byte", "range"]
-    module = evals.get("bits_per_byte")
-    assert (module.METRIC, module.LOWER_IS_BETTER) == ("bits_per_byte", True)
-    assert module.measure is measure
+    assert evals.EVALUATIONS.names() == ["bits_per_byte", "range", "top1"]
+    assert evals.facts("bits_per_byte") == ("bits_per_byte", "bits per byte", True, False)
+    assert evals.EVALUATIONS.get("bits_per_byte") is measure
+    assert evals.options("bits_per_byte") == {"stride": None}
     with pytest.raises(UnknownName, match="bits_per_byte"):
-        evals.get("bits_per_bite")
+        evals.facts("bits_per_bite")

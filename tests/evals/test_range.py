@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import wraps
 from importlib import import_module
 from typing import Any
 
@@ -12,17 +13,22 @@ import pytest
 import torch
 from routing import routed
 
-from babelpress import evals, scores
+from babelpress import evals
 from babelpress.cli import main
-from babelpress.corpus import Document, open_corpus
 from babelpress.errors import BadMoments, BadRun, BadSetting, NotFinite
-from babelpress.evals import bits_per_byte
-from babelpress.experts import Slice
-from babelpress.files import save_tensors
-from babelpress.models import Walk, linears, weight
-from babelpress.opening import Opened
-from babelpress.ranges import FILE, Ranges, of_moments, of_run
-from babelpress.store import Store
+from babelpress.evals._windows import prepare
+from babelpress.judge import scores
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.experts import Slice
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import Opened
+from babelpress.models.walk import Walk
+from babelpress.moments.ranges import FILE, Ranges, of_moments
+from babelpress.moments.store import Store
+from babelpress.runs.open import ranges_of
+from babelpress.system.files import save_tensors
+from babelpress.text.corpus import Document, open_corpus
 
 check = import_module("babelpress.evals.range")  # the name of a built-in, were it imported
 
@@ -314,7 +320,7 @@ def test_progress_counts_every_token_once(llama, narrow):
     )
 
     total = sum(len(text.encode()) for given in TEXTS.values() for text in given)
-    assert seen[-1] == (total, total)
+    assert seen[-1] == ("range", total, total)
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
@@ -354,8 +360,8 @@ def test_ranges_of_another_model_are_refused(narrow):
 
 
 def test_evaluations_say_whether_they_need_ranges():
-    assert evals.needs_ranges("range")
-    assert not evals.needs_ranges("bits_per_byte")
+    assert evals.facts("range").needs_ranges
+    assert not evals.facts("bits_per_byte").needs_ranges
 
 
 # ---- where ranges come from ----------------------------------------------------------------
@@ -419,15 +425,15 @@ def test_calibration_text_lies_within_its_range_wherever_it_is_cut(dense):
 def test_a_run_keeps_its_own_ranges(tmp_path, narrow):
     save_tensors(tmp_path / FILE, narrow, {"languages": "eng_Latn,deu_Latn"})
 
-    found = of_run(tmp_path)
+    found = ranges_of(tmp_path)
 
     assert found.languages == ("eng_Latn", "deu_Latn")
     assert found.fingerprint() == Ranges(narrow, ()).fingerprint()
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:100])
     with pytest.raises(BadRun, match="damaged or cut short"):
-        of_run(tmp_path)
+        ranges_of(tmp_path)
     with pytest.raises(BadRun, match=r"keeps no ranges\.safetensors.*--moments"):
-        of_run(tmp_path / "none")
+        ranges_of(tmp_path / "none")
 
 
 def test_a_fingerprint_tells_values_names_and_sizes_apart(narrow):
@@ -476,6 +482,7 @@ def test_scores_with_other_ranges_are_measured_anew(dense, tmp_path, capsys, mon
     measured = []
     real = check.measure
 
+    @wraps(real)
     def measure(model, tokenizer, texts, **options):
         measured.extend(texts)
         return real(model, tokenizer, texts, **options)
@@ -514,14 +521,13 @@ def test_what_cannot_be_measured_is_told_in_one_line(dense, tmp_path, capsys, on
 
 def test_the_library_is_told_that_ranges_are_needed(tmp_path):
     with pytest.raises(BadSetting, match="range must know what calibration saw"):
-        scores.evaluate(
-            opened(), tmp_path / "new", open_corpus("embedded"), on=["range"], languages=["sw"]
-        )
+        asked = EvaluationSettings(on=("range",), languages=("sw",))
+        evaluate(opened(), tmp_path / "new", asked)
 
 
 def test_the_windows_are_those_of_bits_per_byte(llama):
     """One window shorter, because here the last token of a window is an input too."""
-    prepared = bits_per_byte.prepare(pico.tokenizer(), documents(TEXTS), window=WINDOW - 1)
+    prepared = prepare(pico.tokenizer(), documents(TEXTS), window=WINDOW - 1)
     ids = pico.tokenizer()(TEXTS["eng_Latn"][1])["input_ids"]
 
     ours = [(fed, counted) for fed, counted in windows(ids, WINDOW, 0)]

@@ -4,25 +4,32 @@ import pico
 import pytest
 import torch
 
-from babelpress import codes, quantize
-from babelpress.codes import CodesFolder
-from babelpress.export import Source
-from babelpress.models import find_blocks, linears, set_weight, weight
-from babelpress.moments import Moments, blend
-from babelpress.opening import Opened
+from babelpress.export._source import Source
+from babelpress.models.linears import linears, set_weight, weight
+from babelpress.models.open import Opened
+from babelpress.models.walk import Walk
+from babelpress.moments.accumulator import Accumulator
+from babelpress.moments.blend import blend
+from babelpress.press import codes
+from babelpress.press.codes import CodesFolder
+from babelpress.quantize import QUANTIZERS
+from babelpress.runs.manifest import Manifest
 
 IDS = torch.tensor([[0, *b"juu ya mti mrefu, \xe0\xa4\xaa\xe0\xa5\x87\xe0\xa4\xa1\xe0\xa4\xbc"]])
-MANIFEST = {
-    "recipe": {"model": "pico", "steps": [{"quantize": {"method": "rtn"}}]},
-    "steps": [
-        {
-            "kind": "quantize",
-            "calibration": {"seed": 3, "fingerprint": "f00d", "languages": {"swh_Latn": {}}},
-            "mixture": {"policy": "uniform", "shares": {"swh_Latn": 0.7, "hin_Deva": 0.3}},
-            "cost": {"seconds": 1.5},
-        }
-    ],
-}
+MANIFEST = Manifest.model_validate(
+    {
+        "recipe": {"model": "pico", "steps": [{"quantize": {"method": "rtn"}}]},
+        "steps": [
+            {
+                "kind": "quantize",
+                "model": {"name": "pico"},
+                "calibration": {"seed": 3, "fingerprint": "f00d", "languages": {"swh_Latn": {}}},
+                "mixture": {"policy": "uniform", "shares": {"swh_Latn": 0.7, "hin_Deva": 0.3}},
+                "cost": {"seconds": 1.5},
+            }
+        ],
+    }
+)
 
 
 def make(family="llama", dtype=torch.float32):
@@ -42,10 +49,10 @@ def round_to(folder, of, grid, *, skip=(), others=None):
 
     `grid` may be None; `others` are grids of further modules by name.
     """
-    path, blocks = find_blocks(of.model)
+    walk = Walk(of.model)
     wanted = {
-        f"{path}.{index}.{name}": grid
-        for index, block in enumerate(blocks)
+        walk.name(index, name): grid
+        for index, block in enumerate(walk.blocks)
         for name in linears(block)
         if name not in skip and grid is not None
     }
@@ -54,18 +61,19 @@ def round_to(folder, of, grid, *, skip=(), others=None):
         module = of.model.get_submodule(name)
         made[name] = nearest(weight(module), its, name)
         set_weight(module, made[name].dequantize())
-    codes.save(folder, made, path)
+    codes.save(folder, made, walk.index_of)
     shares = {"swh_Latn": 0.7, "hin_Deva": 0.3}
     return Source("RUN", of, MANIFEST, CodesFolder.open(folder), None, shares)
 
 
 def nearest(weight_OI, grid, where):
     """The nearest codes of a weight."""
-    seen = Moments.empty(weight_OI.shape[1], gram=False)
-    seen.add(torch.ones(2, weight_OI.shape[1]))
+    seen = (
+        Accumulator(weight_OI.shape[1], gram=False).add(torch.ones(2, weight_OI.shape[1])).finish()
+    )
     stats = blend({"swh_Latn": seen}, {"swh_Latn": 1.0}, where)
     keep_OI = torch.ones_like(weight_OI, dtype=torch.bool)
-    return quantize.get("rtn")(weight_OI, stats, grid, keep_OI)
+    return QUANTIZERS.get("rtn")(weight_OI, stats, grid, keep_OI)
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
-from babelpress import export
 from babelpress.errors import BadLayer, BadRun, NotFinite
-from babelpress.export import Source
-from babelpress.grids import CHANNEL, Grid
-from babelpress.models import set_weight
-from babelpress.opening import open_model
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.linears import set_weight
+from babelpress.models.open import open_model
+from babelpress.numerics.grids import CHANNEL, Grid
 
-write = export.get("compressed-tensors")
+write = FORMATS.get("compressed-tensors")
 
 # transformers says that the config in the file wins over the one that is passed
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `quantization_config`:UserWarning")

@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from babelpress import export, gathering
 from babelpress.errors import BadRun, BadSetting, UnknownName
-from babelpress.export import Source
-from babelpress.files import PICKLE_HEADS, sha256_file
-from babelpress.grids import Grid
-from babelpress.opening import fingerprint, open_model
-from babelpress.recipe import Calibration
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.open import open_model
+from babelpress.models.weights import weights_hash
+from babelpress.moments.calibrate import calibrate
+from babelpress.numerics.grids import Grid
+from babelpress.system.files import PICKLE_HEADS, sha256_file
+from babelpress.text.settings import CalibrationSettings
 
-every_format = pytest.mark.parametrize("form", export.names())
+every_format = pytest.mark.parametrize("form", FORMATS.names())
 PACKED = ["compressed-tensors", "gptq"]
 
 
@@ -21,8 +23,8 @@ PACKED = ["compressed-tensors", "gptq"]
 def moments(tmp_path_factory):
     """What babel-mini saw of two languages."""
     folder = tmp_path_factory.mktemp("moments") / "moments"
-    asked = Calibration(languages=("swh_Latn", "hin_Deva"), tokens=256, length=64)
-    return gathering.calibrate(open_model("babel-mini"), asked, folder, gram=False)
+    asked = CalibrationSettings(languages=("swh_Latn", "hin_Deva"), tokens=256, length=64)
+    return calibrate(open_model("babel-mini"), asked, folder, gram=False)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def source(moments, quantized):
 def written(form, source, folder):
     """Write into a new folder; every file by its path."""
     folder.mkdir()
-    lines = export.get(form)(source, folder)
+    lines = FORMATS.get(form)(source, folder)
     assert all(isinstance(line, str) and "\n" not in line for line in lines)
     return {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -69,11 +71,11 @@ def test_no_config_speaks_of_sparsity_or_of_foreign_code(form, source, tmp_path)
 
 @every_format
 def test_the_open_model_is_left_as_it_was(form, source, tmp_path):
-    before = fingerprint(source.opened.model)
+    before = weights_hash(source.opened.model)
 
     written(form, source, tmp_path / "out")
 
-    assert fingerprint(source.opened.model) == before
+    assert weights_hash(source.opened.model) == before
     assert "quantization_config" not in source.opened.model.config.to_dict()
 
 
@@ -106,29 +108,29 @@ def test_a_run_without_codes_is_refused(form, source, tmp_path):
 
 @every_format
 def test_a_format_explains_itself(form):
-    assert export.get(form).__doc__
-    assert all(value is not None for value in export.options(form).values())
+    assert FORMATS.get(form).__doc__
+    assert all(value is not None for value in FORMATS.options(form).values())
 
 
 def test_every_format_of_this_release_is_there():
     there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "text"}
 
-    assert there <= set(export.names())
+    assert there <= set(FORMATS.names())
 
 
 def test_a_wrong_name_says_the_right_ones():
     with pytest.raises(UnknownName) as caught:
-        export.get("gptk")
+        FORMATS.get("gptk")
 
     assert str(caught.value) == (
         "no export format is called 'gptk'. Did you mean 'gptq'? "
-        f"Known: {', '.join(export.names())}. Add one in babelpress/export/."
+        f"Known: {', '.join(FORMATS.names())}. Add one in babelpress/export/."
     )
 
 
 def test_an_unknown_option_says_the_known_ones():
     with pytest.raises(BadSetting, match=r"gptq has no option bits\. It accepts no options\."):
-        export.check_options("gptq", {"bits": 4})
+        FORMATS.check_options("gptq", {"bits": 4})
 
 
 def test_a_source_may_be_a_plain_model():

@@ -8,14 +8,16 @@ import pytest
 import torch
 from small import FAMILIES, opened
 
-from babelpress import codes as codes_folder
-from babelpress import export
-from babelpress.codes import CodesFolder
-from babelpress.embeddings import quantize_tables
 from babelpress.errors import BadModel, BadRun, BadSetting, MissingPackage, NotFinite
-from babelpress.export import Source
-from babelpress.grids import Codes, Grid
-from babelpress.opening import EMBEDDED, open_model
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.names import EMBEDDED
+from babelpress.models.open import open_model
+from babelpress.models.walk import Walk
+from babelpress.numerics.grids import Codes, Grid
+from babelpress.press import codes as codes_folder
+from babelpress.press.codes import CodesFolder
+from babelpress.press.embeddings import quantize_tables
 
 SCALED = {
     "rope_type": "llama3",
@@ -29,7 +31,7 @@ SCALED = {
 
 def written(source, folder, **options):
     """The tensors and fields of the file, and the lines."""
-    lines = export.get("gguf")(source, folder, **options)
+    lines = FORMATS.get("gguf")(source, folder, **options)
     reader = gguf.GGUFReader(folder / "model.gguf")
     fields = {name: field.contents() for name, field in reader.fields.items()}
     return {tensor.name: tensor for tensor in reader.tensors}, fields, lines
@@ -58,7 +60,7 @@ def quantized(folder, grid, *, embeddings=False, **options):
         if isinstance(module, torch.nn.Linear) and "layers" in name:
             made[name] = nearest(module.weight.detach(), grid, name)
             module.weight.data.copy_(made[name].dequantize())
-    codes_folder.save(folder, made, "model.layers")
+    codes_folder.save(folder, made, Walk(of.model).index_of)
     return Source("RUN", of, codes=CodesFolder.open(folder)), made
 
 
@@ -283,7 +285,7 @@ def test_without_the_package_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
 
     with pytest.raises(MissingPackage, match=r"babelpress\[gguf\]"):
-        export.get("gguf")(Source("small", opened()), tmp_path)
+        FORMATS.get("gguf")(Source("small", opened()), tmp_path)
 
 
 def test_the_embedded_model_is_written_and_a_name_that_cuts_at_marks_is_told(tmp_path):

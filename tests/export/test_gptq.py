@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from babelpress import export
 from babelpress.errors import BadLayer, BadRun, NotFinite
-from babelpress.export import Source
-from babelpress.grids import CHANNEL, Grid
-from babelpress.opening import open_model
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.open import open_model
+from babelpress.numerics.grids import CHANNEL, Grid
 
-write = export.get("gptq")
+write = FORMATS.get("gptq")
 
 HEAD = Grid(8, CHANNEL)
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 from small import opened
 
-from babelpress import export, gathering
 from babelpress.errors import BadMoments, BadSetting
-from babelpress.export import Source
-from babelpress.opening import Opened
-from babelpress.recipe import Calibration
-from babelpress.store import Store
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.open import Opened
+from babelpress.moments.calibrate import calibrate
+from babelpress.moments.store import Store
+from babelpress.text.settings import CalibrationSettings
 
 SHARES = {"swh_Latn": 0.2, "hin_Deva": 0.8, "fra_Latn": 0.0}
 
@@ -19,13 +20,15 @@ SHARES = {"swh_Latn": 0.2, "hin_Deva": 0.8, "fra_Latn": 0.0}
 def source(tmp_path_factory) -> Source:
     """Moments of a small model in three languages of unequal length."""
     of = opened()
-    asked = Calibration(languages=("swh_Latn", "hin_Deva", "fra_Latn"), tokens=240, length=48)
-    store = gathering.calibrate(of, asked, tmp_path_factory.mktemp("moments") / "m", gram=False)
+    asked = CalibrationSettings(
+        languages=("swh_Latn", "hin_Deva", "fra_Latn"), tokens=240, length=48
+    )
+    store = calibrate(of, asked, tmp_path_factory.mktemp("moments") / "m", gram=False)
     return Source("small", of, moments=store, shares=SHARES)
 
 
 def written(source, folder):
-    lines = export.get("imatrix")(source, folder)
+    lines = FORMATS.get("imatrix")(source, folder)
     reader = gguf.GGUFReader(folder / "imatrix.gguf")
     fields = {name: field.contents() for name, field in reader.fields.items()}
     return {tensor.name: tensor for tensor in reader.tensors}, fields, lines

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from babelpress import export
 from babelpress.errors import BadRun, NotFinite
-from babelpress.export import Source
-from babelpress.grids import Grid
-from babelpress.opening import open_model
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.open import open_model
+from babelpress.numerics.grids import Grid
 
-write = export.get("safetensors")
+write = FORMATS.get("safetensors")
 
 
 def config_of(folder):

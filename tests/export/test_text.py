@@ -5,15 +5,18 @@ import json
 import pytest
 from small import opened
 
-from babelpress import export, gathering
-from babelpress.corpus import open_corpus
 from babelpress.errors import BadCorpus, BadSetting
-from babelpress.export import Source
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
 from babelpress.export.text import apportion
-from babelpress.recipe import Calibration
+from babelpress.moments.calibrate import calibrate
+from babelpress.runs.manifest import Manifest
+from babelpress.text.corpus import open_corpus
+from babelpress.text.draw import draw
+from babelpress.text.settings import CalibrationSettings
 
 LANGUAGES = ("swh_Latn", "hin_Deva", "fra_Latn")
-ASKED = Calibration(languages=LANGUAGES, tokens=480, length=48, seed=1)
+ASKED = CalibrationSettings(languages=LANGUAGES, tokens=480, length=48, seed=1)
 SHARES = {"swh_Latn": 0.1, "hin_Deva": 0.6, "fra_Latn": 0.3}
 
 
@@ -25,15 +28,17 @@ def of():
 @pytest.fixture(scope="module")
 def manifest(of):
     """What a run notes about its text."""
-    found = gathering.text(of, ASKED).manifest
-    return {
-        "recipe": {"model": "small", "calibration": ASKED.model_dump(mode="json")},
-        "steps": [{"calibration": json.loads(json.dumps(found))}],
-    }
+    found = draw(of, ASKED).manifest
+    return Manifest.model_validate(
+        {
+            "recipe": {"model": "small", "calibration": ASKED.model_dump(mode="json")},
+            "steps": [{"model": {"name": "small"}, "calibration": json.loads(json.dumps(found))}],
+        }
+    )
 
 
 def written(source, folder):
-    lines = export.get("text")(source, folder)
+    lines = FORMATS.get("text")(source, folder)
     text = (folder / "calibration.txt").read_text(encoding="utf-8")
     return text, json.loads((folder / "calibration.json").read_text()), lines
 
@@ -78,7 +83,7 @@ def test_the_text_is_that_of_the_corpus_in_the_asked_proportion(of, manifest, tm
 
 
 def test_moments_know_their_text_without_a_run(of, manifest, tmp_path):
-    store = gathering.calibrate(of, ASKED, tmp_path / "moments", gram=False)
+    store = calibrate(of, ASKED, tmp_path / "moments", gram=False)
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         folder.mkdir()
@@ -99,8 +104,9 @@ def test_a_share_too_small_for_a_block_is_told(of, manifest, tmp_path):
 
 
 def test_text_that_changed_since_is_refused(of, manifest, tmp_path):
-    known = {**manifest["steps"][0]["calibration"], "fingerprint": "f00d"}
-    changed = {**manifest, "steps": [{"calibration": known}]}
+    data = manifest.written()
+    data["steps"][0]["calibration"]["fingerprint"] = "f00d"
+    changed = Manifest.model_validate(data)
 
     with pytest.raises(BadCorpus, match="embedded does not give the text any more"):
         written(Source("RUN", of, changed, shares=SHARES), tmp_path)

@@ -8,9 +8,10 @@ import pico
 import pytest
 import torch
 
-from babelpress import gathering, recipe, run
-from babelpress.opening import open_model
-from babelpress.recipe import Calibration
+from babelpress.models.open import open_model
+from babelpress.moments.calibrate import calibrate
+from babelpress.runs import recipe, run
+from babelpress.text.settings import CalibrationSettings
 
 LANGUAGES = ("swh_Latn", "amh_Ethi")
 TEXT = {"languages": LANGUAGES, "tokens": 128, "length": 64}
@@ -58,27 +59,25 @@ def model(tmp_path_factory):
 def work(model):
     """What a command does into a folder, by the name of the command."""
 
-    def calibrate(out):
-        gathering.calibrate(
-            open_model(str(model)), Calibration.model_validate(TEXT), out, gram=True
-        )
+    def look(out):
+        calibrate(open_model(str(model)), CalibrationSettings.model_validate(TEXT), out, gram=True)
 
     def press(steps):
         plan = recipe.of({"model": str(model), "calibration": TEXT, "steps": steps})
         return lambda out: run.do(plan, out)
 
     def sweep(out):
-        from babelpress import sweep, sweeping
-        from babelpress.jobs import Setup
+        from babelpress.sweeps import plan, schedule
+        from babelpress.sweeps.jobs import Setup
 
-        asked = sweep.of({"model": str(model), **SWEEP})
+        asked = plan.of({"model": str(model), **SWEEP})
         with chdir(out.parent):  # recipes name the folder of their moments
             setup = Setup(Path(out.name), str(Path(out.name, "results")))
-            swept = sweeping.do(asked, setup, sweeping.Here(setup))
+            swept = schedule.do(asked, setup, schedule.Here(setup))
         assert not swept.failed and not swept.unscored
 
     return {
-        "calibrate": calibrate,
+        "calibrate": look,
         **{name: press(steps) for name, steps in STEPS.items()},
         "sweep": sweep,
     }

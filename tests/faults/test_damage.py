@@ -11,11 +11,14 @@ import pico
 import pytest
 from folders import content
 
-from babelpress import codes, ranges, scores
-from babelpress.corpus import open_corpus
 from babelpress.errors import BabelpressError, BadMoments, BadRun
-from babelpress.opening import Opened, open_model
-from babelpress.store import Store
+from babelpress.judge import scores
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.open import Opened
+from babelpress.moments.store import Store
+from babelpress.press import codes
+from babelpress.runs.open import open_any, ranges_of
 
 ON = "bits_per_byte"
 
@@ -107,14 +110,14 @@ def test_a_block_that_is_spoilt_before_the_folder_is_finished_is_gathered_again(
 @pytest.mark.parametrize(
     ("name", "use"),
     [
-        ("model/model.safetensors", lambda run: open_model(str(run))),
-        ("model/model.safetensors", lambda run: open_model(str(run / "model"))),
-        ("model/config.json", lambda run: open_model(str(run))),
-        ("model/tokenizer.json", lambda run: open_model(str(run))),
+        ("model/model.safetensors", lambda run: open_any(str(run))),
+        ("model/model.safetensors", lambda run: open_any(str(run / "model"))),
+        ("model/config.json", lambda run: open_any(str(run))),
+        ("model/tokenizer.json", lambda run: open_any(str(run))),
         ("codes/block_001.safetensors", lambda run: codes.CodesFolder.open(run / "codes")),
         ("codes/manifest.json", lambda run: codes.CodesFolder.open(run / "codes")),
-        ("ranges.safetensors", ranges.of_run),
-        ("manifest.json", lambda run: open_model(str(run))),
+        ("ranges.safetensors", ranges_of),
+        ("manifest.json", lambda run: open_any(str(run))),
     ],
 )
 def test_a_damaged_file_of_a_run_is_refused_by_name(copy, damage, name, use):
@@ -145,17 +148,13 @@ def test_a_damaged_record_of_a_run_is_refused_by_the_same_command(copy, work, da
 def test_a_step_that_is_spoilt_before_the_next_is_not_built_upon(
     model, work, whole, tmp_path, monkeypatch
 ):
-    from babelpress import run
+    from babelpress.steps import quantize as step
 
-    real = run.do_step
-
-    def dies(opened, asked, step, folder, **options):
-        if type(step).__name__ == "Quantize":
-            raise KeyboardInterrupt
-        return real(opened, asked, step, folder, **options)
+    def dies(*_, **__):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(run, "do_step", dies)
+        patched.setattr(step, "do", dies)
         work["press"](tmp_path / "out")
     shard = tmp_path / "out" / "steps" / "01-prune" / "model" / "model.safetensors"
     sound = shard.read_bytes()
@@ -175,18 +174,13 @@ def test_a_step_that_is_spoilt_before_the_next_is_not_built_upon(
 def scored(tmp_path):
     """A folder of scores, and how to measure it again."""
 
-    def evaluate():
-        return scores.evaluate(
-            Opened("pico", pico.model(), pico.tokenizer(), pico.model().dtype),
-            tmp_path / "scores",
-            open_corpus("embedded"),
-            on=[ON],
-            languages=["swh_Latn", "amh_Ethi"],
-            documents=2,
-            window=64,
-        )
+    asked = EvaluationSettings(on=(ON,), languages=("swh_Latn", "amh_Ethi"), documents=2, window=64)
 
-    return tmp_path / "scores", evaluate(), evaluate
+    def again():
+        opened = Opened("pico", pico.model(), pico.tokenizer(), pico.model().dtype)
+        return evaluate(opened, tmp_path / "scores", asked)
+
+    return tmp_path / "scores", again(), again
 
 
 @damages
@@ -211,10 +205,10 @@ def test_a_damaged_line_of_results_is_refused_by_its_number(scored, damage):
 
 
 @damages
-@pytest.mark.parametrize("name", [f"{ON}.swh_Latn.parquet", f"{ON}.json"])
-def test_damaged_tallies_are_refused_by_name(scored, damage, name):
+@pytest.mark.parametrize("end", ["swh_Latn.parquet", "json"])
+def test_damaged_tallies_are_refused_by_name(scored, damage, end):
     folder, _, _ = scored
-    path = folder / "tallies" / name
+    (path,) = folder.glob(f"tallies/{ON}.*.{end}")
     sound = path.read_bytes()
     for seed in range(25):
         path.write_bytes(sound)
@@ -224,9 +218,10 @@ def test_damaged_tallies_are_refused_by_name(scored, damage, name):
 
 @damages
 def test_a_damaged_tally_is_measured_again(scored, damage):
-    folder, rows, evaluate = scored
+    folder, rows, again = scored
     before = content(folder)
-    damage(folder / "tallies" / f"{ON}.swh_Latn.parquet", random.Random(1))
+    (path,) = folder.glob(f"tallies/{ON}.*.swh_Latn.parquet")
+    damage(path, random.Random(1))
 
-    assert evaluate() == rows
+    assert again() == rows
     assert content(folder) == before

@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from safetensors.torch import save
 
-from babelpress import files, mixtures, plain, recipe, scores
-from babelpress.codes import CodesFolder
-from babelpress.corpus import Document, open_corpus
 from babelpress.errors import BabelpressError
-from babelpress.recipe import Recipe
-from babelpress.store import Store
-from babelpress.tally import Tally
+from babelpress.judge import scores
+from babelpress.moments.store import Store
+from babelpress.numerics.tally import Tally
+from babelpress.press.codes import CodesFolder
+from babelpress.runs import recipe
+from babelpress.runs.recipe import Recipe
+from babelpress.system import files, plain
+from babelpress.text import mixtures
+from babelpress.text.corpus import Document, open_corpus
 
 quick = settings(
     max_examples=int(os.environ.get("BABELPRESS_FUZZ", "20")),

@@ -14,9 +14,7 @@ import torch
 from safetensors.torch import save_file
 from transformers.utils import logging
 
-from babelpress import files, mixtures, readers, recipe
 from babelpress.cli import main
-from babelpress.corpus import open_corpus
 from babelpress.errors import (
     BabelpressError,
     BadCorpus,
@@ -25,9 +23,14 @@ from babelpress.errors import (
     BadRun,
     BadSetting,
 )
-from babelpress.opening import open_model, resolve
-from babelpress.scores import read_results
-from babelpress.store import Store
+from babelpress.judge.scores import read_results
+from babelpress.models.names import resolve
+from babelpress.models.open import open_model
+from babelpress.moments.store import Store
+from babelpress.runs import recipe
+from babelpress.system import files
+from babelpress.text import mixtures, readers
+from babelpress.text.corpus import open_corpus
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ESC = "\x1b[31m"
@@ -342,7 +345,7 @@ def test_many_documents_and_one_endless_line_take_bounded_time_and_memory(tmp_pa
         file.write(json.dumps({"text": "maji " * 10_000_000, "doc": "long"}) + "\n")
     size = (text / "sw.jsonl").stat().st_size
     script = (
-        "import resource, sys, time; from babelpress.corpus import open_corpus\n"
+        "import resource, sys, time; from babelpress.text.corpus import open_corpus\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "c = open_corpus(sys.argv[1]); n = sum(len(c.documents('swh_Latn', s)) for s in "
         "('train', 'valid', 'test'))\n"

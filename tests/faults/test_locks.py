@@ -12,10 +12,10 @@ import pytest
 from folders import content
 
 from babelpress.errors import BadRun
-from babelpress.files import LOCK_NAME
+from babelpress.system.claims import LOCK_NAME
 
 HOLDING = (
-    "import sys, pathlib; from babelpress.files import lock\n"
+    "import sys, pathlib; from babelpress.system.claims import lock\n"
     "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
 

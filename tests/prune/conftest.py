@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from babelpress.moments import Moments, blend
+from babelpress.moments.accumulator import Accumulator
+from babelpress.moments.blend import blend
 
 
 @pytest.fixture
@@ -13,9 +14,8 @@ def saw():
     def gather(inputs, shares):
         moments = {}
         for language, x_TI in inputs.items():
-            moments[language] = Moments.empty(x_TI.shape[1], gram=True)
-            moments[language].add(x_TI)
-        return blend(moments, shares, "blocks.0.mlp.up")
+            moments[language] = Accumulator(x_TI.shape[1], gram=True).add(x_TI).finish()
+        return blend(moments, shares, "blocks.0.mlp.up", apart=True)
 
     return gather
 

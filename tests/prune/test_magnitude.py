@@ -2,8 +2,8 @@
 
 import torch
 
+from babelpress.numerics.patterns import KeepOf, PerLayer, PerRow
 from babelpress.prune.magnitude import prune
-from babelpress.sparsity import KeepOf, PerLayer, PerRow
 
 WEIGHT_OI = torch.tensor([[1.0, -2.0, 3.0, -4.0], [-8.0, 7.0, -6.0, 5.0]])
 

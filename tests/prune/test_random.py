@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
+from babelpress.numerics.patterns import PerRow, Stacked
 from babelpress.prune.random import prune
-from babelpress.sparsity import PerRow, Stacked
 
 PATTERN = PerRow(0.25)
 
@@ -43,6 +43,6 @@ def test_every_place_is_drawn_equally_often(stats):
 
 
 def test_two_linears_of_one_shape_and_site_lose_different_places(stats):
-    pruned_OI = prune(torch.ones(10, 24), stats, Stacked(PATTERN, (5, 5)))
+    pruned_OI = prune(torch.ones(10, 24), stats, Stacked((PATTERN,) * 2, (5, 5)))
 
     assert not torch.equal(pruned_OI[:5], pruned_OI[5:])

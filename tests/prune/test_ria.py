@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from babelpress.errors import BadSetting
+from babelpress.numerics.patterns import PerLayer, PerRow
 from babelpress.prune.ria import prune
-from babelpress.sparsity import PerLayer, PerRow
 
 
 def slow_ria(weight, norm, power):

@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from babelpress.errors import BadMoments, BadSetting
+from babelpress.numerics.patterns import KeepOf, PerGroup, PerLayer, PerRow, Stacked
 from babelpress.prune import magnitude, wanda
 from babelpress.prune.sparsegpt import prune
-from babelpress.sparsity import KeepOf, PerGroup, PerLayer, PerRow, Stacked
 
 
 def slow_sparsegpt(weight, gram, pattern, together, damp):
     """Algorithm 1 in float64: the inverse of what remains is computed anew for every column."""
-    weight, columns = weight.copy(), len(gram)
-    hessian = gram + damp * np.diag(gram).mean() * np.eye(columns)
-    inverses = [np.linalg.inv(hessian[c:, c:]) for c in range(columns)]
+    weight, inputs = weight.copy(), len(gram)
+    hessian = gram + damp * np.diag(gram).mean() * np.eye(inputs)
+    inverses = [np.linalg.inv(hessian[c:, c:]) for c in range(inputs)]
     keep = np.ones(weight.shape, dtype=bool)
-    for c in range(columns):
+    for c in range(inputs):
         if c % together == 0:
-            chosen = range(c, min(c + together, columns))
+            chosen = range(c, min(c + together, inputs))
             score = np.stack([weight[:, j] ** 2 / inverses[j][0, 0] for j in chosen], axis=1)
-            keep[:, chosen] = pattern.block_keep(torch.as_tensor(score.T), c, columns).numpy().T
+            keep[:, chosen] = pattern.keep_among(torch.as_tensor(score.T), c, inputs).numpy().T
         for row in np.flatnonzero(~keep[:, c]):
             weight[row, c:] -= weight[row, c] / inverses[c][0, 0] * inverses[c][:, 0]
             weight[row, c] = 0
@@ -32,7 +32,7 @@ def slow_sparsegpt(weight, gram, pattern, together, damp):
 
 @pytest.mark.parametrize("damp", [0.01, 0.2])
 @pytest.mark.parametrize(
-    ("pattern", "block", "together"),
+    ("pattern", "columns", "together"),
     [
         (PerRow(0.29), 128, 128),
         (PerRow(0.7), 5, 5),
@@ -46,18 +46,18 @@ def slow_sparsegpt(weight, gram, pattern, together, damp):
         (KeepOf(2, 8), 8, 8),
         (KeepOf(7, 12), 128, 12),
         (KeepOf(20, 24), 128, 24),
-        (Stacked(PerLayer(0.3), (2, 5)), 5, 24),
-        (Stacked(KeepOf(1, 4), (2, 5)), 8, 4),
+        (Stacked((PerLayer(0.3),) * 2, (2, 5)), 5, 24),
+        (Stacked((KeepOf(1, 4),) * 2, (2, 5)), 8, 4),
     ],
     ids=str,
 )
 def test_matches_the_algorithm_with_explicit_inverses(
-    weight_OI, stats, pattern, block, together, damp
+    weight_OI, stats, pattern, columns, together, damp
 ):
     gram = stats.require_gram().double().numpy()
     expected = slow_sparsegpt(weight_OI.double().numpy(), gram, pattern, together, damp)
 
-    pruned_OI = prune(weight_OI, stats, pattern, damp=damp, block=block).numpy()
+    pruned_OI = prune(weight_OI, stats, pattern, damp=damp, columns=columns).numpy()
 
     assert ((pruned_OI == 0) == (expected == 0)).all()
     np.testing.assert_allclose(pruned_OI, expected, atol=1e-4)
@@ -131,7 +131,7 @@ def test_the_survivors_make_up_for_some_of_the_loss(weight_OI, stats, pattern):
 
 def test_block_size_does_not_matter_where_the_mask_does_not_depend_on_it(weight_OI, stats):
     for pattern in (PerLayer(0.3), PerGroup(0.3, 4), KeepOf(1, 4)):
-        small_OI, large_OI = (prune(weight_OI, stats, pattern, block=b) for b in (4, 128))
+        small_OI, large_OI = (prune(weight_OI, stats, pattern, columns=b) for b in (4, 128))
 
         assert torch.equal(small_OI == 0, large_OI == 0)
         torch.testing.assert_close(small_OI, large_OI, atol=1e-5, rtol=1e-4)
@@ -139,7 +139,7 @@ def test_block_size_does_not_matter_where_the_mask_does_not_depend_on_it(weight_
 
 @pytest.mark.parametrize("pattern", [PerRow(0.29), PerLayer(0.7), PerGroup(0.3, 8), KeepOf(1, 4)])
 def test_a_stack_of_linears_is_each_by_itself(weight_OI, stats, pattern):
-    stacked_OI = prune(weight_OI, stats, Stacked(pattern, (2, 5)))
+    stacked_OI = prune(weight_OI, stats, Stacked((pattern,) * 2, (2, 5)))
 
     apart_OI = torch.cat([prune(part, stats, pattern) for part in weight_OI.split((2, 5))])
     assert torch.equal(stacked_OI == 0, apart_OI == 0)
@@ -177,7 +177,7 @@ def test_moments_without_a_gram_matrix_are_refused(weight_OI, stats):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"block": 0}, "block must be at least 1, not 0"), ({"damp": -1.0}, "damp must be zero")],
+    [({"columns": 0}, "columns must be at least 1, not 0"), ({"damp": -1.0}, "damp must be zero")],
 )
 def test_options_out_of_range_are_refused(weight_OI, stats, options, message):
     with pytest.raises(BadSetting, match=message):

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from babelpress.numerics.patterns import PerRow
 from babelpress.prune.wanda import prune
-from babelpress.sparsity import PerRow
 
 
 def slow_wanda(weight, inputs, shares, drop):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from babelpress.errors import BadLayer, BadMoments, BadSetting, NotFinite
-from babelpress.grids import Grid
+from babelpress.numerics.grids import Grid
 from babelpress.quantize import awq, rtn
 from babelpress.quantize.awq import quantize, scale_inputs
 

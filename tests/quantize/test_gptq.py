@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from babelpress.errors import BadMoments, BadSetting, NotFinite
-from babelpress.grids import Grid
+from babelpress.numerics.grids import Grid
 from babelpress.quantize import rtn
 from babelpress.quantize.gptq import quantize
 
@@ -90,15 +90,15 @@ def in_doubles(*tensors):
 @every_bits
 @every_symmetric
 @every_order
-@pytest.mark.parametrize(("group", "block"), [(8, 5), (6, 16), (12, 128), ("channel", 7)])
+@pytest.mark.parametrize(("group", "columns"), [(8, 5), (6, 16), (12, 128), ("channel", 7)])
 def test_matches_the_recursion_with_explicit_inverses(
-    weight_OI, stats, all_kept_OI, bits, symmetric, order, group, block
+    weight_OI, stats, all_kept_OI, bits, symmetric, order, group, columns
 ):
     grid = Grid(bits, group, symmetric)
     weight, gram = in_doubles(weight_OI, stats.require_gram())
     expected, expected_codes = slow_gptq(weight, gram, grid, all_kept_OI.numpy(), 0.01, order)
 
-    codes = quantize(weight_OI, stats, grid, all_kept_OI, block=block, order=order)
+    codes = quantize(weight_OI, stats, grid, all_kept_OI, columns=columns, order=order)
 
     assert (codes.codes_OI.numpy() == expected_codes).all()
     np.testing.assert_allclose(codes.dequantize(), expected, rtol=1e-6)
@@ -115,7 +115,7 @@ def test_pruned_weights_pass_their_error_on_like_any_other(
     weight, gram = in_doubles(weight_OI, stats.require_gram())
     expected, expected_codes = slow_gptq(weight, gram, grid, keep_OI.numpy(), 0.2, order)
 
-    codes = quantize(weight_OI, stats, grid, keep_OI, damp=0.2, block=16, order=order)
+    codes = quantize(weight_OI, stats, grid, keep_OI, damp=0.2, columns=16, order=order)
 
     assert (codes.codes_OI.numpy() == expected_codes).all()
     np.testing.assert_allclose(codes.dequantize(), expected, rtol=1e-6)
@@ -134,7 +134,7 @@ def test_matches_the_recursion_for_the_usual_groups_and_with_clipping(
     weight, gram = in_doubles(weight_OI, stats.require_gram())
     expected, expected_codes = slow_gptq(weight, gram, grid, kept_OI.numpy(), 0.01, order)
 
-    codes = quantize(weight_OI, stats, grid, kept_OI, block=48, order=order)
+    codes = quantize(weight_OI, stats, grid, kept_OI, columns=48, order=order)
 
     assert (codes.codes_OI.numpy() == expected_codes).all()
     np.testing.assert_allclose(codes.dequantize(), expected, rtol=1e-6)
@@ -239,7 +239,7 @@ def test_block_size_does_not_matter(weight_OI, stats, keep_OI, order, group):
     grid = Grid(4, group)
 
     small, medium, large = (
-        quantize(weight_OI, stats, grid, keep_OI, block=b, order=order) for b in (1, 11, 128)
+        quantize(weight_OI, stats, grid, keep_OI, columns=b, order=order) for b in (1, 11, 128)
     )
 
     assert torch.equal(small.codes_OI, medium.codes_OI)
@@ -260,7 +260,7 @@ def test_with_static_order_scales_are_those_of_the_weights_as_they_came(weight_O
 def test_a_scale_for_the_whole_row_is_that_of_the_weights_as_they_came(weight_OI, stats, keep_OI):
     grid = Grid(4, "channel", symmetric=False)
 
-    codes = quantize(weight_OI, stats, grid, keep_OI, block=5, order="none")
+    codes = quantize(weight_OI, stats, grid, keep_OI, columns=5, order="none")
 
     plain = rtn.quantize(weight_OI, stats, grid, keep_OI)
     assert torch.equal(plain.scale_OG, codes.scale_OG)
@@ -340,7 +340,7 @@ def test_weights_that_overflow_stop_with_the_place(weight_OI, stats, keep_OI, or
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block": 0}, r"gptq's block must be at least 1, not 0\."),
+        ({"columns": 0}, r"gptq's columns must be at least 1, not 0\."),
         ({"damp": -1.0}, r"damp must be zero or more, not -1\.0\."),
         ({"order": "random"}, r"gptq's order is 'random'\. Choose one of none, diagonal\."),
     ],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from babelpress.grids import Grid
+from babelpress.numerics.grids import Grid
 from babelpress.quantize.rtn import quantize
 
 

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from babelpress.compare import Change, Comparison, Summary
+from babelpress.judge.compare import Change, Comparison, Summary
 from babelpress.report import Pressed, ReportInput
+
+ZEROS = ("Zeros alone make nothing faster.", "An ordinary dense file.")
+UNPACKED = ("A quantized model was measured with its weights unpacked.", "The same weights.")
 
 # In per cent; they do not come from any model.
 SHARES = {
@@ -65,7 +68,7 @@ def sample() -> ReportInput:
         title="What half of the weights are worth",
         model="babel-mini",
         pressed=tuple(
-            Pressed("wanda 0.5", name, comparison(name, list(SHARES), harm=harm))
+            Pressed("wanda 0.5", name, comparison(name, list(SHARES), harm=harm), notes=(ZEROS,))
             for name, harm in HARM.items()
         ),
         shares={tag: share / 100 for tag, share in SHARES.items()},
@@ -112,7 +115,7 @@ def quantized(sample) -> ReportInput:
             replace(
                 model,
                 name="gptq 4 bits, group 64",
-                kinds=("quantize",),
+                notes=(UNPACKED,),
                 ledger=LEDGER,
                 beyond=beyond,
                 sites=sites,

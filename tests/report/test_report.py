@@ -12,8 +12,8 @@ from importlib.resources import files
 
 import pytest
 
-from babelpress.compare import Summary
 from babelpress.errors import BadRun, NotFinite
+from babelpress.judge.compare import Summary
 from babelpress.report import ReportInput, charts, data, extras, write_report
 from babelpress.report.finding import WIDTH, cards, finding
 

@@ -1,0 +1,59 @@
+"""Top 1: the share of next tokens that the model ranks first.
+
+What greedy decoding would have written, given all that came before; of equally likely tokens the
+first of the vocabulary is ranked first. Not comparable across tokenizers: compare a pressed model
+with its parent. Every token is scored once, in windows (_windows.py).
+
+Shapes: N scored tokens, V vocabulary, D documents.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from babelpress.evals import Document
+from babelpress.evals._next_token import sums
+from babelpress.evals._windows import Prepared, prepare
+from babelpress.numerics.tally import Tally
+from babelpress.system.progress import Progress, silent
+
+METRIC = "top1"
+SPOKEN = "share of next tokens ranked first"
+LOWER_IS_BETTER = False
+
+
+def measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Mapping[str, Sequence[Document]],
+    *,
+    window: int,
+    stride: int | None = None,
+    memory_mb: int = 256,
+    progress: Progress = silent,
+) -> dict[str, Tally]:
+    """Return one Tally of tokens ranked first over tokens per language.
+
+    Raises what `_windows.prepare` and `_next_token.sums` raise.
+    """
+    prepared = prepare(tokenizer, documents, window=window, stride=stride)
+    hits = sums(model, prepared, _first, what="top 1", memory_mb=memory_mb, progress=progress)
+    return {tag: Tally(one.documents, hits[tag], _tokens(one)) for tag, one in prepared.items()}
+
+
+def _first(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    """1 where the token that came is ranked first, else 0; NaN where a logit is NaN or +inf."""
+    best_N, place_N = logits_NV.float().max(1)
+    hit_N = (place_N == target_N.to(place_N.device)).float()
+    return hit_N.masked_fill(~best_N.isfinite(), torch.nan)
+
+
+def _tokens(prepared: Prepared) -> np.ndarray:
+    """How many tokens of every document (D,) are scored."""
+    found_D = np.zeros(len(prepared.documents))
+    for window in prepared.windows:
+        found_D[window.document] += window.scored
+    return found_D

@@ -1,0 +1,124 @@
+"""The vocabulary of a byte-level BPE as GGUF has it: tokens, their types, merges, special ids."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from babelpress.errors import BadModel
+from babelpress.export import _gguf_splits as splits
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of GGUF
+PROBE = "a"  # any text: what a tokenizer puts around it is what it puts around all text
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All that GGUF asks of a tokenizer; `special` are ids by bos, eos, unk and pad."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    special: dict[str, int]
+    add_bos: bool
+    add_eos: bool
+    pre: str
+    template: str | None
+    normalizer: str | None  # what llama.cpp will not do
+
+    def write(self, writer: Any) -> None:
+        """Hand it to a GGUFWriter."""
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(self.pre)
+        writer.add_token_list(self.tokens)
+        writer.add_token_types(self.types)
+        writer.add_token_merges(self.merges)
+        for name, number in self.special.items():
+            getattr(writer, f"add_{name}_token_id")(number)
+        writer.add_add_bos_token(self.add_bos)
+        writer.add_add_eos_token(self.add_eos)
+        if self.template is not None:
+            writer.add_chat_template(self.template)
+
+
+def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, pre: str) -> Vocabulary:
+    """The vocabulary for a model with `rows` embeddings; `pre` overrides the name that is found.
+
+    Rows without a token get one that is never used. Raises BadModel for a tokenizer that is no
+    byte-level BPE, does not fit the model, or cuts text in a way that has no name.
+    """
+    rules = _rules(tokenizer)
+    by_id = {number: token for token, number in tokenizer.get_vocab().items()}
+    if (highest := max(by_id)) >= rows:
+        raise BadModel(
+            f"the tokenizer has a token {highest}, but the model has {rows} embeddings. Use the "
+            "tokenizer that belongs to the model."
+        )
+    added = {each["id"]: each["special"] for each in rules["added_tokens"]}
+    tokens = [by_id.get(number, f"[unused {number}]") for number in range(rows)]
+    types = [_type(number, by_id, added) for number in range(rows)]
+    add_bos, add_eos = _around(tokenizer)
+    return Vocabulary(
+        tokens,
+        types,
+        [each if isinstance(each, str) else " ".join(each) for each in rules["model"]["merges"]],
+        _special(tokenizer),
+        add_bos,
+        add_eos,
+        pre or splits.find(rules),
+        _template(tokenizer),
+        None if rules["normalizer"] is None else rules["normalizer"]["type"],
+    )
+
+
+def _rules(tokenizer: Any) -> Mapping[str, Any]:
+    """The tokenizer.json. Raises BadModel where it holds no byte-level BPE."""
+    if not tokenizer.is_fast:
+        raise BadModel(
+            f"{type(tokenizer).__name__} has no tokenizer.json, which GGUF export reads."
+        )
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = rules["model"]
+    if model["type"] != "BPE" or '"ByteLevel"' not in json.dumps(rules["pre_tokenizer"]):
+        kind = "BPE on characters" if model["type"] == "BPE" else model["type"]
+        raise BadModel(
+            f"the tokenizer is {kind}; GGUF export writes byte-level BPE only. Convert the "
+            "safetensors export with llama.cpp's convert_hf_to_gguf.py."
+        )
+    if not model["merges"]:
+        raise BadModel("the tokenizer has no merges, and llama.cpp loads no BPE without them.")
+    return rules
+
+
+def _type(number: int, by_id: Mapping[int, str], added: Mapping[int, bool]) -> int:
+    if number not in by_id:
+        return UNUSED
+    if number not in added:
+        return NORMAL
+    return CONTROL if added[number] else USER_DEFINED
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    ids: dict[str, Any] = {
+        "bos": tokenizer.bos_token_id,
+        "eos": tokenizer.eos_token_id,
+        "unk": tokenizer.unk_token_id,
+        "pad": tokenizer.pad_token_id,
+    }
+    return {name: number for name, number in ids.items() if number is not None}
+
+
+def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, bool]:
+    """Whether the tokenizer puts BOS before and EOS behind a text by itself."""
+    bare: list[int] = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+    whole: list[int] = list(tokenizer(PROBE)["input_ids"])
+    if whole == bare:
+        return False, False
+    return whole[0] == tokenizer.bos_token_id, whole[-1] == tokenizer.eos_token_id
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    template: Any = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template

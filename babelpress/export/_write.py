@@ -1,0 +1,108 @@
+"""Hand a model over: gather what an export reads; its folder appears whole or not at all.
+
+Tested in tests/export/test_every_export.py.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from babelpress.errors import BadMoments, BadRun, BadSetting
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+from babelpress.models.open import Opened
+from babelpress.models.tokenizers import tokenizer_hash
+from babelpress.models.weights import weights_hash
+from babelpress.moments.store import Store
+from babelpress.press import codes
+from babelpress.report import card
+from babelpress.runs import manifest
+from babelpress.runs.manifest import Manifest
+from babelpress.runs.open import open_any
+from babelpress.system.files import new_folder, write_text
+from babelpress.system.progress import Progress, silent
+from babelpress.text import mixtures
+
+CARD = "README.md"  # what hubs show
+
+
+def write(
+    model: str,
+    out: Path,
+    form: str,
+    *,
+    moments: Path | None = None,
+    mixture: str = "",
+    against: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> list[str]:
+    """Export a MODEL into a new folder; the lines to tell the user.
+
+    Raises BadRun where the run is not finished or the folder is taken, BadSetting for options that
+    the format has not, and what the format raises.
+    """
+    options = dict(options or {})
+    FORMATS.check_options(form, options)
+    run = Path(model) if manifest.is_run(Path(model)) else None
+    if run and not manifest.is_finished(run):
+        raise BadRun(f"{model} is not finished: run the same command again, then export it.")
+    progress(f"export {form}", 0, 1)
+    made = manifest.read(run) if run else None
+    opened = open_any(model)
+    store = _moments(opened, moments, made) if moments else None
+    source = Source(
+        model,
+        opened,
+        made,
+        _codes(run),
+        store,
+        _shares(mixture, made, store, model),
+    )
+    with new_folder(out) as new:
+        says = FORMATS.get(form)(source, new, **options)
+        if run:
+            write_text(new / CARD, card.card(run, dense=against))
+    progress(f"export {form}", 1, 1)
+    return says
+
+
+def _codes(run: Path | None) -> codes.CodesFolder | None:
+    folder = run / codes.FOLDER if run else None
+    return codes.CodesFolder.open(folder) if folder and folder.exists() else None
+
+
+def _moments(opened: Opened, folder: Path, made: Manifest | None) -> Store:
+    """Moments of this model, or of the dense one that a run began with."""
+    store = Store.open(folder)
+    of_model = weights_hash(opened.model)
+    of_dense = made.origin.fingerprint if made else of_model
+    same = store.identity["model"] == of_dense
+    store.check(
+        model=of_dense if same else of_model,
+        tokenizer=tokenizer_hash(opened.tokenizer),
+        dtype=store.identity["dtype"],
+    )
+    return store
+
+
+def _shares(
+    policy: str, made: Manifest | None, store: Store | None, model: str
+) -> dict[str, float] | None:
+    """Shares of `--mixture`, else those of the last step of the run."""
+    if not policy:
+        return dict(made.shares) if made and made.shares else None
+    if store is None:
+        raise BadSetting("--mixture is read with --moments, whose languages it weights.")
+    mixed = mixtures.mixture(policy, store.identity["languages"], model=model)
+    if mixed.policy == "minimax":
+        raise BadSetting(
+            "minimax is found while pressing: export a run that was pressed with it, and its "
+            "shares are taken."
+        )
+    missing = [
+        tag for tag, p in mixed.shares.items() if p > 0 and tag not in store.identity["languages"]
+    ]
+    if missing:
+        raise BadMoments(f"{store.folder} has no moments of {', '.join(missing)}.")
+    return dict(mixed.shares)

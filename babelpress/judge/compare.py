@@ -1,0 +1,304 @@
+"""What pressing does to each language: a pressed model against its dense parent.
+
+The loss of a language is pressed/dense − 1 where lower is better and 1 − pressed/dense where higher
+is better, so positive is always worse. Its interval is the percentile bootstrap over documents
+(Efron and Tibshirani 1993, chapter 13): a draw takes D of the D documents with replacement, the
+same ones for both models and, where all languages share their documents, in all languages.
+The two-sided p-value is 2·(k + 1)/(draws + 1), where k draws lie at zero or on the other side of it
+(Davison and Hinkley 1997, section 4.2), but never under 2^(1−D): D documents that all agree are no
+rarer than that. Holm's step-down (1979) corrects the p-values over languages.
+
+Shapes: L languages, D documents, R bootstrap draws.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from babelpress.errors import BadRun, BadSetting
+from babelpress.numerics.tally import Tally
+from babelpress.text import languages
+
+ALPHA = 0.05
+DRAWS = 2000  # of the bootstrap, unless more languages need more
+NO_DIFFERENCE = "no significant difference"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The loss of one language; `low` and `high` bound its 95 % interval."""
+
+    language: str
+    dense: float
+    pressed: float
+    change: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    significant: bool
+
+    @property
+    def verdict(self) -> str:
+        """`worse`, `better`, or the words for a difference that is not there."""
+        if not self.significant:
+            return NO_DIFFERENCE
+        return "worse" if self.change > 0 else "better"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One number over languages with its 95 % interval; `language` names the worst one."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Changes in the order of the dense tallies; groups without a language have no summary."""
+
+    changes: tuple[Change, ...]
+    summaries: tuple[Summary, ...]
+    draws: int
+    seed: int
+    paired_across_languages: bool
+
+
+def compare(
+    dense: Mapping[str, Tally],
+    pressed: Mapping[str, Tally],
+    *,
+    lower_is_better: bool = True,
+    shares: Mapping[str, float] | None = None,
+    draws: int = 0,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models on the same documents of the same languages.
+
+    `shares` are training shares: the bottom third is the low-resource group and the top third the
+    high-resource one. Without them the resource level of languages.csv decides. `draws` 0 are as
+    many as the number of languages needs. BadRun names the
+    language and the difference where the two were not measured on the same text.
+    """
+    _check(dense, pressed)
+    draws = draws_for(len(dense), draws)
+    pairs = {tag: _align(tag, dense[tag], pressed[tag]) for tag in dense}
+    paired = len({pair.documents for pair in pairs.values()}) == 1
+    sign = 1.0 if lower_is_better else -1.0
+    change_L = np.array([sign * (pair.ratio() - 1) for pair in pairs.values()])
+    change_RL = np.empty((draws, len(pairs)))
+    for column, (tag, pair) in enumerate(pairs.items()):
+        counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
+        change_RL[:, column] = sign * (pair.ratio_R(counts_RD, tag) - 1)
+    changes = _changes(
+        dense, pressed, change_L, change_RL, [len(p.documents) for p in pairs.values()]
+    )
+    groups = _groups(list(pairs), shares)
+    return Comparison(
+        changes, _summaries(list(pairs), change_L, change_RL, groups), draws, seed, paired
+    )
+
+
+def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> list[Change]:
+    """The languages that lose more than `max_loss` (0.05 is 5 %), worst first.
+
+    The point estimate is judged; with `confident` the upper limit of the interval, so that a
+    language passes only where the data show that it loses no more.
+    """
+
+    def loss(change: Change) -> float:
+        return change.high if confident else change.change
+
+    return sorted((c for c in comparison.changes if loss(c) > max_loss), key=loss, reverse=True)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Holm 1979) in the order given; they bound the family-wise error."""
+    p_L = np.asarray(p, dtype=np.float64)
+    order_L = np.argsort(p_L, kind="stable")
+    stepped_L = np.maximum.accumulate(p_L[order_L] * np.arange(len(p_L), 0, -1))
+    adjusted_L = np.empty_like(p_L)
+    adjusted_L[order_L] = np.minimum(stepped_L, 1.0)
+    return adjusted_L.tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Dense and pressed parts of one language, documents in the order of their ids."""
+
+    documents: tuple[str, ...]
+    dense_D2: np.ndarray
+    pressed_D2: np.ndarray
+
+    def ratio(self) -> float:
+        (a, b), (c, d) = self.pressed_D2.sum(0), self.dense_D2.sum(0)
+        return (a / b) / (c / d)
+
+    def ratio_R(self, counts_RD: np.ndarray, tag: str) -> np.ndarray:
+        """Pressed over dense in every draw."""
+        top_R2, bottom_R2 = counts_RD @ self.pressed_D2, counts_RD @ self.dense_D2
+        if not (top_R2[:, 1].all() and bottom_R2.all()):
+            raise BadRun(
+                f"{tag}: {len(self.documents)} documents are too few for a relative change: the "
+                "dense score is zero in some resamples. Evaluate on more documents."
+            )
+        return (top_R2[:, 0] / top_R2[:, 1]) / (bottom_R2[:, 0] / bottom_R2[:, 1])
+
+
+def draws_for(languages: int, asked: int = 0) -> int:
+    """How many draws to take: so many that Holm's correction leaves room for a difference.
+
+    Raises BadSetting where fewer are asked for.
+    """
+    needed = math.ceil(2 * languages / ALPHA)
+    if asked and asked < needed:
+        raise BadSetting(
+            f"{asked} draws cannot show a difference in {languages} languages after Holm's "
+            f"correction. Give at least {needed} with --draws."
+        )
+    return asked or max(DRAWS, needed)
+
+
+def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally]) -> None:
+    if not dense:
+        raise BadRun("there is no language to compare. Evaluate with --languages first.")
+    for tags, owner in (
+        (dense.keys() - pressed.keys(), "pressed"),
+        (pressed.keys() - dense.keys(), "dense"),
+    ):
+        if tags:
+            raise BadRun(
+                f"the {owner} model was not evaluated in {_some(tags)}. Evaluate both models on "
+                "the same languages, or leave these out with --languages."
+            )
+
+
+def _align(tag: str, dense: Tally, pressed: Tally) -> _Pair:
+    ours, theirs = set(dense.documents), set(pressed.documents)
+    for extra, owner in ((ours - theirs, "dense"), (theirs - ours, "pressed")):
+        if extra:
+            raise BadRun(
+                f"{tag}: {len(extra)} documents were scored with the {owner} model only "
+                f"({_some(extra)}). Evaluate both models on the same corpus."
+            )
+    dense_D2, pressed_D2 = _sorted_parts(dense), _sorted_parts(pressed)
+    if not (dense_D2.sum(0).all() and pressed_D2.sum(0)[1]):
+        raise BadRun(f"{tag}: the dense score is zero, so there is no relative change to give.")
+    return _Pair(tuple(sorted(ours)), dense_D2, pressed_D2)
+
+
+def _sorted_parts(tally: Tally) -> np.ndarray:
+    order_D = sorted(range(len(tally.documents)), key=tally.documents.__getitem__)
+    return np.stack([tally.numerator_D[order_D], tally.denominator_D[order_D]], axis=1)
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
+
+
+@lru_cache(maxsize=1)  # the same for all languages of a parallel corpus
+def _counts(documents: int, draws: int, seed: int, stream: str) -> np.ndarray:
+    """How often each draw takes each document, shape (R, D); `stream` names independent ones."""
+    rng = np.random.default_rng([seed, zlib.crc32(stream.encode())])
+    return rng.multinomial(documents, np.full(documents, 1 / documents), size=draws).astype(float)
+
+
+def _changes(
+    dense: Mapping[str, Tally],
+    pressed: Mapping[str, Tally],
+    change_L: np.ndarray,
+    change_RL: np.ndarray,
+    documents: Sequence[int],
+) -> tuple[Change, ...]:
+    p = [
+        _p_value(change, change_R, size)
+        for change, change_R, size in zip(change_L, change_RL.T, documents, strict=True)
+    ]
+    low_L, high_L = _interval(change_RL)
+    return tuple(
+        Change(
+            language=tag,
+            dense=dense[tag].value,
+            pressed=pressed[tag].value,
+            change=float(change_L[i]),
+            low=float(low_L[i]),
+            high=float(high_L[i]),
+            p=p[i],
+            p_holm=adjusted,
+            significant=adjusted < ALPHA,
+        )
+        for i, (tag, adjusted) in enumerate(zip(dense, holm(p), strict=True))
+    )
+
+
+def _p_value(change: float, change_R: np.ndarray, documents: int) -> float:
+    other_side = (change_R <= 0) if change > 0 else (change_R >= 0)
+    bootstrapped = 2 * (int(other_side.sum()) + 1) / (len(change_R) + 1)
+    return min(1.0, max(bootstrapped, 2.0 ** (1 - documents)))
+
+
+def _interval(draws_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = np.quantile(draws_R, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    return low, high
+
+
+def _groups(tags: Sequence[str], shares: Mapping[str, float] | None) -> dict[str, list[str]]:
+    """The languages of every group mean, by the name of its summary row."""
+    known = [languages.find(tag) for tag in tags]
+    groups = {
+        "low_resource": [
+            tag for tag, known_as in zip(tags, known, strict=True) if known_as.resource == "low"
+        ],
+        "high_resource": [
+            tag for tag, known_as in zip(tags, known, strict=True) if known_as.resource == "high"
+        ],
+        "latin": [
+            tag for tag, known_as in zip(tags, known, strict=True) if known_as.script == "Latn"
+        ],
+        "non_latin": [
+            tag for tag, known_as in zip(tags, known, strict=True) if known_as.script != "Latn"
+        ],
+    }
+    return groups if shares is None else groups | _thirds(tags, shares)
+
+
+def _thirds(tags: Sequence[str], shares: Mapping[str, float]) -> dict[str, list[str]]:
+    if missing := set(tags) - set(shares):
+        raise BadSetting(
+            f"there is no training share for {_some(missing)}. Give a distribution that has it, or "
+            "none, and the resource level of each language decides."
+        )
+    by_share = sorted(tags, key=lambda tag: (shares[tag], tag))
+    third = len(tags) // 3
+    return {"low_resource": by_share[:third], "high_resource": by_share[len(tags) - third :]}
+
+
+def _summaries(
+    tags: Sequence[str],
+    change_L: np.ndarray,
+    change_RL: np.ndarray,
+    groups: Mapping[str, list[str]],
+) -> tuple[Summary, ...]:
+    def row(name: str, value: float, value_R: np.ndarray, language: str | None = None) -> Summary:
+        low, high = _interval(value_R)
+        return Summary(name, float(value), float(low), float(high), language)
+
+    worst = tags[int(change_L.argmax())]
+    rows = [
+        row("mean", change_L.mean(), change_RL.mean(1)),
+        row("worst", change_L.max(), change_RL.max(1), worst),
+    ]
+    for name, members in groups.items():
+        if members:
+            columns = [tags.index(tag) for tag in members]
+            rows.append(row(name, change_L[columns].mean(), change_RL[:, columns].mean(1)))
+    return (*rows, row("spread", change_L.std(), change_RL.std(1)))

@@ -1,0 +1,250 @@
+"""Score a model in every language, and keep what was measured.
+
+Tested in tests/judge/test_scores.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from babelpress import evals
+from babelpress.errors import BadSetting
+from babelpress.evals import Document, Texts
+from babelpress.judge.scores import (
+    RESULTS,
+    TALLIES,
+    Row,
+    facts_path,
+    read_results,
+    sites,
+    sites_path,
+    stem,
+    tally_path,
+    write_results,
+)
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.open import Opened
+from babelpress.models.tokenizers import tokenizer_hash
+from babelpress.models.weights import weights_hash
+from babelpress.moments.ranges import Ranges
+from babelpress.numerics.tally import Tally
+from babelpress.system.claims import PARTIAL, held, remove_partials
+from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
+from babelpress.system.progress import Progress, silent
+from babelpress.text.corpus import open_corpus
+from babelpress.text.draw import fitting_length, languages_of
+
+WINDOW = 1024  # tokens in a window, where the model has as many positions
+MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
+
+
+def evaluate(
+    opened: Opened,
+    out: Path,
+    asked: EvaluationSettings,
+    *,
+    memory_mb: int = 256,
+    ranges: Ranges | None = None,
+    progress: Progress = silent,
+) -> list[Row]:
+    """Score a model and keep every tally; gives the rows of results.jsonl.
+
+    `ranges` are for evaluations that need them. What was measured before on the same model and text
+    is not measured again; scores on other corpora stay, those of another model or setting are
+    dropped. Raises BadSetting, or BadCorpus naming a language that is not there.
+    """
+    for name in asked.on:
+        if evals.facts(name).needs_ranges and ranges is None:
+            raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
+    options = evals.options_of(asked.on, asked.options)
+    model = {
+        "model": weights_hash(opened.model),
+        "tokenizer": tokenizer_hash(opened.tokenizer),
+    }
+    found: list[Row] = []
+    with held(out):
+        remove_partials(out, names=f".{RESULTS}{PARTIAL}")
+        remove_partials(out / TALLIES)
+        for name in asked.on:
+            looked = ranges if evals.facts(name).needs_ranges else None
+            work = _Work.of(opened, model, name, asked, options[name], memory_mb, looked)
+            found += _score(opened, out, work, progress)
+    return found
+
+
+def texts_of(name: str, corpus: str) -> Texts:
+    """The documents of an evaluation: its own, else the test split of a corpus."""
+    own = evals.EVALUATIONS.optional(name, "texts")
+    return own(corpus) if own else open_corpus(corpus)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One evaluation of one model: its documents by language, and what it is given."""
+
+    name: str
+    corpus: str
+    documents: Mapping[str, Sequence[Document]]
+    identity: dict[str, Any]
+    given: dict[str, Any]
+    ranges: Ranges | None
+
+    @classmethod
+    def of(
+        cls,
+        opened: Opened,
+        model: Mapping[str, str],
+        name: str,
+        asked: EvaluationSettings,
+        options: Mapping[str, Any],
+        memory_mb: int,
+        ranges: Ranges | None,
+    ) -> "_Work":
+        texts = texts_of(name, asked.corpus)
+        tags = languages_of(texts, asked.languages)
+        texts.require(tags)
+        documents = {tag: texts.documents(tag, "test")[: asked.documents or None] for tag in tags}
+        window = asked.window or fitting_length(opened, WINDOW)
+        identity = {
+            **model,
+            "corpus": texts.name,
+            "documents": asked.documents,
+            "window": window,
+            **({"options": dict(options)} if options else {}),
+            **({"ranges": ranges.fingerprint()} if ranges else {}),
+        }
+        common = {"window": window, "memory_mb": memory_mb}
+        given = {key: value for key, value in common.items() if evals.accepts(name, key)}
+        return cls(name, texts.name, documents, identity, {**given, **options}, ranges)
+
+
+def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
+    """Score what is not there yet, and write the rows."""
+    kept, tags = _Kept.open(out, work), list(work.documents)
+    measure = evals.EVALUATIONS.get(work.name)
+    for done, tag in enumerate(tags):
+        documents = work.documents[tag]
+        if not kept.has(tag, documents):
+            looked: dict[str, Any] = {}
+            if work.ranges:
+                looked = {"ranges": work.ranges.largest, "detail": kept.put_sites}
+            measured = measure(
+                opened.model, opened.tokenizer, {tag: documents}, **work.given, **looked
+            )
+            kept.put(tag, documents, measured[tag])
+        progress(f"eval {work.name}", done + 1, len(tags))
+    metric = evals.facts(work.name).metric
+    new = [_row(opened.name, tag, work, metric, kept.tally(tag)) for tag in tags]
+    others = [row for row in read_results(out) if not _is_of(row, work, tags)]
+    write_results(out, others + new)
+    return [row for row in read_results(out) if _is_of(row, work, tags)]
+
+
+def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
+    """Whether a row is of this evaluation on this corpus, in one of these languages."""
+    same = (row["evaluation"], row.get("corpus", "")) == (work.name, work.corpus)
+    return same and row["language"] in tags
+
+
+def _row(model: str, tag: str, work: _Work, metric: str, tally: Tally) -> Row:
+    return {
+        "model": model,
+        "language": tag,
+        "evaluation": work.name,
+        "corpus": work.corpus,
+        "metric": metric,
+        "value": tally.value,
+        "numerator": float(tally.numerator_D.sum()),
+        "denominator": float(tally.denominator_D.sum()),
+        "documents": len(tally.documents),
+        "seed": None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The tallies of one evaluation on one corpus in a folder, and what each is of.
+
+    That is written so that no tally is ever taken for one of another model or text, wherever a
+    process dies. `texts` are hashes of documents, `files` those of tallies, by language.
+    """
+
+    folder: Path
+    name: str
+    corpus: str
+    identity: dict[str, Any]
+    texts: dict[str, str]
+    files: dict[str, str]
+
+    @classmethod
+    def open(cls, folder: Path, work: _Work) -> "_Kept":
+        """What is there of the same model and settings; the rest of this evaluation is dropped.
+
+        On other corpora only what is of another model is.
+        """
+        _drop_other_models(folder, work)
+        path = facts_path(folder, work.name, work.corpus)
+        if path.exists():
+            there = read_json(path)
+            if isinstance(there, dict) and there.get("identity") == work.identity:
+                texts, files = there["texts"], there.get("files", {})
+                return cls(folder, work.name, work.corpus, work.identity, texts, files)
+            _drop(folder, work.name, work.corpus)
+        kept = cls(folder, work.name, work.corpus, work.identity, {}, {})
+        kept._note()
+        return kept
+
+    def has(self, tag: str, documents: Sequence[Document]) -> bool:
+        """Whether the tally of exactly this text is there, as it was written."""
+        path = self._path(tag)
+        there = self.texts.get(tag) == _hash(documents) and path.exists()
+        return there and self.files.get(tag, "") in ("", sha256_file(path))
+
+    def put(self, tag: str, documents: Sequence[Document], tally: Tally) -> None:
+        """Keep a tally."""
+        if self.texts.pop(tag, None):
+            self._note()
+        tally.save(self._path(tag))
+        self.files[tag] = sha256_file(self._path(tag))
+        self.texts[tag] = _hash(documents)
+        self._note()
+
+    def put_sites(self, tag: str, shares: Mapping[str, float]) -> None:
+        """Keep a language's score at every site."""
+        by_language = {**sites(self.folder, self.name, self.corpus), tag: dict(shares)}
+        write_json(sites_path(self.folder, self.name, self.corpus), by_language)
+
+    def tally(self, tag: str) -> Tally:
+        """The tally of a language that is kept."""
+        return Tally.load(self._path(tag))
+
+    def _note(self) -> None:
+        value = {"identity": self.identity, "texts": self.texts, "files": self.files}
+        write_sealed(facts_path(self.folder, self.name, self.corpus), value)
+
+    def _path(self, tag: str) -> Path:
+        row = {"evaluation": self.name, "corpus": self.corpus, "language": tag}
+        return tally_path(self.folder, row)
+
+
+def _drop_other_models(folder: Path, work: _Work) -> None:
+    """Drop the scores of this evaluation on other corpora that are of another model."""
+    for corpus in {row.get("corpus", "") for row in read_results(folder)} - {work.corpus}:
+        path = facts_path(folder, work.name, corpus)
+        if path.exists() and read_json(path)["identity"]["model"] != work.identity["model"]:
+            _drop(folder, work.name, corpus)
+
+
+def _drop(folder: Path, name: str, corpus: str) -> None:
+    """Drop the scores of an evaluation on a corpus: rows first, so that none lacks its tally."""
+    rows = read_results(folder)
+    gone = (name, corpus)
+    write_results(folder, [r for r in rows if (r["evaluation"], r.get("corpus", "")) != gone])
+    beginning = stem(folder, name, corpus)
+    for path in beginning.parent.glob(f"{beginning.name}.*"):
+        path.unlink()
+
+
+def _hash(documents: Sequence[Document]) -> str:
+    return fingerprint([[document.id, document.text] for document in documents])

@@ -1,0 +1,40 @@
+"""What a model is scored on, as a user says it.
+
+Tested in tests/judge/test_scores.py.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, model_validator
+
+from babelpress import evals
+from babelpress.system.settings import Strict, pairs, setting, words
+
+
+class EvaluationSettings(Strict):
+    """Which evaluations, on which text, in which languages."""
+
+    corpus: str = setting("embedded", "Whose test split is scored.")
+    on: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
+        ("bits_per_byte",), f"Evaluations, commas between: {', '.join(evals.EVALUATIONS.names())}."
+    )
+    languages: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
+        (), "Languages or groups; all of the corpus by default."
+    )
+    documents: int = setting(0, "Score the first N test documents only (0: all).", ge=0)
+    window: int = setting(
+        0, "Tokens in a window (0: as many as the model takes, 1,024 at most).", ge=0
+    )
+    options: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
+        {}, "NAME=VALUE of an evaluation; may be repeated.", flag="option"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> "EvaluationSettings":
+        if not self.on:
+            raise ValueError("on names no evaluation; write --on bits_per_byte")
+        for name in self.on:
+            evals.facts(name)
+        if self.options:
+            evals.options_of(self.on, self.options)
+        return self

@@ -1,0 +1,152 @@
+"""Scored folders side by side: comparisons, and the rows that they come to."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from babelpress import evals
+from babelpress.errors import BadRun
+from babelpress.judge import scores
+from babelpress.judge.compare import Comparison, compare
+from babelpress.numerics.tally import Tally
+from babelpress.runs import manifest
+from babelpress.runs.manifest import Manifest
+from babelpress.text import mixtures
+from babelpress.text.languages import select
+
+
+def against(
+    dense: Path,
+    run: Path,
+    *,
+    on: str = "bits_per_byte",
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
+) -> Comparison:
+    """A scored run against the scored dense model, in these languages (groups allowed) or in all.
+
+    Of scores on several corpora those on `corpus` are compared, else those that both have. `draws`
+    0 are as many as the languages need. Raises BadRun where one has no such scores, or not of the
+    same languages and documents.
+    """
+    which = scores.the_corpus([dense, run], on, corpus)
+    first, second = (scores.tallies(folder, on, which[folder]) for folder in (dense, run))
+    if languages:
+        tags = select(languages, among=first)
+        first, second = _only(first, tags), _only(second, tags)
+    return compare(
+        first,
+        second,
+        lower_is_better=evals.facts(on).lower_is_better,
+        shares=training_shares(model_name(dense, on), first),
+        draws=draws,
+        seed=seed,
+    )
+
+
+def _only(tallies: Mapping[str, Tally], tags: Sequence[str]) -> dict[str, Tally]:
+    return {tag: tallies[tag] for tag in tags if tag in tallies}
+
+
+def model_name(folder: Path, on: str) -> str:
+    """The dense model that a scored folder is about; of a run, the one that it began with.
+
+    Raises BadRun where the folder is no run and has no such scores.
+    """
+    if found := manifest.read_if_there(folder):
+        return found.origin.name
+    for row in scores.read_results(folder):
+        if row["evaluation"] == on:
+            return str(row["model"])
+    raise BadRun(f"{folder} has no {on} scores. Make them: babelpress eval {folder} --on {on}")
+
+
+def training_shares(model: str, languages: Mapping[str, object]) -> dict[str, float] | None:
+    """Training shares of these languages; None where they are not disclosed or not complete."""
+    known = mixtures.distribution_of(model)
+    if not known.disclosed:
+        return None
+    values = mixtures.distribution(known.distribution).values
+    if not set(languages) <= set(values):
+        return None
+    total = sum(values.values())
+    return {tag: values[tag] / total for tag in languages}
+
+
+def names(runs: Sequence[Path]) -> list[str]:
+    """What to call each run: its folder's name, or its whole path where two share a name.
+
+    Raises BadRun for a run that is given twice.
+    """
+    given = Counter(run.resolve() for run in runs)
+    for run, times in given.items():
+        if times > 1:
+            raise BadRun(f"{run} is given {times} times. Name each run once.")
+    short = Counter(run.resolve().name for run in runs)
+    return [str(run) if short[run.resolve().name] > 1 else run.resolve().name for run in runs]
+
+
+def rows(name: str, found: Comparison) -> list[dict[str, Any]]:
+    """One row for each summary, then one for each language, worst first; all with the same keys."""
+    changes = [
+        {"run": name, "kind": "language", "name": c.language, **asdict(c), "verdict": c.verdict}
+        for c in sorted(found.changes, key=lambda c: (-c.change, c.language))
+    ]
+    nothing = dict.fromkeys(changes[0])
+    summaries = [
+        {
+            **nothing,
+            "run": name,
+            "kind": "summary",
+            "name": s.name,
+            "language": s.language,
+            "change": s.value,
+            "low": s.low,
+            "high": s.high,
+        }
+        for s in found.summaries
+    ]
+    return summaries + changes
+
+
+def note_prediction(run: Path, on: str, found: Comparison) -> dict[str, Any] | None:
+    """Write into the run's manifest how predicted damage ranks the languages beside the truth."""
+    known = manifest.read_if_there(run)
+    if known is None:
+        return None
+    noted = prediction(known, {c.language: c.change for c in found.changes})
+    if noted is not None and known.prediction.get(on) != noted:
+        told = {**known.prediction, on: noted}
+        manifest.write(run, known.model_copy(update={"prediction": told}))
+    return noted
+
+
+def prediction(found: Manifest, changes: Mapping[str, float]) -> dict[str, Any] | None:
+    """Rank correlation over languages of a run's predicted damage with a measured change.
+
+    The damage of a chain is summed over its steps. None for fewer than three languages, and where
+    all damage or all change is the same, which ranks nothing.
+    """
+    from scipy.stats import spearmanr
+
+    parts = [step.damage for step in found.chain if step.damage]
+    if not parts:
+        return None
+    common = [tag for tag in parts[0] if tag in changes and all(tag in part for part in parts)]
+    damage_L = np.array([math.fsum(part[tag] for part in parts) for tag in common])
+    change_L = np.array([changes[tag] for tag in common])
+    if len(common) < 3 or not np.ptp(damage_L) or not np.ptp(change_L):
+        return None
+    result: Any = spearmanr(damage_L, change_L)
+    return {
+        "spearman": float(result.statistic),
+        "p": float(result.pvalue),
+        "languages": len(common),
+    }

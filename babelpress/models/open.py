@@ -1,0 +1,135 @@
+"""Open a model: a folder, a hub id with or without a revision, or the embedded `babel-mini`.
+
+Only safetensors are read; pickles are refused.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from babelpress.errors import BadModel, BadSetting
+from babelpress.models.names import resolve
+from babelpress.models.weights import check_finite
+from babelpress.system.processor import attention
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What transformers raises for files that are missing, damaged, of another kind or another shape.
+CANNOT_OPEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model ready to be used, its tokenizer, and the dtype that its file has."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stored_dtype: torch.dtype
+
+
+def open_model(
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Opened:
+    """Open a folder, a hub id[@revision] or babel-mini in evaluation mode; runs/open.py has runs.
+
+    Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
+    Remote code needs a pinned revision.
+    float16 files are computed in float32 on a CPU, where float16 is some two hundred times slower.
+    A config without dtype counts as float32.
+    """
+    where = resolve(name)
+    local = Path(where).is_dir()
+    place, _, revision = (where, "", "") if local else where.partition("@")
+    if trust_remote_code and not revision:
+        raise BadSetting("--trust-remote-code needs a pinned revision: write MODEL@REVISION.")
+    check_device(device)
+    if dtype not in DTYPES:
+        raise BadSetting(f"no dtype is called '{dtype}'. Choose one of {', '.join(DTYPES)}.")
+    options = {
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": local,
+        "revision": revision or "main",
+    }
+    try:
+        opened = _open(name, place, device, dtype, options)
+    except CANNOT_OPEN as error:
+        if "trust_remote_code" in str(error):
+            raise BadModel(
+                f"{name} needs code of its authors (auto_map in its config), and that is not run. "
+                "Use a model of an architecture that transformers has."
+            ) from error
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadModel(f"{name} cannot be opened: {first}") from error
+    check_finite(opened.model)
+    return opened
+
+
+def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any]) -> Opened:
+    config = AutoConfig.from_pretrained(place, **options)
+    if config.is_encoder_decoder:
+        raise BadModel(
+            f"{name} cannot be walked: found an encoder and a decoder ({config.model_type}), need "
+            "one stack of decoder blocks. Encoder-decoders are not supported yet."
+        )
+    stored = _dtype(str(config.dtype or "float32"))
+    wanted = stored if dtype == "auto" else _dtype(dtype)
+    if device == "cpu" and wanted is torch.float16:
+        wanted = torch.float32
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        place,
+        config=config,
+        dtype=wanted,
+        use_safetensors=True,
+        attn_implementation=attention(device),
+        output_loading_info=True,
+        **options,
+    )
+    model, loading = loaded
+    # transformers fills what a file lacks with random numbers
+    if missing := sorted(loading["missing_keys"]):
+        raise BadModel(
+            f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
+            "first. Get a whole copy of the model."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    model.to(device).eval()
+    return Opened(name, model, tokenizer, stored)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return getattr(torch, name.removeprefix("torch."))
+
+
+def check_device(device: str) -> None:
+    """Raise BadSetting for a device that this machine has not."""
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    wanted = "cuda:0" if device == "cuda" else device
+    if wanted not in there:
+        raise BadSetting(
+            f"there is no device '{device}' here. Choose one of {', '.join(there)}; "
+            "`babelpress doctor` tells what this machine has."
+        )

@@ -1,0 +1,1 @@
+"""What the layers of a model saw, language by language: gathered, kept, blended."""

@@ -1,0 +1,300 @@
+"""Run blocks over batches of text: moments of every site, and what a block passes on.
+
+An expert has moments of the languages whose tokens chose it, and of no others.
+
+Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that it sees; one
+language a batch.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from threading import local
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadModel
+from babelpress.models.experts import See
+from babelpress.models.linears import linears, watched, weight
+from babelpress.models.sites import Site
+from babelpress.models.walk import Walk
+from babelpress.moments.accumulator import Accumulator, vectors_of
+from babelpress.moments.moments import OPTIONAL
+from babelpress.moments.store import BlockMoments
+from babelpress.numerics.products import precise_for
+from babelpress.system.memory import at_hand, give_back
+from babelpress.system.offload import Hold, in_memory
+from babelpress.system.progress import Progress, silent
+from babelpress.system.threads import Turns, side_by_side
+from babelpress.text.token_blocks import TokenBlocks
+
+Result = TypeVar("Result")
+
+AT_ONCE = 4  # batches that run side by side: of each some activations are in memory
+BATCH_ELEMENTS = 1 << 20  # hidden numbers in a batch: 2 MB in bfloat16, which stays in the cache
+
+WIDE = 16  # times as many for a GPU, which runs one batch at a time
+
+
+def never(_index: int) -> bool:
+    """No block is done."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hidden states of some sequences of one language, and which positions count."""
+
+    language: str
+    hidden_BTH: Tensor
+    counted_BT: Tensor
+
+
+def batch_size(walk: Walk, length: int, batch_tokens: int = 0) -> int:
+    """Sequences in a batch: as many as keep the hidden states in the processor's cache."""
+    width = weight(walk.model.get_input_embeddings()).shape[1]
+    elements = BATCH_ELEMENTS if walk.model.device.type == "cpu" else WIDE * BATCH_ELEMENTS
+    return max(1, (batch_tokens or elements // width) // length)
+
+
+def batches(
+    walk: Walk, blocks: Mapping[str, TokenBlocks], *, batch_tokens: int = 0, hold: Hold = in_memory
+) -> list[Batch]:
+    """Hidden states before the first block, in batches of one language each."""
+    found: list[Batch] = []
+    for language, each in blocks.items():
+        length = each.ids_BT.shape[1]
+        size = batch_size(walk, length, batch_tokens)
+        for ids_BT, counted_BT in zip(
+            each.ids_BT.split(size), each.counted_BT.split(size), strict=True
+        ):
+            hidden_BTH = hold(walk.start(ids_BT.to(walk.model.device)))
+            found.append(Batch(language, hidden_BTH, counted_BT.to(hidden_BTH.device)))
+    return found
+
+
+@torch.no_grad()
+@at_hand()
+def gather(
+    walk: Walk,
+    index: int,
+    todo: list[Batch],
+    *,
+    gram: bool,
+    hold: Hold = in_memory,
+    passing: bool = True,
+    vectors: Collection[str] = OPTIONAL,
+) -> tuple[BlockMoments, list[Batch]]:
+    """Moments of every site of a block over all batches, and what the block passes on.
+
+    `vectors` are those that are kept besides the squares and the largest.
+
+    Batches are taken out of `todo` as they are passed on. Not `passing`, they stay there, and the
+    block is run only as far as its last linear. In a block of bfloat16 weights whatever it
+    multiplies in float32 is rounded to bfloat16 meanwhile.
+    """
+    for batch in todo:
+        walk.prepare(batch.hidden_BTH)
+    sites = walk.sites(index, todo[0].hidden_BTH)
+    layers = linears(walk.blocks[index])
+    at_once = batches_at_once(walk, index)
+    watch = _Watch(
+        walk.name(index),
+        sites,
+        gram,
+        vectors=vectors,
+        in_turn=at_once > 1,
+        all_run=not walk.has_experts(index),
+    )
+
+    def forward(number: int, batch: Batch) -> Batch:
+        with watch.running(number, batch):
+            out_BTH = walk.forward(index, batch.hidden_BTH)
+        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
+
+    def reach(number: int, batch: Batch) -> None:
+        with watch.running(number, batch):
+            run(batch.hidden_BTH)
+
+    passed: list[Batch] = []
+    with (
+        watched({layers[site.linears[0]]: watch.look(site) for site in sites}),
+        _precise(walk, index),
+    ):
+        if passing:
+            passed = _each(forward, todo, at_once, keep=False)
+        else:
+            with walk.reaching(index, layers[sites[-1].linears[0]]) as run:
+                _each(reach, todo, at_once, keep=True)
+    found = watch.finish()
+    give_back()
+    return found, passed
+
+
+@torch.no_grad()
+@at_hand()
+def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory) -> list[Batch]:
+    """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
+
+    def forward(_: int, batch: Batch) -> Batch:
+        out_BTH = walk.forward(index, batch.hidden_BTH)
+        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
+
+    for batch in todo:
+        walk.prepare(batch.hidden_BTH)
+    with _precise(walk, index):
+        return _each(forward, todo, batches_at_once(walk, index), keep=False)
+
+
+def batches_at_once(walk: Walk, index: int) -> int:
+    """How many batches a block runs side by side.
+
+    One on a GPU, which is wide enough. One where experts are reached by some batches and not by
+    others, so that nobody knows whose turn it is; and one where weights are of several dtypes, for
+    the precision of products is a setting of the whole process.
+    """
+    dtypes = {weight(layer).dtype for layer in linears(walk.blocks[index]).values()}
+    if walk.model.device.type != "cpu" or walk.has_experts(index) or len(dtypes) > 1:
+        return 1
+    return min(AT_ONCE, torch.get_num_threads())
+
+
+def _precise(walk: Walk, index: int) -> AbstractContextManager[None]:
+    """The precision of products that batches side by side share, whether anyone looks or not."""
+    alone = batches_at_once(walk, index) == 1
+    weights = [weight(layer) for layer in linears(walk.blocks[index]).values()]
+    return precise_for(torch.float32 if alone else weights[0].dtype)
+
+
+def _each(
+    run: Callable[[int, Batch], Result], todo: list[Batch], at_once: int, *, keep: bool
+) -> list[Result]:
+    """What `run` gives for every batch; unless kept, each is dropped as soon as it has run."""
+    waiting: dict[int, Batch] = dict(enumerate(todo))
+    if not keep:
+        todo.clear()  # two sets of hidden states are a lot
+    return side_by_side(
+        lambda number: run(number, waiting.pop(number)), range(len(waiting)), most=at_once
+    )
+
+
+class _Watch:
+    """Adds up what the sites of a block see, in the order of the batches, on whatever threads."""
+
+    def __init__(
+        self,
+        place: str,
+        sites: Sequence[Site],
+        gram: bool,
+        *,
+        vectors: Collection[str],
+        in_turn: bool,
+        all_run: bool,
+    ):
+        self._sums: dict[Site, dict[str, Accumulator]] = {site: {} for site in sites}
+        self._place, self._gram, self._vectors = place, gram, vectors
+        self._turns = Turns() if in_turn else None
+        self._all_run = all_run
+        self._now = local()
+
+    @contextmanager
+    def running(self, number: int, batch: Batch) -> Iterator[None]:
+        """Inside, this thread runs a batch.
+
+        Raises BadModel where a site that every batch should reach was not reached once: sums would
+        lack it, and others wait for it.
+        """
+        self._now.number, self._now.batch, self._now.reached = number, batch, set()
+        with self._turns.taking_part(number) if self._turns else nullcontext():
+            yield
+            missed = [site.name for site in self._sums if site not in self._now.reached]
+            if missed and self._all_run:
+                raise BadModel(self._not_once(missed[0], "not at all"))
+
+    def look(self, site: Site) -> See:
+        """What adds the rows of a site to its moments."""
+
+        def see(x_RI: Tensor, token_R: Tensor | None) -> None:
+            if site in self._now.reached:
+                raise BadModel(self._not_once(site.name, "twice"))
+            self._now.reached.add(site)
+            batch: Batch = self._now.batch
+            rows_RI = self._counted(site, batch, x_RI, token_R)
+            where = self._where(site, batch.language)
+            # An expert may see no token that counts.
+            sums = (
+                vectors_of(rows_RI, self._vectors, gram=self._gram, where=where)
+                if len(rows_RI)
+                else None
+            )
+            with self._turns.turn(site, self._now.number) if self._turns else nullcontext():
+                if sums is not None:
+                    self._of(site, batch.language, x_RI.device).take(sums, rows_RI)
+
+        return see
+
+    def _not_once(self, site: str, times: str) -> str:
+        return (
+            f"{self._place}.{site} was run {times} in a batch of {self._now.batch.language}. "
+            "Blocks whose linears do not each run once, whatever the text, are not supported."
+        )
+
+    def _where(self, site: Site, language: str) -> str:
+        return f"{self._place}.{site.name} in {language}"
+
+    def _counted(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> Tensor:
+        """The rows that count. Raises BadModel where rows are not tokens."""
+        keep_R = batch.counted_BT.flatten()
+        if token_R is not None:
+            keep_R = keep_R[token_R]
+        if len(x_RI) != len(keep_R):
+            where = f"{self._place}.{site.name}"
+            raise BadModel(f"{where} sees {len(x_RI)} rows, not one a token.")
+        return x_RI if keep_R.all() else x_RI[keep_R]
+
+    def _of(self, site: Site, language: str, device: torch.device) -> Accumulator:
+        seen = self._sums[site]
+        if language not in seen:
+            seen[language] = Accumulator(
+                site.inputs, self._gram, device=device, vectors=self._vectors
+            )
+        return seen[language]
+
+    def finish(self) -> BlockMoments:
+        """The moments, when all batches have run."""
+        return {
+            site: {
+                language: each.finish(where=self._where(site, language))
+                for language, each in seen.items()
+            }
+            for site, seen in self._sums.items()
+        }
+
+
+@torch.no_grad()
+def gather_dense(
+    walk: Walk,
+    blocks: Mapping[str, TokenBlocks],
+    *,
+    gram: bool,
+    batch_tokens: int = 0,
+    vectors: Collection[str] = OPTIONAL,
+    hold: Hold = in_memory,
+    done: Callable[[int], bool] = never,
+    progress: Progress = silent,
+) -> Iterator[tuple[int, BlockMoments]]:
+    """Moments of the dense model, block by block; a block that is `done` is only passed through."""
+    todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
+    for index in range(len(walk.blocks)):
+        if done(index):
+            todo = pass_on(walk, index, todo, hold=hold)
+        else:
+            last = index + 1 == len(walk.blocks)
+            moments, todo = gather(
+                walk, index, todo, gram=gram, vectors=vectors, hold=hold, passing=not last
+            )
+            yield index, moments
+            del moments
+        progress("calibrate", index + 1, len(walk.blocks))

@@ -1,0 +1,1 @@
+"""Press a model: a method applied to every site of every block."""

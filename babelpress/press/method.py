@@ -1,0 +1,273 @@
+"""A method with its options, as pressing applies it to the linears of one site.
+
+Shapes: O outputs, I inputs of a linear.
+
+Tested in tests/press/test_blocks.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from babelpress.models.sites import Site
+from babelpress.moments.blend import Blend
+from babelpress.numerics.grids import Codes, Grid
+from babelpress.numerics.patterns import Plain, Stacked, parse
+from babelpress.prune import PRUNERS
+from babelpress.quantize import QUANTIZERS
+from babelpress.registry import Registry, taken
+
+Weights = Mapping[str, Tensor]  # the linears of a site by name inside the block
+# With fewer tokens methods do worse on other text than those that look at none: Wanda and SparseGPT
+# than magnitude, GPTQ than RTN (seen in the MLP of a block of babel-mini).
+MIN_TOKENS = 32
+MIN_TOKENS_AN_INPUT = 2  # for methods that adapt weights
+GRAM, LANGUAGES = "gram", "languages"  # what a method may read besides vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """New weights of the linears of a site, and the integers behind them where there are any."""
+
+    weights: dict[str, Tensor]
+    codes: dict[str, Codes]
+
+
+class Method(Protocol):
+    """What pressing asks of a method."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def skip(self) -> tuple[str, ...]: ...
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether it reads Gram matrices."""
+        ...
+
+    @property
+    def vectors(self) -> Sequence[str]:
+        """The vectors of moments that it reads besides the squares and the largest."""
+        ...
+
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        ...
+
+    @property
+    def scales(self) -> bool:
+        """Whether it wants the inputs of a site scaled in the layer before."""
+        ...
+
+    def at(self, block: int) -> "Method":
+        """The method as this block is to be pressed with."""
+        ...
+
+    def skips(self, site: Site) -> bool:
+        """Whether `--skip` named this site."""
+        ...
+
+    def enough(self, site: Site, tokens: int) -> bool:
+        """Whether an expert that saw so many tokens can be pressed."""
+        ...
+
+    def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
+        """What the inputs of the site should be divided by. Only where `scales`."""
+        ...
+
+    def press(self, weights: Weights, stats: Blend) -> Pressed:
+        """New weights for the linears of one site."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Applied:
+    """What pruners and quantizers share: options, the sites left alone, what the method reads.
+
+    An expert that saw fewer than `min_tokens` tokens is left alone too.
+    """
+
+    METHODS: ClassVar[Registry]
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    skip: tuple[str, ...] = ()
+    min_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        self.METHODS.check_options(self.name, self.options)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What the method declares that it reads."""
+        return tuple(self.METHODS.facts(self.name).get("READS", ()))
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether it reads Gram matrices."""
+        return GRAM in self.reads
+
+    @property
+    def vectors(self) -> Sequence[str]:
+        """The vectors of moments that it reads besides the squares and the largest."""
+        return tuple(each for each in self.reads if each not in (GRAM, LANGUAGES))
+
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        return LANGUAGES in self.reads
+
+    def skips(self, site: Site) -> bool:
+        """Whether `--skip` named this site."""
+        return any(site.matches(pattern) for pattern in self.skip)
+
+    def enough(self, site: Site, tokens: int) -> bool:
+        """Whether an expert that saw so many tokens can be pressed."""
+        return tokens >= self.fewest(site)
+
+    def fewest(self, site: Site) -> int:
+        """The fewest tokens on which an expert is pressed: `min_tokens`, or what is known.
+
+        A Gram matrix of few tokens has directions that hardly any token has, and what is done to
+        them costs nothing: weights would be fitted to those very tokens.
+        """
+        if self.min_tokens is not None:
+            return max(1, self.min_tokens)
+        adapts = self.METHODS.facts(self.name).get("ADAPTS", False)
+        return max(MIN_TOKENS, MIN_TOKENS_AN_INPUT * site.inputs if adapts else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruner(_Applied):
+    """A pruning method with its options and pattern.
+
+    `allocated` are the patterns of linears by block and by name inside it, where a rule gave them
+    other ones than `pattern`; `patterns` are those of the block at hand.
+    """
+
+    METHODS: ClassVar = PRUNERS
+
+    pattern: Plain
+    allocated: Mapping[int, Mapping[str, Plain]] = field(default_factory=dict)
+    patterns: Mapping[str, Plain] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        pattern: str,
+        options: Mapping[str, Any] | None = None,
+        skip: Sequence[str] = (),
+        *,
+        min_tokens: int | None = None,
+    ) -> "Pruner":
+        """From words. Raises UnknownName or BadSetting."""
+        return cls(
+            name=name,
+            pattern=parse(pattern),
+            options=dict(options or {}),
+            skip=tuple(skip),
+            min_tokens=min_tokens,
+        )
+
+    @property
+    def scales(self) -> bool:
+        """Never: what goes does not depend on the scale of inputs and weights together."""
+        return False
+
+    def at(self, block: int) -> "Pruner":
+        """With the patterns of this block."""
+        if block not in self.allocated:
+            return self
+        return replace(self, allocated={}, patterns=self.allocated[block])
+
+    def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
+        """Never asked for."""
+        raise AssertionError(f"{self.name} scales nothing ({len(weights)} linears, {stats.where})")
+
+    def press(self, weights: Weights, stats: Blend) -> Pressed:
+        """New weights for the linears of one site; exact counts in each linear."""
+        apply = self.METHODS.get(self.name)
+        patterns = {name: self.patterns.get(name, self.pattern) for name in weights}
+        if not self.METHODS.facts(self.name).get("STACKS", False):
+            new = {
+                name: apply(weight_OI, stats, patterns[name], **self.options)
+                for name, weight_OI in weights.items()
+            }
+            return Pressed(new, {})
+        rows = _rows(weights)
+        stacked = Stacked(tuple(patterns.values()), rows)
+        new_OI = apply(torch.cat(list(weights.values())), stats, stacked, **self.options)
+        return Pressed(dict(zip(weights, new_OI.split(rows), strict=True)), {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantizer(_Applied):
+    """A quantization method with its options and grid.
+
+    With `keep_zeros` a weight that is zero stays exactly zero. `grids` are those of blocks that
+    have another one than `grid`.
+    """
+
+    METHODS: ClassVar = QUANTIZERS
+
+    grid: Grid
+    keep_zeros: bool = True
+    grids: Mapping[int, Grid] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        grid: Grid,
+        options: Mapping[str, Any] | None = None,
+        skip: Sequence[str] = (),
+        *,
+        keep_zeros: bool = True,
+        min_tokens: int | None = None,
+    ) -> "Quantizer":
+        """From words. Raises UnknownName or BadSetting."""
+        return cls(
+            name=name,
+            grid=grid,
+            options=dict(options or {}),
+            skip=tuple(skip),
+            keep_zeros=keep_zeros,
+            min_tokens=min_tokens,
+        )
+
+    @property
+    def scales(self) -> bool:
+        """Whether it wants the inputs of a site scaled in the layer before."""
+        return self.METHODS.optional(self.name, "scale_inputs") is not None
+
+    def at(self, block: int) -> "Quantizer":
+        """With the grid of this block."""
+        return replace(self, grid=self.grids.get(block, self.grid), grids={})
+
+    def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
+        """What the inputs of the site should be divided by. Only where `scales`."""
+        scale = self.METHODS.optional(self.name, "scale_inputs")
+        assert scale is not None
+        stacked_OI = torch.cat(list(weights.values()))
+        return scale(stacked_OI, stats, self.grid, **taken(scale, self.options))
+
+    def press(self, weights: Weights, stats: Blend) -> Pressed:
+        """Codes for the linears of one site, all solved together, and what they stand for."""
+        apply = self.METHODS.get(self.name)
+        stacked_OI = torch.cat(list(weights.values()))
+        keep_OI = stacked_OI != 0 if self.keep_zeros else torch.ones_like(stacked_OI).bool()
+        options = taken(apply, self.options)
+        codes = apply(stacked_OI, stats, self.grid, keep_OI, **options).split(_rows(weights))
+        named = dict(zip(weights, codes, strict=True))
+        return Pressed({name: each.dequantize() for name, each in named.items()}, named)
+
+
+def _rows(weights: Weights) -> tuple[int, ...]:
+    return tuple(len(weight_OI) for weight_OI in weights.values())

@@ -1,0 +1,347 @@
+"""The model card of a run: what was done, what each language lost, what it is not good for.
+
+Markdown with a YAML head, as model hubs read it. The head comes from a dumper, and every string
+passes `escaping.markdown` on its way into the text, which is `data/card.md.j2`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from babelpress import evals
+from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
+from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import NO_DIFFERENCE, Change, Comparison, Summary
+from babelpress.models.names import HUB_ID, resolve
+from babelpress.report.told import adjectives, done, mostly, part_of, tell
+from babelpress.runs.manifest import Manifest, read
+from babelpress.steps._kind import StepReport
+from babelpress.system import plain
+from babelpress.system.escaping import clean, fence, markdown
+from babelpress.system.files import DATA
+from babelpress.system.plain import NotPlain
+from babelpress.text import languages
+
+ON = "bits_per_byte"
+RANGE = "range"
+VERDICTS = {
+    "worse": "Significantly worse",
+    "better": "significantly better",
+    NO_DIFFERENCE: NO_DIFFERENCE,
+}
+UNKNOWN = "unknown"
+NOTHING = "–"
+
+
+def card(run: Path, *, dense: Path | None = None) -> str:
+    """The card of a finished run as Markdown; `dense` holds the scores of its dense model.
+
+    Raises BadRun where the run is not finished, or where its scores and the dense ones do not fit.
+    """
+    manifest = read(run)
+    found = verdicts.against(dense, run, on=ON) if dense else None
+    recipe = _yaml(manifest.recipe)
+    return _template().render(
+        _raw(front=_yaml(_front(run, manifest)), recipe=recipe, fence=fence(recipe))
+        | _deeds(manifest)
+        | _losses(run, found)
+        | {
+            "findings": _findings(found),
+            "beyond": _beyond(run),
+            "ledger": _ledger(manifest),
+            "limits": _limits(run, manifest, found),
+            "licence": _licence_words(manifest),
+        }
+    )
+
+
+# ---- head ----------------------------------------------------------------------------------
+
+
+def _front(run: Path, manifest: Manifest) -> dict[str, Any]:
+    tags = {*_calibrated(manifest), *scores.values(run, ON)}
+    told = [tell(step) for step in manifest.chain]
+    methods = [each.method for each in told if each.method]
+    codes = sorted(filter(None, map(_code, tags)))
+    front: dict[str, Any] = {
+        **({"language": codes} if codes else {}),
+        **(_licence(manifest) or {"license": "other", "license_name": UNKNOWN}),
+        "base_model": _hub_name(manifest),
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["babelpress", "multilingual", *adjectives(manifest), *methods],
+    }
+    if relation := next((each.relation for each in reversed(told) if each.relation), ""):
+        front["base_model_relation"] = relation
+    return front
+
+
+def _code(tag: str) -> str:
+    """ISO 639-1, else 639-3, else language and script: the shortest that is this language alone."""
+    try:
+        language = languages.find(tag)
+    except (UnknownName, AmbiguousName):
+        return ""
+    short = [name for name in language.aliases if len(name) == 2 and name.isascii()]
+    for code in (*short, language.tag.partition("_")[0]):
+        try:
+            if languages.find(code) == language:
+                return code
+        except (UnknownName, AmbiguousName):
+            continue
+    return language.tag.replace("_", "-")
+
+
+def _base(manifest: Manifest) -> str:
+    return manifest.origin.name
+
+
+def _hub_name(manifest: Manifest) -> str:
+    """The base model as a hub knows it; of a folder only its name, not where it lay."""
+    name = _base(manifest)
+    if HUB_ID.fullmatch(name) and not Path(name).exists():
+        return name.partition("@")[0]
+    return Path(name).name
+
+
+def _licence(manifest: Manifest) -> dict[str, Any]:
+    """The licence lines of the base model's own card; empty where it does not say."""
+    try:
+        folder = Path(resolve(_base(manifest)))
+    except (BadModel, BadRun):
+        return {}
+    path = folder / "README.md"
+    if not path.is_file():
+        return {}
+    head = path.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    try:
+        found = plain.load(head.removeprefix("---")) if head.startswith("---") else None
+    except NotPlain:
+        return {}  # a card whose head nobody can read does not say either
+    if not isinstance(found, dict) or "license" not in found:
+        return {}
+    return {key: found[key] for key in ("license", "license_name", "license_link") if key in found}
+
+
+def _licence_words(manifest: Manifest) -> str:
+    lines = _licence(manifest)
+    if not lines:
+        return (
+            f"Unknown: the licence of {_hub_name(manifest)} is not stated where this card was "
+            "made. Look it up, and name it above, before this model is given to others."
+        )
+    named = ", ".join(str(value) for value in lines.values())
+    return (
+        f"That of {_hub_name(manifest)}, by its card: {named}. Its terms hold for this model too."
+    )
+
+
+# ---- what was done -------------------------------------------------------------------------
+
+
+def _deeds(manifest: Manifest) -> dict[str, Any]:
+    steps = manifest.chain
+    calibration, last = manifest.calibration, manifest.shares
+    mixed = {n: each.mixture.shares for n, each in enumerate(steps, 1) if each.mixture.shares}
+    tags = sorted(calibration.get("languages", {}), key=lambda tag: (-last.get(tag, 0), tag))
+    return {
+        "base": _hub_name(manifest),
+        "done": done(manifest),
+        "policy": manifest.mixture.policy,
+        "version": manifest.surroundings.get("versions", {}).get("babelpress", ""),
+        "steps": [_step(number, step) for number, step in enumerate(steps, 1)],
+        "corpus": calibration.get("corpus", UNKNOWN),
+        "seed": calibration.get("seed", UNKNOWN),
+        "mixed": list(mixed),
+        "scanned": [
+            _named(tag)
+            | {
+                "tokens": f"{calibration['languages'][tag]['tokens']:,}",
+                "shares": [part_of(each.get(tag, 0.0)) for each in mixed.values()],
+            }
+            for tag in tags
+        ],
+    }
+
+
+def _step(number: int, step: StepReport) -> dict[str, Any]:
+    told = tell(step)
+    return {
+        "number": number,
+        "kind": step.kind,
+        "method": told.method or NOTHING,
+        "how": told.how or NOTHING,
+        "policy": told.mixture or NOTHING,
+        "propagate": told.fed_by or NOTHING,
+        "skip": told.left_out,
+        "remarks": told.remarks,
+    }
+
+
+# ---- what it costs -------------------------------------------------------------------------
+
+
+def _losses(run: Path, found: Comparison | None) -> dict[str, Any]:
+    own = scores.values(run, ON)
+    changes = sorted(found.changes, key=_worst_first) if found else []
+    return {
+        "metric": evals.facts(ON).spoken,
+        "changes": [_change(change) for change in changes],
+        "alone": [_named(tag) | {"value": f"{own[tag]:.3f}"} for tag in sorted(own)],
+    }
+
+
+def _worst_first(change: Change) -> tuple[float, str]:
+    return (-change.change, change.language)
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return _named(change.language) | {
+        "dense": f"{change.dense:.3f}",
+        "pressed": f"{change.pressed:.3f}",
+        "change": _percent(change.change),
+        "interval": f"{_percent(change.low)} to {_percent(change.high)}",
+        "verdict": change.verdict,
+    }
+
+
+def _findings(found: Comparison | None) -> list[str]:
+    """The worst language first, then how many are significantly worse."""
+    if found is None:
+        return []
+    number = len(found.changes)
+    if not any(change.significant for change in found.changes):
+        return [f"No significant difference from the dense model in any of {number} languages."]
+    by_name = {summary.name: summary for summary in found.summaries}
+    worst, mean = by_name["worst"], by_name["mean"]
+    language = _named(worst.language or "")["name"]
+    return [
+        f"Worst language: {language}, {_with_interval(worst)} in {evals.facts(ON).spoken}.",
+        f"Mean of {number} languages: {_with_interval(mean)}. {_counted(found)}.",
+    ]
+
+
+def _counted(found: Comparison) -> str:
+    """How many languages have which verdict."""
+    verdicts = Counter(change.verdict for change in found.changes)
+    return "; ".join(
+        f"{words} in {verdicts[verdict]}"
+        for verdict, words in VERDICTS.items()
+        if verdicts[verdict]
+    )
+
+
+def _with_interval(summary: Summary) -> str:
+    low, high = _percent(summary.low), _percent(summary.high)
+    return f"{_percent(summary.value)} (95 % interval {low} to {high})"
+
+
+def _beyond(run: Path) -> list[dict[str, Any]]:
+    values, sites = scores.values(run, RANGE), scores.sites(run, RANGE)
+    rows = []
+    for tag in sorted(values, key=lambda tag: (-values[tag], tag)):
+        by_site = sites.get(tag, {})
+        worst = max(by_site, key=by_site.__getitem__, default=NOTHING)
+        there = part_of(by_site[worst]) if by_site else NOTHING
+        rows.append(_named(tag) | {"share": part_of(values[tag]), "site": worst, "there": there})
+    return rows
+
+
+def _ledger(manifest: Manifest) -> dict[str, Any] | None:
+    found = manifest.ledger
+    if not found:
+        return None
+    whole = {**found, "part": "whole", "bits": found["bits_per_weight"]}
+    return {
+        "rows": [
+            {
+                "part": part["part"],
+                "parameters": f"{part['parameters']:,}",
+                "dense": f"{part['bytes_dense']:,}",
+                "stored": f"{part['bytes_stored']:,}",
+                "share": part_of(part["bytes_stored"] / found["bytes_stored"]),
+                "bits": f"{part['bits']:.2f}",
+            }
+            for part in (*found["parts"], whole)
+        ],
+        "says": mostly(found),
+    }
+
+
+def _limits(run: Path, manifest: Manifest, found: Comparison | None) -> list[str]:
+    calibrated, measured = _calibrated(manifest), scores.values(run, ON)
+    lines = []
+    if found and (
+        worse := [c for c in sorted(found.changes, key=_worst_first) if c.verdict == "worse"]
+    ):
+        each = ", ".join(f"{_named(c.language)['name']} ({_percent(c.change)})" for c in worse)
+        lines.append(f"Languages that are significantly worse than in the dense model: {each}.")
+    if unseen := [tag for tag in measured if tag not in calibrated]:
+        lines.append(f"Languages that it was measured in but not calibrated on: {_list(unseen)}.")
+    if unknown := [tag for tag in calibrated if tag not in measured]:
+        lines.append(
+            f"Languages that it was calibrated on but not measured in, so that nobody knows what "
+            f"they lost: {_list(unknown)}."
+        )
+    lines.append(
+        "Every language that is not named here: it was neither calibrated on nor measured."
+    )
+    lines.append("Whatever its base model is not good for. Nothing was added to it.")
+    told = [tell(step) for step in manifest.chain]
+    if not any(each.relation for each in told):  # else it is smaller, and perhaps faster
+        lines += dict.fromkeys(limit for each in told for limit in each.limits)
+    return lines
+
+
+# ---- words ---------------------------------------------------------------------------------
+
+
+def _calibrated(manifest: Manifest) -> list[str]:
+    """Languages with a share in any step."""
+    shares = [step.mixture.shares for step in manifest.chain]
+    return sorted({tag for each in shares for tag, share in each.items() if share > 0})
+
+
+def _named(tag: str) -> dict[str, Any]:
+    try:
+        return {"tag": tag, "name": languages.find(tag).name}
+    except (UnknownName, AmbiguousName):
+        return {"tag": tag, "name": tag}
+
+
+def _list(tags: Sequence[str]) -> str:
+    return ", ".join(_named(tag)["name"] for tag in tags)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f} %".replace("-", "\u2212")
+
+
+def _yaml(value: Any) -> str:
+    """YAML without a character that cannot be seen."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return text if clean(text) == text else yaml.safe_dump(value, sort_keys=False)
+
+
+def _raw(**texts: str) -> dict[str, Any]:
+    """Text that stands where Markdown is not read."""
+    from markupsafe import Markup
+
+    return {name: Markup(text) for name, text in texts.items()}
+
+
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    def plain(value: Any) -> Any:
+        return value if isinstance(value, Markup) else markdown(str(value))
+
+    environment = Environment(
+        undefined=StrictUndefined, finalize=plain, trim_blocks=True, lstrip_blocks=True
+    )
+    text = (DATA / "card.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(text)

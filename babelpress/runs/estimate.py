@@ -1,0 +1,51 @@
+"""What a recipe will take: seconds, memory and disk, step by step.
+
+The model is opened (its weights stay mapped files), the text is drawn, and every kind of step
+tries what it would do. Seconds are those of the run itself, without the start of the process.
+"""
+
+from pathlib import Path
+
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
+from babelpress.press.trial import timed
+from babelpress.runs.open import open_any
+from babelpress.runs.recipe import Recipe
+from babelpress.steps import KINDS
+from babelpress.steps._estimating import Trial
+from babelpress.steps._kind import Estimate
+from babelpress.system.memory import used
+from babelpress.text.draw import draw
+
+
+def estimate(
+    plan: Recipe, *, device: str = "cpu", offload: bool = False, near: Path | None = None
+) -> list[Estimate]:
+    """One estimate a step, of a run whose folder is to be made in `near`.
+
+    Raises what opening the model and drawing the text raise.
+    """
+    opened, open_seconds = timed(lambda: open_any(plan.model, device=device))
+    _, hash_seconds = timed(lambda: weights_hash(opened.model))
+    walk = Walk(opened.model)
+    blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks)
+    base = used()
+    open_again = 0.0
+    if len(plan.steps) > 1:  # what a step made is hashed before it is opened
+        open_again = hash_seconds + timed(lambda: open_any(plan.model, device=device))[1]
+    trial = Trial(
+        opened,
+        walk,
+        blocks,
+        near,
+        offload,
+        base,
+        hash_seconds=hash_seconds,
+        open_seconds=open_seconds,
+        open_again=open_again,
+        text_seconds=text_seconds,
+    )
+    return [
+        KINDS.module(step.kind).estimate(trial, step.work, chained=number > 0)
+        for number, step in enumerate(plan.steps)
+    ]

@@ -1,0 +1,112 @@
+"""The manifest of a run: what is needed to do it again, what was done, and its cost.
+
+Read and written here and nowhere else. A run that began with a finished run knows what was done to
+that one too: its chain goes back to the model that everything began with.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from babelpress.errors import BadRun
+from babelpress.steps import report_of
+from babelpress.steps._kind import MixtureRow, ModelRow, StepReport
+from babelpress.system.files import read_json, write_sealed
+
+FILE = "manifest.json"  # of a run; written last, so that its run is finished
+RECIPE = "recipe.yaml"
+APART = {"cost", "files"}  # what the manifest has once, not for every step
+
+
+def _report(row: Any) -> Any:
+    return report_of(row) if isinstance(row, dict) else row
+
+
+Report = Annotated[SerializeAsAny[StepReport], BeforeValidator(_report)]
+
+
+class Manifest(BaseModel):
+    """A finished run.
+
+    `before` are the steps of the run that it began with, `files` the hashes of what came with it,
+    `prediction` how predicted damage ranks languages beside the measured change, by evaluation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    before: tuple[Report, ...] = ()
+    steps: tuple[Report, ...] = Field(min_length=1)
+    ledger: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    cost: dict[str, Any] = Field(default_factory=dict)
+    surroundings: dict[str, Any] = Field(default_factory=dict)
+    prediction: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def chain(self) -> tuple[StepReport, ...]:
+        """All steps back to the model that everything began with."""
+        return (*self.before, *self.steps)
+
+    @property
+    def origin(self) -> ModelRow:
+        """The model that everything began with."""
+        return self.chain[0].model
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of languages in the last step that has any."""
+        return self.mixture.shares
+
+    @property
+    def mixture(self) -> MixtureRow:
+        """The mixture of the last step that has one."""
+        mixtures = (step.mixture for step in reversed(self.chain))
+        return next((each for each in mixtures if each.policy or each.shares), MixtureRow())
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """The text that the last step looked at which looked at any."""
+        return next((step.calibration for step in reversed(self.chain) if step.calibration), {})
+
+    def written(self) -> dict[str, Any]:
+        """As it is written: costs and hashes once, not for every step."""
+        whole = self.model_dump(mode="json", exclude_unset=True)
+        for part in {"before", "steps"} & set(whole):
+            whole[part] = [{k: v for k, v in row.items() if k not in APART} for row in whole[part]]
+        return whole
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run, finished or not."""
+    return (folder / RECIPE).exists()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder has the manifest of a run."""
+    return (folder / FILE).exists()
+
+
+def read(run: Path) -> Manifest:
+    """The manifest of a finished run. Raises BadRun where there is none, or a damaged one."""
+    path = run / FILE
+    if not path.exists():
+        raise BadRun(f"{run} has no {FILE}: it is no finished run. Finish it first.")
+    found = read_json(path)
+    try:
+        return Manifest.model_validate(found)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the whole"
+        raise BadRun(f"{path} is no manifest of a run: {place}: {problem['msg']}.") from error
+
+
+def read_if_there(folder: Path) -> Manifest | None:
+    """The same; None where a folder has none, as one with scores of a dense model."""
+    return read(folder) if is_finished(folder) else None
+
+
+def write(run: Path, manifest: Manifest) -> None:
+    """Write a manifest, sealed, whole or not at all."""
+    write_sealed(run / FILE, manifest.written())

@@ -1,0 +1,76 @@
+"""Open a MODEL, which may be a finished run: what a run wrote is checked before it is used."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from babelpress.errors import BadRun
+from babelpress.models.open import Opened, open_model
+from babelpress.moments.ranges import FILE as RANGES
+from babelpress.moments.ranges import Ranges, read_ranges
+from babelpress.runs import manifest
+from babelpress.system.files import check_hashes, read_json
+
+MODEL = "model"
+REPORT = "report.json"  # of a step
+STEPS = "steps"
+
+
+def place(name: str) -> str:
+    """Where a MODEL is: of a run its model/, else the name as it is. Raises BadRun."""
+    run = Path(name)
+    if run.name == MODEL and manifest.is_run(run.parent):
+        run = run.parent
+    if not manifest.is_run(run):
+        return name
+    if not (run / MODEL / "config.json").exists():
+        raise BadRun(f"{run} is a run without a finished model/: run the same command again.")
+    _check(run)
+    return str(run / MODEL)
+
+
+def _check(run: Path) -> None:
+    """Raise BadRun for a model/ that is not as the run wrote it.
+
+    A run that was killed just before its manifest has the report of its last step.
+    """
+    if manifest.is_finished(run):
+        check_hashes(run, manifest.read(run).files, MODEL)
+        return
+    reports = sorted(run.glob(f"{STEPS}/*/{REPORT}"), reverse=True)
+    if reports:
+        check_hashes(run, read_json(reports[0]).get("files", {}), MODEL)
+
+
+def open_any(
+    name: str, *, device: str = "cpu", dtype: str = "auto", trust_remote_code: bool = False
+) -> Opened:
+    """Open a MODEL (folder, run, hub id[@revision], babel-mini) in evaluation mode.
+
+    Raises BadRun for a run that is not finished or no longer as it was written, and what
+    `open_model` raises.
+    """
+    found = open_model(place(name), device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    return replace(found, name=name)
+
+
+def open_step(folder: Path, *, device: str, trust_remote_code: bool) -> Opened:
+    """Open what a finished step of a run made. Raises BadRun where it is not as it was written."""
+    check_hashes(folder, read_json(folder / REPORT).get("files", {}), MODEL)
+    return open_model(str(folder / MODEL), device=device, trust_remote_code=trust_remote_code)
+
+
+def origin_of(name: str) -> str:
+    """The dense model that a MODEL goes back to: of a finished run, the one that it began with."""
+    run = Path(name)
+    if manifest.is_run(run) and (found := manifest.read_if_there(run)):
+        return found.origin.name
+    return name
+
+
+def ranges_of(run: Path) -> Ranges:
+    """The ranges that a run keeps. Raises BadRun where it keeps none, or a damaged file."""
+    if not (run / RANGES).exists():
+        raise BadRun(f"{run} keeps no {RANGES}. Name moments of this model with --moments.")
+    if found := manifest.read_if_there(run):
+        check_hashes(run, found.files, RANGES)
+    return read_ranges(run / RANGES)

@@ -1,0 +1,146 @@
+"""A run as data: YAML to frozen, checked values and back.
+
+    model: babel-mini
+    calibration: {corpus: embedded, tokens: 16384, seed: 0}
+    steps:
+      - prune: {method: wanda, pattern: "0.5", mixture: minimax}
+      - quantize: {method: gptq, bits: 4, group: 128, mixture: minimax}
+
+Unknown keys are refused with the known ones. A recipe is not code: no class paths, no imports.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, create_model, model_serializer, model_validator
+
+from babelpress.errors import BadSetting
+from babelpress.steps import KINDS
+from babelpress.steps._kind import StepSettings
+from babelpress.system import plain
+from babelpress.system.plain import NotPlain
+from babelpress.system.settings import Strict, checked
+from babelpress.text.settings import CalibrationSettings
+
+
+class Step(Strict):
+    """One step: exactly one kind, by its name."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Step":
+        if len(self.model_fields_set) != 1 or self.work is None:
+            raise ValueError(f"a step is one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which kind it is."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def work(self) -> Any:
+        """The settings of the step itself, of its kind."""
+        return getattr(self, self.kind)
+
+    def but(self, **changes: Any) -> "Step":
+        """The same step with other settings."""
+        return type(self)(**{self.kind: self.work.model_copy(update=changes)})
+
+    @model_serializer(mode="plain")
+    def _only(self) -> dict[str, Any]:
+        return {self.kind: self.work.model_dump(mode="json")}
+
+
+def _any_step() -> type[Step]:
+    """A step with a field for every kind there is."""
+    kinds: dict[str, Any] = {
+        name: (KINDS.module(name).Settings | None, None) for name in KINDS.names()
+    }
+    return create_model("AnyStep", __base__=Step, **kinds)
+
+
+class Recipe(Strict):
+    """A whole run."""
+
+    model: str
+    calibration: CalibrationSettings = CalibrationSettings()
+    steps: tuple[_any_step(), ...] = Field(min_length=1)  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _order(self) -> "Recipe":
+        for step in self.steps[:-1]:
+            if why := KINDS.facts(step.kind).get("LAST"):
+                raise ValueError(f"{step.kind} must be the last step: {why}")
+        return self
+
+    def first_but(self, **changes: Any) -> "Recipe":
+        """The same recipe whose first step has other settings."""
+        return self.model_copy(update={"steps": (self.steps[0].but(**changes), *self.steps[1:])})
+
+
+def load(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file; `model` and `--set a.b=c` changes win over it.
+
+    Raises BadSetting for a file that cannot be read and for any value that is not accepted.
+    """
+    try:
+        data = plain.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
+        first = str(error).split("\n")[0]
+        raise BadSetting(f"the recipe {path} cannot be read: {first}.") from error
+    if not isinstance(data, dict):
+        raise BadSetting(f"the recipe {path} must be a mapping with model, calibration and steps.")
+    if model is not None:
+        data["model"] = model
+    for change in changes:
+        _set(data, change)
+    return of(data, where=str(path))
+
+
+def of(data: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """A checked recipe from plain data. Raises BadSetting naming the place and what is allowed."""
+    return checked(Recipe, data, where)
+
+
+def single(
+    model: str, kind: str, settings: StepSettings, calibration: CalibrationSettings
+) -> Recipe:
+    """The recipe of one step."""
+    data = {
+        "model": model,
+        "calibration": calibration.model_dump(),
+        "steps": [{kind: settings.model_dump(mode="json")}],
+    }
+    return of(data, where="the command line")
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def put(data: Any, place: str, value: Any) -> bool:
+    """Set the value at a place such as steps.0.prune.method; False where there is no such place."""
+    *parents, last = place.split(".")
+    here = data
+    try:
+        for name in parents:
+            here = here[int(name)] if isinstance(here, list) else here.setdefault(name, {})
+        here[int(last) if isinstance(here, list) else last] = value
+    except (ValueError, IndexError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _set(data: Any, change: str) -> None:
+    place, equals, text = change.partition("=")
+    if not equals:
+        raise BadSetting(f"--set {change} has no '='. Write it as calibration.tokens=4096.")
+    try:
+        value = plain.load(text)
+    except NotPlain as error:
+        raise BadSetting(f"--set {change}: the value is no plain YAML: {error}.") from error
+    if not put(data, place, value):
+        raise BadSetting(f"--set {change}: there is no such place in the recipe.")

@@ -1,0 +1,184 @@
+"""Do a recipe in a folder; killed at any point, the same command goes on.
+
+    RUN/recipe.yaml         the recipe, every default written out
+    RUN/steps/01-prune/     report.json of a finished step (and its results until the next is done)
+    RUN/model/              the result, an ordinary transformers folder
+    RUN/codes/              the integers behind it, where the last step quantized
+    RUN/ranges.safetensors  the largest inputs that calibration saw, by BLOCK.SITE
+    RUN/manifest.json       written last: what is needed to do it again, and its cost
+
+A step is written whole or not at all. Only `cost` may differ between two runs of one recipe. The
+manifest lists the hashes of all files that it came with, and whoever reads one of them checks it.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from babelpress.errors import BadModel, BadRun
+from babelpress.models.open import Opened
+from babelpress.models.save import save_model
+from babelpress.moments.ranges import FILE as RANGES
+from babelpress.press.codes import FOLDER as CODES
+from babelpress.runs import manifest, recipe
+from babelpress.runs.manifest import Manifest
+from babelpress.runs.open import MODEL, REPORT, STEPS, open_any, open_step, origin_of
+from babelpress.runs.recipe import Recipe
+from babelpress.steps import KINDS, report_of
+from babelpress.steps._kind import Done, StepReport
+from babelpress.system.claims import held, occupied, remove_partials
+from babelpress.system.files import (
+    hashes,
+    new_folder,
+    read_json,
+    save_tensors,
+    write_sealed,
+    write_text,
+)
+from babelpress.system.offload import in_memory, on_disk
+from babelpress.system.progress import Progress, silent
+from babelpress.system.surroundings import surroundings
+
+
+def do(
+    plan: Recipe,
+    out: Path,
+    *,
+    device: str = "cpu",
+    offload: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> Manifest:
+    """Do a recipe in a folder and give its manifest; finished steps are not done again.
+
+    With `offload` hidden states and pressed blocks lie in the folder instead of in memory; the
+    result is the same. Raises BadRun where the folder holds another run or is in use.
+    """
+    with held(out):
+        _check_model(plan.model)
+        _check_folder(plan, out)
+        if manifest.is_finished(out):
+            return manifest.read(out)
+        reports: list[StepReport] = []
+        folders = [out / STEPS / f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1)]
+        for number, folder in enumerate(folders):
+            if not (folder / REPORT).exists():
+                if number:
+                    opened = open_step(
+                        folders[number - 1], device=device, trust_remote_code=trust_remote_code
+                    )
+                else:
+                    opened = open_any(
+                        plan.model, device=device, trust_remote_code=trust_remote_code
+                    )
+                _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
+                del opened  # the next step opens a model of its own
+            reports.append(report_of(read_json(folder / REPORT)))
+            if number:
+                _drop_results(folders[number - 1])
+        _move_results(folders[-1], out)
+        found = _manifest(plan, reports, device)
+        manifest.write(out, found)
+        return manifest.read(out)
+
+
+def _do_step(
+    plan: Recipe,
+    number: int,
+    opened: Opened,
+    folder: Path,
+    out: Path,
+    *,
+    offload: bool,
+    progress: Progress,
+) -> None:
+    """Do one step and write its folder whole."""
+    step = plan.steps[number]
+    opened = replace(opened, name=origin_of(plan.model))
+    with _step(folder) as new:
+        done = KINDS.get(step.kind)(
+            opened,
+            plan.calibration,
+            step.work,
+            new,
+            hold=on_disk(out) if offload else in_memory,
+            progress=progress,
+        )
+        write_text(out / manifest.RECIPE, recipe.dump(plan))
+        report = done.report.model_copy(update={"kind": step.kind})  # known here alone
+        _save(replace(done, report=report), opened, new)
+
+
+def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
+    parent = Path(plan.model)
+    known = manifest.read_if_there(parent) if manifest.is_run(parent) else None
+    made = Manifest(
+        recipe=plan.model_dump(mode="json"),
+        steps=tuple(reports),
+        ledger=reports[-1].ledger,
+        files=reports[-1].files,
+        cost={"steps": [report.cost for report in reports]},
+        surroundings=surroundings(device),
+    )
+    return made.model_copy(update={"before": known.chain}) if known else made
+
+
+def _check_model(model: str) -> None:
+    """Raise BadModel for a model that was quantized before."""
+    config = Path(model) / "config.json"
+    packed = config.exists() and "quantization_config" in read_json(config, error=BadModel)
+    if packed or (Path(model) / CODES).exists():
+        raise BadModel(
+            f"{model} is quantized already, and its codes cannot be pressed again. Give the model "
+            "that it was made of, or one recipe with both steps."
+        )
+
+
+def _check_folder(plan: Recipe, out: Path) -> None:
+    """Raise BadRun where a folder is not this run's; a run without a finished step may go."""
+    path, begun = out / manifest.RECIPE, any(out.glob(f"{STEPS}/*/{REPORT}"))
+    if not path.exists():
+        if occupied(out):
+            raise BadRun(f"{out} is not empty and holds no run. Choose another --out.")
+    elif begun and path.read_text(encoding="utf-8") != recipe.dump(plan):
+        raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
+    if manifest.is_finished(out) and not (out / MODEL).exists():
+        raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
+    remove_partials(out, out / STEPS)
+
+
+@contextmanager
+def _step(folder: Path) -> Iterator[Path]:
+    """A new folder of a step; where the step fails nothing is left of it."""
+    try:
+        with new_folder(folder) as new:
+            yield new
+    finally:
+        with suppress(OSError):  # not empty: a step was made
+            folder.parent.rmdir()
+
+
+def _save(done: Done, opened: Opened, folder: Path) -> None:
+    save_model(opened, folder / MODEL)
+    shares = done.report.mixture.shares
+    languages = ",".join(tag for tag, share in shares.items() if share > 0)
+    if done.ranges:
+        save_tensors(folder / RANGES, done.ranges, {"languages": languages})
+    report = done.report.model_dump(mode="json", exclude_unset=True)
+    write_sealed(folder / REPORT, {**report, "files": hashes(folder)})
+
+
+def _drop_results(folder: Path) -> None:
+    """Remove what a step made, but its report."""
+    shutil.rmtree(folder / MODEL, ignore_errors=True)
+    (folder / RANGES).unlink(missing_ok=True)
+
+
+def _move_results(folder: Path, out: Path) -> None:
+    """Bring what the last step made to its place in the run; what is there already may stay."""
+    for name in (MODEL, CODES, RANGES):
+        if (folder / name).exists():
+            shutil.rmtree(out / name, ignore_errors=True)
+            (folder / name).rename(out / name)

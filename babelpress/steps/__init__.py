@@ -1,0 +1,37 @@
+"""Kinds of steps. The folder is the registry: `steps/prune.py` is the step `prune`.
+
+A kind is a module with
+
+    class Settings(StepSettings)   its values, each with its help: the command `babelpress KIND`,
+                                   the recipe's `- KIND: {…}`, sweeps and docs are made of them
+    class Report(StepReport)       what a finished step leaves in the manifest
+    def say(settings) -> str       what is asked for, in a few words
+    def do(opened, calibration, settings, folder, *, hold, progress) -> Done
+    def tell(report) -> Told       how terminal, card and report page speak of it
+    def estimate(trial, settings, *, chained) -> Estimate
+    EXAMPLE = "babelpress …"       a line for help
+    LAST = "…"                     why nothing can follow it, where nothing can
+
+Modules of this room import what computes inside their functions only: help, cards and reports read
+them without it.
+"""
+
+from typing import Any
+
+from babelpress.errors import BadRun, UnknownName
+from babelpress.registry import Registry
+from babelpress.steps._kind import StepReport
+
+KINDS = Registry(__name__, __path__, "kind of step", ("do",))
+
+
+def report_of(row: dict[str, Any]) -> StepReport:
+    """The report of a finished step from what is written of it.
+
+    Raises BadRun for a kind that is not known here.
+    """
+    try:
+        kind = KINDS.module(str(row.get("kind", "prune")))
+    except UnknownName as error:
+        raise BadRun(f"a step of a kind that is not known here: {error}") from error
+    return kind.Report.model_validate(row)

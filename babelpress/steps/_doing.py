@@ -1,0 +1,185 @@
+"""Press the sites of a model in memory: see what the step looks at, find its mixture, press.
+
+Tested in tests/steps/test_step.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from babelpress.models.ledger import ledger
+from babelpress.models.open import Opened
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
+from babelpress.moments import expert_loads
+from babelpress.numerics.grids import Codes
+from babelpress.press import blocks, codes
+from babelpress.press.blocks import SiteReport
+from babelpress.press.method import Method
+from babelpress.press.mixture_search import Round, best, minimax
+from babelpress.steps import _looking
+from babelpress.steps._kind import Done, MixtureRow, ModelRow
+from babelpress.steps._looking import Source
+from babelpress.steps._pressing import MINIMAX, PressingReport, PressingSettings
+from babelpress.system.cost import measured
+from babelpress.system.offload import Hold
+from babelpress.system.progress import Progress
+from babelpress.text.mixtures import Mixture
+from babelpress.text.settings import CalibrationSettings
+
+Allocate = Callable[[Walk, Source, Method, Mapping[str, float]], Method]
+Tables = Callable[[PreTrainedModel], dict[str, Codes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """What a pressing step came to, before a kind puts it into a report of its own."""
+
+    settings: PressingSettings
+    model: ModelRow
+    calibration: dict[str, Any]
+    mixture: MixtureRow
+    trace: list[Round]
+    sites: list[SiteReport]
+    ledger: dict[str, Any]
+    cost: dict[str, float]
+
+    def done(self, report: type[PressingReport], **own: Any) -> Done:
+        """The report of a kind, with what it has of its own, and the ranges."""
+        counts = ("zeros", "were_zero", "weights")
+        experts = expert_loads.rows((s.block, s.load) for s in self.sites if s.load is not None)
+        made = report(
+            step=self.settings.model_dump(mode="json"),
+            model=self.model,
+            calibration=self.calibration,
+            mixture=self.mixture,
+            trace=[{"worst": r.worst, "mean": r.mean, "shares": r.shares} for r in self.trace],
+            damage=blocks.damage_of(self.sites),
+            sites=[
+                {"block": s.block, "site": s.site, "zeros": s.zeros, "weights": s.weights}
+                for s in self.sites
+            ],
+            **{name: sum(getattr(site, name) for site in self.sites) for name in counts},
+            ledger=self.ledger,
+            cost=self.cost,
+            **({"experts": experts} if experts else {}),
+            **own,
+        )
+        return Done(
+            made,
+            {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in self.sites if not s.left},
+        )
+
+    def unfolded(self) -> list[str]:
+        """The sites whose scales no layer before them can take."""
+        names = (expert_loads.name_of(s.block, s.site, s.load) for s in self.sites if not s.folded)
+        return list(dict.fromkeys(names))
+
+
+def press(
+    opened: Opened,
+    asked: CalibrationSettings,
+    settings: PressingSettings,
+    method: Method,
+    folder: Path,
+    *,
+    allocate: Allocate | None = None,
+    tables: Tables | None = None,
+    hold: Hold,
+    progress: Progress,
+) -> Pressed:
+    """Press a model in place; codes are written into `folder` as they are found.
+
+    `allocate` gives blocks methods of their own, `tables` quantizes embedding and head. `hold` is
+    where hidden states and pressed blocks lie.
+    """
+    walk = Walk(opened.model)
+    model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    with measured() as cost:
+        again = settings.mixture == MINIMAX or allocate is not None
+        source = (
+            _looking.of_text(opened, walk, asked, method, again, hold, progress)
+            if settings.moments is None
+            else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
+        )
+        mixed = _looking.mixture_of(settings.mixture, source, opened.name)
+        shares, trace = _shares(walk, source, mixed, settings, method, progress)
+        if allocate is not None:
+            method = allocate(walk, source, method, shares)
+        writer = codes.Writer(folder / codes.FOLDER, walk.index_of)
+        sites = _press(walk, source, settings, method, shares, writer, hold, progress)
+        if tables is not None:
+            writer.add(tables(opened.model))
+        writer.close()
+    size = ledger(opened.model, writer.rows, walk.index_of, opened.stored_dtype)
+    calibration = dict(source.manifest)
+    return Pressed(settings, model, calibration, _row(mixed, shares), trace, sites, size, cost)
+
+
+def _press(
+    walk: Walk,
+    source: Source,
+    settings: PressingSettings,
+    method: Method,
+    shares: Mapping[str, float],
+    writer: codes.Writer,
+    hold: Hold,
+    progress: Progress,
+) -> list[SiteReport]:
+    """Press all blocks; the codes of each go to the writer as soon as it is done."""
+
+    def settled(reports: list[SiteReport]) -> list[SiteReport]:
+        found = {
+            walk.name(site.block, name): each
+            for site in reports
+            for name, each in site.codes.items()
+        }
+        if found:
+            writer.add(found)
+        return [replace(report, codes={}) for report in reports]
+
+    if settings.propagate == "dense":
+        return blocks.press_dense(
+            walk, source.moments, method, shares, hold=hold, settled=settled, progress=progress
+        )
+    return blocks.press_compressed(
+        walk, source.blocks, method, shares, hold=hold, settled=settled, progress=progress
+    )
+
+
+def _shares(
+    walk: Walk,
+    source: Source,
+    mixed: Mixture,
+    settings: PressingSettings,
+    method: Method,
+    progress: Progress,
+) -> tuple[dict[str, float], list[Round]]:
+    """The shares of a mixture, and the rounds of the loop that found them."""
+    if mixed.policy != MINIMAX:
+        return dict(mixed.shares), []
+    folds = blocks.find_all_folds(walk, method)
+    trace = minimax(
+        lambda p: blocks.predicted_damage(walk, source.moments, method, p, folds),
+        source.languages,
+        rounds=settings.minimax.rounds,
+        rate=settings.minimax.rate,
+        progress=progress,
+    )
+    return best(trace).shares, trace
+
+
+def _row(mixed: Mixture, shares: Mapping[str, float]) -> MixtureRow:
+    return MixtureRow(
+        policy=mixed.policy,
+        shares=dict(shares),
+        distribution=mixed.distribution,
+        unit=mixed.unit,
+        stage=mixed.stage,
+        source=mixed.source,
+        note=mixed.note,
+        counts=mixed.counts,
+    )

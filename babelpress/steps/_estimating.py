@@ -1,0 +1,203 @@
+"""What a pressing step will take, from trying the first block (`press/trial.py`).
+
+All else is multiplication: batches, blocks, languages, rounds of minimax. Nothing is written but
+one block to a temporary folder, to see how fast the disk is.
+
+Tested in tests/runs/test_estimate.py.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from babelpress.models.linears import linears, weight
+from babelpress.models.open import Opened
+from babelpress.models.walk import Walk
+from babelpress.moments.gather import batch_size
+from babelpress.moments.store import Store
+from babelpress.press import trial as tries
+from babelpress.press.method import Method
+from babelpress.press.trial import Tried
+from babelpress.steps._kind import Estimate
+from babelpress.steps._pressing import MINIMAX, PressingSettings
+from babelpress.system.offload import in_memory, on_disk
+from babelpress.text.token_blocks import TokenBlocks
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An open model with its text, to try steps on, and what opening and drawing took.
+
+    `near` is where files may be tried, `base` the memory in use before anything is tried,
+    `open_again` the seconds to open what a step before made.
+    """
+
+    opened: Opened
+    walk: Walk
+    blocks: Mapping[str, TokenBlocks]
+    near: Path | None
+    offload: bool
+    base: int
+    hash_seconds: float
+    open_seconds: float
+    open_again: float
+    text_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How much there is to do.
+
+    `batches` may have a fraction, for a language that does not fill one; `shapes` are those of
+    batches. `tables` says whether embedding and head are quantized too.
+    """
+
+    step: PressingSettings
+    tables: bool
+    blocks: int
+    languages: tuple[str, ...]
+    batches: float
+    shapes: int
+    hidden_bytes: int
+    offload: bool
+
+    @property
+    def minimax(self) -> bool:
+        return self.step.mixture == MINIMAX
+
+    @property
+    def compressed(self) -> bool:
+        return self.step.propagate == "compressed"
+
+    @property
+    def passing(self) -> bool:
+        """Whether moments of the dense model are gathered."""
+        return not self.step.moments and (self.minimax or not self.compressed)
+
+
+def pressing(
+    trial: Trial, step: PressingSettings, method: Method, *, tables: bool = False, chained: bool
+) -> Estimate:
+    """What a pressing step will take; a `chained` one opens what another made."""
+    work = _work(trial, step, tables)
+    tried = _try(trial, work, method)
+    phases = {
+        "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
+        "text": 0.0 if step.moments else trial.text_seconds,
+        **_phases(trial.walk, work, tried),
+        "save": tried.seconds.dense * _dense_bytes(trial.opened) + tried.seconds.tokenizer,
+    }
+    memory = trial.base + _memory(trial.walk, work, tried)
+    return Estimate(phases, memory, _disk(trial, work, tried, chained=chained))
+
+
+def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
+    walk, number = trial.walk, len(trial.walk.blocks)
+    if step.moments:
+        there = tuple(Store.open(Path(step.moments)).identity["languages"])
+        return _Work(step, tables, number, there, 0.0, 0, 0, trial.offload)
+    length = next(iter(trial.blocks.values())).ids_BT.shape[1]
+    size = batch_size(walk, length)
+    counts = [len(each.ids_BT) for each in trial.blocks.values()]
+    shapes = {min(size, rest) for count in counts for rest in (count, count % size) if rest}
+    table_VH = weight(walk.model.get_input_embeddings())
+    hidden = sum(counts) * length * table_VH.shape[1] * table_VH.element_size()
+    batches = sum(counts) / size
+    tags = tuple(trial.blocks)
+    return _Work(step, tables, number, tags, batches, len(shapes), hidden, trial.offload)
+
+
+def _try(trial: Trial, work: _Work, method: Method) -> Tried:
+    tried, walk = Tried(), trial.walk
+    with tempfile.TemporaryDirectory(dir=trial.near) as name:
+        folder = Path(name)
+        hold = on_disk(folder) if work.offload else in_memory
+        if work.step.moments:
+            moments = tries.try_store(tried, Store.open(Path(work.step.moments)))
+        else:
+            few, batch = tries.try_text(tried, walk, trial.blocks, method, hold=hold)
+            moments = tries.for_everyone(few, batch, trial.blocks)
+        shares = dict.fromkeys(work.languages, 1 / len(work.languages))
+        tries.try_press(
+            tried, walk, moments, method, shares, rounds=work.minimax, hold=hold, folder=folder
+        )
+        if work.tables:
+            tries.try_table(tried, walk)
+        tries.try_saving(tried, trial.opened, walk, folder)
+    return tried
+
+
+def _phases(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
+    """Seconds of what is done once for every block, batch and round."""
+    number, each = work.blocks, tried.seconds
+    rounds = work.step.minimax.rounds if work.minimax else 0
+    found = {"minimax": number * rounds * each.round, "press": number * each.press}
+    found["folds"] = number * each.folds * (1 + work.minimax)
+    if work.tables:
+        found["tables"] = each.table * _rows(walk)
+    if work.step.moments:
+        found["read"] = number * (each.first_read + rounds * each.read)
+        return found
+    start = work.batches * each.start
+    last = number - 1  # passes nothing on
+    gather = each.warm + work.shapes * each.prepare
+    if work.passing:
+        batch = last * each.gather + each.reach
+        gather += start + number * each.sites + work.batches * batch
+    if work.compressed:
+        gather += start + number * (each.sites + work.batches * each.reach)
+        found["pass on"] = work.batches * each.pass_on * last
+    return {"gather": gather, **found}
+
+
+def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
+    """Bytes at the worst moment, beyond those of an open model: at the last block."""
+    each = tried.bytes
+    if work.step.moments:
+        return each.moments + each.press + _changed(walk, work)
+    of_block = len(work.languages) * each.moments
+    kept = work.blocks if work.minimax and not work.offload else 1
+    both = work.minimax and work.compressed and not work.offload
+    hidden = 0 if work.offload else work.hidden_bytes
+    after = max(each.press, each.table * _rows(walk))
+    busiest = max(each.batch, each.stays + after)
+    return hidden + of_block * (kept + both) + _changed(walk, work) + busiest
+
+
+def _changed(walk: Walk, work: _Work) -> int:
+    """Bytes of the blocks that were pressed and lie in memory."""
+    of_blocks = [
+        sum(weight(each).nbytes for each in linears(block).values()) for block in walk.blocks
+    ]
+    return max(of_blocks) if work.offload else sum(of_blocks)
+
+
+def _rows(walk: Walk) -> int:
+    """Rows of the embedding, and of the head where it is another table."""
+    tables = {
+        weight(each).data_ptr(): len(weight(each))
+        for each in (walk.model.get_input_embeddings(), walk.model.get_output_embeddings())
+        if each is not None
+    }
+    return sum(tables.values())
+
+
+def _dense_bytes(opened: Opened) -> int:
+    return sum(p.numel() for p in opened.model.parameters()) * opened.stored_dtype.itemsize
+
+
+def _disk(trial: Trial, work: _Work, tried: Tried, *, chained: bool) -> int:
+    """Bytes in the run folder at the worst moment: what a chained step was given lies there too."""
+    walk = trial.walk
+    model = _dense_bytes(trial.opened) + tried.bytes.tokenizer
+    stored = model + work.blocks * tried.bytes.codes
+    if work.tables:
+        table_VH = weight(walk.model.get_input_embeddings())
+        stored += _rows(walk) * (table_VH.shape[1] + 5)  # codes, a scale and a zero point
+    held = 0
+    if work.offload:
+        spooled = work.blocks * len(work.languages) * tried.bytes.moments * work.minimax
+        everything = sum(weight(e).nbytes for b in walk.blocks for e in linears(b).values())
+        held = work.hidden_bytes + everything + (0 if work.step.moments else spooled)
+    return stored + (model if chained else 0) + held

@@ -1,0 +1,120 @@
+"""What every kind of step has: settings, a report, words for it, an estimate.
+
+Tested in tests/steps/test_step.py.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from babelpress.system.settings import Strict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StepSettings(Strict):
+    """Base of the settings of every kind."""
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether the step reads Gram matrices."""
+        return False
+
+    @property
+    def shares_moments(self) -> bool:
+        """Whether it reads moments of the dense model that others may read too."""
+        return False
+
+
+class _Row(BaseModel):
+    """A part of a manifest; what a newer version wrote beside what is known here stays there."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class ModelRow(_Row):
+    """The model that a step was done to."""
+
+    name: str
+    fingerprint: str = ""
+
+
+class MixtureRow(_Row):
+    """The mixture of a step: what was asked for, and the shares that it came to."""
+
+    policy: str = ""
+    shares: dict[str, float] = Field(default_factory=dict)
+    distribution: str | None = None
+    unit: str = ""
+    stage: str = ""
+    source: str = ""
+    note: str = ""
+    counts: dict[str, int] | None = None
+
+
+class StepReport(_Row):
+    """What a finished step leaves behind: what was asked for, to which model, and its cost.
+
+    `calibration` and `mixture` are empty for a kind that looks at no text; `damage` is the share of
+    its layers' outputs that each language was predicted to lose.
+    """
+
+    kind: str = "prune"
+    step: dict[str, Any] = Field(default_factory=dict)
+    model: ModelRow
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    mixture: MixtureRow = MixtureRow()
+    damage: dict[str, float] = Field(default_factory=dict)
+    ledger: dict[str, Any] = Field(default_factory=dict)
+    cost: dict[str, float] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE."""
+
+    report: StepReport
+    ranges: "Mapping[str, Tensor]"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How terminal, card and report page speak of a finished step.
+
+    `done` is the step in two or three words, `method` and `how` the same in two cells of a table;
+    `adjective` is what the model is now. `lines` are for the terminal when it is done, `remarks`
+    for the card, `limits` for what the model is not good for, `note` (a title and a sentence) for
+    the report page. `relation` is the hub's word for what the model is to its base model.
+    """
+
+    done: str
+    adjective: str
+    method: str = ""
+    how: str = ""
+    mixture: str = ""
+    fed_by: str = ""
+    left_out: str = ""
+    lines: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    note: tuple[str, str] | None = None
+    relation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a step will take: seconds by phase, and bytes at the worst moment."""
+
+    phases: dict[str, float]
+    memory_bytes: int
+    disk_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """All phases."""
+        return math.fsum(self.phases.values())

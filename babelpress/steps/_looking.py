@@ -1,0 +1,150 @@
+"""What a pressing step looks at: its text or a folder of moments, and the mixture of languages.
+
+Mixtures that go by training shares go by those of the model that a chain began with.
+
+Tested in tests/steps/test_step.py and tests/moments/test_store.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from babelpress.errors import BadMoments, BadSetting
+from babelpress.models.open import Opened
+from babelpress.models.tokenizers import tokenizer_hash
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
+from babelpress.moments.gather import gather_dense
+from babelpress.moments.store import BlockMoments, Store
+from babelpress.press.method import Method
+from babelpress.steps._pressing import PressingSettings
+from babelpress.system.offload import Hold
+from babelpress.system.progress import Progress
+from babelpress.text import mixtures
+from babelpress.text.draw import draw
+from babelpress.text.languages import select
+from babelpress.text.mixtures import Mixture
+from babelpress.text.settings import CalibrationSettings
+from babelpress.text.token_blocks import TokenBlocks
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a step looks at: its languages, their text, and dense moments by block.
+
+    `there` are all languages with moments; `blocks` is empty where the moments are of a folder.
+    """
+
+    languages: list[str]
+    there: list[str]
+    blocks: Mapping[str, TokenBlocks]
+    manifest: Mapping[str, Any]
+    moments: Callable[[int], BlockMoments]
+
+
+def of_text(
+    opened: Opened,
+    walk: Walk,
+    asked: CalibrationSettings,
+    method: Method,
+    again: bool,
+    hold: Hold,
+    progress: Progress,
+) -> Source:
+    """Text, and its dense moments if they are asked for.
+
+    Only with `again` are moments kept, for whoever asks for a block a second time.
+    """
+    found = draw(opened, asked)
+    gathered: dict[int, BlockMoments] = {}
+    coming: list[Iterator[tuple[int, BlockMoments]]] = []
+
+    def moments(index: int) -> BlockMoments:
+        if not coming:
+            coming.append(
+                gather_dense(
+                    walk,
+                    found.blocks,
+                    gram=method.needs_gram,
+                    vectors=method.vectors,
+                    hold=hold,
+                    progress=progress,
+                )
+            )
+        if index not in gathered:
+            if not again:
+                gathered.clear()
+            gathered.update((at, _held(each, hold, again)) for at, each in _until(coming[0], index))
+        return gathered[index]
+
+    tags = list(found.blocks)
+    return Source(tags, tags, found.blocks, found.manifest, moments)
+
+
+def _until(
+    coming: Iterator[tuple[int, BlockMoments]], index: int
+) -> Iterator[tuple[int, BlockMoments]]:
+    """The next moments, up to those of a block."""
+    for at, each in coming:
+        yield at, each
+        if at == index:
+            return
+
+
+def _held(moments: BlockMoments, hold: Hold, again: bool) -> BlockMoments:
+    """Gram matrices of every block are more than one model: they lie where hidden states do."""
+    if not again:
+        return moments
+    return {
+        site: {
+            tag: each if each.gram_II is None else replace(each, gram_II=hold(each.gram_II))
+            for tag, each in seen.items()
+        }
+        for site, seen in moments.items()
+    }
+
+
+def of_folder(
+    opened: Opened, asked: CalibrationSettings, settings: PressingSettings, *, gram: bool
+) -> Source:
+    """Moments that were saved. Raises BadMoments or BadSetting where they are no use here."""
+    assert settings.moments is not None
+    store = Store.open(Path(settings.moments))
+    if settings.propagate != "dense":
+        raise BadSetting(
+            "moments of a folder are of the dense model: use propagate dense, or drop moments."
+        )
+    store.check(
+        model=weights_hash(opened.model),
+        tokenizer=tokenizer_hash(opened.tokenizer),
+        dtype=str(opened.model.dtype),
+    )
+    if gram and not store.identity["gram"]:
+        raise BadSetting(
+            f"{settings.method} needs Gram matrices, which {settings.moments} has not. "
+            "Calibrate again with --gram."
+        )
+    there = store.identity["languages"]
+    languages = select(asked.languages, among=there) if asked.languages else there
+    if missing := [tag for tag in languages if tag not in there]:
+        raise BadMoments(
+            f"{settings.moments} has no moments of {', '.join(missing)}; it has "
+            f"{', '.join(there)}. Calibrate with them, or leave them out of --languages."
+        )
+    return Source(languages, there, {}, store.manifest["calibration"], store.load)
+
+
+def mixture_of(policy: str, source: Source, model: str) -> Mixture:
+    """The mixture of a step. Raises BadSetting for a share of a language that nothing was seen of.
+
+    Moments may take hours to gather, so this is known first.
+    """
+    mixed = mixtures.mixture(policy, source.languages, model=model)
+    wanted = [tag for tag, share in mixed.shares.items() if share > 0]
+    if missing := [tag for tag in wanted if tag not in source.there]:
+        raise BadSetting(
+            f"the mixture {policy} gives a share to {', '.join(missing)}, which is not among the "
+            f"languages of this calibration: {', '.join(source.there)}. Add it with --languages."
+        )
+    return mixed

@@ -1,0 +1,137 @@
+"""What steps share that press the sites of a model: settings, reports, words.
+
+Tested in tests/steps/test_step.py and tests/test_bad_input.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+
+from babelpress.errors import BadSetting
+from babelpress.registry import Registry
+from babelpress.steps._kind import StepReport, StepSettings
+from babelpress.system.settings import Strict, pairs, setting, words
+
+MINIMAX = "minimax"
+MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
+
+
+class Minimax(Strict):
+    """The loop that finds the mixture with the least damage to the worst language."""
+
+    rounds: int = Field(default=20, gt=0)
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+
+class PressingSettings(StepSettings):
+    """What all of them have. With `moments` a step reads those, else the calibration text."""
+
+    method: str
+    mixture: str = setting(
+        "uniform", "How languages are weighted; see `babelpress mixture --help`."
+    )
+    propagate: Literal["dense", "compressed"] = setting(
+        "compressed", "What each block is fed while pressing; dense where moments are given."
+    )
+    skip: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
+        (), "Sites or linears to leave dense, by name; * allowed; commas between."
+    )
+    options: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
+        {}, "NAME=VALUE of the method, as in --option damp=0.05; may be repeated.", flag="option"
+    )
+    minimax: Minimax = setting(Minimax(), "The loop of the minimax mixture.", hidden=True)
+    moments: str | None = setting(None, MOMENTS_HELP)
+    min_tokens: int | None = setting(
+        None,
+        "Experts that saw fewer tokens stay as they are; by default the method decides.",
+        gt=0,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _propagated(cls, data: Any) -> Any:
+        """Moments of a folder are those of the dense model."""
+        if isinstance(data, Mapping) and data.get("moments") and not data.get("propagate"):
+            return {**data, "propagate": "dense"}
+        return data
+
+    @property
+    def shares_moments(self) -> bool:
+        """Whether it reads moments of the dense model that others may read too."""
+        return self.propagate == "dense" and self.moments is None
+
+
+class PressingReport(StepReport):
+    """What was done to the sites: exact counts, the rounds that found a mixture, experts' loads."""
+
+    trace: list[dict[str, Any]] = Field(default_factory=list)
+    sites: list[dict[str, Any]] = Field(default_factory=list)
+    zeros: int = 0
+    were_zero: int = 0
+    weights: int = 0
+    experts: dict[str, Any] | None = None
+
+
+def reads_gram(methods: Registry, name: str) -> bool:
+    """Whether a method declares that it reads Gram matrices."""
+    return "gram" in methods.facts(name).get("READS", ())
+
+
+def check_options(methods: Registry, name: str, given: Mapping[str, object]) -> None:
+    """Raise BadSetting for an option that an entry has not, or a value of another kind."""
+    methods.check_options(name, given)
+    for option, default in methods.options(name).items():
+        _check_option(name, option, default, given.get(option, default))
+
+
+def _check_option(method: str, name: str, default: object, value: object) -> None:
+    try:
+        TypeAdapter(type(default)).validate_python(value, strict=True)
+    except ValidationError as error:
+        wanted = type(default).__name__
+        raise BadSetting(
+            f"{method}'s option {name} must be of the type {wanted}, as {default}; it is {value!r}."
+        ) from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadSetting(f"{method}'s option {name} must be a finite number; it is {value}.")
+
+
+def provenance(methods: Registry, name: str) -> tuple[str, ...]:
+    """The paper of a method and where it differs from it, as it declares."""
+    facts = methods.facts(name) if name in methods.names() else {}
+    if "PAPER" not in facts:
+        return ()
+    return (" ".join((f"{name} is after {facts['PAPER']}.", *facts.get("DIFFERS", ()))),)
+
+
+def spoken(step: Mapping[str, Any], *more: str) -> str:
+    """The options of a method in words, and whatever else there is to say."""
+    options = ", ".join(f"{key} {value}" for key, value in step.get("options", {}).items())
+    return "; ".join(filter(None, (*more[:1], options, *more[1:])))
+
+
+def fed_by(step: Mapping[str, Any]) -> str:
+    """What blocks were fed while they were pressed."""
+    return "pressed blocks" if step.get("propagate") == "compressed" else "dense blocks"
+
+
+SHOWN = 4  # names in a message; the report has all
+
+
+def expert_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """The lines that a user must read of what `rows` gave."""
+    lines = []
+    if found and (left := found["left"]):
+        lines.append(f"Too few tokens, left as they were: {some(left)}.")
+    if found and (missing := found["missing"]):
+        named = [f"{name} ({', '.join(tags)})" for name, tags in missing.items()]
+        lines.append(f"Experts that saw no token of a language with a share: {some(named)}.")
+    return lines
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more, which the report names" * (len(names) > SHOWN)
+    return ", ".join(names[:SHOWN]) + more

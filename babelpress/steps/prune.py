@@ -1,0 +1,163 @@
+"""Prune a model in one step. Kept zeros are exact; embeddings and head are left alone.
+
+Tested in tests/steps/test_step.py.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from babelpress import allocate
+from babelpress.prune import PRUNERS
+from babelpress.steps._kind import Done, Estimate, Told
+from babelpress.steps._pressing import (
+    PressingReport,
+    PressingSettings,
+    check_options,
+    expert_lines,
+    fed_by,
+    provenance,
+    reads_gram,
+    spoken,
+)
+from babelpress.system.progress import Progress, silent
+from babelpress.system.settings import pairs, setting
+from babelpress.text.settings import CalibrationSettings
+
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
+    from babelpress.press.method import Method
+    from babelpress.steps._estimating import Trial
+    from babelpress.system.offload import Hold
+
+EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture minimax --out run"
+
+
+def _pattern(value: Any) -> str:
+    from babelpress.numerics.patterns import parse
+
+    return str(parse(str(value)))
+
+
+class Settings(PressingSettings):
+    """One pruning step."""
+
+    method: str = setting("wanda", f"{', '.join(PRUNERS.names())}.")
+    pattern: Annotated[str, BeforeValidator(_pattern)] = setting(
+        "0.5", "0.5 (of every row), 0.5/layer, 0.5/128 (of every 128 columns), 2of4 (keep 2)."
+    )
+    allocate: str = setting(
+        "uniform",
+        f"How much each block gives, the same in all: {', '.join(allocate.RULES.names())}.",
+    )
+    allocation: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
+        {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
+    )
+
+    @model_validator(mode="after")
+    def _options(self) -> "Settings":
+        check_options(PRUNERS, self.method, self.options)
+        check_options(allocate.RULES, self.allocate, self.allocation)
+        return self
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether the method reads Gram matrices."""
+        return reads_gram(PRUNERS, self.method)
+
+
+class Report(PressingReport):
+    """`allocated` are the shares of each block that went, where a rule gave blocks their own."""
+
+    allocated: list[float] = Field(default_factory=list)
+
+
+def say(settings: Settings) -> str:
+    """What is asked for, before it is done."""
+    rule = "" if settings.allocate == "uniform" else f", by block as {settings.allocate} says"
+    return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}"
+
+
+def method(settings: Settings) -> "Method":
+    """The method with its options and pattern."""
+    from babelpress.press.method import Pruner
+
+    return Pruner.of(
+        settings.method,
+        settings.pattern,
+        settings.options,
+        settings.skip,
+        min_tokens=settings.min_tokens,
+    )
+
+
+def do(
+    opened: "Opened",
+    calibration: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    *,
+    hold: "Hold",
+    progress: Progress = silent,
+) -> Done:
+    """Prune a model in place."""
+    from babelpress.steps import _allocating, _doing
+
+    rule = _allocating.Rule(settings.allocate, settings.allocation)
+    pressed = _doing.press(
+        opened,
+        calibration,
+        settings,
+        method(settings),
+        folder,
+        allocate=rule.allocate if rule.differs else None,
+        hold=hold,
+        progress=progress,
+    )
+    own = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
+    return pressed.done(Report, **own)
+
+
+def tell(report: Report) -> Told:
+    """Method and pattern; zeros make nothing faster."""
+    step = report.step
+    name, pattern, rule = step["method"], step["pattern"], step.get("allocate", "uniform")
+    by = "" if rule == "uniform" else f"by block as {rule} says"
+    return Told(
+        done=f"{name} {pattern}",
+        adjective="pruned",
+        method=name,
+        how=spoken(step, pattern, by),
+        mixture=report.mixture.policy,
+        fed_by=fed_by(step),
+        left_out=", ".join(step.get("skip", ())),
+        lines=(
+            f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
+            *_no_room(report, rule),
+            *expert_lines(report.experts),
+        ),
+        remarks=(*provenance(PRUNERS, name), *provenance(allocate.RULES, rule)),
+        limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
+        note=(
+            "Zeros alone make nothing faster.",
+            "A sparse model is an ordinary dense file of the same size, and mainstream engines run "
+            "it at the same speed. Speed and size come from quantization, vocabulary trimming, "
+            "structural pruning and distillation.",
+        ),
+    )
+
+
+def _no_room(report: Report, rule: str) -> list[str]:
+    """What is to be said where a rule had nothing to choose from, as with 1of4."""
+    if not report.allocated or len(set(report.allocated)) > 1:
+        return []
+    pattern = report.step["pattern"]
+    return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
+
+
+def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
+    """What pruning will take."""
+    from babelpress.steps import _estimating
+
+    return _estimating.pressing(trial, settings, method(settings), chained=chained)

@@ -1,0 +1,207 @@
+"""Quantize a model in one step. Of a pruned model every zero stays exactly zero.
+
+The run keeps integers, scales and zero points in codes/, which `babelpress export` packs, and in
+model/ the weights that they stand for.
+
+Tested in tests/steps/test_step.py.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from babelpress.errors import BadSetting
+from babelpress.quantize import QUANTIZERS
+from babelpress.steps._kind import Done, Estimate, Told
+from babelpress.steps._pressing import (
+    PressingReport,
+    PressingSettings,
+    check_options,
+    expert_lines,
+    fed_by,
+    provenance,
+    reads_gram,
+    some,
+    spoken,
+)
+from babelpress.system.progress import Progress, silent
+from babelpress.system.settings import setting
+from babelpress.text.settings import CalibrationSettings
+
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
+    from babelpress.numerics.grids import Grid
+    from babelpress.press.method import Method
+    from babelpress.steps._estimating import Trial
+    from babelpress.system.offload import Hold
+
+EXAMPLE = "babelpress quantize babel-mini --method gptq --bits 4 --group 64 --out run"
+LAST = "codes cannot be pressed again"
+EIGHT = "8bit"
+
+
+def _group(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _by_block(value: Any) -> Any:
+    """Bits by block: a mapping, or the YAML file that one is in."""
+    from babelpress.allocate import bits_by_block
+
+    return bits_by_block(value)
+
+
+class Settings(PressingSettings):
+    """One quantization step: the last one of a recipe."""
+
+    method: str = setting("gptq", f"{', '.join(QUANTIZERS.names())}.")
+    bits: int = setting(4, "2, 3, 4 or 8 for a weight.")
+    group: Annotated[int | str, BeforeValidator(_group)] = setting(
+        128, "How many inputs of a row share a scale, or channel for the whole row."
+    )
+    symmetric: bool = setting(
+        True,
+        "Zero in the middle of the grid, or a zero point for every group.",
+        negative="asymmetric",
+    )
+    clip: str = setting(
+        "mse", "mse, the range of a group that has the least squared error, or none."
+    )
+    keep_zeros: bool = setting(True, "Leave weights that are zero exactly zero.")
+    embeddings: Literal["dense", "8bit"] = setting(
+        "dense", "dense, or 8bit: embedding and head at eight bits too (export takes it to gguf)."
+    )
+    bits_by_block: Annotated[dict[int, int], BeforeValidator(_by_block)] = setting(
+        {}, "YAML file with other bits for some blocks, as in 0: 8, one block a line."
+    )
+
+    @model_validator(mode="after")
+    def _options(self) -> "Settings":
+        check_options(QUANTIZERS, self.method, self.options)
+        for bits in (self.bits, *self.bits_by_block.values()):
+            _ = self.grid_of(bits)
+        return self
+
+    @property
+    def needs_gram(self) -> bool:
+        """Whether the method reads Gram matrices."""
+        return reads_gram(QUANTIZERS, self.method)
+
+    @property
+    def grid(self) -> "Grid":
+        """The grid of the linears. Raises BadSetting."""
+        return self.grid_of(self.bits)
+
+    def grid_of(self, bits: int) -> "Grid":
+        """The same grid with other bits."""
+        from babelpress.numerics.grids import Grid
+
+        return Grid(bits, self.group, self.symmetric, self.clip)
+
+
+class Report(PressingReport):
+    """`grid` in words; `unfolded` are sites whose scales no layer before them can take."""
+
+    grid: str = ""
+    unfolded: list[str] = Field(default_factory=list)
+
+
+def say(settings: Settings) -> str:
+    """What is asked for, before it is done."""
+    return f"{settings.method} {_words(settings)}, {settings.mixture}"
+
+
+def method(settings: Settings) -> "Method":
+    """The method with its options and grid."""
+    from dataclasses import replace
+
+    from babelpress.press.method import Quantizer
+
+    plain = Quantizer.of(
+        settings.method,
+        settings.grid,
+        settings.options,
+        settings.skip,
+        keep_zeros=settings.keep_zeros,
+        min_tokens=settings.min_tokens,
+    )
+    grids = {block: settings.grid_of(bits) for block, bits in settings.bits_by_block.items()}
+    return replace(plain, grids=grids)
+
+
+def do(
+    opened: "Opened",
+    calibration: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    *,
+    hold: "Hold",
+    progress: Progress = silent,
+) -> Done:
+    """Quantize a model in place; its codes go into the folder. Raises BadSetting for no block."""
+    from babelpress.models.walk import Walk
+    from babelpress.press.embeddings import quantize_tables
+    from babelpress.steps import _doing
+
+    last = len(Walk(opened.model).blocks) - 1
+    if wrong := [block for block in settings.bits_by_block if block > last]:
+        raise BadSetting(f"there is no block {wrong[0]}: those of {opened.name} are 0 to {last}.")
+    pressed = _doing.press(
+        opened,
+        calibration,
+        settings,
+        method(settings),
+        folder,
+        tables=quantize_tables if settings.embeddings == EIGHT else None,
+        hold=hold,
+        progress=progress,
+    )
+    return pressed.done(Report, grid=_words(settings), unfolded=pressed.unfolded())
+
+
+def _words(settings: Settings) -> str:
+    other = {str(block): bits for block, bits in settings.bits_by_block.items()}
+    named = ", ".join(f"{bits} bits in block {block}" for block, bits in other.items())
+    return f"{settings.grid}; {named}" if named else str(settings.grid)
+
+
+def tell(report: Report) -> Told:
+    """Method and grid; sites whose scales could not be folded are named."""
+    step = report.step
+    lines = [f"{step['method']} at {report.grid}: {report.weights:,} weights."]
+    if report.were_zero and step.get("keep_zeros"):
+        lines.append(f"{report.were_zero:,} pruned ones are still exactly zero.")
+    remarks = provenance(QUANTIZERS, step["method"])
+    if report.unfolded:
+        lines.append(f"Not scaled, for no layer before can: {some(report.unfolded)}.")
+        remarks += (
+            "the scales of these sites could not be folded into a layer before them, so they have "
+            f"the plain grid: {', '.join(report.unfolded)}.",
+        )
+    eight = "embedding and head at 8 bits" if step.get("embeddings") == EIGHT else ""
+    return Told(
+        done=f"{step['method']} {report.grid}",
+        adjective="quantized",
+        method=step["method"],
+        how=spoken(step, report.grid, eight),
+        mixture=report.mixture.policy,
+        fed_by=fed_by(step),
+        left_out=", ".join(step.get("skip", ())),
+        lines=(" ".join(lines), *expert_lines(report.experts)),
+        remarks=remarks,
+        relation="quantized",
+        note=(
+            "A quantized model was measured with its weights unpacked.",
+            "An engine that loads the packed file computes with the same weights, and rounds in "
+            "its own way; how fast it is depends on the engine.",
+        ),
+    )
+
+
+def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
+    """What quantizing will take."""
+    from babelpress.steps import _estimating
+
+    eight = settings.embeddings == EIGHT
+    return _estimating.pressing(trial, settings, method(settings), tables=eight, chained=chained)

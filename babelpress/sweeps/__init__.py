@@ -1,0 +1,1 @@
+"""Many recipes: which jobs they take, where those run, and what came of them."""

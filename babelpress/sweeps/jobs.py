@@ -1,0 +1,398 @@
+"""The jobs of a sweep: score the dense model, see each language, merge, press and score.
+
+    OUT/sizes/KEY.json        what a dry run of a recipe found: the memory of jobs like it
+    OUT/dense/KEY/            scores of a dense model
+    OUT/parts/KEY/LANGUAGE/   moments of one language, until they are merged
+    OUT/moments/KEY/          moments of all languages of a calibration
+    OUT/runs/FINGERPRINT/     an ordinary run with its scores; its weights go if nobody keeps them
+    OUT/results/NAME.jsonl    the rows of a recipe or a dense model, written last: then it is done
+
+A job makes its folder under a temporary name and renames it when it is whole. So it can be killed
+and done again anywhere, twice at once too, without a lock and without a trace of the lost attempt.
+
+Tested in tests/sweeps/test_plan.py.
+"""
+
+import errno
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from babelpress import evals
+from babelpress.errors import BabelpressError, BadRun
+from babelpress.judge import scores
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.moments.calibrate import calibrate
+from babelpress.press import codes
+from babelpress.runs import manifest, run
+from babelpress.runs.estimate import estimate
+from babelpress.runs.open import open_any, ranges_of
+from babelpress.runs.recipe import Recipe
+from babelpress.steps._pressing import MINIMAX
+from babelpress.sweeps import merge
+from babelpress.sweeps.plan import Entry, short, with_moments
+from babelpress.sweeps.results import Row, Shelf
+from babelpress.system.files import new_folder, read_json, write_json
+from babelpress.system.progress import Progress, silent
+from babelpress.text.settings import CalibrationSettings
+
+THERE = (errno.EEXIST, errno.ENOTEMPTY)
+PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers
+COPIES = 2  # of a block's moments while they are merged: as tensors, and as the file to be written
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all jobs of a sweep share; `out` is one folder for all machines."""
+
+    out: Path
+    results: str
+    device: str = "cpu"
+    keep_models: bool = False
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the rows go."""
+        return Shelf(self.results)
+
+
+class Job(Protocol):
+    """Something to do once; `needs` are the names of jobs that must be done before."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+    @property
+    def size(self) -> "Size | None":
+        """The dry run that tells its memory: it waits for that, but does not hang on it."""
+        ...
+
+    def done(self, setup: Setup) -> bool:
+        """Whether what it makes is there and whole."""
+        ...
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        """Do it. Raises a BabelpressError for what a user must mend."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Try the first block of a recipe, to know the memory of jobs like it.
+
+    Neither seeds nor shares decide memory: recipes that differ only there have one size.
+    """
+
+    plan: Recipe
+    moments: "Merge | None" = None
+    size: "Size | None" = None
+
+    @property
+    def name(self) -> str:
+        data = self.plan.model_dump(mode="json")
+        data["calibration"]["seed"] = 0
+        for work in (work for step in data["steps"] for work in step.values()):
+            if "mixture" in work:
+                work["mixture"] = MINIMAX if work["mixture"] == MINIMAX else "uniform"
+        return f"sizes/{short(data)}"
+
+    @property
+    def label(self) -> str:
+        return f"the size of a recipe on {self.plan.model}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.moments.name,) if self.moments else ()
+
+    def memory(self, out: Path) -> int:
+        """Bytes at the worst moment; 0 where nobody found out."""
+        try:
+            return int(read_json(out / f"{self.name}.json")["memory_bytes"])
+        except (BadRun, KeyError, TypeError, ValueError):
+            return 0
+
+    def done(self, setup: Setup) -> bool:
+        return self.memory(setup.out) > 0
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        plan = self.plan
+        if self.moments:  # they tell the languages; to try, the text of one is enough
+            few = {"languages": self.moments.looks[0].languages[:1]}
+            plan = with_moments(plan, self.moments.folder(setup.out)).model_copy(
+                update={"calibration": plan.calibration.model_copy(update=few)}
+            )
+        most = max(step.memory_bytes for step in estimate(plan, device=setup.device))
+        path = setup.out / f"{self.name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"memory_bytes": most})
+        progress("size", 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Score a dense model."""
+
+    model: str
+    evaluate: EvaluationSettings
+    size: Size | None = None
+
+    @property
+    def key(self) -> str:
+        return short({"model": self.model, "evaluate": self.evaluate.model_dump(mode="json")})
+
+    @property
+    def name(self) -> str:
+        return f"dense-{self.key}"
+
+    @property
+    def label(self) -> str:
+        return f"the scores of {self.model}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def done(self, setup: Setup) -> bool:
+        return setup.shelf.get(self.name) is not None
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        folder = setup.out / "dense" / self.key
+
+        def make(new: Path) -> None:
+            _score(self.model, new, self.evaluate, setup, progress, name=self.model)
+
+        _make_scored(folder, make)
+        setup.shelf.put(self.name, _rows(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Take moments of some languages, a folder each; a cluster takes one language a job.
+
+    `asked` itself names no languages: the moments of one serve every calibration that has it.
+    """
+
+    model: str
+    asked: CalibrationSettings
+    languages: tuple[str, ...]
+    gram: bool
+    size: Size | None = None
+
+    @property
+    def key(self) -> str:
+        asked = self.asked.model_dump(mode="json")
+        return short({"model": self.model, "calibration": asked, "gram": self.gram})
+
+    @property
+    def name(self) -> str:
+        return f"parts/{self.key}/{'+'.join(self.languages)}"
+
+    @property
+    def label(self) -> str:
+        return f"the moments of {self.model} in {', '.join(self.languages)}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ()
+
+    def folder(self, out: Path, language: str) -> Path:
+        """Where the moments of a language go."""
+        return out / "parts" / self.key / language
+
+    def done(self, setup: Setup) -> bool:
+        return all(self.folder(setup.out, tag).exists() for tag in self.languages)
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        opened = open_any(self.model, device=setup.device)
+        for tag in self.languages:
+            asked = self.asked.model_copy(update={"languages": (tag,)})
+
+            def make(new: Path, asked: CalibrationSettings = asked) -> None:
+                calibrate(opened, asked, new, gram=self.gram, progress=progress)
+
+            _once(self.folder(setup.out, tag), make)
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """One moments folder of what was seen in each language."""
+
+    looks: tuple[Look, ...]
+    asked: CalibrationSettings
+    gram: bool
+    size: Size | None = None
+
+    @property
+    def key(self) -> str:
+        tags = [tag for look in self.looks for tag in look.languages]
+        return short({"parts": self.looks[0].key, "languages": tags, "gram": self.gram})
+
+    @property
+    def name(self) -> str:
+        return f"moments/{self.key}"
+
+    @property
+    def label(self) -> str:
+        return f"the moments of {self.looks[0].model} in all languages"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(look.name for look in self.looks)
+
+    def folder(self, out: Path) -> Path:
+        """Where the moments go."""
+        return out / "moments" / self.key
+
+    def memory(self, out: Path) -> int:
+        """Bytes at the worst moment: those of the largest block of every language, and a copy."""
+        folders = (look.folder(out, tag) for look in self.looks for tag in look.languages)
+        blocks = ([p.stat().st_size for p in each.glob("*.safetensors")] for each in folders)
+        return PROCESS + COPIES * sum(max(sizes, default=0) for sizes in blocks)
+
+    def done(self, setup: Setup) -> bool:
+        return self.folder(setup.out).exists()
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        parts = [look.folder(setup.out, tag) for look in self.looks for tag in look.languages]
+
+        def make(new: Path) -> None:
+            merge.merge(self.asked, parts, new, gram=self.gram, progress=progress)
+
+        _once(self.folder(setup.out), make)
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """Do a recipe and score what it made; `moments` are those of its first step, if shared."""
+
+    entry: Entry
+    evaluate: EvaluationSettings
+    moments: Merge | None
+    size: Size | None = None
+
+    @property
+    def name(self) -> str:
+        return self.entry.fingerprint
+
+    @property
+    def label(self) -> str:
+        return self.entry.label
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.moments.name,) if self.moments else ()
+
+    def folder(self, out: Path) -> Path:
+        """Where the run goes."""
+        return out / "runs" / self.name
+
+    def done(self, setup: Setup) -> bool:
+        if setup.shelf.get(self.name) is None:
+            return False
+        return not setup.keep_models or (self.folder(setup.out) / "model").exists()
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        folder = self.folder(setup.out)
+        if setup.keep_models and not (folder / "model").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+        def make(new: Path) -> None:
+            plan = self.entry.recipe
+            if self.moments:
+                plan = with_moments(plan, self.moments.folder(setup.out))
+            run.do(plan, new, device=setup.device, progress=progress)
+            _score(str(new), new, self.evaluate, setup, progress, name=f"runs/{self.name}")
+            if not setup.keep_models:
+                for heavy in ("model", codes.FOLDER):
+                    shutil.rmtree(new / heavy, ignore_errors=True)
+
+        _make_scored(folder, make)
+        mine = {"fingerprint": self.name, "places": self.entry.places}
+        setup.shelf.put(self.name, [{**row, **mine} for row in _rows(folder)])
+
+
+def memory(job: Job, out: Path) -> int:
+    """Bytes that a job takes at its worst moment; 0 where nobody found out."""
+    if isinstance(job, Merge):
+        return job.memory(out)
+    return job.size.memory(out) if job.size else 0
+
+
+def attempt(job: Job, setup: Setup, progress: Progress = silent) -> str:
+    """Do a job; what went wrong in one line, or nothing.
+
+    Out of memory and broken libraries are RuntimeErrors; anything else is a fault of ours.
+    """
+    try:
+        job.do(setup, progress)
+    except (BabelpressError, OSError, RuntimeError, MemoryError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+def _score(
+    model: str,
+    out: Path,
+    asked: EvaluationSettings,
+    setup: Setup,
+    progress: Progress,
+    *,
+    name: str,
+) -> None:
+    """Score a model into a folder; of a dense one, only what asks for no calibration."""
+    pressed = manifest.is_finished(out)
+    on = tuple(each for each in asked.on if pressed or not evals.facts(each).needs_ranges)
+    asks = any(evals.facts(each).needs_ranges for each in on)
+    evaluate(
+        replace(open_any(model, device=setup.device), name=name),
+        out,
+        asked.model_copy(update={"on": on}),
+        ranges=ranges_of(out) if asks else None,
+        progress=progress,
+    )
+
+
+def _rows(folder: Path) -> list[Row]:
+    """The scores of a folder, each with the fingerprint of the weights that were scored."""
+    rows = scores.read_results(folder)
+    return [{**row, "weights": _weights(folder, row)} for row in rows]
+
+
+def _weights(folder: Path, row: Row) -> str:
+    path = scores.facts_path(folder, row["evaluation"], row.get("corpus", ""))
+    return read_json(path)["identity"]["model"]
+
+
+def _make_scored(folder: Path, make: Callable[[Path], None]) -> None:
+    """Make a scored folder; one that is there but whose scores are damaged is made again."""
+    if folder.exists() and not _readable(folder):
+        shutil.rmtree(folder)
+    _once(folder, make)
+
+
+def _readable(folder: Path) -> bool:
+    try:
+        return bool(_rows(folder))
+    except BadRun:
+        return False
+
+
+def _once(folder: Path, make: Callable[[Path], Any]) -> None:
+    """Make a folder whole, unless it is there; where another attempt was faster, its stays."""
+    if folder.exists():
+        return
+    try:
+        with new_folder(folder) as new:
+            make(new)
+    except OSError as error:
+        if error.errno not in THERE or not folder.exists():
+            raise

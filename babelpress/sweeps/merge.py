@@ -1,0 +1,79 @@
+"""Moments of one language at a time, and the folder of all languages that they make together.
+
+Languages are seen apart from each other, so that what one language's run leaves is, bit for bit,
+its part of a run over all of them: machines can share the languages of a calibration.
+
+Tested in tests/sweeps/test_plan.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from babelpress.moments.store import BlockMoments, Store
+from babelpress.system.files import fingerprint
+from babelpress.system.progress import Progress, silent
+from babelpress.text.corpus import open_corpus
+from babelpress.text.settings import SELF, CalibrationSettings
+
+
+def merge(
+    asked: CalibrationSettings,
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    gram: bool,
+    progress: Progress = silent,
+) -> Store:
+    """One moments folder of several, each of one language, in their order.
+
+    Without `gram` it is what a calibration without Gram matrices gives, whether or not the parts
+    have some. Raises BadMoments for a part that is damaged or half-written.
+    """
+    stores = [Store.open(part) for part in parts]
+    first = stores[0].manifest
+    identity = {
+        **first["identity"],
+        "languages": [tag for store in stores for tag in store.identity["languages"]],
+        "gram": gram,
+        "text": fingerprint([store.identity["text"] for store in stores]),
+    }
+    merged = Store.resume(out, identity, first["surroundings"], first["blocks"])
+    for index in range(first["blocks"]):
+        merged.save(index, _union([store.load(index) for store in stores], gram=gram))
+        progress("merge", index + 1, first["blocks"])
+    manifests = [store.manifest["calibration"] for store in stores]
+    seconds = sum(store.manifest["cost"]["seconds"] for store in stores)
+    peak = max(store.manifest["cost"]["peak_memory_mib"] for store in stores)
+    merged.finish(
+        calibration=_calibration(asked, manifests),
+        cost={"seconds": round(seconds, 3), "peak_memory_mib": peak},
+    )
+    return merged
+
+
+def _union(parts: Sequence[BlockMoments], *, gram: bool) -> BlockMoments:
+    return {
+        site: {
+            tag: each if gram else replace(each, gram_II=None)
+            for part in parts
+            for tag, each in part.get(site, {}).items()
+        }
+        for site in dict.fromkeys(site for part in parts for site in part)
+    }
+
+
+def _calibration(asked: CalibrationSettings, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of a calibration in all languages, of those in each."""
+    rows = {tag: row for part in parts for tag, row in part["languages"].items()}
+    if asked.corpus == SELF:
+        text = fingerprint([part["fingerprint"] for part in parts])
+    else:
+        text = open_corpus(asked.corpus).fingerprint(rows)
+    return {
+        **parts[0],
+        "languages": rows,
+        "findings": [finding for part in parts for finding in part["findings"]],
+        "fingerprint": text,
+    }

@@ -1,0 +1,157 @@
+"""A sweep as data: one base recipe, what varies in it, and how every result is scored.
+
+    model: babel-mini
+    calibration: {corpus: embedded, tokens: 4096}
+    steps:
+      - prune: {method: wanda, pattern: "0.5", propagate: dense}
+    vary:
+      steps.0.prune.method: [wanda, sparsegpt]
+      steps.0.prune.mixture: [uniform, minimax]
+      calibration.seed: [0, 1, 2]
+    evaluate: {corpus: embedded, on: [bits_per_byte]}
+
+`vary` takes every value of a place with every value of the others. `recipes`, a list of changes
+written as `place: value`, is taken with all of these too. A recipe goes by the fingerprint of all
+its values and of the evaluation, so that a result is known again wherever the sweep is read.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, JsonValue
+
+from babelpress.errors import BadSetting
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.runs import recipe
+from babelpress.runs.recipe import Recipe
+from babelpress.system import plain
+from babelpress.system.files import fingerprint
+from babelpress.system.plain import NotPlain
+from babelpress.system.settings import Strict, checked
+
+MOST = 10_000  # recipes of a sweep; more is a slip of the pen
+DIGITS = 16  # of a fingerprint: for 10,000 recipes a clash has odds of 1 in 10^11
+
+Places = dict[str, JsonValue]
+T = TypeVar("T", bound=BaseModel)
+
+
+class _File(Strict):
+    """The keys of a sweep; those of the base recipe are checked with every recipe."""
+
+    model: JsonValue = None
+    calibration: JsonValue = Field(default_factory=dict)
+    steps: JsonValue = None
+    vary: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    recipes: tuple[Places, ...] = ()
+    evaluate: JsonValue = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recipe of a sweep, what it has at the places that vary, and its fingerprint."""
+
+    recipe: Recipe
+    places: Places
+    fingerprint: str
+
+    @property
+    def label(self) -> str:
+        """The varied places in words."""
+        return ", ".join(f"{place}={value}" for place, value in self.places.items()) or "as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All recipes in order, no two the same, and how they are scored."""
+
+    entries: tuple[Entry, ...]
+    evaluate: EvaluationSettings
+
+
+def load(path: Path) -> Sweep:
+    """Read a sweep file. Raises BadSetting naming the recipe, the place and what is allowed."""
+    try:
+        data = plain.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
+        first = str(error).split("\n")[0]
+        raise BadSetting(f"the sweep {path} cannot be read: {first}.") from error
+    return of(data, where=str(path))
+
+
+def of(data: Any, *, where: str = "the sweep") -> Sweep:
+    """A checked sweep from plain data. Raises BadSetting."""
+    asked = _mapping(_File, data, where)
+    evaluate = _mapping(EvaluationSettings, asked.evaluate, f"{where}, evaluate")
+    number = max(1, len(asked.recipes)) * math.prod(map(len, asked.vary.values()))
+    if not 0 < number <= MOST:
+        raise BadSetting(f"{where} has {number:,} recipes. It must have 1 to {MOST:,}: see vary.")
+    base = {"model": asked.model, "calibration": asked.calibration, "steps": asked.steps}
+    found: dict[str, Entry] = {}
+    for places in _all_places(asked):
+        entry = _entry(base, places, evaluate, where)
+        if entry.fingerprint in found:
+            twin = found[entry.fingerprint].label
+            raise BadSetting(
+                f"{where} has one recipe twice: {entry.label}, which is {twin}. Drop one of them."
+            )
+        found[entry.fingerprint] = entry
+    return Sweep(tuple(found.values()), evaluate)
+
+
+def _all_places(asked: _File) -> Iterator[Places]:
+    names = list(asked.vary)
+    for partial in asked.recipes or ({},):
+        for values in product(*asked.vary.values()):
+            yield {**partial, **dict(zip(names, values, strict=True))}
+
+
+def _entry(
+    base: Mapping[str, Any], places: Places, evaluate: EvaluationSettings, where: str
+) -> Entry:
+    data = deepcopy(dict(base))
+    for place, value in places.items():
+        if not recipe.put(data, place, deepcopy(value)):
+            raise BadSetting(f"{where}: there is no place {place} in the recipe to vary.")
+    words = ", ".join(f"{place}={value}" for place, value in places.items())
+    plan = recipe.of(data, where=f"{where} ({words})" if words else where)
+    whole = {"recipe": plan.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json")}
+    return Entry(plan, places, short(whole))
+
+
+def shares_moments(plan: Recipe) -> bool:
+    """Whether the first step reads moments of the dense model that others may read too."""
+    return plan.steps[0].work.shares_moments
+
+
+def needs_gram(plan: Recipe) -> bool:
+    """Whether the first step's method needs Gram matrices."""
+    return plan.steps[0].work.needs_gram
+
+
+def with_moments(plan: Recipe, folder: Path) -> Recipe:
+    """The recipe, its first step reading a folder of moments."""
+    return plan.first_but(moments=str(folder))
+
+
+def single(plan: Recipe, language: str) -> Recipe:
+    """The first step of a recipe in one language: as large as it is to see that language."""
+    first = plan.steps[0].but(mixture="uniform", propagate="dense", moments=None)
+    calibration = plan.calibration.model_copy(update={"languages": (language,)})
+    return plan.model_copy(update={"calibration": calibration, "steps": (first,)})
+
+
+def short(value: Any) -> str:
+    """The fingerprint of a value, as long as names of folders need."""
+    return fingerprint(value)[:DIGITS]
+
+
+def _mapping(kind: type[T], data: Any, where: str) -> T:
+    if not isinstance(data, dict):
+        raise BadSetting(f"{where} must be a mapping with {', '.join(kind.model_fields)}.")
+    return checked(kind, data, where)

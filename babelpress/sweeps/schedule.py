@@ -1,0 +1,279 @@
+"""Do a sweep: which jobs it takes, in what order, and what came of them.
+
+Every job says which others it needs. Hands do jobs, here or on other machines, in any order that
+respects this; a job that fails takes along only those that need it. Nothing but files tells what
+is done, so the same call after any death does what is missing.
+
+Tested in tests/sweeps/test_plan.py.
+"""
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from babelpress import evals
+from babelpress.runs.recipe import Recipe
+from babelpress.sweeps.jobs import (
+    Job,
+    Look,
+    Merge,
+    Press,
+    Score,
+    Setup,
+    Size,
+    attempt,
+)
+from babelpress.sweeps.plan import Sweep, needs_gram, shares_moments, single
+from babelpress.sweeps.results import Row
+from babelpress.system.claims import held, remove_partials
+from babelpress.system.files import write_text
+from babelpress.system.progress import Progress, silent
+from babelpress.text.corpus import open_corpus
+from babelpress.text.draw import languages_of
+from babelpress.text.settings import SELF, CalibrationSettings
+
+RESULTS = "results.jsonl"
+
+
+class Hands(Protocol):
+    """Who does jobs.
+
+    `apart`: languages are seen one a job, as many hands at once like it. `sized`: they want to know
+    what memory a job takes.
+    """
+
+    apart: bool
+    sized: bool
+
+    def give(self, job: Job) -> None:
+        """Have a job done; what it needs is there."""
+        ...
+
+    def take(self) -> tuple[Job, str]:
+        """A job that has ended, and its error or nothing; waits for one."""
+        ...
+
+
+class Here:
+    """One job after another in this process, in the order given."""
+
+    apart = sized = False
+
+    def __init__(self, setup: Setup, progress: Progress = silent):
+        self._setup, self._progress = setup, progress
+        self._given: deque[Job] = deque()
+
+    def give(self, job: Job) -> None:
+        self._given.append(job)
+
+    def take(self) -> tuple[Job, str]:
+        job = self._given.popleft()
+        return job, attempt(job, self._setup, self._progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What came of a sweep: rows in the order of its recipes, and errors by their fingerprints.
+
+    `unscored` are errors of dense models, `unsized` of dry runs; `skipped` recipes were there
+    before.
+    """
+
+    rows: list[Row]
+    failed: dict[str, str]
+    unscored: dict[str, str]
+    unsized: dict[str, str]
+    skipped: int
+
+
+def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent) -> Swept:
+    """Do what is missing of a sweep and give all its results, which go to OUT/results.jsonl too.
+
+    Raises BadRun where another process holds the folder. A recipe that fails stops no other; it
+    has no rows, and its error is in `failed` by its fingerprint.
+    """
+    with held(setup.out):
+        _clean(setup.out)
+        jobs = missing(sweep, setup, apart=hands.apart, sized=hands.sized)
+        failed = work_off(jobs, hands, progress)
+        if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
+            shutil.rmtree(setup.out / "parts", ignore_errors=True)
+        rows, lost = merged(sweep, setup, failed)
+        lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
+        write_text(setup.out / RESULTS, "".join(lines))
+    todo = sum(isinstance(job, Press) for job in jobs)
+    dense = {job.model: job.name for job in jobs if isinstance(job, Score)}
+    unscored = {model: failed[name] for model, name in dense.items() if name in failed}
+    sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
+    unsized = {label: failed[name] for label, name in sizes.items() if name in failed}
+    return Swept(rows, lost, unscored, unsized, len(sweep.entries) - todo)
+
+
+def _clean(out: Path) -> None:
+    """Remove what killed jobs left half-written; whoever holds the sweep has no job running."""
+    folders = ("sizes", "dense", "moments", "runs", "results")
+    parts = [path for path in out.glob("parts/*") if path.is_dir()]
+    remove_partials(out, *(out / name for name in folders), *parts)
+
+
+def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
+    """The jobs that are not done, those that others need first; `sized` with their dry runs."""
+    grams = _grams(sweep)
+    presses = [
+        Press(entry, sweep.evaluate, _moments(entry.recipe, grams, apart=apart))
+        for entry in sweep.entries
+    ]
+    presses = [job for job in presses if not job.done(setup)]
+    merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
+    looks = [look for merge in merges for look in merge.looks if not look.done(setup)]
+    scored = [job for job in _scores(sweep).values() if not job.done(setup)]
+    found: dict[str, Job] = {}
+    for job in (*looks, *merges, *scored, *presses):
+        found.setdefault(job.name, job)
+    if not sized:
+        return list(found.values())
+    jobs = _sized(found.values(), sweep)
+    sizes = {job.size.name: job.size for job in jobs if job.size and not job.size.done(setup)}
+    return [*sizes.values(), *jobs]
+
+
+def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
+    """The jobs, each with the dry run that tells its memory.
+
+    That of seeing a language and of scoring a model is no less than that of pressing it in one.
+    """
+    one: dict[tuple[str, CalibrationSettings], Size] = {}
+    for plan in (entry.recipe for entry in sweep.entries):
+        if _source(plan) not in one or needs_gram(plan):
+            one[_source(plan)] = Size(single(plan, _tags(plan.calibration)[0]))
+    models = {model: size for (model, _), size in one.items()}
+    found: list[Job] = []
+    for job in jobs:
+        if isinstance(job, Look):
+            found.append(replace(job, size=one[job.model, job.asked]))
+        elif isinstance(job, Score):
+            found.append(replace(job, size=models[job.model]))
+        elif isinstance(job, Press):
+            found.append(replace(job, size=Size(job.entry.recipe, job.moments)))
+        else:
+            found.append(job)
+    return found
+
+
+def _scores(sweep: Sweep) -> dict[str, Score]:
+    """How every dense model is scored, by model; nothing where only pressed ones can be."""
+    if all(evals.facts(name).needs_ranges for name in sweep.evaluate.on):
+        return {}
+    models = dict.fromkeys(entry.recipe.model for entry in sweep.entries)
+    return {model: Score(model, sweep.evaluate) for model in models}
+
+
+def _grams(sweep: Sweep) -> dict[tuple[str, CalibrationSettings], bool]:
+    """By model and text, whether any recipe needs Gram matrices: then all are seen with them."""
+    found: dict[tuple[str, CalibrationSettings], bool] = {}
+    for plan in (entry.recipe for entry in sweep.entries if shares_moments(entry.recipe)):
+        found[_source(plan)] = found.get(_source(plan), False) or needs_gram(plan)
+    return found
+
+
+def _source(plan: Recipe) -> tuple[str, CalibrationSettings]:
+    return plan.model, plan.calibration.model_copy(update={"languages": ()})
+
+
+def _moments(
+    plan: Recipe, grams: Mapping[tuple[str, CalibrationSettings], bool], *, apart: bool
+) -> Merge | None:
+    """The moments that a recipe shares with others; None where it makes its own or names some."""
+    if not shares_moments(plan):
+        return None
+    asked = plan.calibration
+    tags = _tags(asked)
+    groups = [(tag,) for tag in tags] if apart else [tuple(tags)]
+    gram = grams[_source(plan)]
+    looks = tuple(Look(*_source(plan), group, gram) for group in groups)
+    return Merge(looks, asked, needs_gram(plan))
+
+
+def _tags(asked: CalibrationSettings) -> Sequence[str]:
+    """The languages of a calibration."""
+    corpus = "embedded" if asked.corpus == SELF else asked.corpus
+    return languages_of(open_corpus(corpus), asked.languages)
+
+
+def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> dict[str, str]:
+    """Have all jobs done, each after those that it needs; errors by name of job.
+
+    A job waits for its size too, but one that could not be found stops nothing.
+    """
+    waiting = {job.name: job for job in jobs}
+    labels = {job.name: job.label for job in jobs}
+    running: set[str] = set()
+    failed: dict[str, str] = {}
+    while waiting or running:
+        for job in _ready(waiting, running):
+            del waiting[job.name]
+            if broken := [name for name in job.needs if name in failed]:
+                failed[job.name] = f"{labels[broken[0]]} failed: {failed[broken[0]]}"
+            else:
+                hands.give(job)
+                running.add(job.name)
+        if running:
+            job, error = hands.take()
+            running.remove(job.name)
+            if error:
+                failed[job.name] = error
+        progress("sweep", len(jobs) - len(waiting) - len(running), len(jobs))
+    return failed
+
+
+def _ready(waiting: Mapping[str, Job], running: set[str]) -> list[Job]:
+    return [
+        job
+        for job in waiting.values()
+        if not any(name in waiting or name in running for name in _first(job))
+    ]
+
+
+def _first(job: Job) -> tuple[str, ...]:
+    return (*job.needs, job.size.name) if job.size else job.needs
+
+
+def merged(
+    sweep: Sweep, setup: Setup, failed: Mapping[str, str] | None = None
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of all recipes that are done, each beside its dense model; errors of the others.
+
+    `change` is relative and positive where the recipe is worse; null where the dense model has no
+    such score.
+    """
+    shelf, errors = setup.shelf, dict(failed or {})
+    dense = {
+        model: {(row["evaluation"], row["language"]): row for row in shelf.get(job.name) or ()}
+        for model, job in _scores(sweep).items()
+    }
+    rows: list[Row] = []
+    lost: dict[str, str] = {}
+    for entry in sweep.entries:
+        found = None if entry.fingerprint in errors else shelf.get(entry.fingerprint)
+        if found is None:
+            unseen = f"no results of it are at {setup.results}: all machines must see that place"
+            lost[entry.fingerprint] = errors.get(entry.fingerprint, unseen)
+            continue
+        for row in found:
+            parent = dense.get(entry.recipe.model, {}).get((row["evaluation"], row["language"]))
+            rows.append(_beside(row, parent))
+    return rows, lost
+
+
+def _beside(row: Row, parent: Row | None) -> Row:
+    if parent is None:
+        return {**row, "dense": None, "change": None}
+    ratio = row["value"] / parent["value"] if parent["value"] else None
+    change = None
+    if ratio is not None:
+        change = ratio - 1 if evals.facts(row["evaluation"]).lower_is_better else 1 - ratio
+    return {**row, "dense": parent["value"], "change": change}

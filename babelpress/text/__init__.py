@@ -1,0 +1,1 @@
+"""Text by language: where it lies, how languages are mixed, and how it becomes token blocks."""

@@ -1,0 +1,111 @@
+"""The audit of calibration text: missing, short, doubled, shared with the test text, or odd.
+
+Tested in tests/text/test_calibration.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from babelpress.errors import BadCorpus
+from babelpress.models.tokenizers import Tokenizer
+from babelpress.text import languages as registry
+from babelpress.text.corpus import UNNAMED, Corpus, Document
+from babelpress.text.readers import listed
+from babelpress.text.token_blocks import Layout, joined
+
+SCRIPT_SHARE = 0.8  # a lower share in the language's own script is a warning
+
+
+UNKNOWN_SHARE = 0.01  # a higher share of unknown tokens is a warning
+
+
+NAMED_AT_MOST = 3
+
+Level = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the audit found: how many of what, and the sentence for the user."""
+
+    level: Level
+    language: str
+    what: str
+    count: int
+    words: str
+
+
+def raise_errors(findings: Sequence[Finding]) -> None:
+    errors = [finding.words for finding in findings if finding.level == "error"]
+    if errors:
+        raise BadCorpus(" ".join(errors))
+
+
+def missing(corpus: Corpus, tag: str) -> Finding:
+    words = f"{corpus.name} has no train text in {tag}; it has {listed(corpus.languages())}."
+    return Finding("error", tag, "missing", 1, words)
+
+
+def shared(
+    tag: str, train: Sequence[Document], test: Sequence[Document], level: Level
+) -> list[Finding]:
+    """Documents on both sides, by name: one of them read in calibration is known in evaluation."""
+    tested = {document.id for document in test if not document.id.startswith(UNNAMED)}
+    names = sorted({document.id for document in train} & tested)
+    words = (
+        f"{tag}: documents in both calibration (train) and evaluation (test): {len(names)}, namely "
+        f"{_some(names)}. Give each one split, or leave their source out, as in FOLDER?src!=NAME."
+    )
+    return [Finding(level, tag, "shared documents", len(names), words)] if names else []
+
+
+def in_both(
+    tag: str, train: Sequence[Document], kept: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    lost = {
+        document.id: len(document.text.split("\n")) - len(kept[document.id]) for document in train
+    }
+    names = [name for name, count in lost.items() if count]
+    count = sum(lost.values())
+    words = (
+        f"{tag}: lines of the train text that are in the test text too, dropped from calibration: "
+        f"{count}, in {_some(names)}."
+    )
+    return [Finding("warning", tag, "text in both", count, words)] if names else []
+
+
+def duplicates(tag: str, kept: Mapping[str, Sequence[str]]) -> list[Finding]:
+    lines = [line for each in kept.values() for line in each]
+    count = len(lines) - len(set(lines))
+    words = f"{tag}: {count} of {len(lines)} lines of the train text repeat an earlier one exactly."
+    return [Finding("note", tag, "duplicates", count, words)] if count else []
+
+
+def short(tag: str, ids: Sequence[Sequence[int]], layout: Layout) -> list[Finding]:
+    have = len(joined(ids, layout))
+    words = f"{tag} has {have} tokens of the {layout.wanted} that fill its blocks; all are used."
+    return [Finding("warning", tag, "short", have, words)] if have < layout.wanted else []
+
+
+def script(tag: str, share: float | None) -> list[Finding]:
+    if share is None or share >= SCRIPT_SHARE:
+        return []
+    script = registry.find(tag).script
+    words = f"{tag}: only {share:.0%} of the calibration text is in its script {script}."
+    return [Finding("warning", tag, "script", round(100 * share), words)]
+
+
+def count_unknown(ids: Sequence[Sequence[int]], tokenizer: Tokenizer) -> int:
+    return sum(each.count(tokenizer.unk_token_id) for each in ids)
+
+
+def unknown_tokens(tag: str, count: int, share: float) -> list[Finding]:
+    words = f"{tag}: the tokenizer does not know {share:.1%} of its calibration tokens ({count})."
+    level: Level = "warning" if share > UNKNOWN_SHARE else "note"
+    return [Finding(level, tag, "unknown tokens", count, words)] if count else []
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    return ", ".join(names[:NAMED_AT_MOST]) + more

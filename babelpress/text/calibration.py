@@ -1,0 +1,261 @@
+"""Text of a corpus to calibration blocks, one language a block, and the audit of that text.
+
+Documents of the train split are cut into pieces at the ends of lines, so that no book fills a
+language's share. Pieces are ordered by a hash of seed, document and place: the order of a language
+hangs on no other language, and where documents have equal ids the languages get the same ones.
+Their tokens are packed to blocks of fixed length (token_blocks.py); nothing is left out for being
+long.
+
+Shapes: B blocks, T positions of a block.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from babelpress.models.tokenizers import Tokenizer, tokenizer_hash
+from babelpress.system.files import fingerprint
+from babelpress.text import languages as registry
+from babelpress.text import scripts
+from babelpress.text.audit import (
+    Finding,
+    count_unknown,
+    duplicates,
+    in_both,
+    missing,
+    raise_errors,
+    script,
+    shared,
+    short,
+    unknown_tokens,
+)
+from babelpress.text.corpus import Corpus
+from babelpress.text.token_blocks import (
+    PIECE_CHARACTERS,
+    Layout,
+    Piece,
+    TokenBlocks,
+    joined,
+    layout_for,
+    pack,
+    pieces,
+)
+
+BATCH_PIECES = 16  # tokenised at once: little more than is needed is tokenised
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSet:
+    """The blocks of every language, and all that is needed to make them again."""
+
+    blocks: dict[str, TokenBlocks]
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    findings: list[Finding]
+    blocks: TokenBlocks
+    row: dict[str, Any]
+
+
+def build(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    languages: Iterable[str],
+    *,
+    tokens: int,
+    length: int,
+    seed: int,
+    evaluation: Corpus | None = None,
+    count_special: bool = False,
+) -> CalibrationSet:
+    """Blocks of `length` from the train split: floor(tokens / length) for every language.
+
+    A language with less text gives all it has, its last block padded. Lines that stand in the
+    test split of `evaluation` (without one, of the corpus itself) are left out. Raises BadCorpus
+    where the audit finds an error, BadSetting where not one block fits.
+    """
+    tags = list(dict.fromkeys(languages))
+    layout = layout_for(tokenizer, tokens, length, count_special)
+    corpus.require(tags)
+    gathered = {
+        tag: _gather(corpus, tokenizer, tag, layout=layout, seed=seed, evaluation=evaluation)
+        for tag in tags
+    }
+    findings = [finding for each in gathered.values() for finding in each.findings]
+    raise_errors(findings)
+    manifest = _manifest(tokenizer, layout, findings) | {
+        "corpus": corpus.name,
+        "fingerprint": corpus.fingerprint(tags),
+        "evaluation": None if evaluation is None else evaluation.name,
+        "seed": seed,
+        "piece_characters": PIECE_CHARACTERS,
+        "languages": {tag: each.row for tag, each in gathered.items()},
+    }
+    return CalibrationSet({tag: each.blocks for tag, each in gathered.items()}, manifest)
+
+
+def audit(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    languages: Iterable[str],
+    *,
+    tokens: int,
+    length: int,
+    seed: int,
+    evaluation: Corpus | None = None,
+) -> list[Finding]:
+    """What `build` would find, errors among it, without raising for them.
+
+    Broken files are raised as BadCorpus all the same.
+    """
+    layout = layout_for(tokenizer, tokens, length, False)
+    there = set(corpus.languages())
+    findings: list[Finding] = []
+    for tag in dict.fromkeys(languages):
+        if tag in there:
+            findings += _gather(
+                corpus, tokenizer, tag, layout=layout, seed=seed, evaluation=evaluation
+            ).findings
+        else:
+            findings.append(missing(corpus, tag))
+    return findings
+
+
+def from_ids(
+    documents: Mapping[str, Sequence[Sequence[int]]],
+    tokenizer: Tokenizer,
+    *,
+    tokens: int,
+    length: int,
+    seed: int,
+    source: str = "self",
+    count_special: bool = False,
+) -> CalibrationSet:
+    """Blocks from documents that are token ids already, such as those that the model wrote.
+
+    The documents have no BOS and EOS of their own. They are taken in order.
+    """
+    layout = layout_for(tokenizer, tokens, length, count_special)
+    blocks: dict[str, TokenBlocks] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    findings: list[Finding] = []
+    for tag, ids in documents.items():
+        blocks[tag] = pack(tag, ids, layout)
+        texts = tokenizer.batch_decode([list(each) for each in ids], skip_special_tokens=True)
+        rows[tag] = _row(blocks[tag], len(ids), texts)
+        findings += short(tag, ids, layout)
+    manifest = _manifest(tokenizer, layout, findings) | {
+        "corpus": source,
+        "fingerprint": fingerprint({tag: [list(each) for each in documents[tag]] for tag in rows}),
+        "seed": seed,
+        "languages": rows,
+    }
+    return CalibrationSet(blocks, manifest)
+
+
+def _gather(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    tag: str,
+    *,
+    layout: Layout,
+    seed: int,
+    evaluation: Corpus | None,
+) -> _Gathered:
+    """Read, audit, choose, tokenise and pack one language."""
+    train = corpus.documents(tag, "train")
+    judge = corpus if evaluation is None else evaluation
+    test = judge.documents(tag, "test") if tag in judge.languages() else []
+    heldout = {line.strip() for document in test for line in document.text.split("\n")}
+    kept = {
+        document.id: [line for line in document.text.split("\n") if line.strip() not in heldout]
+        for document in train
+    }
+    found = [piece for name, lines in kept.items() for piece in pieces(name, lines)]
+    found.sort(key=lambda piece: _order(piece, seed))
+    used, ids = _tokenise(found, tokenizer, layout)
+    blocks = pack(tag, ids, layout)
+    texts = [*(piece.text for piece in used[:-1]), *_last_text(used, ids, tokenizer, layout)]
+    share = scripts.share(registry.find(tag).script, scripts.counts(texts))
+    unknown = count_unknown(ids, tokenizer)
+    row = _row(blocks, len({piece.document for piece in used}), texts) | {
+        "pieces": len(used),
+        "script_share": share,
+        "unknown_share": unknown / max(1, sum(map(len, ids))),
+    }
+    findings = [
+        *([] if found else [missing(corpus, tag)]),
+        *shared(tag, train, test, "warning" if evaluation is None else "error"),
+        *in_both(tag, train, kept),
+        *duplicates(tag, kept),
+        *(short(tag, ids, layout) if found else []),
+        *script(tag, share),
+        *unknown_tokens(tag, unknown, row["unknown_share"]),
+    ]
+    return _Gathered(findings, blocks, row)
+
+
+def _order(piece: Piece, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\n{piece.document}\n{piece.place}".encode()).digest()
+
+
+def _tokenise(
+    found: Sequence[Piece], tokenizer: Tokenizer, layout: Layout
+) -> tuple[list[Piece], list[list[int]]]:
+    """The first pieces that fill the blocks together, and the ids of each."""
+    gap = int(layout.eos is not None)
+    used: list[Piece] = []
+    ids: list[list[int]] = []
+    have = -gap
+    for piece, tokens in _encode(found, tokenizer):
+        if have >= layout.wanted:
+            break
+        used.append(piece)
+        ids.append(tokens)
+        have += gap + len(tokens)
+    return used, ids
+
+
+def _encode(found: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:
+    for start in range(0, len(found), BATCH_PIECES):
+        batch = found[start : start + BATCH_PIECES]
+        encoded = tokenizer([piece.text for piece in batch], add_special_tokens=False)
+        yield from zip(batch, encoded["input_ids"], strict=True)
+
+
+def _last_text(
+    used: Sequence[Piece],
+    ids: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    layout: Layout,
+) -> list[str]:
+    """The text of the last piece, cut where the last block ends."""
+    if not used:
+        return []
+    over = len(joined(ids, layout)) - layout.wanted
+    if over <= 0:
+        return [used[-1].text]
+    return [str(tokenizer.decode(list(ids[-1][: len(ids[-1]) - over]))).rstrip("\ufffd")]
+
+
+def _row(blocks: TokenBlocks, num_documents: int, texts: Sequence[str]) -> dict[str, Any]:
+    return {
+        "blocks": len(blocks.ids_BT),
+        "tokens": int(blocks.counted_BT.sum()),
+        "characters": sum(map(len, texts)),
+        "bytes": sum(len(text.encode()) for text in texts),
+        "documents": num_documents,
+    }
+
+
+def _manifest(tokenizer: Tokenizer, layout: Layout, findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "tokenizer": tokenizer_hash(tokenizer),
+        "tokens": layout.tokens,
+        "length": layout.length,
+        "count_special": layout.count_special,
+        "findings": [asdict(finding) for finding in findings],
+    }

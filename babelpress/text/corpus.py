@@ -1,0 +1,260 @@
+"""The documents of a language, from wherever its text lies.
+
+A corpus is named by `SRC[?FIELD=A,B][&FIELD!=C]`, where SRC is
+
+embedded             the everyday sentences inside the package
+FOLDER               <language>.jsonl[.gz], .txt or .parquet; any alias of a language is a file name
+hub:ID[@REVISION]    the parquet files of a data set on the hub, streamed, pinned to one commit
+
+A record has `text` and, optionally, `id`, `src`, `doc` and `split` (train, valid, test). A document
+is all records of equal src, doc and split, in order, joined by a newline; a record without doc is a
+document of its own. A document without a split gets one from the hash of its name, so in every
+language and on every machine the same: 90 % train, 5 % valid, 5 % test.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from babelpress.errors import AmbiguousName, BadCorpus, UnknownName
+from babelpress.system.files import DATA, fingerprint, sha256_text
+from babelpress.text import languages, readers
+from babelpress.text.readers import SPLIT_NAMES, SPLITS, LocalFile, Source, listed
+
+EMBEDDED = DATA / "embedded" / "everyday"
+UNNAMED = "text-"  # ids of documents that nothing but their text tells apart
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document. `id` is SRC/DOC, equal in two languages where the content is equal."""
+
+    id: str
+    language: str
+    src: str
+    split: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Keeps the records whose field is (or, negated, is not) one of these values."""
+
+    field: str
+    values: frozenset[str]
+    negated: bool
+
+    def keeps(self, fields: Mapping[str, object]) -> bool:
+        return (_word(fields.get(self.field, "")) in self.values) != self.negated
+
+    def __str__(self) -> str:
+        return f"{self.field}{'!' * self.negated}={','.join(sorted(self.values))}"
+
+
+class Corpus:
+    """Text by language. Files are opened when a language is asked for, not before."""
+
+    def __init__(self, name: str, sources: Mapping[str, Source], filters: Sequence[Filter] = ()):
+        self._name = name
+        self._sources = dict(sorted(sources.items()))
+        self._filters = tuple(sorted(filters, key=str))
+        self._prints: dict[str, str] = {}
+        # Train and test of a language are asked for one after the other: one is remembered.
+        self._last: tuple[str, dict[str, list[Document]]] = ("", {})
+
+    @property
+    def name(self) -> str:
+        """How it was asked for; of a hub data set with the commit that was found."""
+        return self._name
+
+    def languages(self) -> list[str]:
+        """The canonical tags of all languages that have a file, in order of the tags."""
+        return list(self._sources)
+
+    def documents(self, tag: str, split: str) -> list[Document]:
+        """The documents of a language and split, in the order of the file; may be none.
+
+        Raises BadCorpus where the language has no file or its file is broken.
+        """
+        assert split in SPLITS, split
+        self.require([tag])
+        if self._last[0] != tag:
+            self._last = (tag, self._read(tag))
+        return list(self._last[1].get(split, ()))
+
+    def fingerprint(self, tags: Iterable[str]) -> str:
+        """SHA-256 over the bytes of these languages' files, and the filters on them."""
+        wanted = sorted(set(tags))
+        self.require(wanted)
+        for tag in wanted:
+            if tag not in self._prints:
+                self._prints[tag] = self._sources[tag].fingerprint()
+        used = {tag: self._prints[tag] for tag in wanted}
+        return fingerprint({"files": used, "filters": [str(each) for each in self._filters]})
+
+    def require(self, tags: Iterable[str]) -> None:
+        """Raises BadCorpus that names every language without a file, and what there is."""
+        missing = [tag for tag in dict.fromkeys(tags) if tag not in self._sources]
+        if missing:
+            raise BadCorpus(
+                f"{self._name} has no text in {listed(missing)}. It has {listed(self._sources)}. "
+                "Add a file for each, or leave them out of --languages."
+            )
+
+    def _read(self, tag: str) -> dict[str, list[Document]]:
+        texts: dict[tuple[str, str], list[str]] = {}
+        srcs: dict[str, str] = {}
+        seen: Counter[str] = Counter()
+        source = self._sources[tag]
+        place = source.name
+        for line, fields in source.records():
+            text = _text(place, line, fields)
+            if not text.strip() or not all(each.keeps(fields) for each in self._filters):
+                continue
+            _check_names(place, line, fields)
+            src = str(fields.get("src") or "")
+            name = _document_name(src, text, fields, seen)
+            split = _split(place, line, fields, name)
+            srcs.setdefault(name, src)
+            texts.setdefault((name, split), []).append(text)
+        found: dict[str, list[Document]] = {}
+        for (name, split), lines in texts.items():
+            document = Document(name, tag, srcs[name], split, "\n".join(lines))
+            found.setdefault(split, []).append(document)
+        return found
+
+
+def open_corpus(src: str) -> Corpus:
+    """Open a corpus by its name (see above) without reading its text yet.
+
+    Raises BadCorpus where there is none, where a file name is no language, where two files are of
+    one language, or where the hub cannot be reached.
+    """
+    place, _, query = src.partition("?")
+    filters = _filters(src, query)
+    if place.startswith("hub:"):
+        name, sources = readers.hub_files(place, _known)
+        return Corpus(name + src[len(place) :], sources, filters)
+    return Corpus(src, _folder(EMBEDDED if place == "embedded" else Path(place)), filters)
+
+
+def _filters(src: str, query: str) -> list[Filter]:
+    found: list[Filter] = []
+    for part in query.split("&") if query else []:
+        field, equals, values = part.partition("=")
+        if not (equals and values and field.rstrip("!")):
+            raise BadCorpus(
+                f"'{part}' in {src} is no filter. Write FIELD=VALUE[,VALUE] or FIELD!=VALUE, "
+                "joined by &, for example text?src=ntrex,tico19."
+            )
+        found.append(Filter(field.rstrip("!"), frozenset(values.split(",")), field.endswith("!")))
+    return found
+
+
+def _folder(folder: Path) -> dict[str, Source]:
+    kinds = f"<language>{', '.join(sorted(readers.READERS))}"
+    if not folder.is_dir():
+        raise BadCorpus(
+            f"there is no folder {folder}. A corpus is 'embedded', hub:ID or a folder of {kinds}."
+        )
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = readers.suffix(path)
+        if ending is None or path.name.startswith("."):
+            continue
+        tag = _language(path, path.name.removesuffix(ending))
+        if tag in found:
+            raise BadCorpus(
+                f"{found[tag]} and {path.name} are both {tag}. Join them into one file."
+            )
+        found[tag] = path
+    if not found:
+        raise BadCorpus(f"{folder} holds no text. It needs files named {kinds}.")
+    return {tag: LocalFile(path) for tag, path in found.items()}
+
+
+def _language(path: Path, name: str) -> str:
+    try:
+        return languages.find(name).tag
+    except (UnknownName, AmbiguousName) as error:
+        raise BadCorpus(f"{path} is not named after a language: {error}") from error
+
+
+def _known(name: str) -> str | None:
+    try:
+        return languages.find(name).tag
+    except (UnknownName, AmbiguousName):
+        return None
+
+
+def _text(name: str, line: int, fields: Mapping[str, object]) -> str:
+    text = fields.get("text")
+    if not isinstance(text, str):
+        raise BadCorpus(
+            f"{name}, line {line} has no field 'text' that is a string. "
+            f"It has {listed(' '.join(each.split()) for each in fields) or 'no field'}."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadCorpus(
+            f"{name}, line {line} is not valid UTF-8: half a surrogate pair at character "
+            f"{error.start + 1} of its text."
+        ) from error
+    return text
+
+
+def _check_names(name: str, line: int, fields: Mapping[str, object]) -> None:
+    """Raise BadCorpus for an id, src or doc that is no word or number."""
+    for field in ("id", "src", "doc"):
+        word = _word(fields.get(field))
+        if word is None or not _is_utf8(word):
+            raise BadCorpus(
+                f"{name}, line {line} has a field '{field}' that is neither a word nor a number "
+                "in valid UTF-8."
+            )
+
+
+def _word(value: object) -> str | None:
+    """A value as a word; None for lists and mappings."""
+    return None if isinstance(value, list | dict) else str(value)
+
+
+def _is_utf8(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _document_name(src: str, text: str, fields: Mapping[str, object], seen: Counter[str]) -> str:
+    """SRC/DOC; without doc the record's id, else the hash of its text, made unique by a number."""
+    prefix = f"{src}/" if src else ""
+    doc = fields.get("doc")
+    if doc is not None and doc != "":
+        return f"{prefix}{doc}"
+    own = fields.get("id")
+    name = f"{UNNAMED}{sha256_text(text)[:16]}" if own is None or own == "" else f"{prefix}{own}"
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def _split(name: str, line: int, fields: Mapping[str, object], document: str) -> str:
+    given = fields.get("split")
+    if given is None or given == "":
+        # Of "text-1234#2" the text alone decides, so that equal texts are in one split.
+        return _hashed_split(document.partition("#")[0])
+    if not isinstance(given, str) or given not in SPLIT_NAMES:
+        raise BadCorpus(
+            f"{name}, line {line} has the split {given!r}. Known: {', '.join(SPLITS)}; or leave "
+            "it out, and documents are split by the hash of their name."
+        )
+    return SPLIT_NAMES[given]
+
+
+def _hashed_split(document: str) -> str:
+    percent = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8]) % 100
+    return "train" if percent < 90 else "valid" if percent < 95 else "test"

@@ -1,0 +1,68 @@
+"""The calibration text that a run asks for, drawn from a corpus or written by the model.
+
+Tested in tests/moments/test_store.py.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from babelpress.models.open import Opened
+from babelpress.text import calibration, self_written
+from babelpress.text.corpus import open_corpus
+from babelpress.text.languages import select
+from babelpress.text.settings import SELF, CalibrationSettings
+
+
+class Tagged(Protocol):
+    """Whatever has text by language."""
+
+    def languages(self) -> list[str]: ...
+
+
+def languages_of(corpus: Tagged, wanted: Sequence[str]) -> list[str]:
+    """The languages asked for (groups allowed), or all of the corpus."""
+    there = corpus.languages()
+    return select(wanted, among=there) if wanted else there
+
+
+def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationSet:
+    """The token blocks that a calibration asks for; `self` lets the model write them.
+
+    Raises BadCorpus where the audit finds an error, BadSetting where lengths do not fit.
+    """
+    length = fitting_length(opened, asked.length)
+    if asked.corpus == SELF:
+        tags = languages_of(open_corpus("embedded"), asked.languages)
+        written = self_written.write(
+            opened.model,
+            opened.tokenizer,
+            tags,
+            tokens=asked.tokens,
+            length=length,
+            seed=asked.seed,
+        )
+        return calibration.from_ids(
+            written,
+            opened.tokenizer,
+            tokens=asked.tokens,
+            length=length,
+            seed=asked.seed,
+            count_special=asked.count_special,
+        )
+    corpus = open_corpus(asked.corpus)
+    return calibration.build(
+        corpus,
+        opened.tokenizer,
+        languages_of(corpus, asked.languages),
+        tokens=asked.tokens,
+        length=length,
+        seed=asked.seed,
+        evaluation=open_corpus(asked.evaluation) if asked.evaluation else None,
+        count_special=asked.count_special,
+    )
+
+
+def fitting_length(opened: Opened, length: int) -> int:
+    """`length`, or the number of positions of the model where that is less."""
+    positions = getattr(opened.model.config.get_text_config(), "max_position_embeddings", None)
+    return length if positions is None else min(length, positions)

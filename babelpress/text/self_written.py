@@ -1,0 +1,157 @@
+"""Calibration text that the model writes itself, for languages of which there is none at hand.
+
+Ancestral sampling (Williams et al. 2024, arXiv:2410.17170) at temperature 1, from a seed for each
+language: BOS and the first PROMPT_TOKENS tokens of an embedded train sentence, or the language's
+own name where no sentence is embedded. The paper starts from BOS alone, which in a multilingual
+model gives its largest language nearly always.
+
+Token ids are kept as they were sampled: decoded and encoded again they could differ.
+Equal model, seed, batch and thread count give equal text.
+
+Shapes: B documents at once, T positions, V vocabulary.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadSetting, NotFinite
+from babelpress.models.tokenizers import Tokenizer
+from babelpress.text import languages as registry
+from babelpress.text.corpus import Corpus, open_corpus
+
+PROMPT_TOKENS = 4
+
+
+def write(
+    model: Any,
+    tokenizer: Tokenizer,
+    languages: Iterable[str],
+    *,
+    tokens: int,
+    length: int,
+    seed: int,
+    top_p: float = 1.0,
+    batch: int = 32,
+) -> dict[str, list[list[int]]]:
+    """Documents of at most `length` ids, at least `tokens` ids of each language, for `from_ids`.
+
+    A document begins with its prompt, has no BOS and ends before EOS. `model` is a causal model of
+    transformers. Raises NotFinite where the model gives no probabilities.
+    """
+    if not (0 < top_p <= 1 and length > PROMPT_TOKENS and batch > 0):
+        raise BadSetting(
+            f"top_p={top_p}, length={length}, batch={batch} cannot be sampled with. Use 0 < top_p "
+            f"<= 1, a length above {PROMPT_TOKENS} and a batch of at least 1."
+        )
+    examples = open_corpus("embedded")
+    was_training = model.training
+    model.eval()
+    try:
+        return {
+            tag: _one_language(
+                model,
+                tokenizer,
+                _prompts(examples, tokenizer, tag, seed, batch),
+                tokens=tokens,
+                length=length,
+                top_p=top_p,
+                generator=torch.Generator().manual_seed(_number(seed, tag)),
+            )
+            for tag in dict.fromkeys(languages)
+        }
+    finally:
+        model.train(was_training)
+
+
+def _one_language(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Iterator[list[list[int]]],
+    *,
+    tokens: int,
+    length: int,
+    top_p: float,
+    generator: torch.Generator,
+) -> list[list[int]]:
+    eos = tokenizer.eos_token_id
+    start = eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    documents: list[list[int]] = []
+    have = 0
+    while have < tokens:
+        prompt_BT = torch.tensor(next(prompts))
+        if start is not None:
+            prompt_BT = torch.cat([prompt_BT.new_full((len(prompt_BT), 1), start), prompt_BT], 1)
+        skipped = int(start is not None)
+        ids_BT = _sample(model, prompt_BT, length + skipped, eos, top_p, generator)[:, skipped:]
+        documents += [_before(ids, eos) for ids in ids_BT.tolist()]
+        have = sum(map(len, documents))
+    return documents
+
+
+@torch.inference_mode()
+def _sample(
+    model: Any,
+    prompt_BT: Tensor,
+    length: int,
+    eos: int | None,
+    top_p: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Extend every prompt to `length`, or until all have come to EOS."""
+    ids_BT = prompt_BT
+    done_B = torch.zeros(len(prompt_BT), dtype=torch.bool)
+    step_BT, cache = prompt_BT, None
+    while ids_BT.shape[1] < length and not bool(done_B.all()):
+        out = model(input_ids=step_BT.to(model.device), past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        # Drawn on the CPU: the same seed then means the same text on every device's probabilities.
+        step_BT = _draw(out.logits[:, -1].float().cpu(), top_p, generator)
+        ids_BT = torch.cat([ids_BT, step_BT], dim=1)
+        if eos is not None:
+            done_B |= step_BT[:, 0] == eos
+    return ids_BT
+
+
+def _draw(logits_BV: Tensor, top_p: float, generator: torch.Generator) -> Tensor:
+    """One id a row, from the smallest set of likeliest ids whose probability reaches top_p."""
+    if not bool(logits_BV.isfinite().any(dim=1).all()) or bool(logits_BV.isnan().any()):
+        raise NotFinite(
+            "the model's logits are NaN or infinite while it writes its own calibration text. "
+            "Check its weights, or load it in another dtype."
+        )
+    probability_BV = logits_BV.softmax(dim=1)
+    if top_p < 1:
+        sorted_BV, order_BV = probability_BV.sort(dim=1, descending=True, stable=True)
+        outside_BV = sorted_BV.cumsum(dim=1) - sorted_BV >= top_p
+        kept_BV = sorted_BV.masked_fill(outside_BV, 0)
+        probability_BV = torch.zeros_like(kept_BV).scatter(1, order_BV, kept_BV)
+    return torch.multinomial(probability_BV, 1, generator=generator)
+
+
+def _prompts(
+    examples: Corpus, tokenizer: Tokenizer, tag: str, seed: int, batch: int
+) -> Iterator[list[list[int]]]:
+    """Batches of prompts of equal length, round and round."""
+    texts = [registry.find(tag).autonym or registry.find(tag).name]
+    if tag in examples.languages():
+        found = [document.text for document in examples.documents(tag, "train")]
+        texts = sorted(found, key=lambda text: _number(seed, text)) or texts
+    encoded: Sequence[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    beginnings = itertools.cycle([ids[:PROMPT_TOKENS] for ids in encoded if ids])
+    while True:
+        chosen = list(itertools.islice(beginnings, batch))
+        shortest = min(map(len, chosen))
+        yield [ids[:shortest] for ids in chosen]
+
+
+def _before(ids: list[int], eos: int | None) -> list[int]:
+    return ids[: ids.index(eos)] if eos in ids else ids
+
+
+def _number(seed: int, text: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:8]) >> 1

@@ -1,0 +1,33 @@
+"""Which text a calibration looks at, as a user says it.
+
+Tested in tests/runs/test_recipe.py.
+"""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from babelpress.system.settings import Strict, setting, words
+
+SELF = "self"  # the corpus that the model writes
+
+
+class CalibrationSettings(Strict):
+    """Which text a run looks at, in which languages."""
+
+    corpus: str = setting(
+        "embedded", "embedded, self (the model writes it), a folder, or hub:ID[@revision]."
+    )
+    languages: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
+        (), "Languages or groups; all of the corpus by default."
+    )
+    tokens: int = setting(
+        16384, "Tokens per language; a language with less gives all it has and is named.", gt=0
+    )
+    length: int = setting(2048, "Tokens in a token block at most.", gt=1)
+    seed: int = setting(0, "Which text is drawn.")
+    evaluation: str | None = setting(
+        None,
+        "Corpus that scores will be taken on, to be kept apart; by default the corpus itself.",
+    )
+    count_special: bool = setting(False, "Let special tokens count in the moments.")

@@ -1,0 +1,150 @@
+"""Documents to pieces of text, and token ids to blocks of fixed length.
+
+A block is one sequence of a model: BOS where the tokenizer has one, then tokens of documents joined
+by EOS. Without BOS in front a model takes the first token of text for the sink of its attention,
+and that token's outsized features would be counted.
+
+Shapes: B blocks, T positions of a block.
+
+Tested in tests/text/test_calibration.py.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from babelpress.errors import BadSetting
+from babelpress.models.tokenizers import Tokenizer
+
+PIECE_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBlocks:
+    """Token blocks of one language; `counted_BT` is False where moments must not look."""
+
+    language: str
+    ids_BT: Tensor
+    counted_BT: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive lines of one document, or a part of one long line."""
+
+    document: str
+    place: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How token ids become blocks: the wanted size, and the tokenizer's special tokens."""
+
+    tokens: int
+    length: int
+    bos: int | None
+    eos: int | None
+    pad: int
+    special: frozenset[int]
+    count_special: bool
+
+    @property
+    def body(self) -> int:
+        """Positions of a block that are not BOS."""
+        return self.length - (self.bos is not None)
+
+    @property
+    def wanted(self) -> int:
+        """How many token ids, EOS between pieces among them, fill the blocks."""
+        return self.tokens // self.length * self.body
+
+
+def pieces(document: str, lines: Iterable[str]) -> list[Piece]:
+    """Cut a document into pieces of at most PIECE_CHARACTERS at the ends of lines.
+
+    A line that is longer is cut after a space, else anywhere but before a combining mark.
+    """
+    found: list[str] = []
+    current: list[str] = []
+    size = 0
+    for line in lines:
+        *whole, rest = _cut(line)
+        if current and (whole or size + len(rest) > PIECE_CHARACTERS):
+            found.append("\n".join(current))
+            current, size = [], 0
+        found += whole
+        current.append(rest)
+        size += len(rest) + 1
+    found.append("\n".join(current))
+    return [Piece(document, place, text) for place, text in enumerate(found) if text.strip()]
+
+
+def layout_for(tokenizer: Tokenizer, tokens: int, length: int, count_special: bool) -> Layout:
+    """The layout of a tokenizer. Raises BadSetting where not one block fits."""
+    if not 2 <= length <= tokens:
+        raise BadSetting(
+            f"{tokens} tokens of a language in blocks of {length} make no block. "
+            "The length must be at least 2, and the tokens at least one length."
+        )
+    # Encoders of BERT's kind have CLS and SEP where others have BOS and EOS.
+    bos = _first(tokenizer.bos_token_id, tokenizer.cls_token_id)
+    eos = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
+    pad = _first(tokenizer.pad_token_id, eos)
+    # An unknown token is text that the model has to read, not a mark of ours.
+    marks = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    special = frozenset(each for each in (*marks, bos, eos) if each is not None)
+    return Layout(tokens, length, bos, eos, pad or 0, special, count_special)
+
+
+def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> TokenBlocks:
+    """Join by EOS, cut to blocks with BOS before each, pad what the last one lacks."""
+    ids = joined(documents, layout)[: layout.wanted]
+    num_blocks = -(-len(ids) // layout.body)
+    ids_BT = torch.full((num_blocks, layout.body), layout.pad, dtype=torch.long)
+    ids_BT.view(-1)[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+    counted_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    counted_BT.view(-1)[: len(ids)] = True
+    if layout.bos is not None:
+        ids_BT = torch.cat([ids_BT.new_full((num_blocks, 1), layout.bos), ids_BT], dim=1)
+        counted_BT = torch.cat([counted_BT.new_ones((num_blocks, 1)), counted_BT], dim=1)
+    if not layout.count_special:
+        counted_BT &= ~torch.isin(ids_BT, torch.tensor(sorted(layout.special), dtype=torch.long))
+    return TokenBlocks(language, ids_BT, counted_BT)
+
+
+def joined(documents: Sequence[Sequence[int]], layout: Layout) -> list[int]:
+    """All ids in order, with EOS between documents where the tokenizer has one."""
+    together: list[int] = []
+    for place, ids in enumerate(documents):
+        if place and layout.eos is not None:
+            together.append(layout.eos)
+        together += ids
+    return together
+
+
+def _first(*ids: int | None) -> int | None:
+    return next((each for each in ids if each is not None), None)
+
+
+def _cut(line: str) -> list[str]:
+    parts: list[str] = []
+    start = 0
+    while len(line) - start > PIECE_CHARACTERS:
+        last = start + PIECE_CHARACTERS
+        end = line.rfind(" ", start + PIECE_CHARACTERS // 2, last) + 1 or _before_marks(line, last)
+        parts.append(line[start:end])
+        start = end
+    parts.append(line[start:])
+    return parts
+
+
+def _before_marks(line: str, end: int) -> int:
+    # A handful of marks at most belong to a letter; more are no text of any language.
+    for place in range(end, end - 8, -1):
+        if not unicodedata.category(line[place]).startswith("M"):
+            return place
+    return end

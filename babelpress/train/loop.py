@@ -1,0 +1,223 @@
+"""The one training entry: next-token training on fixed blocks, on transformers.Trainer.
+
+Three things differ from a plain Trainer run, each measured in LOG.md on two CPU cores:
+
+- weights are bfloat16 and the optimizer keeps a float32 master copy (four times as fast as
+  autocast there);
+- the logits of a batch never exist at once: the loss is summed over slices of positions;
+- matrices inside the blocks are updated by Muon (Jordan et al. 2024, `torch.optim.Muon`), the
+  embedding and the norms by AdamW.
+
+Shapes: N blocks, B sequences, T positions, H hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW, Muon, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from babelpress.errors import BadSetting
+from babelpress.train.data import Sequences
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to learn; learning rates fall linearly to zero after `constant`."""
+
+    steps: int
+    batch: int = 48  # sequences in a step
+    muon_rate: float = 0.02
+    adam_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warmup: int = 100  # steps
+    constant: float = 0.3  # share of the run before the rates fall
+    checkpoint: int = 250  # steps between checkpoints
+    compile: bool = True
+
+    def factor(self, step: int) -> float:
+        """What both learning rates are multiplied with at `step`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        fall = self.steps * self.constant
+        if step <= fall:
+            return 1.0
+        return max(0.0, (self.steps - step) / (self.steps - fall))
+
+
+class MasterWeights(Optimizer):
+    """Low-precision parameters, updated through float32 copies by the optimizers inside.
+
+    `inner` maps masters to an optimizer; its groups are this optimizer's groups, so a
+    scheduler that sets a rate here sets it there.
+    """
+
+    def __init__(self, pairs: list[tuple[list[nn.Parameter], Callable[[list[Tensor]], Optimizer]]]):
+        self.live: list[nn.Parameter] = []
+        self.masters: list[Tensor] = []
+        self.inner: list[Optimizer] = []
+        for parameters, build in pairs:
+            masters = [p.detach().float().clone() for p in parameters]
+            self.live += parameters
+            self.masters += masters
+            self.inner.append(build(masters))
+        super().__init__([{"params": self.masters}], {})
+        self.param_groups = [group for inner in self.inner for group in inner.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        assert closure is None  # nobody evaluates the loss again within a step
+        for live, master in zip(self.live, self.masters, strict=True):
+            master.grad = None if live.grad is None else live.grad.float()
+        for inner in self.inner:
+            inner.step()
+        for live, master in zip(self.live, self.masters, strict=True):
+            live.copy_(master)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - torch's signature
+        for live in self.live:
+            live.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "masters": [master.clone() for master in self.masters],
+            "inner": [inner.state_dict() for inner in self.inner],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for master, saved in zip(self.masters, state_dict["masters"], strict=True):
+            master.copy_(saved)
+        for inner, saved in zip(self.inner, state_dict["inner"], strict=True):
+            inner.load_state_dict(saved)
+        # load_state_dict replaces the groups inside: share the new ones again
+        self.param_groups = [group for inner in self.inner for group in inner.param_groups]
+
+
+def sliced_loss(model: PreTrainedModel, ids_BT: Tensor, slice_length: int = 2048) -> Tensor:
+    """Mean next-token loss in nats, the logits made `slice_length` positions at a time.
+
+    The way back makes them once more, slice by slice: one more product with the head is the
+    price for not keeping the logits of all slices until then.
+    """
+    hidden_BTH = model.base_model(ids_BT, use_cache=False).last_hidden_state
+    hidden_PH = hidden_BTH[:, :-1].reshape(-1, hidden_BTH.shape[-1])
+    target_P = ids_BT[:, 1:].reshape(-1)
+    head = model.get_output_embeddings()
+    total = hidden_PH.new_zeros((), dtype=torch.float32)
+    for hidden, target in zip(
+        hidden_PH.split(slice_length), target_P.split(slice_length), strict=True
+    ):
+        total = total + checkpoint(_summed_loss, head, hidden, target, use_reentrant=False)
+    return total / target_P.numel()
+
+
+def _summed_loss(head: nn.Module, hidden_PH: Tensor, target_P: Tensor) -> Tensor:
+    return cross_entropy(head(hidden_PH).float(), target_P, reduction="sum")
+
+
+class _NextToken(Trainer):
+    """Trainer that reads blocks in their order and never holds all logits."""
+
+    loss: Callable[[PreTrainedModel, Tensor], Tensor] = staticmethod(sliced_loss)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], *_: object, **__: object
+    ) -> Tensor:
+        loss = self.loss(model, inputs["input_ids"])
+        if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
+            raise BadSetting(
+                f"the training loss is {loss.item()} at step {self.state.global_step}: "
+                "lower the learning rates, and begin again or from an earlier checkpoint."
+            )
+        return loss
+
+
+def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
+    """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
+    tables: list[nn.Module | None] = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    tables.append(model.get_output_embeddings())
+    outside = {id(p) for table in tables if table is not None for p in table.parameters()}
+    matrices, others = [], []
+    for parameter in model.parameters():
+        inside = parameter.ndim == 2 and id(parameter) not in outside
+        (matrices if inside else others).append(parameter)
+    decay = schedule.weight_decay
+    return MasterWeights(
+        [
+            (matrices, lambda p: Muon(p, lr=schedule.muon_rate, weight_decay=decay, momentum=0.95)),
+            (others, lambda p: AdamW(p, lr=schedule.adam_rate, betas=(0.9, 0.95), weight_decay=0)),
+        ]
+    )
+
+
+def train(
+    model: PreTrainedModel,
+    ids_NT: np.ndarray,
+    order: Iterable[int],
+    out: str | Path,
+    *,
+    schedule: Schedule,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
+
+    The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
+    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite.
+    """
+    order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
+    if len(order) < schedule.steps * schedule.batch:
+        raise BadSetting(
+            f"{schedule.steps} steps of {schedule.batch} blocks need "
+            f"{schedule.steps * schedule.batch} blocks; the order names {len(order)}. "
+            "Give fewer steps or more blocks."
+        )
+    if model.dtype != torch.bfloat16:
+        raise BadSetting(f"the model is {model.dtype}; train() keeps bfloat16 weights: convert it.")
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        max_steps=schedule.steps,
+        per_device_train_batch_size=schedule.batch,
+        save_steps=schedule.checkpoint,
+        save_total_limit=2,
+        logging_steps=25,
+        report_to="none",
+        seed=seed,
+        max_grad_norm=1.0,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        disable_tqdm=True,
+    )
+    inner = optimizer(model, schedule)
+    scheduler = LambdaLR(inner, schedule.factor)
+    trainer = _NextToken(
+        model,
+        arguments,
+        train_dataset=Sequences(ids_NT, order[: schedule.steps * schedule.batch]),
+        optimizers=(inner, scheduler),
+    )
+    if schedule.compile:
+        trainer.loss = torch.compile(sliced_loss)
+    trainer.train(resume_from_checkpoint=last_checkpoint(Path(out)))
+    return model
+
+
+def last_checkpoint(out: Path) -> str | None:
+    """The last whole checkpoint; one that was cut short lacks its state, which is written last."""
+    whole = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
+    steps = {int(folder.name.rpartition("-")[2]): folder for folder in whole}
+    return str(steps[max(steps)]) if steps else None

@@ -1,0 +1,23 @@
+"""Fixtures of many tests."""
+
+import pico
+import pytest
+import torch
+
+
+@pytest.fixture
+def one_thread():
+    """Forked children must not touch OpenMP."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A llama as a transformers folder; by its name it has the training shares of babel-mini."""
+    folder = tmp_path_factory.mktemp("models") / "babel-mini-pico"
+    pico.model().save_pretrained(folder)
+    pico.tokenizer().save_pretrained(folder)
+    return folder

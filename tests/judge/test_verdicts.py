@@ -1,0 +1,184 @@
+"""Verdicts on scored folders that are made by hand, from tallies."""
+
+import pytest
+from scoring import LOSS, ON, run, scored
+
+from babelpress.errors import BadRun, BadSetting
+from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import compare
+from babelpress.system.files import read_json
+from babelpress.text import mixtures
+
+
+@pytest.fixture
+def dense(tmp_path):
+    return scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+
+
+@pytest.fixture
+def pressed(tmp_path):
+    return run(tmp_path / "run", LOSS)
+
+
+# ---- against -------------------------------------------------------------------------------
+
+
+def test_against_is_compare_on_the_saved_tallies(dense, pressed):
+    found = verdicts.against(dense, pressed, draws=500, seed=3)
+
+    first, second = scores.tallies(dense, ON), scores.tallies(pressed, ON)
+    shares = verdicts.training_shares("babel-mini", LOSS)
+    assert found == compare(first, second, shares=shares, draws=500, seed=3)
+    assert [c.language for c in found.changes] == list(LOSS)
+    assert found.changes[1].change == pytest.approx(0.31, abs=0.02)
+
+
+def test_languages_narrow_a_comparison_by_name_or_group(dense, pressed):
+    latin = verdicts.against(dense, pressed, languages=["latin"])
+    one = verdicts.against(dense, pressed, languages=["Swahili", "th"])
+
+    assert [c.language for c in latin.changes] == ["eng_Latn", "swh_Latn"]
+    assert [c.language for c in one.changes] == ["swh_Latn", "tha_Thai"]
+
+
+def test_a_language_that_one_side_lacks_is_an_error_that_names_it(dense, tmp_path):
+    fewer = run(tmp_path / "fewer", {t: v for t, v in LOSS.items() if t != "tha_Thai"})
+
+    with pytest.raises(BadRun, match=r"pressed model was not evaluated in tha_Thai"):
+        verdicts.against(dense, fewer)
+    assert len(verdicts.against(dense, fewer, languages=["latin", "hi"]).changes) == 3
+
+
+def test_many_languages_get_the_draws_that_holm_needs(dense, pressed, monkeypatch):
+    monkeypatch.setattr("babelpress.judge.compare.DRAWS", 10)
+
+    assert verdicts.against(dense, pressed).draws == 40 * len(LOSS)
+    with pytest.raises(BadSetting, match="--draws"):
+        verdicts.against(dense, pressed, draws=10)
+
+
+def test_a_folder_without_scores_is_told_the_command_that_makes_them(dense, tmp_path):
+    with pytest.raises(BadRun, match=r"babelpress eval .*nothing --on bits_per_byte"):
+        verdicts.against(dense, tmp_path / "nothing")
+    with pytest.raises(BadRun, match=r"babelpress eval .*nothing --on bits_per_byte"):
+        verdicts.model_name(tmp_path / "nothing", ON)
+
+
+# ---- training shares -----------------------------------------------------------------------
+
+
+def test_training_shares_are_of_the_whole_distribution():
+    values = mixtures.distribution("babel-mini").values
+
+    shares = verdicts.training_shares("babel-mini", {"swh_Latn": 0, "eng_Latn": 0})
+
+    assert shares is not None
+    assert list(shares) == ["swh_Latn", "eng_Latn"]
+    assert shares["swh_Latn"] == pytest.approx(values["swh_Latn"] / sum(values.values()))
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-0.6B", "never-heard-of"])
+def test_shares_that_are_not_disclosed_are_none_and_never_a_prior(model):
+    assert verdicts.training_shares(model, LOSS) is None
+
+
+def test_shares_are_none_where_a_language_is_not_in_the_distribution():
+    assert verdicts.training_shares("babel-mini", {"eng_Latn": 0, "mri_Latn": 0}) is None
+
+
+def test_a_comparison_groups_by_training_share_where_it_is_known(tmp_path):
+    loss = {"eng_Latn": 0.0, "rus_Cyrl": 0.0, "yor_Latn": 0.3}
+    run_of = {}
+    for model in ("babel-mini", "never-heard-of"):
+        dense = scored(tmp_path / model / "dense", dict.fromkeys(loss, 0.0), model=model)
+        found = verdicts.against(dense, run(tmp_path / model / "run", loss, model=model))
+        run_of[model] = {s.name: s.value for s in found.summaries}
+
+    assert run_of["babel-mini"]["low_resource"] == pytest.approx(0.3, abs=0.02)
+    assert run_of["babel-mini"]["high_resource"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_dense_model_of_a_run_is_the_one_that_it_began_with(pressed, dense):
+    assert verdicts.model_name(pressed, ON) == "babel-mini"
+    assert verdicts.model_name(dense, ON) == "babel-mini"
+
+
+# ---- rows ----------------------------------------------------------------------------------
+
+
+def test_rows_are_summaries_then_languages_worst_first_with_the_same_keys(dense, pressed):
+    found = verdicts.against(dense, pressed)
+
+    rows = verdicts.rows("mine", found)
+
+    kinds = [row["kind"] for row in rows]
+    assert kinds == ["summary"] * len(found.summaries) + ["language"] * len(LOSS)
+    assert [row["language"] for row in rows if row["kind"] == "language"] == sorted(
+        LOSS, key=lambda tag: -LOSS[tag]
+    )
+    assert len({frozenset(row) for row in rows}) == 1
+    assert {row["run"] for row in rows} == {"mine"}
+    assert [row["name"] for row in rows[:2]] == ["mean", "worst"]
+    assert (rows[0]["language"], rows[1]["language"]) == (None, "swh_Latn")
+    assert rows[0]["p_holm"] is None
+
+
+def test_a_row_carries_the_numbers_and_the_verdict_of_its_language(dense, tmp_path):
+    same = run(tmp_path / "same", dict.fromkeys(LOSS, 0.0))
+    found = verdicts.against(dense, same)
+
+    row = verdicts.rows("same", found)[-1]
+
+    assert row["verdict"] == "no significant difference"
+    assert (row["change"], row["significant"]) == (0.0, False)
+    assert row["dense"] == row["pressed"]
+
+
+def test_runs_go_by_their_folder_or_by_their_path_where_two_have_one_name(tmp_path):
+    a, b, c = (tmp_path / place for place in ("x/run", "y/run", "z/other"))
+
+    assert verdicts.names([a, b, c]) == [str(a), str(b), "other"]
+    assert verdicts.names([a, c]) == ["run", "other"]
+    with pytest.raises(BadRun, match="is given 2 times"):
+        verdicts.names([a, c, tmp_path / "x" / ".." / "x" / "run"])
+
+
+# ---- prediction ----------------------------------------------------------------------------
+
+
+def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pressed):
+    before = read_json(pressed / "manifest.json")
+
+    noted = verdicts.note_prediction(pressed, ON, verdicts.against(dense, pressed))
+
+    after = read_json(pressed / "manifest.json")
+    assert noted is not None
+    assert noted["spearman"] == pytest.approx(1.0)
+    assert after.pop("prediction") == {ON: noted}
+    assert after == before
+
+
+def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
+    wrong = run(tmp_path / "wrong", LOSS, damage={tag: -loss for tag, loss in LOSS.items()})
+
+    noted = verdicts.note_prediction(wrong, ON, verdicts.against(dense, wrong))
+
+    assert noted is not None
+    assert noted["spearman"] == pytest.approx(-1.0)
+
+
+def test_noting_the_same_again_writes_nothing(dense, pressed):
+    found = verdicts.against(dense, pressed)
+    verdicts.note_prediction(pressed, ON, found)
+    written = (pressed / "manifest.json").stat().st_mtime_ns
+
+    verdicts.note_prediction(pressed, ON, found)
+
+    assert (pressed / "manifest.json").stat().st_mtime_ns == written
+
+
+def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
+    other = scored(tmp_path / "other", LOSS)
+
+    assert verdicts.note_prediction(other, ON, verdicts.against(dense, other)) is None
+    assert not (other / "manifest.json").exists()

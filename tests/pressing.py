@@ -1,0 +1,60 @@
+"""Pico models and text to press them on, for tests of whole blocks and models."""
+
+import pico
+import torch
+
+from babelpress.models.linears import linears, weight
+from babelpress.models.walk import Walk
+from babelpress.moments.gather import gather_dense
+from babelpress.text.token_blocks import TokenBlocks
+
+LENGTH = 11  # longer than the sliding windows of the pico models
+PADDED = 4  # of the last block of each language
+SHARES = {"eng_Latn": 0.6, "swh_Latn": 0.3, "hin_Deva": 0.1}
+SIZES = {"eng_Latn": 5, "swh_Latn": 3, "hin_Deva": 2}
+
+
+def text(junk=2, sizes=SIZES):
+    """Blocks of three unequal languages that use different tokens, padded with `junk`."""
+    found = {}
+    for place, (language, size) in enumerate(sizes.items()):
+        generator = torch.Generator().manual_seed(place)
+        ids_BT = torch.randint(3 + 60 * place, 90 + 60 * place, (size, LENGTH), generator=generator)
+        counted_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+        counted_BT[-1, -PADDED:] = False
+        ids_BT[-1, -PADDED:] = junk
+        found[language] = TokenBlocks(language, ids_BT, counted_BT)
+    return found
+
+
+def loud(family="llama"):
+    """A pico model whose blocks change what they pass on by much, as trained ones do."""
+    model = pico.model(family)
+    for module in all_linears(Walk(model)).values():
+        weight(module).mul_(12)
+    return model
+
+
+def few(family="llama"):
+    """Little text, but enough to reach every expert."""
+    return text() if family in pico.EXPERTS else text(sizes=dict.fromkeys(SIZES, 1))
+
+
+def dense_moments(walk, blocks=None, gram=True, **options):
+    return dict(gather_dense(walk, blocks or text(), gram=gram, **options))
+
+
+def all_linears(walk):
+    return {
+        (index, name): module
+        for index, block in enumerate(walk.blocks)
+        for name, module in linears(block).items()
+    }
+
+
+def weights_of(walk):
+    return {place: weight(module).clone() for place, module in all_linears(walk).items()}
+
+
+def tensors_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}

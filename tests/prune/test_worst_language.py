@@ -1,0 +1,197 @@
+"""Worst language against its definition, as plain loops over the inputs of every language."""
+
+import math
+
+import pytest
+import torch
+
+from babelpress.errors import BadMoments, BadSetting
+from babelpress.moments.accumulator import Accumulator
+from babelpress.moments.blend import blend
+from babelpress.numerics.patterns import KeepOf, PerRow
+from babelpress.prune import wanda
+from babelpress.prune.worst_language import prune
+
+WAYS = (("max", 4.0), ("norm", 1.0), ("norm", 2.5), ("norm", 4.0), ("norm", 8))
+
+
+def scaled_scores(weight, xs):
+    """|w|·rms(x) of one language, divided by the mean over the whole linear."""
+    rms = [math.sqrt(sum(x[j] ** 2 for x in xs) / len(xs)) for j in range(len(weight[0]))]
+    scores = [[abs(w) * r for w, r in zip(row, rms, strict=True)] for row in weight]
+    mean = sum(map(sum, scores)) / (len(scores) * len(rms))
+    return [[score / mean for score in row] for row in scores]
+
+
+def slow_worst_language(weight, inputs, shares, drop, over, p):
+    """The definition, one weight at a time, in Python floats."""
+    scores = {lang: scaled_scores(weight, xs) for lang, xs in inputs.items() if shares[lang]}
+    pruned = [row[:] for row in weight]
+    for i, row in enumerate(pruned):
+        combined = []
+        for j in range(len(row)):
+            own = {lang: score[i][j] for lang, score in scores.items()}
+            top = max(own.values())  # divided by it, no power is too large for a float
+            sum_of_powers = sum(shares[lang] * (s / top) ** p for lang, s in own.items())
+            combined.append(top if over == "max" else top * sum_of_powers ** (1 / p))
+        for j in sorted(range(len(row)), key=combined.__getitem__)[:drop]:
+            row[j] = 0.0
+    return pruned
+
+
+def lists(inputs):
+    return {language: x_TI.tolist() for language, x_TI in inputs.items()}
+
+
+@pytest.fixture
+def inputs(inputs):
+    """A third language, whose inputs are large throughout."""
+    generator = torch.Generator().manual_seed(5)
+    return inputs | {"tha_Thai": 50 * torch.randn(40, 24, generator=generator).cumsum(1)}
+
+
+@pytest.fixture
+def shares():
+    return {"swh_Latn": 0.6, "hin_Deva": 0.3, "tha_Thai": 0.1}
+
+
+@pytest.mark.parametrize(("over", "p"), WAYS)
+@pytest.mark.parametrize(("fraction", "drop"), [(0.25, 6), (0.29, 6), (0.7, 16)])
+def test_matches_the_definition(weight_OI, inputs, shares, stats, fraction, drop, over, p):
+    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, drop, over, p)
+
+    pruned_OI = prune(weight_OI, stats, PerRow(fraction), over=over, p=p)
+
+    assert torch.equal(torch.tensor(expected), pruned_OI)
+
+
+def test_the_ways_are_not_all_the_same_here(weight_OI, stats):
+    """Else the oracle above would not tell them apart."""
+    found = [prune(weight_OI, stats, PerRow(0.5), over=over, p=p) for over, p in WAYS]
+    plain = wanda.prune(weight_OI, stats, PerRow(0.5))
+
+    assert len({tuple(each.flatten().tolist()) for each in [*found, plain]}) == len(WAYS) + 1
+
+
+def test_the_maximum_is_taken_where_nothing_is_said_and_the_norm_is_of_order_four(weight_OI, stats):
+    pattern = PerRow(0.5)
+
+    assert torch.equal(
+        prune(weight_OI, stats, pattern, over="max"), prune(weight_OI, stats, pattern)
+    )
+    assert torch.equal(
+        prune(weight_OI, stats, pattern, over="norm", p=4.0),
+        prune(weight_OI, stats, pattern, over="norm"),
+    )
+
+
+def test_a_weight_stays_for_the_one_language_that_needs_it(saw):
+    """Scores on one scale are 1.6 and 0.4 in English, 0 and 2 in Yoruba: 0.01·2ᵖ > 0.99·1.6ᵖ
+    from p = 21 on, ln 99 / ln 1.25 = 20.6."""
+    inputs = {"eng_Latn": torch.tensor([[4.0, 1.0]]), "yor_Latn": torch.tensor([[0.0, 3.0]])}
+    stats = saw(inputs, {"eng_Latn": 0.99, "yor_Latn": 0.01})
+
+    def kept(**options):
+        return prune(torch.ones(1, 2), stats, PerRow(0.5), **options).tolist()
+
+    assert wanda.prune(torch.ones(1, 2), stats, PerRow(0.5)).tolist() == [[1.0, 0.0]]
+    assert kept(over="max") == [[0.0, 1.0]]
+    assert kept(over="norm", p=1.0) == kept(over="norm", p=20.0) == [[1.0, 0.0]]
+    assert kept(over="norm", p=21.0) == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize(("over", "p"), WAYS)
+@pytest.mark.parametrize("pattern", [PerRow(0.29), KeepOf(1, 4)])
+def test_one_language_alone_is_wanda(weight_OI, saw, inputs, over, p, pattern):
+    stats = saw({"tha_Thai": inputs["tha_Thai"]}, {"tha_Thai": 1.0})
+
+    expected = wanda.prune(weight_OI, stats, pattern)
+
+    assert torch.equal(expected, prune(weight_OI, stats, pattern, over=over, p=p))
+
+
+@pytest.mark.parametrize(("over", "p"), WAYS)
+def test_scaling_the_inputs_of_one_language_changes_nothing(
+    weight_OI, saw, inputs, shares, stats, over, p
+):
+    louder = inputs | {"hin_Deva": inputs["hin_Deva"] * 64}
+
+    pruned_OI = prune(weight_OI, saw(louder, shares), PerRow(0.5), over=over, p=p)
+
+    assert torch.equal(prune(weight_OI, stats, PerRow(0.5), over=over, p=p), pruned_OI)
+
+
+@pytest.mark.parametrize(("over", "p"), WAYS)
+def test_a_language_without_a_share_counts_not(weight_OI, saw, inputs, over, p):
+    both = {"swh_Latn": 0.7, "hin_Deva": 0.3}
+    two = {language: inputs[language] for language in both}
+
+    expected = prune(weight_OI, saw(two, both), PerRow(0.5), over=over, p=p)
+
+    of_three = saw(inputs, both | {"tha_Thai": 0.0})
+    assert torch.equal(expected, prune(weight_OI, of_three, PerRow(0.5), over=over, p=p))
+
+
+def test_of_the_maximum_the_shares_decide_nothing_as_long_as_there_are_some(
+    weight_OI, saw, inputs, stats
+):
+    others = saw(inputs, {"swh_Latn": 0.001, "hin_Deva": 0.009, "tha_Thai": 0.99})
+
+    assert torch.equal(prune(weight_OI, stats, PerRow(0.5)), prune(weight_OI, others, PerRow(0.5)))
+
+
+@pytest.mark.parametrize(("over", "p"), WAYS)
+def test_a_language_that_saw_only_zeros_has_no_say(weight_OI, saw, inputs, over, p):
+    x_TI = inputs["swh_Latn"]
+    stats = saw({"swh_Latn": x_TI, "hin_Deva": x_TI * 0}, {"swh_Latn": 0.5, "hin_Deva": 0.5})
+
+    expected = wanda.prune(weight_OI, saw({"swh_Latn": x_TI}, {"swh_Latn": 1.0}), PerRow(0.29))
+
+    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.29), over=over, p=p))
+
+
+@pytest.mark.parametrize("p", [32.0, 64.0, 300.0])
+def test_a_high_order_matches_the_definition_whose_powers_no_float_holds(
+    weight_OI, inputs, shares, stats, p
+):
+    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, 12, "norm", p)
+
+    assert torch.equal(
+        torch.tensor(expected), prune(weight_OI, stats, PerRow(0.5), over="norm", p=p)
+    )
+
+
+def test_the_norm_of_a_very_high_order_is_the_maximum(weight_OI, stats):
+    expected = prune(weight_OI, stats, PerRow(0.5), over="max")
+
+    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.5), over="norm", p=1e5))
+
+
+def test_a_way_that_is_none_is_refused_with_those_that_are(weight_OI, stats):
+    with pytest.raises(BadSetting) as caught:
+        prune(weight_OI, stats, PerRow(0.5), over="mean")
+
+    assert str(caught.value) == "worst_language's over is 'mean'. Choose one of max, norm."
+
+
+@pytest.mark.parametrize("p", [0.99, 0.0, -2.0, math.inf, math.nan])
+@pytest.mark.parametrize("over", ["max", "norm"])
+def test_an_order_that_is_no_norm_is_refused(weight_OI, stats, over, p):
+    with pytest.raises(BadSetting) as caught:
+        prune(weight_OI, stats, PerRow(0.5), over=over, p=p)
+
+    assert str(caught.value) == f"worst_language's p must be 1 or more, not {p}."
+
+
+def test_means_of_a_mixture_only_are_refused_with_what_the_module_must_say(weight_OI, inputs):
+    x_TI = inputs["swh_Latn"]
+    seen = Accumulator(x_TI.shape[1], gram=False).add(x_TI).finish()
+    mixed = blend({"swh_Latn": seen}, {"swh_Latn": 1.0}, "blocks.0.mlp.up")
+
+    with pytest.raises(BadMoments) as caught:
+        prune(weight_OI, mixed, PerRow(0.5))
+
+    assert str(caught.value) == (
+        "the means of blocks.0.mlp.up are those of a mixture only, and this method needs every "
+        'language\'s own. Its module has to say so: READS = ("languages",).'
+    )

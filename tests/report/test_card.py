@@ -1,0 +1,419 @@
+"""The model card, read back by parsers that are not ours."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from markdown_it import MarkdownIt
+
+from babelpress.errors import BadRun
+from babelpress.judge.scores import tallies
+from babelpress.numerics.tally import Tally
+from babelpress.report import card as cards
+from babelpress.runs import recipe
+from babelpress.system import escaping
+from babelpress.system.files import DATA, read_json, write_json
+
+BYTES = np.array([40.0, 90.0, 55.0, 70.0, 61.0, 48.0, 77.0, 52.0])
+LOSS = {"eng_Latn": 0.01, "swh_Latn": 0.31, "hin_Deva": 0.12, "zho_Hans": 0.07}
+HOSTILE = (
+    "</td><script>alert(1)</script> | [a](javascript:x) ![b](http://e.vil/c.png) `c` ``` **d** "
+    "_e_ ~~f~~ $g$ https://e.vil www.e.vil &lt; \\ # {{ 7*7 }} \u202eh\x07\nnew --- line"
+)
+
+
+def scored(folder: Path, loss, *, on="bits_per_byte", scale=1.5, apart=0.2) -> Path:
+    rows = []
+    for place, (tag, lost) in enumerate(loss.items()):
+        noise_D = 1 + 0.01 * np.random.default_rng(place).standard_normal(len(BYTES))
+        tally = Tally(
+            tuple(f"doc-{i}" for i in range(len(BYTES))),
+            BYTES * (scale + apart * place) * (1 + lost * noise_D),
+            BYTES,
+        )
+        tally.save(folder / "tallies" / f"{on}.{tag}.parquet")
+        rows.append({"model": "x", "language": tag, "evaluation": on, "value": tally.value})
+    path = folder / "results.jsonl"
+    there = path.read_text() if path.exists() else ""
+    path.write_text(there + "".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def step(kind="prune", *, model="babel-mini", shares=None, **given):
+    shares = shares or {"eng_Latn": 0.25, "swh_Latn": 0.75, "tha_Thai": 0.0}
+    work = {"method": "wanda", "pattern": "0.25", "mixture": "minimax", "skip": [], "options": {}}
+    return {
+        "kind": kind,
+        "step": work | {"propagate": "compressed"} | given.pop("step", {}),
+        "model": {"name": model, "fingerprint": "0" * 64},
+        "mixture": {"policy": "minimax", "shares": shares},
+        "calibration": {
+            "corpus": "embedded",
+            "seed": 3,
+            "languages": {tag: {"tokens": 16000 + n} for n, tag in enumerate(shares)},
+        },
+        "damage": {},
+        **given,
+    }
+
+
+QUANTIZED = step(
+    "quantize",
+    grid="4 bits, group 64",
+    unfolded=["0.mlp.down_proj", "1.mlp.down_proj"],
+    step={"method": "awq", "skip": ["lm_head"], "options": {"steps": 20}, "embeddings": "8bit"},
+)
+LEDGER = {
+    "parameters": 5_245_184,
+    "bytes_dense": 10_490_368,
+    "bytes_stored": 3_700_000,
+    "bits_per_weight": 5.643,
+    "parts": [
+        {"part": "blocks", "parameters": 3_145_728, "bytes_dense": 6_291_456,
+         "bytes_stored": 1_600_000, "bits": 4.069},
+        {"part": "embedding", "parameters": 2_097_152, "bytes_dense": 4_194_304,
+         "bytes_stored": 2_097_152, "bits": 8.0},
+        {"part": "other", "parameters": 2_304, "bytes_dense": 4_608,
+         "bytes_stored": 4_608, "bits": 16.0},
+    ],
+}  # fmt: skip
+
+
+def run_of(folder: Path, *steps, loss=LOSS, model="babel-mini", **more) -> Path:
+    plan = recipe.of({"model": model, "steps": [{"prune": {}}]}).model_dump(mode="json")
+    folder.mkdir(parents=True, exist_ok=True)
+    if loss:
+        scored(folder, loss)
+    manifest = {"recipe": plan, "steps": list(steps) or [step()], **more}
+    write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+@pytest.fixture
+def dense(tmp_path):
+    return scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+
+
+def head(text: str):
+    """The YAML head and what comes after it."""
+    _, front, body = text.split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def parsed(body: str):
+    """Tokens, inline ones too, of a Markdown parser with tables and raw HTML."""
+    blocks = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body)
+    return blocks, [each for block in blocks for each in block.children or ()]
+
+
+def tables(body: str) -> list[list[list[str]]]:
+    """Every table as rows of cells, each as a reader sees it."""
+    found: list[list[list[str]]] = []
+    before = ""
+    for block in parsed(body)[0]:
+        if block.type == "table_open":
+            found.append([])
+        elif block.type == "tr_open":
+            found[-1].append([])
+        elif before in ("th_open", "td_open"):
+            found[-1][-1].append(shown(block))
+        before = block.type
+    return found
+
+
+def shown(inline) -> str:
+    return "".join(" " if each.type == "softbreak" else each.content for each in inline.children)
+
+
+def sections(body: str) -> dict[str, str]:
+    parts = body.split("\n## ")
+    return {part.partition("\n")[0]: part for part in parts[1:]}
+
+
+# ---- what it says --------------------------------------------------------------------------
+
+
+def test_the_worst_language_comes_first_beside_dense_with_its_interval(tmp_path, dense):
+    run = run_of(tmp_path / "run")
+
+    _, body = head(cards.card(run, dense=dense))
+
+    rows = tables(sections(body)["What it costs each language"])[0]
+    assert rows[0][0] == "language"
+    assert [row[0] for row in rows[1:]] == ["Swahili", "Hindi", "Chinese (Simplified)", "English"]
+    before, after = tallies(dense, "bits_per_byte"), tallies(run, "bits_per_byte")
+    change = after["swh_Latn"].value / before["swh_Latn"].value - 1
+    assert rows[1][1:5] == [
+        "swh_Latn",
+        f"{before['swh_Latn'].value:.3f}",
+        f"{after['swh_Latn'].value:.3f}",
+        f"+{100 * change:.1f} %",
+    ]
+    low, high = rows[1][5].removesuffix(" %").replace(" %", "").split(" to ")
+    assert float(low) < 100 * change < float(high)
+    assert rows[1][6] == "worse"
+    assert f"**Worst language: Swahili, +{100 * change:.1f} % (95 % interval " in body
+    assert body.index("Worst language") < body.index("## What was done")
+
+
+def test_without_a_significant_change_it_says_so(tmp_path, dense):
+    run = run_of(tmp_path / "run", loss=dict.fromkeys(LOSS, 0.0))
+
+    _, body = head(cards.card(run, dense=dense))
+
+    assert "**No significant difference from the dense model in any of 4 languages.**" in body
+    rows = tables(sections(body)["What it costs each language"])[0]
+    assert {row[6] for row in rows[1:]} == {"no significant difference"}
+    assert "Worst language" not in body
+    assert "significantly worse" not in sections(body)["What it is not good for"]
+
+
+def test_some_languages_may_be_no_different_while_others_are(tmp_path, dense):
+    run = run_of(tmp_path / "run", loss=LOSS | {"eng_Latn": 0.0, "hin_Deva": -0.1})
+
+    text = cards.card(run, dense=dense)
+
+    assert (
+        "Significantly worse in 2; significantly better in 1; no significant difference in 1.**"
+        in text
+    )
+
+
+def test_without_dense_scores_or_any_scores_it_promises_nothing(tmp_path):
+    alone = sections(head(cards.card(run_of(tmp_path / "alone")))[1])
+    unmeasured = sections(head(cards.card(run_of(tmp_path / "none", loss={})))[1])
+
+    assert "this says nothing about a loss" in alone["What it costs each language"]
+    rows = tables(alone["What it costs each language"])[0]
+    assert [row[1] for row in rows[1:]] == sorted(LOSS)
+    assert "Not measured." in unmeasured["What it costs each language"]
+    assert "nobody knows what they lost: English, Swahili" in unmeasured["What it is not good for"]
+
+
+def test_every_step_is_there_with_its_method_and_grid_or_pattern(tmp_path):
+    run = run_of(tmp_path / "run", step(), QUANTIZED)
+
+    front, body = head(cards.card(run))
+
+    rows = tables(sections(body)["What was done"])[0]
+    assert rows[1][1:] == ["prune", "wanda", "0.25", "minimax", "pressed blocks", "nothing"]
+    how = "4 bits, group 64; steps 20; embedding and head at 8 bits"
+    assert rows[2][1:] == ["quantize", "awq", how, "minimax", "pressed blocks", "lm_head"]
+    assert "plain grid: 0.mlp.down\\_proj, 1.mlp.down\\_proj." in body
+    assert body.splitlines()[1] == "# babel-mini: wanda 0.25 then awq 4 bits, group 64"
+    assert front["tags"] == ["babelpress", "multilingual", "pruned", "quantized", "wanda", "awq"]
+    assert front["base_model_relation"] == "quantized"
+    assert "make nothing faster" not in body
+
+
+def test_calibration_languages_have_tokens_and_the_share_of_every_step(tmp_path):
+    second = step(shares={"eng_Latn": 0.5, "swh_Latn": 0.125, "tha_Thai": 0.375})
+    run = run_of(tmp_path / "run", step(), second)
+
+    rows = tables(sections(head(cards.card(run))[1])["Calibration text"])[0]
+
+    assert rows == [
+        ["language", "tag", "tokens", "share, step 1", "share, step 2"],
+        ["English", "eng_Latn", "16,000", "25.0 %", "50.0 %"],
+        ["Thai", "tha_Thai", "16,002", "0.0 %", "37.5 %"],
+        ["Swahili", "swh_Latn", "16,001", "75.0 %", "12.5 %"],
+    ]
+
+
+def test_what_it_is_not_good_for_names_the_languages(tmp_path, dense):
+    run = run_of(tmp_path / "run")
+
+    text = sections(head(cards.card(run, dense=dense))[1])["What it is not good for"]
+
+    assert "measured in but not calibrated on: Hindi, Chinese (Simplified)." in text
+    assert "nobody knows" not in text  # Thai has no share
+    assert "significantly worse than in the dense model: Swahili (+31." in text
+    assert "make nothing faster" in text
+
+
+def test_the_ledger_says_where_the_bytes_are(tmp_path):
+    run = run_of(tmp_path / "run", QUANTIZED, ledger=LEDGER)
+
+    text = sections(head(cards.card(run))[1])["Size"]
+
+    rows = tables(text)[0]
+    assert rows[2] == ["embedding", "2,097,152", "4,194,304", "2,097,152", "56.7 %", "8.00"]
+    assert rows[-1] == ["whole", "5,245,184", "10,490,368", "3,700,000", "100.0 %", "5.64"]
+    assert "Most of the file, 56.7 %, is the embedding, not the layers." in text
+    smaller = {**LEDGER, "bytes_stored": 4_200_000}
+    other = run_of(tmp_path / "other", QUANTIZED, ledger=smaller)
+    assert "Most of the file" not in cards.card(other)
+    assert "## Size" not in cards.card(run_of(tmp_path / "old"))
+
+
+def test_the_range_check_names_the_worst_site_of_each_language(tmp_path):
+    run = scored(
+        run_of(tmp_path / "run"), {"eng_Latn": 0, "hin_Deva": 0}, on="range", scale=2e-4, apart=2e-4
+    )
+    sites = {"hin_Deva": {"0.mlp.down_proj": 0.004, "1.mlp.down_proj": 0.0402}}
+    write_json(run / "tallies" / "range.sites.json", sites)
+
+    rows = tables(sections(head(cards.card(run))[1])["Range check"])[0]
+
+    assert [row[0] for row in rows[1:]] == ["Hindi", "English"]
+    assert rows[1][3:] == ["1.mlp.down_proj", "4.02 %"]
+    assert rows[1][2] == "0.0400 %"
+
+
+def test_an_old_manifest_with_fewer_facts_still_has_a_card(tmp_path):
+    old = {
+        "step": {"method": "wanda", "pattern": "0.5"},
+        "model": {"name": "babel-mini"},
+        "mixture": {"policy": "uniform"},
+        "damage": {},
+    }
+
+    _, body = head(cards.card(run_of(tmp_path / "run", old)))
+
+    assert "# babel-mini: wanda 0.5\n" in body
+    assert "## Calibration text" not in body
+
+
+def test_a_folder_that_is_no_run_or_does_not_fit_the_dense_scores_is_refused(tmp_path, dense):
+    with pytest.raises(BadRun, match=r"has no manifest\.json"):
+        cards.card(dense)
+    short = run_of(tmp_path / "short", loss={"eng_Latn": 0.1})
+    with pytest.raises(BadRun, match="was not evaluated in"):
+        cards.card(short, dense=dense)
+
+
+# ---- the head ------------------------------------------------------------------------------
+
+
+def test_languages_have_the_shortest_code_that_is_theirs_alone(tmp_path):
+    loss = dict.fromkeys(("zho_Hans", "zho_Hant", "srp_Cyrl", "srp_Latn", "gaz_Latn"), 0.1)
+    run = run_of(tmp_path / "run", loss=loss | dict.fromkeys(("hin_Latn", "yue_Hant"), 0.1))
+
+    front, _ = head(cards.card(run))
+
+    assert {"en", "sw", "zh", "sr", "hin-Latn", "srp-Latn"} <= set(front["language"])
+    assert front["language"] == sorted(set(front["language"]))
+    assert len(front["language"]) == 9
+    assert "th" not in front["language"]  # it has no share and was not measured
+
+
+def test_the_licence_is_that_of_the_base_models_own_card(tmp_path):
+    front, body = head(cards.card(run_of(tmp_path / "run")))
+
+    assert front["license"] == "cc-by-sa-4.0"
+    assert front["base_model"] == "babel-mini"
+    assert "That of babel-mini, by its card: cc-by-sa-4.0." in body
+    assert (front["library_name"], front["pipeline_tag"]) == ("transformers", "text-generation")
+
+
+@pytest.mark.parametrize(
+    "readme", [None, "no head at all", "---\nlanguage: [en]\n---\n", "---\nlicense: [mit\n---\n"]
+)
+def test_a_licence_that_nobody_states_is_named_as_unknown(tmp_path, readme):
+    base = tmp_path / "base model"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").touch()
+    if readme is not None:
+        (base / "README.md").write_text(readme)
+
+    run = run_of(tmp_path / "run", step(model=str(base)), model=str(base))
+    front, body = head(cards.card(run))
+
+    assert (front["license"], front["license_name"]) == ("other", "unknown")
+    assert front["base_model"] == "base model"  # not where it lay on somebody's disk
+    assert "is not stated where this card was made" in body
+
+
+def test_all_licence_lines_are_passed_on(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(DATA / "babel-mini", base)
+    lines = "license: other\nlicense_name: gemma\nlicense_link: https://e.x/terms"
+    (base / "README.md").write_text(f"---\n{lines}\n---\n# Base\n")
+
+    front, _ = head(cards.card(run_of(tmp_path / "run", step(model=str(base)))))
+
+    assert yaml.safe_load(lines).items() <= front.items()
+
+
+def test_a_hub_model_goes_by_its_id_without_the_revision(tmp_path):
+    front, _ = head(cards.card(run_of(tmp_path / "run", step(model="some/where@abc123"))))
+
+    assert front["base_model"] == "some/where"
+    assert front["license"] == "other"
+
+
+# ---- what cannot be trusted ----------------------------------------------------------------
+
+
+def test_hostile_names_are_text_and_nothing_else(tmp_path):
+    bad = step(
+        model=HOSTILE,
+        shares={HOSTILE: 0.5, "eng_Latn": 0.5},
+        step={"method": HOSTILE, "skip": [HOSTILE], "options": {HOSTILE: HOSTILE}},
+        grid=HOSTILE,
+        unfolded=[HOSTILE],
+    )
+    bad["mixture"]["policy"] = HOSTILE
+    bad["calibration"]["corpus"] = HOSTILE
+    run = run_of(tmp_path / "run", bad, model=HOSTILE, loss={})
+    usual = run_of(tmp_path / "usual", QUANTIZED, loss={})
+
+    front, body = head(cards.card(run))
+
+    blocks, inline = parsed(body)
+    kinds = {each.type for each in [*blocks, *inline]}
+    ours = {each.type for part in parsed(head(cards.card(usual))[1]) for each in part}
+    assert kinds <= ours | {"text_special", "softbreak"}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image", "s_open", "em_open"}
+    seen = escaping.clean(" ".join(HOSTILE.split()))
+    cells = [cell for table in tables(body) for row in table for cell in row]
+    assert seen in cells  # exactly, in the table of steps
+    assert all(len(row) == len(table[0]) for table in tables(body) for row in table)
+    assert len(parsed(body)[0]) - len(blocks) == 0
+    assert front["base_model"] == Path(HOSTILE).name
+    assert "\u202e" not in cards.card(run)
+
+
+def test_the_recipe_can_be_read_back_whatever_is_in_it(tmp_path):
+    attack = "````\n```\n</code> ````` --- \u202e"
+    run = run_of(tmp_path / "run", model=attack)
+
+    blocks, _ = parsed(head(cards.card(run))[1])
+
+    (found,) = [block for block in blocks if block.type == "fence" and block.info == "yaml"]
+    assert yaml.safe_load(found.content) == read_json(run / "manifest.json")["recipe"]
+    assert len(found.markup) == 6
+    assert blocks[-1] is found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b",
+        "*x*",
+        "a_b_c",
+        "<b>",
+        "&amp;",
+        "\\",
+        "`",
+        "[x](y)",
+        "www.x.y",
+        "http://x",
+        "1. a",
+        "$",
+    ],
+)
+def test_escaped_text_is_shown_as_it_was(text):
+    _, inline = parsed(f"x {escaping.markdown(text)}")
+
+    assert "".join(each.content for each in inline) == f"x {text}"
+    assert {each.type for each in inline} <= {"text", "text_special"}
+
+
+def test_a_fence_is_longer_than_any_run_of_backticks():
+    assert escaping.fence("no") == "```"
+    assert escaping.fence("a ``` b ````` c") == "``````"

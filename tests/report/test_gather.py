@@ -1,0 +1,82 @@
+"""What a report is made of, gathered from scored folders that are made by hand."""
+
+import pytest
+from scoring import LOSS, ON, run, scored
+
+from babelpress.report.data import labels
+from babelpress.report.gather import report_input
+from babelpress.system.files import read_json, write_json
+from babelpress.text import mixtures
+
+
+@pytest.fixture
+def dense(tmp_path):
+    return scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+
+
+@pytest.fixture
+def pressed(tmp_path):
+    return run(tmp_path / "run", LOSS)
+
+
+def test_a_report_names_runs_by_mixture(dense, tmp_path):
+    runs = [run(tmp_path / name, LOSS, policy=name) for name in ("english", "minimax")]
+
+    given = report_input(dense, runs, on=ON, title="mine")
+
+    assert labels(given.pressed) == ["english", "minimax"]
+    assert [p.name for p in given.pressed] == ["wanda 0.25", "wanda 0.25"]
+    assert (given.title, given.model, given.metric) == ("mine", "babel-mini", ON)
+    assert given.shares is not None
+    assert set(given.shares) == set(LOSS)
+    assert given.share_unit == mixtures.distribution("babel-mini").unit
+    assert given.manifest is not None
+    assert set(given.manifest) == {"english", "minimax"}
+
+
+def test_runs_with_equal_settings_are_told_apart_by_their_folders(dense, tmp_path):
+    seeds = [run(tmp_path / name, LOSS, policy="uniform") for name in ("seed-0", "seed-1")]
+    other = run(tmp_path / "english", LOSS, policy="english")
+
+    given = report_input(dense, [*seeds, other], on=ON)
+
+    assert labels(given.pressed) == ["uniform, seed-0", "uniform, seed-1", "english"]
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(dense, tmp_path):
+    runs = [run(tmp_path / place / "run", LOSS) for place in ("a", "b")]
+
+    given = report_input(dense, runs, on=ON)
+
+    assert labels(given.pressed) == [f"uniform, {runs[0]}", f"uniform, {runs[1]}"]
+    assert given.manifest is not None
+    assert len(given.manifest) == 2
+
+
+def test_a_chain_of_steps_is_named_whole(dense, pressed):
+    manifest = read_json(pressed / "manifest.json")
+    last = manifest["steps"][0] | {"step": {"method": "ria", "pattern": "0.5"}}
+    write_json(pressed / "manifest.json", {"steps": [*manifest["steps"], last]})
+
+    given = report_input(dense, [pressed], on=ON)
+
+    assert given.pressed[0].name == "wanda 0.25 then ria 0.5"
+
+
+def test_a_model_from_elsewhere_is_reported_under_its_folders_name(dense, pressed, tmp_path):
+    other = scored(tmp_path / "theirs", LOSS)
+
+    given = report_input(dense, [pressed, other], on=ON, languages=["latin"])
+
+    assert labels(given.pressed) == ["wanda 0.25 · uniform", "from elsewhere · theirs"]
+    assert [c.language for c in given.pressed[1].comparison.changes] == ["eng_Latn", "swh_Latn"]
+
+
+def test_shares_that_are_not_disclosed_are_not_in_a_report(tmp_path):
+    dense = scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0), model="Qwen/Qwen3-0.6B")
+
+    given = report_input(dense, [run(tmp_path / "run", LOSS)], on=ON)
+
+    assert given.shares is None
+    assert given.share_unit == ""
+    assert "not disclosed" in given.share_source

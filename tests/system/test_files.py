@@ -1,0 +1,359 @@
+"""A file is whole or absent; a folder belongs to one process; no pickle is opened."""
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from babelpress.errors import BadModel, BadMoments, BadRun, NotFinite
+from babelpress.system import files
+from babelpress.system.claims import LOCK_NAME, lock
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Every flush finds the disk full."""
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def test_text_comes_back_as_it_was_in_a_folder_made_for_it(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+
+    files.write_text(path, "Kiswahili, हिन्दी\n")
+
+    assert path.read_bytes().decode() == "Kiswahili, हिन्दी\n"
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_json_is_sorted_and_readable_and_comes_back(tmp_path):
+    path = tmp_path / "a.json"
+
+    files.write_json(path, {"b": [1, 2.5], "a": "ü"})
+
+    assert path.read_text("utf-8") == '{\n  "a": "ü",\n  "b": [\n    1,\n    2.5\n  ]\n}\n'
+    assert files.read_json(path) == {"a": "ü", "b": [1, 2.5]}
+
+
+def test_json_refuses_a_number_that_is_none_and_writes_nothing(tmp_path):
+    with pytest.raises(NotFinite, match=r"a\.json"):
+        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe{}", b""])
+def test_json_that_is_damaged_is_one_line_with_its_path(tmp_path, content):
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+
+    with pytest.raises(BadMoments, match=r"^.*manifest\.json is not valid JSON: .*$"):
+        files.read_json(path, error=BadMoments)
+
+
+def test_json_that_is_missing_is_one_line_with_its_path(tmp_path):
+    with pytest.raises(BadRun, match=r"cannot read .*a\.json: No such file"):
+        files.read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: files.write_text(path, "new"),
+        lambda path: files.write_json(path, {"new": 1}),
+        lambda path: files.save_tensors(path, {"new": torch.ones(3)}),
+    ],
+)
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, full_disk, write):
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    with pytest.raises(BadRun, match=r"cannot write .*/a \(.* bytes\): the disk is full, .* free"):
+        write(path)
+
+    assert path.read_text() == "old"
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_the_tensor_library_finding_the_disk_full_is_the_same_error(tmp_path, monkeypatch):
+    def refuse(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+
+    with pytest.raises(BadRun, match="the disk is full"):
+        files.save_tensors(tmp_path / "a.safetensors", {"x": torch.ones(3)})
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "a").write_text("")
+
+    with pytest.raises(BadRun, match=r"cannot write .*/a/b \(1 bytes\): "):
+        files.write_text(tmp_path / "a" / "b", "x")
+
+
+def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def interrupt(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_text(tmp_path / "a", "x")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensors_come_back_with_their_dtypes_even_from_views(tmp_path):
+    path = tmp_path / "a.safetensors"
+    whole = torch.arange(6.0).reshape(2, 3)
+    tensors = {"view": whole.T, "half": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(7)}
+
+    files.save_tensors(path, tensors, {"format": "1"})
+
+    back = files.load_tensors(path)
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(tensors[name], back[name]) for name in tensors)
+    assert all(tensors[name].dtype == back[name].dtype for name in tensors)
+    assert path.stat().st_mode == _usual_mode(tmp_path)
+
+
+def _usual_mode(folder):
+    (folder / "usual").touch()
+    return (folder / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_and_the_message_says_why(tmp_path, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"x": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+
+    with pytest.raises(BadModel, match=r"pytorch_model\.bin is a pickle, .* can run code"):
+        files.load_tensors(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 9, 60, -1])
+def test_tensors_cut_short_are_one_line(tmp_path, kept):
+    path = tmp_path / "block_000.safetensors"
+    files.save_tensors(path, {"x": torch.ones(50)})
+    path.write_bytes(path.read_bytes()[:kept])
+
+    with pytest.raises(BadMoments, match=r"^.*block_000\.safetensors .*cut short.*$"):
+        files.load_tensors(path, error=BadMoments)
+
+
+def test_tensors_that_are_missing_are_one_line(tmp_path):
+    with pytest.raises(BadModel, match=r"cannot read .*a\.safetensors: No such file"):
+        files.load_tensors(tmp_path / "a.safetensors")
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_still_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for padding in range(700):
+        data = safetensors.torch.save({"x": torch.ones(1)}, {"p": "." * padding})
+        if data.startswith(files.PICKLE_HEADS):
+            break
+    else:
+        pytest.fail("no header length looks like a pickle")
+    path.write_bytes(data)
+
+    assert torch.equal(torch.ones(1), files.load_tensors(path)["x"])
+
+
+def test_a_new_folder_appears_when_it_is_done(tmp_path):
+    path = tmp_path / "runs" / "a"
+
+    with files.new_folder(path) as folder:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "b").write_text("x")
+        assert not path.exists()
+
+    assert (path / "inside" / "b").read_text() == "x"
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "a") as folder:
+        (folder / "b").write_text("x")
+        raise KeyboardInterrupt
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_folder_on_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk):
+    with (
+        pytest.raises(BadRun, match=r"cannot write .*/a: the disk is full"),
+        files.new_folder(tmp_path / "a") as folder,
+    ):
+        (folder / "b").write_text("x")
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_inside_a_new_folder_are_not_hidden(tmp_path):
+    with pytest.raises(FileNotFoundError), files.new_folder(tmp_path / "a"):
+        (tmp_path / "elsewhere").read_text()
+
+
+def test_a_new_folder_takes_an_empty_one_and_refuses_a_full_one(tmp_path):
+    with files.new_folder(tmp_path) as folder:
+        (folder / "a").write_text("old")
+
+    with pytest.raises(BadRun, match="exists already"), files.new_folder(tmp_path):
+        pass
+
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
+    path = tmp_path / "a"
+    script = (
+        "import os, sys, pathlib; from babelpress.system.files import new_folder\n"
+        "with new_folder(pathlib.Path(sys.argv[1])) as f: (f / 'b').write_text('x'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+
+    with files.new_folder(path):
+        pass
+
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_a_second_process_is_told_who_holds_the_lock(tmp_path):
+    script = (
+        "import sys, pathlib; from babelpress.system.claims import lock\n"
+        "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"held\n"
+
+        held = rf"in use by process {first.pid} on {os.uname().nodename} since \d{{4}}-"
+        with pytest.raises(BadRun, match=held), lock(tmp_path):
+            pass
+        first.kill()
+    assert (tmp_path / LOCK_NAME).exists()
+
+    with lock(tmp_path):
+        pass  # the lock of the dead is taken over
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_process_cannot_lock_a_folder_twice(tmp_path):
+    with (
+        lock(tmp_path),
+        pytest.raises(BadRun, match=f"process {os.getpid()}"),
+        lock(tmp_path),
+    ):
+        pass
+
+
+def test_a_lock_from_another_host_stays(tmp_path):
+    path = tmp_path / LOCK_NAME
+    path.write_text(json.dumps({"pid": 1, "host": "elsewhere", "start": "2026-01-01"}))
+
+    with pytest.raises(BadRun, match=rf"on elsewhere .* remove .*{LOCK_NAME}"):
+        lock(tmp_path).__enter__()
+
+    assert path.exists()
+
+
+def test_a_lock_that_was_never_finished_is_taken_over(tmp_path):
+    (tmp_path / LOCK_NAME).write_text('{"pid": 1')
+
+    with lock(tmp_path):
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+
+
+def test_hashes_are_sha256_of_the_bytes(tmp_path):
+    expected = hashlib.sha256("ß".encode()).hexdigest()
+    (tmp_path / "a").write_bytes("ß".encode())
+
+    assert expected == files.sha256_text("ß") == files.sha256_file(tmp_path / "a")
+
+
+def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
+    assert files.fingerprint({"a": 1, "b": [1, 2]}) == files.fingerprint({"b": [1, 2], "a": 1})
+    assert files.fingerprint({"a": [1, 2]}) != files.fingerprint({"a": [2, 1]})
+    assert files.fingerprint({"a": 1}) != files.fingerprint({"a": "1"})
+
+
+def test_a_sealed_value_comes_back_without_its_seal(tmp_path):
+    value = {"b": [1, 2.5, -0.0], "a": {"ü": None}, "cost": {"seconds": 1.5}}
+
+    files.write_sealed(tmp_path / "a.json", value)
+
+    assert files.read_json(tmp_path / "a.json") == value
+    written = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert set(written) == {*value, "seal"} and set(written["cost"]) == {"seconds", "seal"}
+
+
+def test_the_seal_is_the_same_whatever_it_cost(tmp_path):
+    seals = {files.seal({"a": 1, "cost": {"seconds": each}})["seal"] for each in (1.0, 2.0)}
+
+    assert len(seals) == 1 != files.seal({"a": 2})["seal"]
+
+
+def test_every_bit_of_a_sealed_file_counts(tmp_path):
+    path = tmp_path / "a.json"
+    value = {"kind": "prune", "zeros": 12, "cost": {"seconds": 0.25}}
+    files.write_sealed(path, value)
+    sound = path.read_bytes()
+    for bit in range(8 * len(sound)):
+        data = bytearray(sound)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        with pytest.raises(BadRun, match=r"^[^\n]*a\.json is (damaged|not valid JSON)[^\n]*$"):
+            files.read_json(path)
+
+
+def test_json_of_before_there_were_seals_is_read_and_a_hash_in_it_is_no_seal(tmp_path):
+    value = {"format": 1, "hash": "0" * 64}
+    files.write_json(tmp_path / "a.json", value)
+
+    assert files.read_json(tmp_path / "a.json") == value
+
+
+def test_a_sealed_value_has_no_number_that_is_none(tmp_path):
+    with pytest.raises(NotFinite, match=r"a\.json"):
+        files.write_sealed(tmp_path / "a.json", {"loss": float("inf")})
+
+
+def test_json_nested_without_end_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+
+    with pytest.raises(BadRun, match=r"a\.json is not valid JSON: [^\n]+$"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_hashes_are_of_all_files_and_checked_by_part(tmp_path):
+    for name in ("a/b/c", "a/d", "e"):
+        files.write_text(tmp_path / name, name)
+    written = files.hashes(tmp_path)
+    assert list(written) == ["a/b/c", "a/d", "e"]
+
+    files.write_text(tmp_path / "e", "other")
+    files.check_hashes(tmp_path, written, "a")
+
+    with pytest.raises(BadRun, match=r"/e is missing or not the file that was written"):
+        files.check_hashes(tmp_path, written)
+    (tmp_path / "a" / "d").unlink()
+    with pytest.raises(BadMoments, match="/a/d is missing"):
+        files.check_hashes(tmp_path, written, "a", error=BadMoments)
