@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from babelpress.errors import BadSetting
 from babelpress.moments.blend import Blend
 
 
@@ -26,8 +27,10 @@ def wanda(weights: Mapping[str, Tensor], stats: Mapping[str, Blend]) -> Tensor:
 def spread(values: list[float], density: float, width: float) -> list[float]:
     """Densities from `values`: `width` from the least to the most, `density` in the mean.
 
-    Equal values give equal densities.
+    Equal values give equal densities. Raises BadSetting for a width that no densities have.
     """
+    if not 0 <= width <= 1:
+        raise BadSetting(f"a rule's spread is {width / 2}. It must lie between 0 and 0.5.")
     low, high = min(values), max(values)
     if high == low:
         return [density] * len(values)

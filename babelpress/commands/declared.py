@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from cyclopts import Parameter
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from babelpress.commands.outcome import Outcome
@@ -31,6 +31,7 @@ Offload = Annotated[
     bool,
     Parameter(help="Let what does not fit in memory lie in the folder; the result is the same."),
 ]
+COMMAS = "words with commas"  # beside the annotation of a word that may be a list
 Watched = Annotated[Progress, Parameter(parse=False)]
 
 Made = TypeVar("Made", bound=Callable[..., Outcome])
@@ -170,6 +171,14 @@ def _plain(value: Any, annotation: Any, name: str) -> Any:
         return Path(value)
     if isinstance(value, Path) and Path not in kinds:
         return str(value)
+    if isinstance(value, list | tuple) and COMMAS in get_args(annotation):
+        return ",".join(map(str, value))
     if isinstance(value, list) and str in kinds and get_origin(kind) is None:
         raise BadSetting(f"{name} is {value!r}. It must be one word.")
+    if isinstance(value, str) and kind in (int, float, bool):
+        try:
+            return TypeAdapter(kind).validate_python(value)
+        except ValidationError as error:
+            wanted = kind.__name__
+            raise BadSetting(f"{name} is {value!r}. It must be of the type {wanted}.") from error
     return value

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from babelpress.commands import outcome as o
-from babelpress.commands.declared import Device, Model, Watched, command
+from babelpress.commands.declared import COMMAS, Device, Model, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
 from babelpress.judge.settings import EvaluationSettings
@@ -63,7 +63,9 @@ FAILED = {
 Dense = Annotated[Path, Parameter(help="Folder with the scores of the dense model.")]
 Runs = Annotated[Sequence[Path], Parameter(help="Folders with the scores of pressed models.")]
 On = Annotated[str, Parameter(help="The evaluation.")]
-Languages = Annotated[str, Parameter(help="Languages or groups; all that were scored by default.")]
+Languages = Annotated[
+    str, Parameter(help="Languages or groups; all that were scored by default."), COMMAS
+]
 CorpusOf = Annotated[str, Parameter(help="Which corpus's scores, where there are some on several.")]
 
 
@@ -172,8 +174,9 @@ def compare(
 
     Example: babelpress compare dense run-english run-minimax
     """
-    from babelpress.judge import verdicts
+    from babelpress.judge import scores, verdicts
 
+    corpus = scores.common_corpus([dense, *runs], on, corpus)
     rows: list[Row] = []
     tables: list[Table] = []
     says: list[str] = []

@@ -16,10 +16,10 @@ from babelpress.judge.scores import (
     TALLIES,
     Row,
     facts_path,
+    files_of,
     read_results,
     sites,
     sites_path,
-    stem,
     tally_path,
     write_results,
 )
@@ -238,11 +238,10 @@ def _drop_other_models(folder: Path, work: _Work) -> None:
 
 def _drop(folder: Path, name: str, corpus: str) -> None:
     """Drop the scores of an evaluation on a corpus: rows first, so that none lacks its tally."""
-    rows = read_results(folder)
+    rows, files = read_results(folder), files_of(folder, name, corpus)
     gone = (name, corpus)
     write_results(folder, [r for r in rows if (r["evaluation"], r.get("corpus", "")) != gone])
-    beginning = stem(folder, name, corpus)
-    for path in beginning.parent.glob(f"{beginning.name}.*"):
+    for path in files:
         path.unlink()
 
 

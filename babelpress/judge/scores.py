@@ -11,6 +11,7 @@ Every line has a seal: what a disk spoils is not taken for a score.
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,31 @@ def stem(folder: Path, name: str, corpus: str) -> Path:
 
     Folders of before corpora were told apart have none in their names.
     """
-    key = f".{sha256_text(corpus)[:KEY]}" if corpus else ""
-    return folder / TALLIES / f"{name}{key}"
+    keyed = folder / TALLIES / f"{name}.{sha256_text(corpus)[:KEY]}"
+    there = keyed.with_name(f"{keyed.name}.json").exists()
+    if corpus and (there or _unnamed(folder, name) != corpus):
+        return keyed
+    return folder / TALLIES / name
+
+
+def _unnamed(folder: Path, name: str) -> str | None:
+    """The corpus of files that have none in their names; None without such files."""
+    path = folder / TALLIES / f"{name}.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    identity = found.get("identity") if isinstance(found, dict) else None
+    return str(identity.get("corpus", "")) if isinstance(identity, dict) else ""
+
+
+def files_of(folder: Path, name: str, corpus: str) -> list[Path]:
+    """All files of an evaluation on a corpus, and of no other."""
+    beginning = stem(folder, name, corpus)
+    found = beginning.parent.glob(f"{beginning.name}.*")
+    if beginning.name != name:
+        return list(found)
+    keyed = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{{KEY}}}\.")
+    return [path for path in found if not keyed.match(path.name)]
 
 
 def tally_path(folder: Path, row: Mapping[str, Any]) -> Path:
@@ -78,6 +102,8 @@ def read_results(folder: Path) -> list[Row]:
             row = unsealed(json.loads(line), f"{path} line {number}", BadRun)
             if not _is_row(row):
                 raise BadRun(f"{path} line {number} is no score: evaluate this model again.")
+            if "corpus" not in row and (known := _unnamed(folder, row["evaluation"])):
+                row["corpus"] = known
             rows.append(row)
     except (ValueError, RecursionError) as error:  # also what no UTF-8 raises
         raise BadRun(
@@ -87,14 +113,14 @@ def read_results(folder: Path) -> list[Row]:
 
 
 def _is_row(row: Any) -> bool:
-    """Whether this has what is read of a row, and its language a name that files may have."""
+    """Whether this has what is read of a row, and names that files may have."""
     return (
         isinstance(row, dict)
         and all(isinstance(row.get(key), str) for key in ("model", "language", "evaluation"))
         and isinstance(row.get("corpus", ""), str)
         and isinstance(row.get("value"), float | int)
         and math.isfinite(row["value"])
-        and Path(row["language"]).name == row["language"]
+        and all(Path(row[key]).name == row[key] for key in ("language", "evaluation"))
     )
 
 
@@ -128,6 +154,21 @@ def the_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> dict[Pat
         return {folder: found[0] for folder, found in there.items()}
     named = "; ".join(f"{folder}: {', '.join(found)}" for folder, found in there.items())
     raise BadRun(f"there are {name} scores on several corpora ({named}). Name one with --corpus.")
+
+
+def common_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> str:
+    """The corpus that scores of all of them are compared on; "" where each has another only one.
+
+    Raises BadRun as `the_corpus` does.
+    """
+    found = set(the_corpus(folders, name, corpus).values())
+    return found.pop() if len(found) == 1 else ""
+
+
+def prefer(folder: Path, name: str, corpus: str) -> str:
+    """This corpus where there are such scores on it, else the first there is."""
+    found = corpora(folder, name)
+    return corpus if corpus in found else next(iter(found), "")
 
 
 def values(folder: Path, name: str, corpus: str | None = None) -> dict[str, float]:

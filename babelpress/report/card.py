@@ -5,7 +5,7 @@ passes `escaping.markdown` on its way into the text, which is `data/card.md.j2`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,18 @@ def card(run: Path, *, dense: Path | None = None) -> str:
     """
     manifest = read(run)
     found = verdicts.against(dense, run, on=ON) if dense else None
+    corpus = scores.the_corpus([dense, run], ON)[run] if dense else scores.prefer(run, ON, "")
+    measured = scores.values(run, ON, corpus)
     recipe = _yaml(manifest.recipe)
     return _template().render(
-        _raw(front=_yaml(_front(run, manifest)), recipe=recipe, fence=fence(recipe))
+        _raw(front=_yaml(_front(measured, manifest)), recipe=recipe, fence=fence(recipe))
         | _deeds(manifest)
-        | _losses(run, found)
+        | _losses(measured, found)
         | {
             "findings": _findings(found),
-            "beyond": _beyond(run),
+            "beyond": _beyond(run, corpus),
             "ledger": _ledger(manifest),
-            "limits": _limits(run, manifest, found),
+            "limits": _limits(measured, manifest, found),
             "licence": _licence_words(manifest),
         }
     )
@@ -61,8 +63,8 @@ def card(run: Path, *, dense: Path | None = None) -> str:
 # ---- head ----------------------------------------------------------------------------------
 
 
-def _front(run: Path, manifest: Manifest) -> dict[str, Any]:
-    tags = {*_calibrated(manifest), *scores.values(run, ON)}
+def _front(measured: Mapping[str, float], manifest: Manifest) -> dict[str, Any]:
+    tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
     codes = sorted(filter(None, map(_code, tags)))
@@ -184,8 +186,7 @@ def _step(number: int, step: StepReport) -> dict[str, Any]:
 # ---- what it costs -------------------------------------------------------------------------
 
 
-def _losses(run: Path, found: Comparison | None) -> dict[str, Any]:
-    own = scores.values(run, ON)
+def _losses(own: Mapping[str, float], found: Comparison | None) -> dict[str, Any]:
     changes = sorted(found.changes, key=_worst_first) if found else []
     return {
         "metric": evals.facts(ON).spoken,
@@ -239,8 +240,9 @@ def _with_interval(summary: Summary) -> str:
     return f"{_percent(summary.value)} (95 % interval {low} to {high})"
 
 
-def _beyond(run: Path) -> list[dict[str, Any]]:
-    values, sites = scores.values(run, RANGE), scores.sites(run, RANGE)
+def _beyond(run: Path, corpus: str) -> list[dict[str, Any]]:
+    corpus = scores.prefer(run, RANGE, corpus)
+    values, sites = scores.values(run, RANGE, corpus), scores.sites(run, RANGE, corpus)
     rows = []
     for tag in sorted(values, key=lambda tag: (-values[tag], tag)):
         by_site = sites.get(tag, {})
@@ -271,8 +273,10 @@ def _ledger(manifest: Manifest) -> dict[str, Any] | None:
     }
 
 
-def _limits(run: Path, manifest: Manifest, found: Comparison | None) -> list[str]:
-    calibrated, measured = _calibrated(manifest), scores.values(run, ON)
+def _limits(
+    measured: Mapping[str, float], manifest: Manifest, found: Comparison | None
+) -> list[str]:
+    calibrated = _calibrated(manifest)
     lines = []
     if found and (
         worse := [c for c in sorted(found.changes, key=_worst_first) if c.verdict == "worse"]

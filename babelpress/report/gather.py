@@ -28,6 +28,7 @@ def report_input(
     """Everything that a report of these runs shows. Runs with equal settings go by their names."""
     model = verdicts.model_name(dense, on)
     labels = verdicts.names(runs)
+    corpus = scores.common_corpus([dense, *runs], on, corpus)
     found = [
         verdicts.against(dense, run, on=on, corpus=corpus, languages=languages) for run in runs
     ]
@@ -43,8 +44,9 @@ def report_input(
     for place, (method, policy) in enumerate(settings):
         calibration = f"{policy}, {labels[place]}" if (method, policy) in twice else policy
         made, run = manifests[place], runs[place]
-        beyond = _beyond(run, languages)
-        by_site = scores.sites(run, RANGE)
+        looked_at = scores.prefer(run, RANGE, corpus)
+        beyond = _beyond(run, languages, looked_at)
+        by_site = scores.sites(run, RANGE, looked_at)
         pressed.append(
             Pressed(
                 method,
@@ -80,9 +82,9 @@ def _settings(label: str, found: Manifest | None) -> tuple[str, str]:
     return done(found), found.mixture.policy or label
 
 
-def _beyond(run: Path, languages: Sequence[str]) -> dict[str, float]:
+def _beyond(run: Path, languages: Sequence[str], corpus: str) -> dict[str, float]:
     """The range scores of a run, of the languages asked for."""
-    beyond = scores.values(run, RANGE)
+    beyond = scores.values(run, RANGE, corpus)
     if not (languages and beyond):
         return beyond
     return {tag: beyond[tag] for tag in select(languages, among=beyond) if tag in beyond}

@@ -102,6 +102,16 @@ def read(run: Path) -> Manifest:
         raise BadRun(f"{path} is no manifest of a run: {place}: {problem['msg']}.") from error
 
 
+def read_report(path: Path) -> StepReport:
+    """The report of a finished step. Raises BadRun for a damaged one."""
+    try:
+        return report_of(read_json(path))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "the whole"
+        raise BadRun(f"{path} is no report of a step: {place}: {problem['msg']}.") from error
+
+
 def read_if_there(folder: Path) -> Manifest | None:
     """The same; None where a folder has none, as one with scores of a dense model."""
     return read(folder) if is_finished(folder) else None

@@ -15,11 +15,15 @@ REPORT = "report.json"  # of a step
 STEPS = "steps"
 
 
+def folder_of(name: str) -> Path:
+    """The folder of a MODEL: of RUN/model, which some give, the run."""
+    run = Path(name)
+    return run.parent if run.name == MODEL and manifest.is_run(run.parent) else run
+
+
 def place(name: str) -> str:
     """Where a MODEL is: of a run its model/, else the name as it is. Raises BadRun."""
-    run = Path(name)
-    if run.name == MODEL and manifest.is_run(run.parent):
-        run = run.parent
+    run = folder_of(name)
     if not manifest.is_run(run):
         return name
     if not (run / MODEL / "config.json").exists():
@@ -61,7 +65,7 @@ def open_step(folder: Path, *, device: str, trust_remote_code: bool) -> Opened:
 
 def origin_of(name: str) -> str:
     """The dense model that a MODEL goes back to: of a finished run, the one that it began with."""
-    run = Path(name)
+    run = folder_of(name)
     if manifest.is_run(run) and (found := manifest.read_if_there(run)):
         return found.origin.name
     return name

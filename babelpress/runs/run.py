@@ -17,16 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from babelpress.errors import BadModel, BadRun
+from babelpress.errors import BabelpressError, BadModel, BadRun
 from babelpress.models.open import Opened
 from babelpress.models.save import save_model
 from babelpress.moments.ranges import FILE as RANGES
 from babelpress.press.codes import FOLDER as CODES
 from babelpress.runs import manifest, recipe
 from babelpress.runs.manifest import Manifest
-from babelpress.runs.open import MODEL, REPORT, STEPS, open_any, open_step, origin_of
+from babelpress.runs.open import MODEL, REPORT, STEPS, folder_of, open_any, open_step, origin_of
 from babelpress.runs.recipe import Recipe
-from babelpress.steps import KINDS, report_of
+from babelpress.steps import KINDS
 from babelpress.steps._kind import Done, StepReport
 from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.files import (
@@ -75,7 +75,7 @@ def do(
                     )
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
                 del opened  # the next step opens a model of its own
-            reports.append(report_of(read_json(folder / REPORT)))
+            reports.append(manifest.read_report(folder / REPORT))
             if number:
                 _drop_results(folders[number - 1])
         _move_results(folders[-1], out)
@@ -112,7 +112,7 @@ def _do_step(
 
 
 def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
-    parent = Path(plan.model)
+    parent = folder_of(plan.model)
     known = manifest.read_if_there(parent) if manifest.is_run(parent) else None
     made = Manifest(
         recipe=plan.model_dump(mode="json"),
@@ -129,7 +129,7 @@ def _check_model(model: str) -> None:
     """Raise BadModel for a model that was quantized before."""
     config = Path(model) / "config.json"
     packed = config.exists() and "quantization_config" in read_json(config, error=BadModel)
-    if packed or (Path(model) / CODES).exists():
+    if packed or (folder_of(model) / CODES).exists():
         raise BadModel(
             f"{model} is quantized already, and its codes cannot be pressed again. Give the model "
             "that it was made of, or one recipe with both steps."
@@ -142,11 +142,19 @@ def _check_folder(plan: Recipe, out: Path) -> None:
     if not path.exists():
         if occupied(out):
             raise BadRun(f"{out} is not empty and holds no run. Choose another --out.")
-    elif begun and path.read_text(encoding="utf-8") != recipe.dump(plan):
+    elif begun and not _is_of(path, plan):
         raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
     if manifest.is_finished(out) and not (out / MODEL).exists():
         raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
     remove_partials(out, out / STEPS)
+
+
+def _is_of(path: Path, plan: Recipe) -> bool:
+    """Whether a recipe that was written means the same: an older version wrote fewer defaults."""
+    try:
+        return recipe.load(path) == plan
+    except BabelpressError:
+        return False
 
 
 @contextmanager

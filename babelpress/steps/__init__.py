@@ -25,11 +25,13 @@ from babelpress.steps._kind import StepReport
 KINDS = Registry(__name__, __path__, "kind of step", ("do",))
 
 
-def report_of(row: dict[str, Any]) -> StepReport:
+def report_of(row: Any) -> StepReport:
     """The report of a finished step from what is written of it.
 
-    Raises BadRun for a kind that is not known here.
+    Raises BadRun for a kind that is not known here, ValidationError for values that are damaged.
     """
+    if not isinstance(row, dict):
+        raise BadRun(f"what a step left behind is {row!r}, and no mapping.")
     try:
         kind = KINDS.module(str(row.get("kind", "prune")))
     except UnknownName as error:

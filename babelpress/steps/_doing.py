@@ -99,9 +99,8 @@ def press(
     walk = Walk(opened.model)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
     with measured() as cost:
-        again = settings.mixture == MINIMAX or allocate is not None
         source = (
-            _looking.of_text(opened, walk, asked, method, again, hold, progress)
+            _looking.of_text(opened, walk, asked, method, settings.looks_twice, hold, progress)
             if settings.moments is None
             else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
         )

@@ -73,7 +73,7 @@ class _Work:
     @property
     def passing(self) -> bool:
         """Whether moments of the dense model are gathered."""
-        return not self.step.moments and (self.minimax or not self.compressed)
+        return not self.step.moments and (self.step.looks_twice or not self.compressed)
 
 
 def pressing(
@@ -157,8 +157,8 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     if work.step.moments:
         return each.moments + each.press + _changed(walk, work)
     of_block = len(work.languages) * each.moments
-    kept = work.blocks if work.minimax and not work.offload else 1
-    both = work.minimax and work.compressed and not work.offload
+    kept = work.blocks if work.step.looks_twice and not work.offload else 1
+    both = work.step.looks_twice and work.compressed and not work.offload
     hidden = 0 if work.offload else work.hidden_bytes
     after = max(each.press, each.table * _rows(walk))
     busiest = max(each.batch, each.stays + after)
@@ -197,7 +197,7 @@ def _disk(trial: Trial, work: _Work, tried: Tried, *, chained: bool) -> int:
         stored += _rows(walk) * (table_VH.shape[1] + 5)  # codes, a scale and a zero point
     held = 0
     if work.offload:
-        spooled = work.blocks * len(work.languages) * tried.bytes.moments * work.minimax
+        spooled = work.blocks * len(work.languages) * tried.bytes.moments * work.step.looks_twice
         everything = sum(weight(e).nbytes for b in walk.blocks for e in linears(b).values())
         held = work.hidden_bytes + everything + (0 if work.step.moments else spooled)
     return stored + (model if chained else 0) + held

@@ -58,6 +58,11 @@ class PressingSettings(StepSettings):
         return data
 
     @property
+    def looks_twice(self) -> bool:
+        """Whether dense moments of all blocks are asked for before any block is pressed."""
+        return self.mixture == MINIMAX
+
+    @property
     def shares_moments(self) -> bool:
         """Whether it reads moments of the dense model that others may read too."""
         return self.propagate == "dense" and self.moments is None

@@ -62,6 +62,11 @@ class Settings(PressingSettings):
         return self
 
     @property
+    def looks_twice(self) -> bool:
+        """Minimax does, and every rule that looks at blocks."""
+        return super().looks_twice or self.allocate != "uniform"
+
+    @property
     def needs_gram(self) -> bool:
         """Whether the method reads Gram matrices."""
         return reads_gram(PRUNERS, self.method)

@@ -50,6 +50,8 @@ def pairs(value: Any) -> Any:
     """NAME=VALUE pairs as a mapping, values read as YAML. Raises BadSetting for anything else."""
     if isinstance(value, Mapping) or value is None:
         return dict(value or {})
+    if not isinstance(value, str | list | tuple):
+        return value
     found: dict[str, Any] = {}
     for pair in [value] if isinstance(value, str) else value:
         name, equals, text = str(pair).partition("=")

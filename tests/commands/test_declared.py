@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BeforeValidator
 
-from babelpress.commands.declared import command, rows_of
+from babelpress.commands.declared import COMMAS, command, rows_of
 from babelpress.commands.outcome import Outcome
 from babelpress.errors import BadSetting
 from babelpress.system.settings import Strict, pairs, setting, words
@@ -35,10 +35,22 @@ def wish(
     asked: Wishes,
     out: Path | None = None,
     folders: Sequence[Path] = (),
+    tongues: Annotated[str, COMMAS] = "",
+    draws: Annotated[int, "how many"] = 0,
 ) -> Outcome:
     """Do nothing."""
     return Outcome(
-        [{"model": model, "others": others, "asked": asked, "out": out, "folders": folders}]
+        [
+            {
+                "model": model,
+                "others": others,
+                "asked": asked,
+                "out": out,
+                "folders": folders,
+                "tongues": tongues,
+                "draws": draws,
+            }
+        ]
     )
 
 
@@ -52,7 +64,7 @@ def test_every_field_is_a_keyword_but_those_for_recipes_only():
 
     assert list(signature) == [
         *("model", "others", "method", "tokens", "sizes", "most", "bits", "an_option"),
-        *("out", "folders"),
+        *("out", "folders", "tongues", "draws"),
     ]
     defaults = {name: signature[name].default for name in ("method", "tokens", "sizes", "most")}
     assert defaults == {"method": "wanda", "tokens": 7, "sizes": "s,m", "most": None}
@@ -123,3 +135,14 @@ def test_several_words_where_one_is_asked_for_are_refused():
 def test_a_keyword_that_is_none_is_a_type_error_as_of_any_function(name):
     with pytest.raises(TypeError, match=name):
         wish("m", **{name: 1})
+
+
+@pytest.mark.parametrize("tongues", ["sw,yo", ["sw", "yo"], ("sw", "yo")])
+def test_outside_of_settings_words_with_commas_may_be_a_list_too(tongues):
+    assert given("m", tongues=tongues)["tongues"] == "sw,yo"
+
+
+def test_outside_of_settings_a_number_may_be_its_text_and_nothing_else():
+    assert given("m", draws="2000")["draws"] == 2000
+    with pytest.raises(BadSetting, match="draws is 'many'"):
+        wish("m", draws="many")

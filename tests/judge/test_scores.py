@@ -21,6 +21,7 @@ from babelpress.judge.settings import EvaluationSettings
 from babelpress.judge.verdicts import prediction
 from babelpress.models.open import Opened
 from babelpress.runs.manifest import Manifest
+from babelpress.system.files import SEAL
 from babelpress.system.settings import checked
 from babelpress.text.corpus import open_corpus
 
@@ -192,6 +193,47 @@ def test_scores_of_another_model_on_another_corpus_go_with_the_model(tmp_path):
     assert scores.read_results(tmp_path / "dense") == rows
     tallies = [*(tmp_path / "dense" / "tallies").glob("*.parquet")]
     assert tallies == [tally_of(tmp_path / "dense", corpus=corpus.name)]
+
+
+def as_before_corpora_were_told_apart(folder):
+    """The scores of a folder as an older version left them: no corpus in rows and names."""
+    for path in (folder / "tallies").iterdir():
+        name, _, *rest = path.name.split(".")
+        path.rename(path.with_name(".".join((name, *rest))))
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    kept = [{k: v for k, v in row.items() if k not in ("corpus", SEAL)} for row in rows]
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+def test_a_folder_of_before_corpora_were_told_apart_is_read_and_gone_on_with(tmp_path, measured):
+    folder, corpus = tmp_path / "dense", text(tmp_path / "text", swh_Latn=LINES)
+    rows = scored(folder)
+    as_before_corpora_were_told_apart(folder)
+    measured.clear()
+
+    assert scores.corpora(folder, "bits_per_byte") == ["embedded"]
+    assert set(scores.tallies(folder, "bits_per_byte", "embedded")) == set(LANGUAGES)
+    assert scored(folder) == rows
+    assert measured == []
+    scored(folder, corpus=corpus, languages=["swh_Latn"])
+    assert scores.corpora(folder, "bits_per_byte") == sorted(["embedded", corpus.name])
+    # What is of another model goes, and of one corpus no more than its own.
+    scored(folder, llama(seed=1), languages=["swh_Latn"])
+    assert scores.corpora(folder, "bits_per_byte") == ["embedded"]
+    assert set(scores.tallies(folder, "bits_per_byte")) == {"swh_Latn"}
+
+
+def test_runs_on_different_corpora_are_not_put_side_by_side(tmp_path):
+    dense, runs = tmp_path / "dense", [tmp_path / "one", tmp_path / "two"]
+    other = text(tmp_path / "text", swh_Latn=LINES)
+    scored(dense, languages=["swh_Latn"])
+    scored(dense, corpus=other, languages=["swh_Latn"])
+    scored(runs[0], languages=["swh_Latn"])
+    scored(runs[1], corpus=other, languages=["swh_Latn"])
+
+    with pytest.raises(BadRun, match="several corpora"):
+        scores.common_corpus([dense, *runs], "bits_per_byte")
+    assert scores.common_corpus([dense, runs[1]], "bits_per_byte") == other.name
 
 
 def test_corpora_that_both_have_are_compared_and_else_the_only_ones(tmp_path):

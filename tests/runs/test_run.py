@@ -23,7 +23,7 @@ from babelpress.moments import gather as feeding
 from babelpress.moments.calibrate import calibrate
 from babelpress.press import blocks as press
 from babelpress.runs import manifest, recipe, run
-from babelpress.runs.open import open_any
+from babelpress.runs.open import open_any, origin_of
 from babelpress.system.files import read_json
 from babelpress.text import mixtures
 from babelpress.text.settings import CalibrationSettings
@@ -214,6 +214,36 @@ def test_another_recipe_in_the_folder_of_a_run_is_refused(model, tmp_path):
 
     assert f"{tmp_path / 'run'} holds a run of another recipe" in words
     assert content(tmp_path / "run") == before
+
+
+def test_a_recipe_that_an_older_version_wrote_with_fewer_defaults_is_the_same_one(model, tmp_path):
+    do(plan(model), tmp_path / "run")
+    path = tmp_path / "run" / "recipe.yaml"
+    data = yaml.safe_load(path.read_text())
+    for key in ("allocate", "allocation"):
+        del data["steps"][0]["prune"][key]
+    path.write_text(yaml.safe_dump(data))
+    before = content(tmp_path / "run")
+
+    run.do(plan(model), tmp_path / "run")
+
+    assert content(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("report", ["{}", "[]", '{"kind": "prune", "model": {}}'])
+def test_a_damaged_report_of_a_step_is_named(report, tmp_path):
+    (tmp_path / "report.json").write_text(report)
+
+    with pytest.raises(BadRun, match=r"is no report of a step|and no mapping"):
+        manifest.read_report(tmp_path / "report.json")
+
+
+def test_the_folder_of_the_weights_of_a_run_stands_for_the_run(model, tmp_path):
+    do(plan(model), tmp_path / "run")
+
+    assert origin_of(str(tmp_path / "run" / "model")) == str(model)
+    do(plan(tmp_path / "run" / "model"), tmp_path / "again")
+    assert len(manifest.read(tmp_path / "again").chain) == 2
 
 
 def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_is(model, tmp_path, moments):

@@ -90,3 +90,8 @@ def test_what_is_right_comes_back_and_cannot_be_changed():
     assert found == Outer(name="x", options={"damp": 1})
     with pytest.raises(ValueError, match="frozen"):
         found.name = "y"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [5, True, 0.1])
+def test_what_cannot_be_pairs_is_left_for_the_field_to_refuse(value):
+    assert pairs(value) is value
