@@ -141,8 +141,8 @@ def _scorer(
     logits_2TV = model(probe_2T, use_cache=False).logits
     if not _same(logits_2TV[0, :-1], logits_2TV[1, :-1]):
         raise BadModel(
-            f"{model.config.model_type} sees the tokens that it should predict. Bits per byte "
-            "needs a decoder that predicts the next token."
+            f"{model.config.model_type} sees the tokens that it should predict. To be scored "
+            "it must be a decoder that predicts the next token."
         )
     sliced = _head_runs_apart(model, probe_2T, logits_2TV)
     if not sliced:

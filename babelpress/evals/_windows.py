@@ -153,8 +153,8 @@ def check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared], *, ahead
     """Raise where windows, less the `ahead` last tokens, are too long, or of another tokenizer."""
     if model.config.is_encoder_decoder:
         raise BadModel(
-            f"{model.config.model_type} is an encoder-decoder. Bits per byte needs a decoder that "
-            "predicts the next token."
+            f"{model.config.model_type} is an encoder-decoder. To be scored it must be a decoder "
+            "that predicts the next token."
         )
     pieces = [piece.ids_T for one in prepared.values() for piece in one.windows]
     known = vocabulary_of(model)

@@ -34,13 +34,7 @@ TEXT = {"languages": LANGUAGES, "tokens": 200, "length": 50}
 SCORED = {"languages": ["swh_Latn", "hin_Deva"], "documents": 2, "window": 64}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Forked children must not touch OpenMP."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # forked children must not touch OpenMP
 
 
 @pytest.fixture(scope="module")
