@@ -19,7 +19,7 @@ demo: $(READY)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/babelpress demo --out demo-run
 
 test: $(READY)
-	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q
+	$(QUIET) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
 test-slow: $(READY)
 	$(QUIET) $(BIN)/python -m pytest -m slow -q
@@ -33,7 +33,7 @@ check: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python docs/reference.py --check
-	$(QUIET) $(BIN)/python -m pytest -n 2 -m "not slow" -q
+	$(QUIET) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
 format: $(READY)
 	$(BIN)/ruff format .

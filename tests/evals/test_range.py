@@ -225,7 +225,7 @@ def test_one_value_beyond_is_counted_once_and_equality_is_within(alone, llama):
     assert told["eng_Latn"] == {name: (name == site) / (4 * len(m)) for name, m in ranges.items()}
 
 
-@pytest.mark.parametrize("window", [3, 10, 25, 128])
+@pytest.mark.parametrize("window", [3, 25])
 def test_every_token_counts_once_and_the_special_one_before_it_never(alone, llama, narrow, window):
     features = sum(len(each) for each in narrow.values())
     tokens = {tag: [len(text.encode()) for text in given] for tag, given in TEXTS.items()}

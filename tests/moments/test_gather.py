@@ -51,11 +51,16 @@ def tensors(moments, passed):
 
 
 @every_family
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "kept",
-    [{"gram": True}, {"gram": True, "vectors": ()}, {"gram": False, "vectors": ()}],
-    ids=["all", "gram", "squares"],
+    ("kept", "dtype"),
+    [
+        ({"gram": True}, torch.bfloat16),
+        ({"gram": True, "vectors": ()}, torch.float32),
+        ({"gram": False, "vectors": ()}, torch.bfloat16),
+        pytest.param({"gram": True}, torch.float32, marks=pytest.mark.slow),
+        pytest.param({"gram": True, "vectors": ()}, torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param({"gram": False, "vectors": ()}, torch.float32, marks=pytest.mark.slow),
+    ],
 )
 def test_side_by_side_is_one_by_one(family, kept, dtype, four_threads):
     walk = Walk(pico.model(family, dtype=dtype))

@@ -105,6 +105,7 @@ def test_merging_takes_no_gpu_and_the_memory_of_all_its_parts(tmp_path):
     assert found["memory"] == math.ceil(1.3 * (jobs.PROCESS + 2 * (900 + 500)))
 
 
+@pytest.mark.slow
 def test_nothing_of_ray_is_imported_unless_it_is_asked_for():
     code = textwrap.dedent(
         """

@@ -650,7 +650,9 @@ def test_two_sweeps_at_once_on_one_folder_are_refused(model, tmp_path):
     assert "in use by process" in words
 
 
-@pytest.mark.parametrize("number", [2, 11, 24, 37, 52])
+@pytest.mark.parametrize(
+    "number", [2, 24, 52, *(pytest.param(n, marks=pytest.mark.slow) for n in (11, 37))]
+)
 def test_a_sweep_killed_before_a_write_goes_on_to_the_same_bytes(model, tmp_path, number):
     plan = asked(model, {"calibration.seed": [4, 7]})
     do(plan, tmp_path / "whole", keep_models=True)

@@ -101,8 +101,15 @@ def test_what_is_not_in_the_memory_of_the_machine_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("propagate", ["dense", "compressed"])
-@pytest.mark.parametrize("mixture", ["uniform", "minimax"])
+@pytest.mark.parametrize(
+    ("propagate", "mixture"),
+    [
+        ("dense", "uniform"),
+        ("compressed", "minimax"),
+        pytest.param("compressed", "uniform", marks=pytest.mark.slow),
+        pytest.param("dense", "minimax", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_the_same_whether_its_states_lie_in_memory_or_on_disk(
     model, tmp_path, propagate, mixture
 ):
