@@ -27,7 +27,7 @@ METHOD, PATTERN = "wanda", "0.6"
 POLICIES = {
     "english": "English only",
     "proportional": "as trained",
-    "minimax": "fair (minimax)",
+    "uniform": "all alike (uniform)",
 }
 SHOWN = {"mean": "mean", "worst": "worst language", "low_resource": "low-resource"}
 TOKENS = 1536

@@ -172,7 +172,7 @@ def compare(
     A change is relative, and positive where the run is worse. Summaries come first, then the
     languages, worst first.
 
-    Example: babelpress compare dense run-english run-minimax
+    Example: babelpress compare dense run-english run-uniform
     """
     from babelpress.judge import scores, verdicts
 
@@ -258,7 +258,7 @@ def report(
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
-    Example: babelpress report dense run-english run-minimax --out report.html
+    Example: babelpress report dense run-english run-uniform --out report.html
     """
     from babelpress.report import write_report
     from babelpress.report.gather import report_input

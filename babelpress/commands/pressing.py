@@ -78,7 +78,7 @@ def calibrate(
     columns = (o.tag(), o.name(), *(o.count(key, key) for key in ("tokens", "bytes", "documents")))
     found = [f"{finding['level']}: {finding['words']}" for finding in facts["findings"]]
     line = (
-        f"babelpress prune {quote(model)} --moments {quote(str(out))} --mixture minimax --out run"
+        f"babelpress prune {quote(model)} --moments {quote(str(out))} --mixture uniform --out run"
     )
     return Outcome(rows, out, (Table(columns, rows),), (*found, f"next: {line}"))
 

@@ -3,8 +3,8 @@
     model: babel-mini
     calibration: {corpus: embedded, tokens: 16384, seed: 0}
     steps:
-      - prune: {method: wanda, pattern: "0.5", mixture: minimax}
-      - quantize: {method: gptq, bits: 4, group: 128, mixture: minimax}
+      - prune: {method: wanda, pattern: "0.5", mixture: uniform}
+      - quantize: {method: gptq, bits: 4, group: 128, mixture: uniform}
 
 Unknown keys are refused with the known ones. A recipe is not code: no class paths, no imports.
 """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
 
-EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture minimax --out run"
+EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run"
 
 
 def _pattern(value: Any) -> str:

@@ -6,7 +6,7 @@
       - prune: {method: wanda, pattern: "0.5", propagate: dense}
     vary:
       steps.0.prune.method: [wanda, sparsegpt]
-      steps.0.prune.mixture: [uniform, minimax]
+      steps.0.prune.mixture: [english, uniform]
       calibration.seed: [0, 1, 2]
     evaluate: {corpus: embedded, on: [bits_per_byte]}
 

@@ -55,7 +55,7 @@ def test_there_is_a_row_for_each_calibration_and_summary(first):
 
     assert found == {
         (policy, name)
-        for policy in ("english", "proportional", "minimax")
+        for policy in ("english", "proportional", "uniform")
         for name in ("mean", "worst", "low_resource")
     }
     for row in first.rows:
@@ -64,7 +64,7 @@ def test_there_is_a_row_for_each_calibration_and_summary(first):
 
 
 def test_runs_scores_and_an_offline_report_are_there(first, small):
-    for policy in ("english", "proportional", "minimax"):
+    for policy in ("english", "proportional", "uniform"):
         assert (small / policy / "model" / "model.safetensors").exists()
         assert (small / policy / "results.jsonl").exists()
     page = first.page.read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_the_terminal_ends_with_the_table_the_report_and_the_next_command(first,
     assert heading.split("  ")[0] == "calibrated on"
     for title in ("mean", "worst language", "low-resource"):
         assert title in heading
-    for words in ("English only", "as trained", "fair (minimax)"):
+    for words in ("English only", "as trained", "all alike (uniform)"):
         row = next(line for line in lines if line.startswith(words))
         assert row.count(" %") == 3
     assert "…" not in said
