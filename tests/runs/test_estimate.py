@@ -80,6 +80,15 @@ def test_a_chain_has_an_estimate_a_step_and_what_the_first_made_beside_the_secon
     assert second.disk_bytes == pytest.approx(alone.disk_bytes + first.disk_bytes, rel=0.01)
 
 
+def test_a_rule_of_allocation_looks_at_all_blocks_first_and_is_estimated_too(folder):
+    (plain,) = estimate(asked(folder, pruning(method="wanda", propagate="dense")))
+    (owl,) = estimate(asked(folder, pruning(method="wanda", propagate="dense", allocate="owl")))
+
+    assert owl.memory_bytes > plain.memory_bytes  # moments of all blocks are kept
+    assert owl.disk_bytes == pytest.approx(plain.disk_bytes, rel=0.01)
+    assert owl.phases.keys() >= plain.phases.keys()
+
+
 def test_phases_are_those_of_the_step(folder):
     (dense,) = estimate(asked(folder, pruning(propagate="dense")))
     (compressed,) = estimate(asked(folder, pruning()))
