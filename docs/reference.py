@@ -1,9 +1,12 @@
-"""Write docs/reference.md from `--help` and docstrings; `--check` fails where it is stale.
+"""Write docs/reference.md from `--help` and docstrings, and the tables of keys in docs/recipes.md.
 
-The page is the same on every terminal: its width is set here, and it has no colours.
+`--check` fails where one of them is stale. They are the same on every terminal: the width is set
+here, and there are no colours.
 """
 
 import io
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,13 +17,18 @@ from babelpress.allocate import RULES
 from babelpress.commands import COMMANDS
 from babelpress.commands.declared import rows_of
 from babelpress.export import FORMATS
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.registry import Registry
 from babelpress.steps import KINDS
+from babelpress.system.settings import Strict
 from babelpress.text import mixtures
+from babelpress.text.settings import CalibrationSettings
 
 PAGE = Path(__file__).with_name("reference.md")
+RECIPES = Path(__file__).with_name("recipes.md")
+TABLE = re.compile(r"<!-- generated: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 WIDTH = 96
 JSON = '{"command": …, "out": path or null, "seconds": …, "results": [rows]}'
 
@@ -62,13 +70,44 @@ def entries(registry: Registry, paragraphs: int = 1) -> list[str]:
     return lines
 
 
-def settings(kind: str) -> list[str]:
-    """The keys of a step in a recipe, with their defaults and help."""
-    fields = KINDS.module(kind).Settings.model_fields.items()
-    rows = [f"| `{key}` | `{f.default!r}` | {f.description or ''} |" for key, f in fields]
-    return [
-        f"### - {kind}: {{…}}", "", "| key | default | meaning |", "| --- | --- | --- |", *rows, ""
-    ]  # fmt: skip
+def keys(settings: type[Strict]) -> list[str]:
+    """The keys of settings, with their defaults and help."""
+    rows = [
+        f"| `{key}` | {default(field.default)} | {field.description or ''} |"
+        for key, field in settings.model_fields.items()
+    ]
+    return ["| key | default | meaning |", "| --- | --- | --- |", *rows]
+
+
+def default(value: object) -> str:
+    """A default as a recipe writes it."""
+    if isinstance(value, Strict):
+        value = value.model_dump()
+    plain = list(value) if isinstance(value, tuple) else value
+    return f"`{json.dumps(plain, ensure_ascii=False)}`"
+
+
+def steps() -> list[str]:
+    """The keys of every kind of step."""
+    lines = []
+    for kind in KINDS.names():
+        lines += [f"### - {kind}: {{…}}", "", *keys(KINDS.module(kind).Settings), ""]
+    return lines[:-1]
+
+
+def recipes() -> str:
+    """The page of recipes with its tables of keys."""
+    tables = {
+        "calibration": keys(CalibrationSettings),
+        "steps": steps(),
+        "evaluate": keys(EvaluationSettings),
+    }
+
+    def filled(found: re.Match[str]) -> str:
+        name = found[1]
+        return "\n".join((f"<!-- generated: {name} -->", "", *tables[name], "", "<!-- end -->"))
+
+    return TABLE.sub(filled, RECIPES.read_text(encoding="utf-8"))
 
 
 def distributions() -> list[str]:
@@ -118,12 +157,8 @@ def page() -> str:
         "",
         *entries(evals.EVALUATIONS, 3),
         "",
-        "## Steps of a recipe",
+        "Steps of a recipe and their keys: [recipes.md](recipes.md).",
         "",
-        "One mapping a step, in the order that they are done. "
-        "A key that is not written has its default.",
-        "",
-        *[line for kind in KINDS.names() for line in settings(kind)],
         "## Distributions",
         "",
         *distributions(),
@@ -139,14 +174,18 @@ def page() -> str:
 
 
 def main() -> int:
-    """Write the page, or say whether it is fresh; the exit code."""
-    new = page()
-    if "--check" in sys.argv:
-        fresh = PAGE.exists() and PAGE.read_text(encoding="utf-8") == new
-        print("docs/reference.md is fresh" if fresh else "docs/reference.md is stale: make docs")
-        return 0 if fresh else 1
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
+    """Write the pages, or say whether they are fresh; the exit code."""
+    stale = []
+    for path, new in ((PAGE, page()), (RECIPES, recipes())):
+        if not path.exists() or path.read_text(encoding="utf-8") != new:
+            stale.append(path)
+            if "--check" not in sys.argv:
+                path.write_text(new, encoding="utf-8")
+    if "--check" not in sys.argv:
+        return 0
+    names = " and ".join(f"docs/{path.name}" for path in stale)
+    print(f"{names}: stale, run make docs" if stale else "the generated pages are fresh")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
