@@ -9,6 +9,8 @@ from transformers import (
     BloomForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -53,6 +55,16 @@ FAMILIES = {
             **_GROUPED,
             sliding_window=8,
             layer_types=["sliding_attention", "full_attention"],
+        )
+    ),
+    "gemma4": lambda: Gemma4ForCausalLM(
+        Gemma4TextConfig(
+            **_GROUPED,
+            global_head_dim=16,
+            layer_types=["full_attention", "full_attention"],
+            hidden_size_per_layer_input=8,
+            vocab_size_per_layer_input=VOCABULARY,
+            num_kv_shared_layers=1,  # the second block reads keys and values of the first
         )
     ),
     "mistral": lambda: MistralForCausalLM(MistralConfig(**_GROUPED, sliding_window=8)),

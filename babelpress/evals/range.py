@@ -111,11 +111,12 @@ def _sites(
     walk = Walk(model)
     probe_T = next(iter(prepared.values())).windows[0].ids_T[:PROBE]
     hidden_BTH = walk.start(torch.from_numpy(probe_T)[None].to(model.device))
-    there = {
-        f"{index}.{site.name}": linears(block)[site.linears[0]]
-        for index, block in enumerate(walk.blocks)
-        for site in walk.sites(index, hidden_BTH)
-    }
+    there: dict[str, Linear] = {}
+    for index, block in enumerate(walk.blocks):
+        layers = linears(block)
+        for site in walk.sites(index, hidden_BTH):
+            there[f"{index}.{site.name}"] = layers[site.linears[0]]
+        hidden_BTH = walk.forward(index, hidden_BTH)
     for name, largest_I in ranges.items():
         if name not in there or largest_I.shape != (weight(there[name]).shape[1],):
             raise BadMoments(

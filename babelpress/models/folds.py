@@ -2,7 +2,8 @@
 
 Found by running, never by names. The block runs in float32; a layer that ran before the site has
 its outputs divided by random numbers, the weights of the site are multiplied by them, and only
-where the output of the block stays as it was is it a fold. A norm whose output has other readers,
+where the output of the block stays as it was, and whatever else later blocks are handed, is it a
+fold. A norm whose output has other readers,
 or an activation that is not linear in what it is given, shows in the output and is refused.
 
 For a linear the run also tells which of its rows an input of the site hangs on: its outputs are
@@ -18,7 +19,8 @@ Shapes: B sequences, T positions, H hidden size; I inputs of a site, R outputs o
 it, P positions of all sequences, first positions first.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from babelpress.models.experts import Slice
+from babelpress.models.handed import Hidden, items, own_of
 from babelpress.models.linears import Linear, linears, set_weight, weight
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
@@ -122,22 +125,30 @@ def find_folds(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Fold]:
     """
     walk.prepare(hidden_BTH)
     sites = walk.sites(index, hidden_BTH)
-    block, exact_BTH = walk.blocks[index], hidden_BTH.float()
+    block, exact_BTH = walk.blocks[index], Hidden.of(hidden_BTH.float(), own_of(hidden_BTH))
+
+    def run() -> list[Tensor]:
+        passed_BTH = walk.forward(index, exact_BTH)
+        return [passed_BTH, *passed_BTH.own.handed_on()]
+
     with _in_float32(block):
-        probe = _Probe(block, lambda: walk.forward(index, exact_BTH), hidden_BTH.shape)
+        probe = _Probe(block, run, hidden_BTH.shape)
         found = {site.name: probe.fold(site) for site in sites}
     return {name: fold for name, fold in found.items() if fold}
 
 
 class _Probe:
-    """A block in float32 that can be run with something changed."""
+    """A block in float32 that can be run with something changed.
 
-    def __init__(self, block: nn.Module, run: Callable[[], Tensor], shape: torch.Size):
+    `run` gives its output, and all that blocks to come are handed besides.
+    """
+
+    def __init__(self, block: nn.Module, run: Callable[[], list[Tensor]], shape: torch.Size):
         self.block, self.run, self.shape = block, run, shape
         self.linears = linears(block)
         self.stacks: dict[nn.Module, Tensor | None] = {}  # rows that were found for an expert
         self.ran = self._order()
-        self.output = run()
+        self.outputs = run()
 
     def fold(self, site: Site) -> Fold | None:
         """The first that holds, from the layer that ran last before the site to the first."""
@@ -214,7 +225,8 @@ class _Probe:
     def _compare(self, fold: Fold, site: Site) -> tuple[float, float]:
         """What is left of the change that random scales of the site's weights alone make."""
         random_I = torch.rand(site.inputs, generator=torch.Generator().manual_seed(0))
-        scale_I = fold.pooled(((2 * random_I - 1) * SPREAD).exp()).to(self.output.device)
+        scale_I = fold.pooled(((2 * random_I - 1) * SPREAD).exp())
+        scale_I = scale_I.to(self.outputs[0].device)
         layers = [self.linears[name] for name in site.linears]
         before = self.linears.get(fold.module)
         if before is None:
@@ -230,7 +242,10 @@ class _Probe:
         return left, change
 
     def _change(self) -> float:
-        return float(torch.linalg.vector_norm(self.run() - self.output, dtype=torch.float64))
+        pairs = zip(self.run(), self.outputs, strict=True)
+        return math.hypot(
+            *(float(torch.linalg.vector_norm(a - b, dtype=torch.float64)) for a, b in pairs)
+        )
 
     def _rows(self, name: str, site: Site) -> Tensor | None:
         """The row of a linear that every input of the site is proportional to, if there is one."""
@@ -334,4 +349,7 @@ def _exact(value: Any) -> Any:
         return value.float()
     if isinstance(value, tuple):
         return tuple(_exact(each) for each in value)
+    if isinstance(value, list | MutableMapping):  # in place, for whoever sees what is written there
+        for key, each in list(items(value)):
+            value[key] = _exact(each)
     return value

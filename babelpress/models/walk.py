@@ -10,34 +10,26 @@ since experts read rows of their own; routers are no linears (experts.py).
 Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear, R rows seen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import LongTensor, Tensor, nn
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel
 from babelpress.models import experts
 from babelpress.models.experts import Slice
+from babelpress.models.handed import Handing, Hidden, Own, kept, own_of
 from babelpress.models.linears import Linear, linears
+from babelpress.models.recording import Recording, hidden_of, run_text
 from babelpress.models.sites import FEW, Site, find_sites, hooked
-
-DISTINCT = 200  # whole numbers that every dtype holds
+from babelpress.system.offload import Hold, in_memory
 
 
 # ---- blocks --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What a model hands a block besides the hidden states."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 class _Stop(Exception):
@@ -59,16 +51,19 @@ class Walk:
     """A model as blocks that can be run one at a time.
 
     `start` gives the hidden states before the first block; `forward` runs one block with the
-    arguments that the model itself would give it (masks, positions, rotary tables, ALiBi), which
-    are recorded once for each batch shape. Raises BadModel where the blocks cannot be found, or
-    do not read one another's output in order.
+    arguments that the model itself would give it: what depends on the shape of a batch (masks,
+    positions, rotary tables, ALiBi) is recorded once for each shape, what depends on its tokens or
+    comes from blocks before is brought along by the hidden states (handed.py).
+
+    Raises BadModel where the blocks cannot be found, do not read one another's output in order, or
+    are handed something that cannot be followed (recording.py).
     """
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
         self.stacks = find_stacks(model)
         self.blocks = [block for stack in self.stacks for block in stack.blocks]
-        self._calls: dict[torch.Size, list[_Call]] = {}
+        self._recording = Recording(model, self.blocks, self.name)
 
     def name(self, index: int, inside: str = "") -> str:
         """The name of a block in the whole model, or of something inside it."""
@@ -96,27 +91,47 @@ class Walk:
         walk.blocks = list(walk.stacks[0].blocks)
         return walk
 
-    def start(self, ids_BT: LongTensor | Tensor) -> Tensor:
-        """Hidden states (B, T, H) that enter the first block."""
+    def start(self, ids_BT: LongTensor | Tensor, hold: Hold = in_memory) -> Hidden:
+        """Hidden states (B, T, H) that enter the first block; `hold` says where they lie."""
+        if self._recording.of_tokens:
+            hidden_BTH, calls = self._recording.of_batch(ids_BT)
+            return Hidden.of(hold(hidden_BTH), Own(ids_BT.shape, kept(calls, hold, {})))
         found: list[Tensor] = []
 
         def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            found.append(_hidden(args, kwargs))
+            found.append(hidden_of(args, kwargs))
             raise _Stop
 
         with hooked([self.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)]):
-            try:
-                self._run(ids_BT)
-            except _Stop:
-                return found[0]
-        raise BadModel(f"{type(self.model).__name__} never ran {self.name(0)}.")
+            with suppress(_Stop):
+                run_text(self.model, ids_BT)
+        return Hidden.of(hold(found[0]), Own(ids_BT.shape))
 
-    def forward(self, index: int, hidden_BTH: Tensor) -> Tensor:
-        """What block `index` makes of hidden states (B, T, H)."""
+    def forward(self, index: int, hidden_BTH: Tensor, hold: Hold = in_memory) -> Hidden:
+        """What block `index` makes of hidden states (B, T, H); `hold` says where that lies.
+
+        Raises BadModel where the block changes in place what it was handed.
+        """
         self.prepare(hidden_BTH)
-        call = self._calls[hidden_BTH.shape[:2]][index]
+        own, bare_BTH = own_of(hidden_BTH), hidden_BTH.as_subclass(Tensor)
+        call = {**self._recording.call(index, own.shape), **own.calls.get(index, {})}
+        handing, version = Handing(call, own), bare_BTH._version
         with experts.computed(self.blocks[index]):
-            return _first(self.blocks[index](hidden_BTH, *call.args, **call.kwargs))
+            output = self.blocks[index](bare_BTH, *handing.args, **handing.kwargs)
+        if handing.changed() or bare_BTH._version != version:
+            raise BadModel(
+                f"{self.name(index)} changes in place what it is handed: "
+                f"{type(self.model).__name__} cannot be walked block by block."
+            )
+        wanted = [each for each, last in self._recording.wanted.items() if last > index]
+        given = {each: own.given[each] for each in wanted if each.block < index}
+        for each in wanted:
+            if each.block == index:
+                given[each] = kept(_output(output, each.output), hold, {})
+        calls = {at: call for at, call in own.calls.items() if at > index}
+        written = handing.written(hold)
+        self._recording.check_written(index, written)
+        return Hidden.of(hold(_first(output)), Own(own.shape, calls, given, written))
 
     @contextmanager
     def reaching(self, index: int, last: Linear) -> Iterator[Callable[[Tensor], None]]:
@@ -141,9 +156,9 @@ class Walk:
     def sites(self, index: int, hidden_BTH: Tensor) -> list[Site]:
         """The sites of block `index`, by seeing which linears receive the same tensor.
 
-        The first positions of the first sequence are enough for that.
+        The first positions of the first sequence are enough, where nothing else belongs to them.
         """
-        few_BTH = hidden_BTH[:1, :FEW]
+        few_BTH = hidden_BTH[:1, :FEW] if own_of(hidden_BTH).plain else hidden_BTH
         self.prepare(few_BTH)
         place = self.name(index).rpartition(".")[0]
         return find_sites(self.blocks[index], lambda: self.forward(index, few_BTH), place)
@@ -151,55 +166,10 @@ class Walk:
     def prepare(self, hidden_BTH: Tensor) -> None:
         """Record what blocks are handed with batches of this shape, where it is not known yet.
 
-        That runs the first block: whoever looks into a block prepares all shapes first.
+        The whole model is changed meanwhile: whoever runs batches side by side prepares all shapes
+        first.
         """
-        shape = hidden_BTH.shape[:2]
-        if shape not in self._calls:
-            self._calls[shape] = self._record(shape, hidden_BTH.device)
-
-    def _run(self, ids_BT: Tensor) -> None:
-        with torch.no_grad(), experts.computed(self.model):
-            # padding comes last, so that no position that counts sees it
-            self.model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
-
-    def _record(self, shape: torch.Size, device: torch.device) -> list[_Call]:
-        """Further arguments of every block for batches of this shape.
-
-        Blocks are handed them by the model itself, in a pass in which only the first block runs:
-        each gives a number of its own in place of hidden states, which the next has to receive.
-        """
-        calls: list[_Call] = []
-        given: list[Tensor] = []
-        outputs: list[Any] = []
-
-        def stand_in(block: nn.Module) -> Callable[..., Any]:
-            run = block.forward
-
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                hidden_BTH = _hidden(args, kwargs)
-                if given and not torch.equal(given[-1], hidden_BTH):
-                    raise BadModel(
-                        f"{self.name(len(calls))} does not read what the block before it gave: "
-                        f"{type(self.model).__name__} cannot be walked block by block."
-                    )
-                further = {k: v for k, v in kwargs.items() if v is not hidden_BTH}
-                calls.append(_Call(args[1:], further))
-                if not outputs:
-                    outputs.append(run(*args, **kwargs))
-                given[:] = [torch.full_like(hidden_BTH, 1 + len(calls) % DISTINCT)]
-                first, rest = given[0], outputs[0]
-                return (first, *rest[1:]) if isinstance(rest, tuple) else first
-
-            return forward
-
-        with _replaced({block: stand_in(block) for block in self.blocks}):
-            self._run(torch.zeros(shape, dtype=torch.long, device=device))
-        if len(calls) != len(self.blocks):
-            places = " and ".join(stack.path for stack in self.stacks)
-            raise BadModel(
-                f"{places} has {len(self.blocks)} blocks, but a pass ran {len(calls)} of them."
-            )
-        return calls
+        self._recording.prepare(own_of(hidden_BTH).shape)
 
 
 def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
@@ -229,24 +199,9 @@ def _stop(*_: Any) -> None:
     raise _Stop
 
 
-def _hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    return args[0] if args else kwargs["hidden_states"]
-
-
 def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    return _output(output, 0)
 
 
-@contextmanager
-def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Inside, modules compute something else."""
-    own = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, before in own.items():
-            vars(module).pop("forward", None)
-            if before is not None:
-                module.forward = before
+def _output(output: Any, number: int) -> Any:
+    return output[number] if isinstance(output, tuple) else output

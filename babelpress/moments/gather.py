@@ -17,6 +17,7 @@ from torch import Tensor
 
 from babelpress.errors import BadModel
 from babelpress.models.experts import See
+from babelpress.models.handed import Hidden
 from babelpress.models.linears import linears, watched, weight
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
@@ -48,7 +49,7 @@ class Batch:
     """Hidden states of some sequences of one language, and which positions count."""
 
     language: str
-    hidden_BTH: Tensor
+    hidden_BTH: Hidden
     counted_BT: Tensor
 
 
@@ -70,7 +71,7 @@ def batches(
         for ids_BT, counted_BT in zip(
             each.ids_BT.split(size), each.counted_BT.split(size), strict=True
         ):
-            hidden_BTH = hold(walk.start(ids_BT.to(walk.model.device)))
+            hidden_BTH = walk.start(ids_BT.to(walk.model.device), hold)
             found.append(Batch(language, hidden_BTH, counted_BT.to(hidden_BTH.device)))
     return found
 
@@ -111,8 +112,8 @@ def gather(
 
     def forward(number: int, batch: Batch) -> Batch:
         with watch.running(number, batch):
-            out_BTH = walk.forward(index, batch.hidden_BTH)
-        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
+            out_BTH = walk.forward(index, batch.hidden_BTH, hold)
+        return Batch(batch.language, out_BTH, batch.counted_BT)
 
     def reach(number: int, batch: Batch) -> None:
         with watch.running(number, batch):
@@ -139,8 +140,8 @@ def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory
     """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
 
     def forward(_: int, batch: Batch) -> Batch:
-        out_BTH = walk.forward(index, batch.hidden_BTH)
-        return Batch(batch.language, hold(out_BTH), batch.counted_BT)
+        out_BTH = walk.forward(index, batch.hidden_BTH, hold)
+        return Batch(batch.language, out_BTH, batch.counted_BT)
 
     for batch in todo:
         walk.prepare(batch.hidden_BTH)

@@ -75,12 +75,13 @@ class Seconds:
 class Sizes:
     """What parts take, in bytes.
 
-    `batch`, `press` and `table` are what work takes besides its results, `stays` what running text
+    `hidden` is what a full batch brings along; `batch`, `press` and `table` are what work takes besides its results, `stays` what running text
     leaves for good (the libraries' own, such as kernels made for its shapes), `moments` those of
     one block and language, or of all languages where they were read; `codes` and `tokenizer` lie
     on disk.
     """
 
+    hidden: float = 0.0
     batch: int = 0
     press: int = 0
     table: int = 0
@@ -168,7 +169,8 @@ def try_text(
     tried.bytes.moments = of_one
     tried.bytes.batch = max(most.bytes - before - of_one, 0)
     give_back()
-    of_text = hidden_BTH.nbytes if hold is in_memory else 0
+    tried.bytes.hidden = hidden_BTH.bytes() * size / len(ids_BT)
+    of_text = hidden_BTH.bytes() if hold is in_memory else 0
     tried.bytes.stays = max(used() - at_first - of_one - of_text, 0)
     return moments, todo[0]
 
@@ -177,8 +179,8 @@ def for_everyone(
     moments: BlockMoments, batch: Batch, blocks: Mapping[str, TokenBlocks]
 ) -> BlockMoments:
     """Moments of every language that are those of one batch, as if they were of all its text."""
-    length = batch.hidden_BTH.shape[1]
-    of_batch = len(batch.hidden_BTH) * length
+    length = batch.counted_BT.shape[1]
+    of_batch = batch.counted_BT.numel()
 
     def of(seen: Mapping[str, Moments], text: TokenBlocks) -> Moments:
         one = seen[batch.language]

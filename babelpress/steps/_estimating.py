@@ -59,7 +59,6 @@ class _Work:
     languages: tuple[str, ...]
     batches: float
     shapes: int
-    hidden_bytes: int
     offload: bool
 
     @property
@@ -96,16 +95,14 @@ def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
     walk, number = trial.walk, len(trial.walk.blocks)
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])
-        return _Work(step, tables, number, there, 0.0, 0, 0, trial.offload)
+        return _Work(step, tables, number, there, 0.0, 0, trial.offload)
     length = next(iter(trial.blocks.values())).ids_BT.shape[1]
     size = batch_size(walk, length)
     counts = [len(each.ids_BT) for each in trial.blocks.values()]
     shapes = {min(size, rest) for count in counts for rest in (count, count % size) if rest}
-    table_VH = weight(walk.model.get_input_embeddings())
-    hidden = sum(counts) * length * table_VH.shape[1] * table_VH.element_size()
     batches = sum(counts) / size
     tags = tuple(trial.blocks)
-    return _Work(step, tables, number, tags, batches, len(shapes), hidden, trial.offload)
+    return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
 
 
 def _try(trial: Trial, work: _Work, method: Method) -> Tried:
@@ -159,10 +156,15 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     of_block = len(work.languages) * each.moments
     kept = work.blocks if work.step.looks_twice and not work.offload else 1
     both = work.step.looks_twice and work.compressed and not work.offload
-    hidden = 0 if work.offload else work.hidden_bytes
+    hidden = 0 if work.offload else _hidden_bytes(work, tried)
     after = max(each.press, each.table * _rows(walk))
     busiest = max(each.batch, each.stays + after)
     return hidden + of_block * (kept + both) + _changed(walk, work) + busiest
+
+
+def _hidden_bytes(work: _Work, tried: Tried) -> int:
+    """Bytes of all hidden states between two blocks, and what their batches bring along."""
+    return round(work.batches * tried.bytes.hidden)
 
 
 def _changed(walk: Walk, work: _Work) -> int:
@@ -199,5 +201,5 @@ def _disk(trial: Trial, work: _Work, tried: Tried, *, chained: bool) -> int:
     if work.offload:
         spooled = work.blocks * len(work.languages) * tried.bytes.moments * work.step.looks_twice
         everything = sum(weight(e).nbytes for b in walk.blocks for e in linears(b).values())
-        held = work.hidden_bytes + everything + (0 if work.step.moments else spooled)
+        held = _hidden_bytes(work, tried) + everything + (0 if work.step.moments else spooled)
     return stored + (model if chained else 0) + held

@@ -1,0 +1,240 @@
+"""What a model hands its blocks: learnt from passes in which no block runs.
+
+Every block gives a number of its own in place of hidden states, which the next has to receive; what
+else it returns is stood for too. What a block is handed with one text and not with another is of
+the tokens; what changes with the stand-ins alone is of other blocks.
+
+Tested in tests/models/test_handed.py.
+
+Shapes: B sequences, T positions, H hidden size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from babelpress.errors import BadModel
+from babelpress.models import experts
+from babelpress.models.handed import Call, Given, Handing, Own, boxed, givens, same, unknown
+from babelpress.models.linears import weight
+
+LENGTH = 8  # tokens of the two texts that are tried
+DISTINCT = 200  # whole numbers that every dtype holds
+STRIDE = 7919  # tokens of the second text lie apart: a prime, so that none comes twice
+MARKS = ("_token_id", "_token_index")  # how a config calls ids that stand for something
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass: hidden states that entered the first block, and the boxed arguments of all."""
+
+    entered: list[Tensor] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    boxes: dict[int, Any] = field(default_factory=dict)
+    given: dict[int, Given] = field(default_factory=dict)
+    alive: list[Any] = field(default_factory=list)  # what addresses stand for
+
+    def stand_for(self, standing: Tensor, number: int) -> Tensor:
+        """Remember that a tensor stands for an output of the block that was called last."""
+        self.alive.append(standing)
+        self.given[id(standing)] = Given(len(self.calls) - 1, number)
+        return standing
+
+
+class Recording:
+    """What blocks are handed: of the shape of a batch, of its tokens, of blocks before.
+
+    Raises BadModel naming the block and the argument that cannot be followed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        blocks: Sequence[nn.Module],
+        name: Callable[[int], str],
+    ):
+        self._model, self._blocks, self._name = model, blocks, name
+        self._extras: list[Any] | None = None  # what the first block returns besides
+        self._known: dict[torch.Size, list[Call]] = {}
+        device = weight(model.get_input_embeddings()).device
+        zeros_BT = torch.zeros((1, LENGTH), dtype=torch.long, device=device)
+        text_BT = other_text(model).to(device)
+        one, two = self._record(zeros_BT).calls, self._record(text_BT).calls
+        three = self._record(text_BT, DISTINCT // 2).calls
+        self.of_tokens: dict[int, list[int | str]] = {}
+        self.wanted: dict[Given, int] = {}  # by what blocks return: the last that is handed it
+        for index, (call, other, again) in enumerate(zip(one, two, three, strict=True)):
+            self._check(index, call, other, again)
+            if differing := [key for key in call if not same(call[key], other[key])]:
+                self.of_tokens[index] = differing
+            self.wanted |= dict.fromkeys(givens(call), index)
+        self._keep(zeros_BT.shape, one)
+
+    def call(self, index: int, shape: torch.Size) -> Call:
+        """What a block is handed with every batch of a shape."""
+        return self._known[shape][index]
+
+    def prepare(self, shape: torch.Size) -> None:
+        """Record what depends on a shape, where it is not known yet."""
+        if shape not in self._known:
+            device = weight(self._model.get_input_embeddings()).device
+            zeros_BT = torch.zeros(shape, dtype=torch.long, device=device)
+            self._keep(shape, self._record(zeros_BT).calls)
+
+    def of_batch(self, ids_BT: Tensor) -> tuple[Tensor, dict[int, Call]]:
+        """Hidden states that enter the first block, and what depends on these tokens, by block."""
+        found = self._record(ids_BT)
+        if ids_BT.shape not in self._known:
+            self._keep(ids_BT.shape, found.calls)
+        calls = {
+            index: {key: found.calls[index][key] for key in keys}
+            for index, keys in self.of_tokens.items()
+        }
+        return found.entered[0], calls
+
+    def _keep(self, shape: torch.Size, calls: Sequence[Call]) -> None:
+        self._known[shape] = [
+            {key: value for key, value in call.items() if key not in self.of_tokens.get(index, ())}
+            for index, call in enumerate(calls)
+        ]
+
+    def _check(self, index: int, call: Call, other: Call, again: Call) -> None:
+        """Raise BadModel for what is not understood."""
+        if not call.keys() == other.keys() == again.keys():
+            raise self._bad(f"{self._name(index)} is handed other arguments with another text")
+        for key in call:
+            where = f"argument {key if isinstance(key, str) else key + 1} of {self._name(index)}"
+            if (kind := unknown(call[key], other[key])) is not None:
+                raise self._bad(f"{where} holds a {kind.__name__}")
+            if not same(other[key], again[key]):
+                raise self._bad(f"{where} is computed from what blocks before it gave")
+
+    def check_written(self, index: int, written: Mapping[Any, Any]) -> None:
+        """Raise BadModel where a block wrote something that cannot be handed on."""
+        if (kind := unknown(*written.values())) is not None:
+            raise self._bad(f"{self._name(index)} writes a {kind.__name__} for other blocks")
+
+    def _bad(self, what: str) -> BadModel:
+        return BadModel(
+            f"{type(self._model).__name__} cannot be walked block by block: {what}. Models whose "
+            "blocks are handed tensors, and containers of them, can be."
+        )
+
+    def _record(self, ids_BT: Tensor, shift: int = 0) -> _Pass:
+        """One pass. Other `shift`s are other stand-ins."""
+        found = _Pass()
+
+        def stand_in(block: nn.Module) -> Callable[..., Any]:
+            run = block.forward
+
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                return self._stand_in(found, run, shift, args, kwargs)
+
+            return forward
+
+        with replaced({block: stand_in(block) for block in self._blocks}):
+            run_text(self._model, ids_BT)
+        if len(found.calls) != len(self._blocks):
+            places = self._name(0).rpartition(".")[0]
+            raise BadModel(
+                f"{places} has {len(self._blocks)} blocks, but a pass ran {len(found.calls)} of "
+                "them."
+            )
+        return found
+
+    def _stand_in(
+        self,
+        found: _Pass,
+        run: Callable[..., Any],
+        shift: int,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """What a block gives in place of its outputs; the first of all runs once, for their form."""
+        hidden_BTH = hidden_of(args, kwargs)
+        if not found.calls:
+            found.entered.append(hidden_BTH)
+        elif not torch.equal(found.alive[-1], hidden_BTH):
+            raise BadModel(
+                f"{self._name(len(found.calls))} does not read what the block before it gave: "
+                f"{type(self._model).__name__} cannot be walked block by block."
+            )
+        further = {**dict(enumerate(args[1:])), **kwargs}
+        if not args:
+            del further["hidden_states"]
+        found.alive.append(further)
+        found.calls.append({k: boxed(v, found.given, found.boxes) for k, v in further.items()})
+        if self._extras is None:
+            self._extras = _extras(run, hidden_BTH, found.calls[-1])
+        number = 1 + (len(found.calls) + shift) % DISTINCT
+        rest = [
+            found.stand_for(torch.full_like(each, number), place)
+            for place, each in enumerate(self._extras[1:], 1)
+        ]
+        first = found.stand_for(torch.full_like(hidden_BTH, number), 0)
+        return (first, *rest) if self._extras else first
+
+
+def _extras(run: Callable[..., Any], hidden_BTH: Tensor, call: Call) -> list[Tensor]:
+    """The outputs of a block that gives a tuple; a number where one is no tensor."""
+    handing = Handing(call, Own(hidden_BTH.shape[:2]))
+    with torch.no_grad():
+        output = run(hidden_BTH.clone(), *handing.args, **handing.kwargs)
+    if not isinstance(output, tuple):
+        return []
+    return [each if isinstance(each, Tensor) else torch.zeros(()) for each in output]
+
+
+# ---- a pass --------------------------------------------------------------------------------
+
+
+def run_text(model: PreTrainedModel, ids_BT: Tensor) -> None:
+    """The model's own pass over text, without its head."""
+    with torch.no_grad(), experts.computed(model):
+        # padding comes last, so that no position that counts sees it
+        model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+
+
+def other_text(model: PreTrainedModel) -> Tensor:
+    """Token ids (1, T) far apart, beginning and end among them, no marks of images and the like."""
+    rows = len(weight(model.get_input_embeddings()))
+    config = model.config.get_text_config()
+    ends = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+    ends = {each for each in ends if isinstance(each, int) and 0 <= each < rows}
+    marks = set(_marks(model.config.to_dict())) - ends
+    spread = (STRIDE * place % rows for place in range(1, rows))
+    some = [*sorted(ends), *(each for each in spread if each not in marks | ends)]
+    return torch.tensor([[some[place % len(some)] for place in range(LENGTH)]])
+
+
+def _marks(config: Mapping[str, Any]) -> Iterator[int]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _marks(value)
+        elif isinstance(value, int) and key.endswith(MARKS):
+            yield value
+
+
+def hidden_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The hidden states among the arguments of a block."""
+    return args[0] if args else kwargs["hidden_states"]
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Inside, modules compute something else."""
+    own = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, before in own.items():
+            vars(module).pop("forward", None)
+            if before is not None:
+                module.forward = before
