@@ -62,7 +62,7 @@ FAMILIES = {
             **_GROUPED,
             global_head_dim=16,
             layer_types=["full_attention", "full_attention"],
-            hidden_size_per_layer_input=8,
+            hidden_size_per_layer_input=16,
             vocab_size_per_layer_input=VOCABULARY,
             num_kv_shared_layers=1,  # the second block reads keys and values of the first
         )

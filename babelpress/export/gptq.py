@@ -45,9 +45,10 @@ def write(source: Source, folder: Path) -> list[str]:
     model, codes = source.opened.model, codes_of(source)
     modules: dict[str, Any] = {name: model.get_submodule(name) for name in grids}
     tensors = {name: _tensors(name, codes.load(name), m.bias) for name, m in modules.items()}
-    walk = Walk(model)  # loaders expect integers in all linears of blocks, none outside
+    # loaders expect integers in all linears of blocks, some in those of other parts too
+    walk = Walk(model)
     dense = left_dense(source, grids, (nn.Linear, Conv1D))
-    skipped = [name for name in dense if walk.index_of(name) is not None]
+    skipped = [n for n in dense if walk.index_of(n) is not None or walk.beside(n)]
     lines += _folder.save(source, folder, FORM, tensors, _config(grid, skipped))
     if grid.bits not in VLLM_BITS or not grid.symmetric:
         lines.append("vLLM reads GPTQ files of 4 or 8 bits, symmetric; GPTQModel reads this one")

@@ -6,8 +6,6 @@ Some comes from other blocks: a later block is handed what an earlier one return
 indices, or what it wrote into a container that all are handed, as Gemma 4's shared keys and values.
 That belongs to the batch too, and is as the blocks before computed it, pressed or dense.
 
-Tested in tests/models/test_handed.py.
-
 Shapes: B sequences, T positions, H hidden size.
 """
 
@@ -144,7 +142,9 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is tuple:
         alike = type(other) is tuple and len(one) == len(other)
         return alike and all(map(same, one, other))
-    return one is other or (type(one) is type(other) and isinstance(one, PLAIN) and one == other)
+    if one is other:
+        return True
+    return (type(one) is type(other) and isinstance(one, (Given, *PLAIN)) and one == other)
 
 
 def _same_items(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:

@@ -12,7 +12,12 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -24,6 +29,11 @@ from babelpress.models.weights import check_finite
 from babelpress.system.processor import attention
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+LOADERS = (
+    (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
+    (AutoModelForImageTextToText, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
+    (AutoModelForMultimodalLM, MODEL_FOR_MULTIMODAL_LM_MAPPING),
+)
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
 CANNOT_OPEN = (
     OSError,
@@ -99,7 +109,7 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
     wanted = stored if dtype == "auto" else _dtype(dtype)
     if device == "cpu" and wanted is torch.float16:
         wanted = torch.float32
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = _loader(config).from_pretrained(
         place,
         config=config,
         dtype=wanted,
@@ -118,6 +128,18 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
     tokenizer = AutoTokenizer.from_pretrained(place, **options)
     model.to(device).eval()
     return Opened(name, model, tokenizer, stored)
+
+
+def _loader(config: Any) -> Any:
+    """What opens a config: as the class that it names, else as a language model.
+
+    A language model may lie inside a model that also sees or hears.
+    """
+    kind, named = type(config), config.architectures or ()
+    for loader, mapping in LOADERS:
+        if kind in mapping and mapping[kind].__name__ in named:
+            return loader
+    return next((loader for loader, mapping in LOADERS if kind in mapping), AutoModelForCausalLM)
 
 
 def _dtype(name: str) -> torch.dtype:

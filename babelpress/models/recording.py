@@ -26,6 +26,8 @@ from babelpress.models.linears import weight
 LENGTH = 8  # tokens of the two texts that are tried
 DISTINCT = 200  # whole numbers that every dtype holds
 STRIDE = 7919  # tokens of the second text lie apart: a prime, so that none comes twice
+# What models raise that want images or sound, or that no text can be given to.
+CANNOT_READ = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError)
 MARKS = ("_token_id", "_token_index")  # how a config calls ids that stand for something
 
 
@@ -185,7 +187,7 @@ def _extras(run: Callable[..., Any], hidden_BTH: Tensor, call: Call) -> list[Ten
     handing = Handing(call, Own(hidden_BTH.shape[:2]))
     with torch.no_grad():
         output = run(hidden_BTH.clone(), *handing.args, **handing.kwargs)
-    if not isinstance(output, tuple):
+    if not isinstance(output, tuple | list):
         return []
     return [each if isinstance(each, Tensor) else torch.zeros(()) for each in output]
 
@@ -198,6 +200,16 @@ def run_text(model: PreTrainedModel, ids_BT: Tensor) -> None:
     with torch.no_grad(), experts.computed(model):
         # padding comes last, so that no position that counts sees it
         model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+
+
+@contextmanager
+def reading_text(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, a model that cannot read text alone is refused in one line."""
+    try:
+        yield
+    except CANNOT_READ as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadModel(f"{type(model).__name__} cannot be run on text alone: {first}") from error
 
 
 def other_text(model: PreTrainedModel) -> Tensor:

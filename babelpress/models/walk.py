@@ -10,7 +10,7 @@ since experts read rows of their own; routers are no linears (experts.py).
 Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear, R rows seen.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from babelpress.models import experts
 from babelpress.models.experts import Slice
 from babelpress.models.handed import Handing, Hidden, Own, kept, own_of
 from babelpress.models.linears import Linear, linears
-from babelpress.models.recording import Recording, hidden_of, run_text
+from babelpress.models.recording import Recording, hidden_of, other_text, reading_text, replaced, run_text
 from babelpress.models.sites import FEW, Site, find_sites, hooked
 from babelpress.system.offload import Hold, in_memory
 
@@ -61,9 +61,10 @@ class Walk:
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
-        self.stacks = find_stacks(model)
-        self.blocks = [block for stack in self.stacks for block in stack.blocks]
-        self._recording = Recording(model, self.blocks, self.name)
+        with reading_text(model):
+            self.stacks = find_stacks(model)
+            self.blocks = [block for stack in self.stacks for block in stack.blocks]
+            self._recording = Recording(model, self.blocks, self.name)
 
     def name(self, index: int, inside: str = "") -> str:
         """The name of a block in the whole model, or of something inside it."""
@@ -73,6 +74,16 @@ class Walk:
                 return f"{place}.{inside}" if inside else place
             index -= len(stack.blocks)
         raise IndexError(index)
+
+    def beside(self, name: str) -> bool:
+        """Whether something with this name in the whole model is no part of what reads text.
+
+        Of a model that also sees images that is all but its language model and its head.
+        """
+        head = self.model.get_output_embeddings()
+        parts = [stack.path.rpartition(".")[0] for stack in self.stacks]
+        inside = any(name.startswith(f"{part}.") for part in parts)
+        return not inside and self.model.get_submodule(name) is not head
 
     def index_of(self, name: str) -> int | None:
         """The block that something with this name in the whole model is in; None outside all."""
@@ -173,18 +184,15 @@ class Walk:
 
 
 def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
-    """The stacks of a model: today the one list of equal modules that holds linear layers.
+    """The stacks of a model: today the one list of equal modules that reads text.
 
-    Raises BadModel, saying what was found, when there is none or more than one.
+    Where there are several lists of blocks with linear layers, as in a model that also sees images,
+    it is the one that a pass over text alone runs. Raises BadModel, saying what was found, when
+    there is none or more than one.
     """
-    found: dict[str, list[nn.Module]] = {}
-    for path, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList) or not len(module):
-            continue
-        if any(path.startswith(f"{outer}.") for outer in found):
-            continue  # experts or branches inside a block
-        if len({type(child) for child in module}) == 1 and linears(module[0]):
-            found[path] = list(module)
+    found = _lists(model)
+    if len(found) > 1 and not model.config.is_encoder_decoder:
+        found = _read_by_text(model, found)
     if len(found) == 1:
         return tuple(Stack(path, tuple(blocks)) for path, blocks in found.items())
     seen = ", ".join(f"{path} ({len(b)} x {type(b[0]).__name__})" for path, b in found.items())
@@ -193,6 +201,52 @@ def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
         f"{type(model).__name__} cannot be walked: found {seen or 'no such list'}, "
         f"need {missing}. Encoder-decoders and unrepeated stacks are not supported yet."
     )
+
+
+def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Lists of equal modules that hold linear layers, and are none, by path.
+
+    None lies inside another.
+    """
+    found: dict[str, list[nn.Module]] = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        if any(path.startswith(f"{outer}.") for outer in found):
+            continue  # experts or branches inside a block
+        inside = linears(module[0])
+        if len({type(child) for child in module}) == 1 and inside and "" not in inside:
+            found[path] = list(module)
+    return found
+
+
+def _read_by_text(
+    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]]
+) -> dict[str, list[nn.Module]]:
+    """Those lists of which a pass over text runs a block; in their place nothing is computed."""
+    read: dict[str, list[nn.Module]] = {}
+
+    def stand_in(path: str, block: nn.Module) -> Callable[..., Any]:
+        run = block.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if path in read:
+                return forms[path](hidden_of(args, kwargs))
+            output = run(*args, **kwargs)
+            read[path] = lists[path]
+            tail = output[1:] if isinstance(output, tuple | list) else None
+            forms[path] = lambda hidden: hidden if tail is None else (hidden, *tail)
+            return output
+
+        return forward
+
+    forms: dict[str, Callable[[Tensor], Any]] = {}
+    every = {
+        block: stand_in(path, block) for path, blocks in lists.items() for block in blocks
+    }
+    with replaced(every):
+        run_text(model, other_text(model).to(model.device))
+    return read
 
 
 def _stop(*_: Any) -> None:
@@ -204,4 +258,4 @@ def _first(output: Any) -> Tensor:
 
 
 def _output(output: Any, number: int) -> Any:
-    return output[number] if isinstance(output, tuple) else output
+    return output[number] if isinstance(output, tuple | list) else output

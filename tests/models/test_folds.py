@@ -5,9 +5,12 @@ from typing import Any
 import pico
 import pytest
 import torch
+from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     OPTConfig,
     OPTForCausalLM,
     Phi3Config,
@@ -33,6 +36,11 @@ FOLDS = {
     "qwen3": LLAMA,
     "mistral": LLAMA,
     "gemma3": {**LLAMA, "mlp.gate_proj+up_proj": "pre_feedforward_layernorm"},
+    # The norm of values has no weight, and makes up for any scale.
+    "gemma4": {
+        **{site: norm for site, norm in LLAMA.items() if site != "self_attn.o_proj"},
+        "mlp.gate_proj+up_proj": "pre_feedforward_layernorm",
+    },
     "bloom": {
         "self_attention.query_key_value": "input_layernorm",
         "self_attention.dense": "self_attention.query_key_value",
@@ -124,7 +132,11 @@ def test_the_folds_of_a_family_are_those_its_formulas_allow(family, dtype):
         walk, hidden_BTH = walked(model, index)
         folds_found = find_folds(walk, index, hidden_BTH)
 
-        assert where(folds_found) == FOLDS[family]
+        expected = FOLDS[family]
+        if (family, index) == ("gemma4", 1):  # keys and values are those of the block before
+            names = {"self_attn.q_proj+k_proj+v_proj": "self_attn.q_proj"}
+            expected = {names.get(site, site): norm for site, norm in expected.items()}
+        assert where(folds_found) == expected
         gemma_norms = {site for site, fold in folds_found.items() if fold.offset}
         expected = {site for site in FOLDS[family] if "+" in site} if family == "gemma3" else set()
         assert gemma_norms == expected
@@ -139,7 +151,24 @@ def test_models_that_were_never_trained_fold_alike(family):
     assert where(found(pico.model(family))) == FOLDS[family]
 
 
-@every_family
+@pytest.mark.parametrize("shared", [0, 1])
+def test_values_that_a_later_block_takes_too_are_not_scaled(shared):
+    torch.manual_seed(0)
+    config = Gemma4TextConfig(
+        **pico._GROUPED,
+        layer_types=["full_attention", "full_attention"],
+        global_head_dim=8,
+        hidden_size_per_layer_input=16,
+        vocab_size_per_layer_input=pico.VOCABULARY,
+        num_kv_shared_layers=shared,
+    )
+    model = shaken(Gemma4ForCausalLM(config))
+    model.model.layers[0].self_attn.v_norm = nn.Identity()
+
+    assert ("self_attn.o_proj" in found(model)) == (not shared)
+
+
+@pytest.mark.parametrize("family", VALUES)
 def test_the_inputs_after_attention_are_traced_to_the_rows_of_their_values(family):
     site, starts = VALUES[family]
     expected = [start + at for start in starts for at in range(8)]

@@ -40,6 +40,13 @@ SITES = {
     "llama": GROUPED,
     "qwen3": GROUPED,
     "gemma3": GROUPED,
+    "gemma4": [
+        GROUPED[0],
+        ("self_attn.o_proj", 64),
+        *GROUPED[2:],
+        ("per_layer_input_gate", 32),
+        ("per_layer_projection", 16),
+    ],
     "mistral": GROUPED,
     "bloom": [
         ("self_attention.query_key_value", 32),
@@ -69,6 +76,10 @@ SITES = {
     "qwen3_moe": routed(4, 16),
     "mixtral": routed(3, 48),
 }
+
+
+# A block of Gemma 4 that takes keys and values from another has no linears for them.
+LAST = SITES | {"gemma4": [("self_attn.q_proj", 32), *SITES["gemma4"][1:]]}
 
 
 def some_ids(sequences=3, length=11):
@@ -128,10 +139,12 @@ def test_walking_block_by_block_is_the_model_s_own_pass(family):
 @every_family
 def test_sites_are_the_linears_that_read_one_tensor(family):
     walk = Walk(pico.model(family))
-    for index in range(2):
-        sites = walk.sites(index, walk.start(some_ids()))
+    hidden_BTH = walk.start(some_ids())
+    for index, expected in enumerate((SITES[family], LAST[family])):
+        sites = walk.sites(index, hidden_BTH)
+        hidden_BTH = walk.forward(index, hidden_BTH)
 
-        assert sorted(SITES[family]) == sorted((site.name, site.inputs) for site in sites)
+        assert sorted(expected) == sorted((site.name, site.inputs) for site in sites)
         assert sorted(name for site in sites for name in site.linears) == sorted(
             linears(walk.blocks[index])
         )
@@ -141,7 +154,7 @@ def test_sites_are_the_linears_that_read_one_tensor(family):
 def test_looking_leaves_no_hook_behind(family):
     model = pico.model(family)
     walk = Walk(model)
-    walk.sites(1, walk.start(some_ids()))
+    walk.sites(1, walk.forward(0, walk.start(some_ids())))
 
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
