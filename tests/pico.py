@@ -7,9 +7,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
+    Gemma4Config,
     Gemma4ForCausalLM,
+    Gemma4ForConditionalGeneration,
     Gemma4TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -17,6 +21,8 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     MistralConfig,
     MistralForCausalLM,
     MixtralConfig,
@@ -25,6 +31,8 @@ from transformers import (
     OPTForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
@@ -106,6 +114,63 @@ FAMILIES = {
         MixtralConfig(**_GROUPED, num_local_experts=3, num_experts_per_tok=2)
     ),
 }
+_IMAGES: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+# Models that also see images: a language model, and beside it what turns images into its inputs.
+SEEING = {
+    "gemma3": lambda: Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config={
+                **_GROUPED,
+                "sliding_window": 8,
+                "layer_types": ["sliding_attention", "full_attention"],
+            },
+            vision_config=_IMAGES,
+            mm_tokens_per_image=4,
+            image_token_index=3,
+        )
+    ),
+    "gemma4": lambda: Gemma4ForConditionalGeneration(
+        Gemma4Config(
+            text_config={
+                **_GROUPED,
+                "global_head_dim": 16,
+                "layer_types": ["full_attention", "full_attention"],
+                "hidden_size_per_layer_input": 16,
+                "vocab_size_per_layer_input": VOCABULARY,
+                "num_kv_shared_layers": 1,
+            },
+            vision_config={**_IMAGES, "head_dim": 8, "num_key_value_heads": 2},
+            audio_config=None,
+        )
+    ),
+    "mistral3": lambda: Mistral3ForConditionalGeneration(
+        Mistral3Config(
+            text_config={**_GROUPED, "model_type": "mistral"},
+            vision_config={**_IMAGES, "model_type": "pixtral"},
+        )
+    ),
+    "qwen2_vl": lambda: Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(
+            text_config={
+                **_SHAPE,
+                "num_key_value_heads": 2,
+                "rope_parameters": {
+                    "rope_type": "default",
+                    "rope_theta": 10000.0,
+                    "mrope_section": [1, 1, 2],
+                },
+            },
+            vision_config={"depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2},
+        )
+    ),
+}
 EXPERTS = ("qwen3_moe", "mixtral")  # the families that are mixtures of experts
 DENSE = tuple(family for family in FAMILIES if family not in EXPERTS)
 
@@ -115,6 +180,13 @@ def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.fl
     torch.manual_seed(seed)
     built: PreTrainedModel = FAMILIES[family]()
     return built.to(dtype).eval()  # type: ignore[arg-type]
+
+
+def seeing(family: str, *, seed: int = 0) -> PreTrainedModel:
+    """A random model that also sees images, in evaluation mode."""
+    torch.manual_seed(seed)
+    built: PreTrainedModel = SEEING[family]()
+    return built.eval()
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export._source import Source, record
+from babelpress.models.processors import copy_processors
 from babelpress.models.tokenizers import save_tokenizer as save_tokenizer
 from babelpress.numerics.finite import all_finite
 from babelpress.system.files import read_json, write_json
@@ -48,6 +49,7 @@ def save(
     try:
         opened.model.save_pretrained(folder, state_dict=tensors)
         save_tokenizer(opened.tokenizer, folder)
+        copy_processors(opened.model, folder)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     record(source, folder, form)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from babelpress.system.offload import Hold, in_memory
+from babelpress.system.offload import Hold
 
 Call = Mapping[int | str, Any]
 """Boxed arguments of a block: by place, counted after the hidden states, or by name."""
@@ -144,7 +144,7 @@ def same(one: Any, other: Any) -> bool:
         return alike and all(map(same, one, other))
     if one is other:
         return True
-    return (type(one) is type(other) and isinstance(one, (Given, *PLAIN)) and one == other)
+    return type(one) is type(other) and isinstance(one, (Given, *PLAIN)) and one == other
 
 
 def _same_items(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from babelpress.errors import BadRun
 from babelpress.models.open import Opened
+from babelpress.models.processors import copy_processors
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.models.weights import check_finite
 
@@ -28,6 +29,7 @@ def save_model(opened: Opened, folder: Path) -> None:
         check_finite(model)
         model.save_pretrained(folder)
         save_tokenizer(opened.tokenizer, folder)
+        copy_processors(model, folder)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     finally:

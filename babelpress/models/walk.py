@@ -24,10 +24,16 @@ from babelpress.models import experts
 from babelpress.models.experts import Slice
 from babelpress.models.handed import Handing, Hidden, Own, kept, own_of
 from babelpress.models.linears import Linear, linears
-from babelpress.models.recording import Recording, hidden_of, other_text, reading_text, replaced, run_text
+from babelpress.models.recording import (
+    Recording,
+    hidden_of,
+    other_text,
+    reading_text,
+    replaced,
+    run_text,
+)
 from babelpress.models.sites import FEW, Site, find_sites, hooked
 from babelpress.system.offload import Hold, in_memory
-
 
 # ---- blocks --------------------------------------------------------------------------------
 
@@ -241,9 +247,7 @@ def _read_by_text(
         return forward
 
     forms: dict[str, Callable[[Tensor], Any]] = {}
-    every = {
-        block: stand_in(path, block) for path, blocks in lists.items() for block in blocks
-    }
+    every = {block: stand_in(path, block) for path, blocks in lists.items() for block in blocks}
     with replaced(every):
         run_text(model, other_text(model).to(model.device))
     return read

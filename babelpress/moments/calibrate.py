@@ -41,12 +41,12 @@ def calibrate(
     With `offload` hidden states lie in the folder instead of in memory. Raises BadMoments where
     the folder holds anything else.
     """
+    walk = Walk(opened.model)
     with held(out):
         if not (out / MANIFEST).exists() and occupied(out):
             raise BadMoments(f"{out} is not empty and no moments folder. Choose another --out.")
         found = draw(opened, asked)
         identity = _identity(opened, found, gram=gram, batch_tokens=batch_tokens)
-        walk = Walk(opened.model)
         store = Store.resume(
             out, identity, surroundings(opened.model.device.type), len(walk.blocks)
         )

@@ -82,11 +82,14 @@ def inputs(model, fed):
 
         return hook
 
+    hidden_BTH = walk.start(torch.tensor([[3, 4, 5]]))
     for index, block in enumerate(walk.blocks):
-        for site in walk.sites(index, walk.start(torch.tensor([[3, 4, 5]]))):
+        for site in walk.sites(index, hidden_BTH):
             linear: Any = linears(block)[site.linears[-1]]
             name = f"{index}.{site.name}"
             handles.append(linear.register_forward_pre_hook(keep(name)))
+        with torch.no_grad():
+            hidden_BTH = walk.forward(index, hidden_BTH)
     with torch.no_grad():
         model(torch.tensor([fed]))
     for handle in handles:

@@ -128,9 +128,9 @@ def test_a_linear_that_a_batch_passes_by_is_named_and_nobody_waits(four_threads,
     run, mlp = walk.forward, model.model.layers[0].mlp
     compute = mlp.forward
 
-    def forward(index, hidden_BTH):
+    def forward(index, hidden_BTH, *hold):
         now.odd = hidden_BTH is odd
-        return run(index, hidden_BTH)
+        return run(index, hidden_BTH, *hold)
 
     monkeypatch.setattr(walk, "forward", forward)
     monkeypatch.setattr(
