@@ -68,7 +68,7 @@ FAMILIES = {
     "gemma4": lambda: Gemma4ForCausalLM(
         Gemma4TextConfig(
             **_GROUPED,
-            global_head_dim=16,
+            global_head_dim=16,  # type: ignore[call-arg]
             layer_types=["full_attention", "full_attention"],
             hidden_size_per_layer_input=16,
             vocab_size_per_layer_input=VOCABULARY,

@@ -9,14 +9,14 @@ That belongs to the batch too, and is as the blocks before computed it, pressed 
 Shapes: B sequences, T positions, H hidden size.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from copy import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from babelpress.system.offload import Hold
 
@@ -25,7 +25,6 @@ Call = Mapping[int | str, Any]
 
 # What can be compared, kept and handed over again.
 PLAIN = (int, float, str, bytes, Enum, torch.dtype, torch.device, torch.Size, type(None))
-MODULES = (nn.Module, type, Callable)  # parts of the model: the same in every pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def unknown(*values: Any) -> type | None:
     """The first type inside that nobody knows how to compare and to keep; None where all are."""
     known = (Tensor, Given, *PLAIN)
     for each in _leaves(values):
-        if not isinstance(each, known) and not isinstance(each, MODULES):
+        if not isinstance(each, known) and not callable(each):  # parts of the model are
             return type(each)
     return None
 

@@ -137,7 +137,7 @@ def _loader(config: Any) -> Any:
     """
     kind, named = type(config), config.architectures or ()
     for loader, mapping in LOADERS:
-        if kind in mapping and mapping[kind].__name__ in named:
+        if kind in mapping and getattr(mapping[kind], "__name__", "") in named:
             return loader
     return next((loader for loader, mapping in LOADERS if kind in mapping), AutoModelForCausalLM)
 

@@ -93,7 +93,7 @@ class Recording:
         found = self._record(ids_BT)
         if ids_BT.shape not in self._known:
             self._keep(ids_BT.shape, found.calls)
-        calls = {
+        calls: dict[int, Call] = {
             index: {key: found.calls[index][key] for key in keys}
             for index, keys in self.of_tokens.items()
         }
@@ -157,7 +157,7 @@ class Recording:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """What a block gives in place of its outputs; the first of all runs once, for their form."""
+        """What a block gives in place of its outputs; the first runs once, for their form."""
         hidden_BTH = hidden_of(args, kwargs)
         if not found.calls:
             found.entered.append(hidden_BTH)

@@ -119,9 +119,9 @@ class Walk:
             found.append(hidden_of(args, kwargs))
             raise _Stop
 
-        with hooked([self.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)]):
-            with suppress(_Stop):
-                run_text(self.model, ids_BT)
+        first = self.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
+        with hooked([first]), suppress(_Stop):
+            run_text(self.model, ids_BT)
         return Hidden.of(hold(found[0]), Own(ids_BT.shape))
 
     def forward(self, index: int, hidden_BTH: Tensor, hold: Hold = in_memory) -> Hidden:

@@ -75,10 +75,10 @@ class Seconds:
 class Sizes:
     """What parts take, in bytes.
 
-    `hidden` is what a full batch brings along; `batch`, `press` and `table` are what work takes besides its results, `stays` what running text
-    leaves for good (the libraries' own, such as kernels made for its shapes), `moments` those of
-    one block and language, or of all languages where they were read; `codes` and `tokenizer` lie
-    on disk.
+    `hidden` is what a full batch brings along; `batch`, `press` and `table` are what work takes
+    besides its results, `stays` what running text leaves for good (the libraries' own, such as
+    kernels made for its shapes), `moments` those of one block and language, or of all languages
+    where they were read; `codes` and `tokenizer` lie on disk.
     """
 
     hidden: float = 0.0

@@ -157,12 +157,12 @@ def test_values_that_a_later_block_takes_too_are_not_scaled(shared):
     config = Gemma4TextConfig(
         **pico._GROUPED,
         layer_types=["full_attention", "full_attention"],
-        global_head_dim=8,
+        global_head_dim=8,  # type: ignore[call-arg]
         hidden_size_per_layer_input=16,
         vocab_size_per_layer_input=pico.VOCABULARY,
         num_kv_shared_layers=shared,
     )
-    model = shaken(Gemma4ForCausalLM(config))
+    model: Any = shaken(Gemma4ForCausalLM(config))
     model.model.layers[0].self_attn.v_norm = nn.Identity()
 
     assert ("self_attn.o_proj" in found(model)) == (not shared)

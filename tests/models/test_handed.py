@@ -29,7 +29,7 @@ def gemma4():
     return Gemma4ForCausalLM(
         Gemma4TextConfig(
             **{**pico._GROUPED, "num_hidden_layers": 4},
-            global_head_dim=16,
+            global_head_dim=16,  # type: ignore[call-arg]
             sliding_window=8,
             layer_types=["sliding_attention", "full_attention"] * 2,
             hidden_size_per_layer_input=16,
@@ -46,7 +46,7 @@ def deepseek_v4():
         DeepseekV4Config(
             **shape,
             head_dim=16,
-            num_hash_layers=1,
+            num_hash_layers=1,  # type: ignore[call-arg]
             moe_intermediate_size=16,
             n_routed_experts=4,
             num_experts_per_tok=2,
@@ -332,5 +332,5 @@ def test_a_model_that_cannot_read_text_alone_is_refused_in_one_line():
     def hand(*_):
         raise ValueError("give pixel_values\nor images")
 
-    with pytest.raises(BadModel, match="^Toy cannot be run on text alone: give pixel_values$"):
+    with pytest.raises(BadModel, match=r"^Toy cannot be run on text alone: give pixel_values$"):
         Walk(Toy(hand, cloned))  # type: ignore[arg-type]

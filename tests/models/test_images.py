@@ -1,4 +1,4 @@
-"""Models that also see images: the language model is walked and pressed, all else stays as it is."""
+"""Models that also see images: the language model is pressed, all else stays as it is."""
 
 import pico
 import pytest
@@ -11,7 +11,6 @@ from babelpress.errors import BadModel
 from babelpress.models.open import open_model
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk, _first
-from babelpress.numerics.patterns import parse
 from babelpress.press.blocks import press_compressed
 from babelpress.press.method import Pruner
 
@@ -78,7 +77,7 @@ def test_pressed_and_saved_it_opens_as_the_same_class_and_all_else_has_the_same_
     pico.tokenizer().save_pretrained(tmp_path / "before")
     opened = open_model(str(tmp_path / "before"))
     walk = Walk(opened.model)
-    pruner = Pruner("wanda", parse("0.25"))
+    pruner = Pruner.of("wanda", "0.25")
 
     press_compressed(walk, text(), pruner, SHARES)
     save_model(opened, tmp_path / "after")
