@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ DATA = Path(__file__).parents[1] / "data"  # what the package brings
 SEAL = "seal"
 COST = "cost"  # what may differ between two runs of the same work
 HASH = re.compile("[0-9a-f]{64}")
+FILE_MODE = 0o666  # of a new file, before the umask
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # "PK" opens the zip that torch.save writes, 0x80 and the protocol's number a bare pickle.
 PICKLE_HEADS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -176,6 +178,7 @@ def load_tensors(path: Path, *, error: type[BabelpressError] = BadModel) -> "dic
 def new_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder that becomes `path` when the block ends well, and vanishes when not.
 
+    Whoever may read a new folder may read all that is in it.
     Raises BadRun when `path` exists and is not an empty folder, or when the disk is full.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -185,6 +188,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        _usual_modes(temporary)
         for folder, _, names in os.walk(temporary):
             for name in (*names, "."):
                 _sync(Path(folder, name))
@@ -239,6 +243,16 @@ def _replacing(path: Path, needed: int) -> Iterator[Path]:
 def _remove(temporary: Path) -> None:
     with suppress(OSError):
         temporary.unlink(missing_ok=True)
+
+
+def _usual_modes(folder: Path) -> None:
+    """Give all in a new folder the modes that new files and folders have here (umask, ACLs).
+
+    Libraries make files that only their owner may read; copies have the modes of their sources.
+    """
+    usual = stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        path.chmod(usual if path.is_dir() else usual & FILE_MODE)
 
 
 def _sync(path: Path) -> None:

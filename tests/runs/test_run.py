@@ -71,6 +71,8 @@ def test_a_finished_run_holds_recipe_report_manifest_and_model(model, tmp_path):
     assert step["model"]["name"] == str(model)
     assert set(step["calibration"]["languages"]) == {*LANGUAGES}
     assert open_any(str(tmp_path / "run")).name == str(tmp_path / "run")
+    usual = (tmp_path / "run" / "manifest.json").stat().st_mode  # the weights are as readable
+    assert {p.stat().st_mode for p in (tmp_path / "run").rglob("*") if p.is_file()} == {usual}
 
 
 @pytest.mark.parametrize("pattern", ["0.25", "1of4", "0.3/layer", "0.25/16"])

@@ -4,8 +4,11 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -217,6 +220,34 @@ def test_a_new_folder_takes_an_empty_one_and_refuses_a_full_one(tmp_path):
         pass
 
     assert (tmp_path / "a").read_text() == "old"
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o027])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_what_is_written_has_the_modes_that_the_umask_leaves_whoever_wrote_it(tmp_path, umask):
+    one, several = tmp_path / "deep" / "one.safetensors", tmp_path / "several"
+    source = tmp_path / "copied"
+    source.write_text("x")
+    source.chmod(0o444)
+
+    files.save_tensors(one, {"a": torch.ones(3)})
+    with files.new_folder(several) as new:
+        inside = Path(tempfile.mkdtemp(dir=new))  # which its owner alone may open
+        safetensors.torch.save_file({"a": torch.ones(3)}, inside / "b.safetensors")  # and read
+        shutil.copy(source, new / "c")
+        files.write_json(new / "d.json", {})
+
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (one, *several.rglob("*"))}
+    assert len(modes) == 5
+    for path, mode in modes.items():
+        assert mode == (0o777 if path.is_dir() else 0o666) & ~umask, path
+    for folder in (one.parent, several):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~umask
 
 
 def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
