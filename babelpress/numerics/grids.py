@@ -145,8 +145,9 @@ class Codes:
 
     def dequantize(self) -> Tensor:
         """The weights (O, I) that the codes stand for, float32."""
-        steps_OI = self.codes_OI.float() - self._wide(self.zero_OG.float())
-        return steps_OI * self._wide(self.scale_OG)
+        grouped_OGB = self.codes_OI.float().unflatten(1, (self.scale_OG.shape[1], -1))
+        grouped_OGB.sub_(self.zero_OG.float()[..., None]).mul_(self.scale_OG[..., None])
+        return grouped_OGB.flatten(1)
 
     def split(self, rows: tuple[int, ...]) -> "list[Codes]":
         """The codes of linears that lay on top of one another."""
@@ -161,6 +162,3 @@ class Codes:
     def from_tensors(cls, bits: int, symmetric: bool, tensors: Mapping[str, Tensor]) -> "Codes":
         """The inverse of `tensors`."""
         return cls(bits, symmetric, tensors["codes"], tensors["scale"], tensors["zero"])
-
-    def _wide(self, each_OG: Tensor) -> Tensor:
-        return each_OG.repeat_interleave(self.group, 1)

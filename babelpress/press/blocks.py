@@ -96,10 +96,9 @@ def press_block(
 ) -> list[SiteReport]:
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
-    dense = {
-        site: {name: old_OI.clone() for name, old_OI in old.items()}
-        for site, old in weights_of(walk, index, moments, method).items()
-    }
+    dense = weights_of(walk, index, moments, method)
+    if method.scales:  # which changes the linears of other sites, before those are solved
+        dense = {s: {name: w.clone() for name, w in old.items()} for s, old in dense.items()}
     look = looking(walk, index, moments, method, shares, means)
     scales: dict[str, Tensor] = {}
     for site in dense if method.scales else ():
@@ -119,6 +118,7 @@ def press_block(
         if new is None:
             reports.append(_left(index, solved, dense[site]))
             continue
+        were_zero = _zeros(dense[site])
         for name, weight_OI in new.weights.items():
             if not all_finite(weight_OI):
                 where = walk.name(index, site.name)
@@ -130,7 +130,7 @@ def press_block(
                 index,
                 site.name,
                 zeros=_zeros(new.weights),
-                were_zero=_zeros(dense[site]),
+                were_zero=were_zero,
                 weights=sum(w.numel() for w in new.weights.values()),
                 damage=solved.damage,
                 absmax_I=solved.largest_I if scale_I is None else solved.largest_I / scale_I,

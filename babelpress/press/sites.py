@@ -7,7 +7,7 @@ Shapes: O outputs, I inputs of a linear, R rows of one that were divided for a s
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from babelpress.moments.damage import Damage, site_damage, site_energy
 from babelpress.moments.expert_loads import Load, blended, languages_of
 from babelpress.moments.store import BlockMoments
 from babelpress.press.method import Method, Pressed, Weights
+from babelpress.system.memory import short
 from babelpress.system.threads import side_by_side
 
 Look = Callable[[Site], tuple[Blend | None, Load | None]]
@@ -151,8 +152,9 @@ def solve_all(
     """What a method makes of the sites of a block.
 
     Means are made for one site at a time, or for as many as there are threads: a mean Gram matrix
-    and its factor are as large as a linear, or larger. New weights are of some sites at a time: a
-    block may have hundreds of experts.
+    and its factor are as large as a linear, or larger. Where memory is short, the largest site is
+    solved alone, and together only what takes no more than it does. New weights are of some sites
+    at a time: a block may have hundreds of experts.
     """
 
     # Before threads are side by side: products of bfloat16 weights share the process's precision.
@@ -169,7 +171,7 @@ def solve_all(
         del stats  # a mean Gram matrix and its factor
         pressed = new.weights if plain else how.unscaled(new.weights)
         damage = site_damage(old[site], pressed, moments[site], energy[site])
-        return Solved(site, new, load, damage, largest_I, how)
+        return Solved(site, _as_kept(new, old[site]), load, damage, largest_I, how)
 
     sites = list(old)
     if walk.model.device.type != "cpu" or any(site.inputs > SMALL for site in sites):
@@ -181,6 +183,17 @@ def solve_all(
         rows = sum(map(len, old[site].values()))
         return float(site.inputs**2 * (site.inputs + rows))
 
+    def need(site: Site) -> int:
+        """Numbers in memory: of a Gram matrix, and of weights, each several times."""
+        return site.inputs * (site.inputs + sum(map(len, old[site].values())))
+
     some = TOGETHER * torch.get_num_threads()
     for start in range(0, len(sites), some):
-        yield from side_by_side(solve, sites[start : start + some], cost=cost)
+        yield from side_by_side(
+            solve, sites[start : start + some], cost=cost, need=need if short() else None
+        )
+
+
+def _as_kept(new: Pressed, old: Weights) -> Pressed:
+    """With the weights in the dtype that the model has them in: all of a block wait to be set."""
+    return replace(new, weights={name: w.to(old[name].dtype) for name, w in new.weights.items()})

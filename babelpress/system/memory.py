@@ -77,6 +77,11 @@ def give_back_at_once() -> None:
         _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def short() -> bool:
+    """Whether memory is short, as `give_back_at_once` was told."""
+    return _CHOSEN.at_once
+
+
 @contextmanager
 def large_goes_back() -> Iterator[None]:
     """Inside, what is large is returned to the system as soon as it is freed.

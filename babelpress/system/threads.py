@@ -9,7 +9,7 @@ share out. Sums keep their order, so results do not depend on who was first.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from math import inf
 from threading import Condition
@@ -30,11 +30,14 @@ def side_by_side(
     *,
     cost: Callable[[Item], float] = lambda _: 0.0,
     most: int | None = None,
+    need: Callable[[Item], int] | None = None,
 ) -> list[Result]:
     """What `work` makes of every item, in their order; the most costly are begun first.
 
     As many at a time as torch has threads, or at most `most`, which then have some threads each,
-    however many items there are. What `work` raises is raised here.
+    however many items there are. With `need`, of any unit, those under way together never need
+    more than the one that needs most does alone; threads have to wait for that, but each has as
+    many as without. What `work` raises is raised here.
     """
     threads = torch.get_num_threads()
     at_once = min(threads, most or threads)
@@ -43,9 +46,13 @@ def side_by_side(
         if at_once < 2 or len(items) < 2:
             return [work(item) for item in items]
 
+        room = None if need is None else Room(max(map(need, items)))
+
         def run(place: int) -> tuple[int, Result]:
+            item = items[place]
             with torch.no_grad():  # which holds for a thread alone
-                return place, work(items[place])
+                with nullcontext() if room is None or need is None else room.taken(need(item)):
+                    return place, work(item)
 
         order = sorted(range(len(items)), key=lambda place: -cost(items[place]))
         # Without this a thread takes over what another one has set meanwhile.
@@ -54,6 +61,27 @@ def side_by_side(
         ) as pool:
             found = dict(pool.map(run, order))
     return [found[place] for place in range(len(items))]
+
+
+class Room:
+    """So much of something, of which pieces of work take what they need while they last."""
+
+    def __init__(self, size: int):
+        self._changed = Condition()
+        self._left = size
+
+    @contextmanager
+    def taken(self, need: int) -> Iterator[None]:
+        """Inside, so much is taken. Waits until there is as much; `need` is at most the size."""
+        with self._changed:
+            self._changed.wait_for(lambda: need <= self._left)
+            self._left -= need
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += need
+                self._changed.notify_all()
 
 
 class Broken(Exception):

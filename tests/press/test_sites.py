@@ -1,5 +1,7 @@
-"""Means that are kept serve the same shares again, and nothing else."""
+"""Means that are kept serve the same shares again; where memory is short sites wait."""
 
+import threading
+import time
 from copy import deepcopy
 
 import pico
@@ -10,6 +12,7 @@ from pressing import SHARES, dense_moments, loud
 from babelpress.models.walk import Walk
 from babelpress.moments import blend
 from babelpress.numerics.grids import Grid
+from babelpress.press import sites
 from babelpress.press.blocks import press_dense
 from babelpress.press.method import Pruner, Quantizer
 from babelpress.press.sites import Means
@@ -85,3 +88,59 @@ def test_means_of_experts_are_made_for_every_method_anew(family):
     found = pressed(walk, moments, none, SHARES, means)
     expected = pressed(walk, moments, none, SHARES)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+# ---- where memory is short -----------------------------------------------------------------
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_where_memory_is_short_the_largest_site_is_solved_alone(two_threads, monkeypatch):
+    """And what comes of it is the same, bit for bit."""
+    walk, method = Walk(loud()), METHODS["gptq"][0]
+    moments = dense_moments(walk)
+    expected = pressed(walk, moments, method, SHARES)
+    running, company, lock = [], {}, threading.Lock()
+    plain = Quantizer.press
+
+    def watched(self, weights, stats):
+        with lock:
+            running.append(stats.where)
+            for place in running:
+                company.setdefault(place, set()).update(running)
+        time.sleep(0.03)
+        found = plain(self, weights, stats)
+        with lock:
+            running.remove(stats.where)
+        return found
+
+    monkeypatch.setattr(Quantizer, "press", watched)
+    monkeypatch.setattr(sites, "short", lambda: True)
+    found = pressed(walk, moments, method, SHARES)
+
+    largest = "model.layers.{}.mlp.gate_proj+up_proj"  # 32 inputs and 96 rows; down_proj 48 and 32
+    assert all(company[where] == {where} for where in map(largest.format, range(2)))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_new_weights_wait_in_the_dtype_of_the_model():
+    """In float32 they would take twice the block."""
+    walk = Walk(pico.model(dtype=torch.bfloat16))
+    moments, method = dense_moments(walk)[0], METHODS["gptq"][0]
+    old = sites.weights_of(walk, 0, moments, method)
+    look = sites.looking(walk, 0, moments, method, SHARES)
+
+    solved = list(sites.solve_all(walk, method, old, moments, look, lambda _: sites.UNSCALED))
+
+    assert [each.site for each in solved] == list(old)
+    for each in solved:
+        assert each.new is not None
+        for name, codes in each.new.codes.items():
+            assert torch.equal(each.new.weights[name], codes.dequantize().bfloat16())
+            assert each.new.weights[name].dtype == torch.bfloat16

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from babelpress.system.threads import Turns, side_by_side
+from babelpress.system.threads import Room, Turns, side_by_side
 
 
 @pytest.fixture(params=[1, 3])
@@ -50,6 +50,57 @@ def test_what_goes_wrong_is_raised_and_threads_are_as_before(threads):
         side_by_side(lambda n: 1 // n, [1, 0, 2])
 
     assert torch.get_num_threads() == threads
+
+
+# ---- what there is too little of -----------------------------------------------------------
+
+
+class Watched:
+    """Work that takes what it needs for a while; `most` is what was taken at once."""
+
+    def __init__(self):
+        self.now, self.most, self.together, self._lock = 0, 0, 0, threading.Lock()
+        self._running = 0
+
+    def __call__(self, need):
+        with self._lock:
+            self.now, self._running = self.now + need, self._running + 1
+            self.most, self.together = max(self.most, self.now), max(self.together, self._running)
+        time.sleep(0.02)
+        with self._lock:
+            self.now, self._running = self.now - need, self._running - 1
+        return torch.get_num_threads(), need
+
+
+@pytest.mark.parametrize("threads", [4], indirect=True)
+@pytest.mark.parametrize("cost", [float, lambda need: -need], ids=["largest first", "last"])
+def test_those_together_need_no_more_than_the_largest_alone(threads, cost):
+    needs, work = [3, 9, 4, 2, 8, 1, 1], Watched()
+
+    found = side_by_side(work, needs, cost=cost, need=int)
+
+    assert found == [(1, need) for need in needs]  # as many threads as without
+    assert work.most <= 9 and work.together > 1
+
+
+def test_what_fails_leaves_room_for_the_next():
+    room, done = Room(5), []
+
+    def fails():
+        with room.taken(5):
+            raise ValueError("five")
+
+    def follows():
+        with room.taken(4):
+            done.append(4)
+
+    with pytest.raises(ValueError, match="five"):
+        fails()
+    thread = threading.Thread(target=follows, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+
+    assert done == [4]
 
 
 # ---- taking turns --------------------------------------------------------------------------
