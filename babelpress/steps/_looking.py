@@ -76,6 +76,8 @@ def of_text(
             if not again:
                 gathered.clear()
             gathered.update((at, _held(each, hold, again)) for at, each in _until(coming[0], index))
+            if index + 1 == len(walk.blocks):
+                next(coming[0], None)  # nothing more, but the progress of the last
         return gathered[index]
 
     tags = list(found.blocks)

@@ -50,9 +50,9 @@ def side_by_side(
 
         def run(place: int) -> tuple[int, Result]:
             item = items[place]
-            with torch.no_grad():  # which holds for a thread alone
-                with nullcontext() if room is None or need is None else room.taken(need(item)):
-                    return place, work(item)
+            held = nullcontext() if room is None or need is None else room.taken(need(item))
+            with held, torch.no_grad():  # which holds for a thread alone
+                return place, work(item)
 
         order = sorted(range(len(items)), key=lambda place: -cost(items[place]))
         # Without this a thread takes over what another one has set meanwhile.

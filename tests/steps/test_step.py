@@ -137,6 +137,27 @@ def test_an_interrupted_chain_goes_on_after_pruning_to_the_same_bytes(model, tmp
     assert "model.embed_tokens" in CodesFolder.open(tmp_path / "run" / "codes").names()
 
 
+@pytest.mark.parametrize(
+    ("step", "whats"),
+    [
+        ({"propagate": "dense"}, {"calibrate", "press"}),
+        ({"propagate": "compressed"}, {"press"}),
+        ({"propagate": "compressed", "mixture": "minimax"}, {"calibrate", "minimax", "press"}),
+        ({"propagate": "compressed", "allocate": "owl"}, {"calibrate", "press"}),
+    ],
+)
+def test_everything_that_is_told_of_is_told_to_its_end(model, tmp_path, step, whats):
+    told = {}
+    asked = plan(model, {"minimax": {"rounds": 3}, **step})
+
+    run.do(asked, tmp_path / "run", progress=lambda *at: told.setdefault(at[0], []).append(at[1:]))
+
+    assert told.keys() == whats
+    for what, steps in told.items():
+        total = 3 if what == "minimax" else 2
+        assert steps == [(done, total) for done in range(1, total + 1)], what
+
+
 @pytest.mark.parametrize("again", [{"method": "rtn"}, {"method": "gptq"}])
 def test_what_is_quantized_cannot_be_quantized_again(model, tmp_path, again):
     do(quantizing(model), tmp_path / "run")
