@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -18,6 +18,9 @@ from babelpress.errors import BadSetting
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
 from babelpress.system.settings import words
+
+if TYPE_CHECKING:
+    from babelpress.judge.compare import Change
 
 SCORED = {
     "model": "as it was asked for",
@@ -45,7 +48,10 @@ COMPARED = {
     "p": "two-sided p-value; null for a summary",
     "p_holm": "corrected over languages (Holm); null for a summary",
     "significant": "whether p_holm is under 0.05; null for a summary",
-    "verdict": "worse, better or no significant difference; null for a summary",
+    "documents": "how many were compared; null for a summary",
+    "needed": "how many documents it takes before the test can find anything; null for a summary",
+    "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
+    "few documents to tell (N; at least M); null for a summary",
 }
 FAILED = {
     "language": "canonical tag of a language that loses too much; worst first",
@@ -57,7 +63,10 @@ FAILED = {
     "p": "two-sided p-value",
     "p_holm": "corrected over languages (Holm)",
     "significant": "whether p_holm is under 0.05",
-    "verdict": "worse, better or no significant difference",
+    "documents": "how many were compared",
+    "needed": "how many documents it takes before the test can find anything",
+    "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
+    "few documents to tell (N; at least M)",
 }
 
 Dense = Annotated[Path, Parameter(help="Folder with the scores of the dense model.")]
@@ -239,10 +248,24 @@ def gate(
     judged = "upper limit of the interval" if confident else "estimate"
     says = (
         f"{'failed' if bad else 'passed'}: {len(bad)} of {len(found.changes)} languages lose more "
-        f"than {100 * max_loss:g} % against {against} ({judged})."
+        f"than {100 * max_loss:g} % against {against} ({judged}).",
+        *_unsaid(found.changes),
     )
     tables = (Table(columns, rows),) if bad else ()
-    return Outcome(rows, tables=tables, says=(says,), exit_code=1 if bad else 0)
+    return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0)
+
+
+def _unsaid(changes: "Sequence[Change]") -> list[str]:
+    """What a gate cannot know: whether what it judged is more than chance."""
+    from babelpress.judge.compare import untold
+
+    few = [change for change in changes if change.too_few]
+    if not few:
+        return []
+    return [
+        f"{untold(few)} whether that is more than chance in {len(few)} of {len(changes)} "
+        "languages: evaluate on more."
+    ]
 
 
 @command(rows={"report": "path of the file", "bytes": "its size"})

@@ -11,7 +11,6 @@ rarer than that. Holm's step-down (1979) corrects the p-values over languages.
 Shapes: L languages, D documents, R bootstrap draws.
 """
 
-import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +19,20 @@ from functools import lru_cache
 import numpy as np
 
 from babelpress.errors import BadRun, BadSetting
+from babelpress.judge.evidence import ALPHA, draws_for, holm, needed_documents, smallest_p
 from babelpress.numerics.tally import Tally
 from babelpress.text import languages
 
-ALPHA = 0.05
-DRAWS = 2000  # of the bootstrap, unless more languages need more
 NO_DIFFERENCE = "no significant difference"
+TOO_FEW = "too few documents to tell"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The loss of one language; `low` and `high` bound its 95 % interval."""
+    """The loss of one language; `low` and `high` bound its 95 % interval.
+
+    `needed` is how many documents it takes before the test can find anything.
+    """
 
     language: str
     dense: float
@@ -41,13 +43,25 @@ class Change:
     p: float
     p_holm: float
     significant: bool
+    documents: int
+    needed: int
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the test can find nothing in so few documents, whatever they say."""
+        return self.documents < self.needed
+
+    @property
+    def finding(self) -> str:
+        """`worse`, `better`, or the words for a difference that is not there or cannot be told."""
+        if self.significant:
+            return "worse" if self.change > 0 else "better"
+        return TOO_FEW if self.too_few else NO_DIFFERENCE
 
     @property
     def verdict(self) -> str:
-        """`worse`, `better`, or the words for a difference that is not there."""
-        if not self.significant:
-            return NO_DIFFERENCE
-        return "worse" if self.change > 0 else "better"
+        """The same, and how many documents there are where they are too few."""
+        return untold([self]) if self.finding == TOO_FEW else self.finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,13 @@ def compare(
     )
 
 
+def untold(few: Sequence[Change]) -> str:
+    """What is said of several languages in which the test could find nothing."""
+    sizes = sorted({change.documents for change in few})
+    there = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
+    return f"{TOO_FEW} ({there}; at least {max(change.needed for change in few)})"
+
+
 def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> list[Change]:
     """The languages that lose more than `max_loss` (0.05 is 5 %), worst first.
 
@@ -118,16 +139,6 @@ def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> li
         return change.high if confident else change.change
 
     return sorted((c for c in comparison.changes if loss(c) > max_loss), key=loss, reverse=True)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979) in the order given; they bound the family-wise error."""
-    p_L = np.asarray(p, dtype=np.float64)
-    order_L = np.argsort(p_L, kind="stable")
-    stepped_L = np.maximum.accumulate(p_L[order_L] * np.arange(len(p_L), 0, -1))
-    adjusted_L = np.empty_like(p_L)
-    adjusted_L[order_L] = np.minimum(stepped_L, 1.0)
-    return adjusted_L.tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +162,6 @@ class _Pair:
                 "dense score is zero in some resamples. Evaluate on more documents."
             )
         return (top_R2[:, 0] / top_R2[:, 1]) / (bottom_R2[:, 0] / bottom_R2[:, 1])
-
-
-def draws_for(languages: int, asked: int = 0) -> int:
-    """How many draws to take: so many that Holm's correction leaves room for a difference.
-
-    Raises BadSetting where fewer are asked for.
-    """
-    needed = math.ceil(2 * languages / ALPHA)
-    if asked and asked < needed:
-        raise BadSetting(
-            f"{asked} draws cannot show a difference in {languages} languages after Holm's "
-            f"correction. Give at least {needed} with --draws."
-        )
-    return asked or max(DRAWS, needed)
 
 
 def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally]) -> None:
@@ -224,6 +221,7 @@ def _changes(
         for change, change_R, size in zip(change_L, change_RL.T, documents, strict=True)
     ]
     low_L, high_L = _interval(change_RL)
+    needed = needed_documents(documents, len(change_RL))
     return tuple(
         Change(
             language=tag,
@@ -235,6 +233,8 @@ def _changes(
             p=p[i],
             p_holm=adjusted,
             significant=adjusted < ALPHA,
+            documents=documents[i],
+            needed=needed[i],
         )
         for i, (tag, adjusted) in enumerate(zip(dense, holm(p), strict=True))
     )
@@ -243,7 +243,7 @@ def _changes(
 def _p_value(change: float, change_R: np.ndarray, documents: int) -> float:
     other_side = (change_R <= 0) if change > 0 else (change_R >= 0)
     bootstrapped = 2 * (int(other_side.sum()) + 1) / (len(change_R) + 1)
-    return min(1.0, max(bootstrapped, 2.0 ** (1 - documents)))
+    return min(1.0, max(bootstrapped, smallest_p(documents, len(change_R))))
 
 
 def _interval(draws_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ Markdown with a YAML head, as model hubs read it. The head comes from a dumper, 
 passes `escaping.markdown` on its way into the text, which is `data/card.md.j2`.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import yaml
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
-from babelpress.judge.compare import NO_DIFFERENCE, Change, Comparison, Summary
+from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.models.names import HUB_ID, resolve
 from babelpress.report.told import adjectives, done, mostly, part_of, tell
 from babelpress.runs.manifest import Manifest, read
@@ -27,11 +26,7 @@ from babelpress.text import languages
 
 ON = "bits_per_byte"
 RANGE = "range"
-VERDICTS = {
-    "worse": "Significantly worse",
-    "better": "significantly better",
-    NO_DIFFERENCE: NO_DIFFERENCE,
-}
+FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
 UNKNOWN = "unknown"
 NOTHING = "–"
 
@@ -214,7 +209,7 @@ def _findings(found: Comparison | None) -> list[str]:
     if found is None:
         return []
     number = len(found.changes)
-    if not any(change.significant for change in found.changes):
+    if all(change.finding == NO_DIFFERENCE for change in found.changes):
         return [f"No significant difference from the dense model in any of {number} languages."]
     by_name = {summary.name: summary for summary in found.summaries}
     worst, mean = by_name["worst"], by_name["mean"]
@@ -226,13 +221,17 @@ def _findings(found: Comparison | None) -> list[str]:
 
 
 def _counted(found: Comparison) -> str:
-    """How many languages have which verdict."""
-    verdicts = Counter(change.verdict for change in found.changes)
-    return "; ".join(
-        f"{words} in {verdicts[verdict]}"
-        for verdict, words in VERDICTS.items()
-        if verdicts[verdict]
+    """In how many languages there is which finding."""
+    by_finding = {
+        finding: [change for change in found.changes if change.finding == finding]
+        for finding in (*FINDINGS, NO_DIFFERENCE, TOO_FEW)
+    }
+    counted = "; ".join(
+        f"{untold(there) if finding == TOO_FEW else FINDINGS.get(finding, finding)} in {len(there)}"
+        for finding, there in by_finding.items()
+        if there
     )
+    return counted[0].upper() + counted[1:]
 
 
 def _with_interval(summary: Summary) -> str:

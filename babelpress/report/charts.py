@@ -234,6 +234,7 @@ def _point(row: Row) -> dict[str, Any]:
         "low": row.low * 100,
         "high": row.high * 100,
         "verdict": row.verdict,
+        "told": row.verdict if row.significant else NO_DIFFERENCE,
         "Change": f"{percent(row.change)} ({percent(row.low)} to {percent(row.high)})",
         "Scores": f"{row.dense:.3f} → {row.pressed:.3f}",
         "Share": "not known" if share is None else share_text(share),
@@ -262,7 +263,7 @@ def _verdict() -> alt.Color:
         domain=["worse", "better", NO_DIFFERENCE],
         range=["var(--worse)", "var(--better)", "var(--faint)"],
     )
-    return alt.Color("verdict:N", scale=scale, legend=None)
+    return alt.Color("told:N", scale=scale, legend=None)
 
 
 def _classes(colours: list[str]) -> alt.Scale:

@@ -8,7 +8,7 @@ Tested in tests/report/test_report.py.
 
 from dataclasses import dataclass
 
-from babelpress.judge.compare import Comparison, Summary
+from babelpress.judge.compare import Comparison, Summary, untold
 from babelpress.report.data import Pressed, Row, clean, labels, percent
 
 SUMMARIES = {
@@ -52,9 +52,9 @@ WIDTH = 200
 
 def finding(pressed: tuple[Pressed, ...], rows: list[Row]) -> str:
     """What the report shows, in one plain sentence."""
-    if not any(row.significant for row in rows):
-        return "No significant difference from the dense model in any language."
     names = {row.tongue.tag: row.tongue.name for row in rows}
+    if not any(row.significant for row in rows):
+        return _nothing_found(pressed, names)
     spoken = [_spoken(model.calibration, label) for model, label in _labelled(pressed)]
     worst = [_named(model.comparison, "worst") for model in pressed]
     if max(summary.value for summary in worst) <= 0:
@@ -73,6 +73,27 @@ def finding(pressed: tuple[Pressed, ...], rows: list[Row]) -> str:
     same = worst[most].language == worst[least].language
     other = _short(spoken[least], worst[least], {} if same else names)
     return f"{_loss(spoken[most], worst[most], names)}, {other}."
+
+
+def _nothing_found(pressed: tuple[Pressed, ...], names: dict[str, str]) -> str:
+    """That there is no difference, or that nobody can tell; then what was measured."""
+    changes = [change for model in pressed for change in model.comparison.changes]
+    few = [change for change in changes if change.too_few]
+    if not few:
+        return "No significant difference from the dense model in any language."
+    worst = max((_named(model.comparison, "worst") for model in pressed), key=lambda w: w.value)
+    measured = (
+        f"The worst language ({names[worst.language or '']}) changes by {percent(worst.value)}, "
+        f"95\u202f% interval {percent(worst.low)} to {percent(worst.high)}."
+    )
+    words = untold(few)
+    if len(few) == len(changes):
+        return f"{words.capitalize()} whether any language differs from the dense model. {measured}"
+    where = ", ".join(dict.fromkeys(names[change.language] for change in few))
+    return (
+        "No significant difference from the dense model in any language that has documents enough; "
+        f"{words} in {where}. {measured}"
+    )
 
 
 def cards(pressed: tuple[Pressed, ...], rows: list[Row]) -> list[Card]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.judge.compare import NO_DIFFERENCE, compare, gate, holm
+from babelpress.judge.compare import NO_DIFFERENCE, compare, gate
+from babelpress.judge.evidence import holm
 from babelpress.numerics.tally import Tally
 
 TAGS = ("eng_Latn", "hin_Deva", "yor_Latn", "tha_Thai")

@@ -50,7 +50,7 @@ def test_a_language_that_one_side_lacks_is_an_error_that_names_it(dense, tmp_pat
 
 
 def test_many_languages_get_the_draws_that_holm_needs(dense, pressed, monkeypatch):
-    monkeypatch.setattr("babelpress.judge.compare.DRAWS", 10)
+    monkeypatch.setattr("babelpress.judge.evidence.DRAWS", 10)
 
     assert verdicts.against(dense, pressed).draws == 40 * len(LOSS)
     with pytest.raises(BadSetting, match="--draws"):
@@ -129,7 +129,8 @@ def test_a_row_carries_the_numbers_and_the_verdict_of_its_language(dense, tmp_pa
 
     row = verdicts.rows("same", found)[-1]
 
-    assert row["verdict"] == "no significant difference"
+    assert row["verdict"] == "too few documents to tell (6; at least 8)"
+    assert (row["documents"], row["needed"], row["significant"]) == (6, 8, False)
     assert (row["change"], row["significant"]) == (0.0, False)
     assert row["dense"] == row["pressed"]
 

@@ -45,6 +45,8 @@ def comparison(calibration: str, tags: list[str], *, harm: tuple[float, float]) 
                 p=0.0005 if significant else 0.31,
                 p_holm=0.0009 if significant else 1.0,
                 significant=significant,
+                documents=40,
+                needed=11,
             )
         )
     return Comparison(tuple(changes), summaries(changes), 2000, 0, True)

@@ -171,6 +171,21 @@ def test_without_a_significant_change_it_says_so(tmp_path, dense):
     assert "significantly worse" not in sections(body)["What it is not good for"]
 
 
+def test_documents_too_few_to_tell_are_not_called_no_difference(tmp_path, dense, monkeypatch):
+    monkeypatch.setitem(globals(), "BYTES", BYTES[:4])
+    few = scored(tmp_path / "few", dict.fromkeys(LOSS, 0.0))
+    run = run_of(tmp_path / "run")
+
+    _, body = head(cards.card(run, dense=few))
+
+    words = "oo few documents to tell (4; at least 8)"
+    rows = tables(sections(body)["What it costs each language"])[0]
+    assert {row[6] for row in rows[1:]} == {f"t{words}"}
+    assert f"T{words} in 4.**" in body
+    assert "**Worst language: Swahili, +" in body
+    assert "ignificant" not in body.split("## ")[0]
+
+
 def test_some_languages_may_be_no_different_while_others_are(tmp_path, dense):
     run = run_of(tmp_path / "run", loss=LOSS | {"eng_Latn": 0.0, "hin_Deva": -0.1})
 

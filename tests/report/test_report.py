@@ -205,6 +205,56 @@ def test_without_a_significant_language_there_is_no_finding(sample):
     )
 
 
+def few(report, *places, documents=4, needed=11):
+    """A report without a finding, in some of whose languages the test can find nothing."""
+
+    def changed(place, change):
+        scarce = {"documents": documents, "needed": needed} if place in places else {}
+        return replace(change, significant=False, **scarce)
+
+    models = [
+        replace(
+            model,
+            comparison=replace(
+                model.comparison,
+                changes=tuple(changed(*each) for each in enumerate(model.comparison.changes)),
+            ),
+        )
+        for model in report.pressed
+    ]
+    return replace(report, pressed=tuple(models))
+
+
+def test_documents_too_few_to_tell_are_not_called_no_difference(sample, tmp_path):
+    report = few(with_worst(sample, (0.24, 0.21, 0.27)), *range(31))
+
+    sentence = finding(report.pressed, data.rows(report)).replace("\u202f", " ")
+    page = written(report, tmp_path)
+
+    assert sentence == (
+        "Too few documents to tell (4; at least 11) whether any language differs from the dense "
+        "model. The worst language (Thai) changes by +24.0 %, 95 % interval +21.0 % to +27.0 %."
+    )
+    assert "o significant difference" not in page.split('id="specs"')[0]
+    assert '<td class="same">too few documents to tell (4; at least 11)</td>' in page
+    spec = charts.dumbbell(data.rows(report))
+    colours = next(scale for scale in spec["scales"] if scale["name"] == "color")
+    points = [point for each in spec["data"] for point in each.get("values", ())]
+    assert {point["told"] for point in points} <= set(colours["domain"])
+    assert {point["verdict"] for point in points} == {"too few documents to tell (4; at least 11)"}
+
+
+def test_some_languages_with_too_few_documents_are_named(sample):
+    report = few(with_worst(sample, (0.24, 0.21, 0.27)), 0, 2)
+
+    sentence = finding(report.pressed, data.rows(report))
+
+    assert sentence.startswith(
+        "No significant difference from the dense model in any language that has documents enough; "
+        "too few documents to tell (4; at least 11) in English, German. The worst language (Thai)"
+    )
+
+
 def test_one_model_alone_is_described_by_its_worst_language_and_mean(sample):
     report = with_worst(sample, (0.24, 0.21, 0.27))
 
