@@ -1,18 +1,21 @@
 """The command line: a table from command to function. No logic of pressing lives here.
 
-Every command takes `--json`: then standard output carries exactly one JSON document. Progress goes
-to standard error, and only to a terminal. Exit codes: 0 done, 1 a gate failed, 2 the user must mend
-something, 3 interrupted.
+Every command takes `--json`: then standard output carries exactly one JSON document, of an error
+too. Progress goes to standard error, and only to a terminal. Exit codes: 0 done, 1 a gate failed,
+2 the user must mend something, 3 interrupted, 141 nobody reads any more (`babelpress … | head`).
 """
 
 import json
 import os
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 SHOWN = 40  # rows of a table on a terminal
 PIPED = 200  # columns where no terminal sets a width
 INTERRUPTED = 3
+PIPE_CLOSED = 128 + getattr(signal, "SIGPIPE", 13)  # as a shell says of what such a signal ended
 EPILOGUE = (
     "Every command takes --json: standard output is then one JSON document. "
     "Exit codes: 0 done, 1 a gate failed, 2 something to mend, 3 interrupted."
@@ -38,6 +42,7 @@ def build() -> App:
         name="babelpress",
         help="Make multilingual language models smaller without leaving a language behind.",
         version=version("babelpress"),
+        console=_console(),
         help_format="plaintext",
         help_epilogue=EPILOGUE,
         default_parameter=Parameter(negative_iterable=(), show_default=_default),
@@ -56,9 +61,25 @@ def _default(value: Any) -> str | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
+    given = list(sys.argv[1:] if argv is None else argv)
+    words, as_json = [word for word in given if word != "--json"], "--json" in given
+    fail = partial(_fail, words, as_json)
+    try:
+        try:
+            code = _run(words, as_json, fail)
+        except KeyboardInterrupt as error:
+            again = shlex.join(["babelpress", *given])
+            text = "interrupted. What is done is kept: the same command goes on."
+            code = fail(str(error) or text, INTERRUPTED, f"Run it again: {again}")
+        print(end="", flush=True)
+    except BrokenPipeError:  # whoever reads has enough, as `head` has; what is done stays done
+        _let_go(sys.stdout)
+        _let_go(sys.stderr)
+        return PIPE_CLOSED
+    return code
+
+
+def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
     start = time.monotonic()
     # Nothing downstream may call home or draw bars of its own.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -66,26 +87,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait take the cores from their neighbours; torch reads this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if as_json and not words:
+        return fail("no command is named.", 2)
     try:
-        app = build()
-        function, bound, ignored = app.parse_args(
+        function, bound, ignored = build().parse_args(
             words, exit_on_error=False, print_error=False, help_on_error=False
         )
-        if function not in COMMANDS.values():
-            function(*bound.args, **bound.kwargs)  # --help, --version, completion
-            return 0
+    except CycloptsError as error:
+        return fail(f"{_one_line(error)} {_help(words)}", 2, _help(words))
+    if function not in COMMANDS.values():
+        function(*bound.args, **bound.kwargs)  # --help, --version, completion
+        return 0
+    try:
         with _progress(as_json) as watch:
             extra = {"progress": watch} if "progress" in ignored else {}
             outcome = function(*bound.args, **bound.kwargs, **extra)
-    except CycloptsError as error:
-        return _fail(f"{_one_line(error)} See babelpress {_command(words)}--help.", 2)
     except BabelpressError as error:
-        return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail("interrupted. What is done is kept: the same command goes on.", INTERRUPTED)
+        return fail(str(error), error.exit_code, error.next)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}.", 2)
+        return fail(f"{place}{error.strerror or error}.", 2)
     name = next(name for name, known in COMMANDS.items() if known is function)
     if as_json:
         print(_document(name, outcome, time.monotonic() - start))
@@ -99,6 +120,16 @@ def run() -> None:
     sys.exit(main())
 
 
+def _let_go(stream: TextIO | None) -> None:
+    """Point a stream whose reader is gone at nothing, so that closing it cannot fail again."""
+    if stream is None:
+        return
+    with suppress(OSError, ValueError):  # it may be no file
+        there, nothing = stream.fileno(), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, there)
+        os.close(nothing)
+
+
 def _document(command: str, outcome: Outcome, seconds: float) -> str:
     document = {
         "command": command,
@@ -110,12 +141,21 @@ def _document(command: str, outcome: Outcome, seconds: float) -> str:
 
 
 def _show(outcome: Outcome) -> None:
-    from rich.console import Console
-
-    console = Console()
+    console = _console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPED
     show(outcome, console)
+
+
+def _console() -> "Console":
+    """Standard output, which says when its reader is gone; rich itself would end with 1."""
+    from rich.console import Console
+
+    class Heard(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Heard()
 
 
 def show(outcome: Outcome, console: "Console") -> None:
@@ -173,11 +213,21 @@ def _one_line(error: CycloptsError) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def _command(words: Sequence[str]) -> str:
-    return f"{words[0]} " if words and words[0] in COMMANDS else ""
+def _command(words: Sequence[str]) -> str | None:
+    """The command that is meant, where it is one."""
+    return words[0] if words and words[0] in COMMANDS else None
 
 
-def _fail(text: str, code: int) -> int:
+def _help(words: Sequence[str]) -> str:
+    return f"See {' '.join(filter(None, ('babelpress', _command(words), '--help')))}."
+
+
+def _fail(words: Sequence[str], as_json: bool, text: str, code: int, next_: str = "") -> int:
+    """One line for people and, where a program asked, one document for it."""
+    line = " ".join(text.splitlines())
     # Names of files may carry what a terminal would obey.
-    print(f"babelpress: {clean(' '.join(text.splitlines()))}", file=sys.stderr)
+    print(f"babelpress: {clean(line)}", file=sys.stderr)
+    if as_json:
+        document = {"command": _command(words), "error": line, "next": next_ or _help(words)}
+        print(json.dumps(document, ensure_ascii=False))
     return code

@@ -14,10 +14,12 @@ BabelpressError    exit code 2: the user must mend something
   GateFailed       exit code 1: the run is worse than the gate allows
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 LISTED = 12  # a longer list of known names helps nobody
+SENTENCES = re.compile(r"(?<=[.?!]) (?=[A-Z])")
 
 
 class BabelpressError(Exception):
@@ -28,16 +30,27 @@ class BabelpressError(Exception):
     def __init__(self, line: str = ""):
         super().__init__(" ".join(line.splitlines()))
 
+    @property
+    def next(self) -> str:
+        """What to do: a line says it in its last sentence; "" where it has only one."""
+        *before, last = SENTENCES.split(str(self))
+        return last if before else ""
+
 
 class UnknownName(BabelpressError):
     """Nothing of this kind has this name; the message gives near misses and where to add one."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str):
         known = sorted(set(known))
+        self._near, self._known = _did_you_mean(name, known), f"Known: {_listed(known)}."
         super().__init__(
-            f"no {kind} is called '{name}'. {_did_you_mean(name, known)}"
-            f"Known: {_listed(known)}. Add one in {where}."
+            f"no {kind} is called '{name}'. {self._near}{self._known} Add one in {where}."
         )
+
+    @property
+    def next(self) -> str:
+        """A name that is near, else the known ones."""
+        return self._near.strip() or self._known
 
 
 class AmbiguousName(BabelpressError):

@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def test_names_in_json_are_written_as_they_are(capsys, monkeypatch):
         (["prune", "nowhere", "--option", "damp", "--out", "run"], "--option damp"),
         (["prune", "nowhere", "--option", "damp={", "--out", "run"], "--option damp={"),
         (["press", "nowhere", "recipe.yaml", "--out", "run"], "recipe.yaml cannot be read"),
-        (["eval", "nowhere"], "--out"),
+        (["eval", "nowhere"], "neither a folder nor a hub id"),
         (["eval", "nowhere", "--out", "dense", "--on", ","], "--on bits_per_byte"),
         (["eval", "nowhere", "--out", "dense", "--window", "-3"], "window"),
         (["compare", "dense", "run"], "babelpress eval dense --on bits_per_byte"),
@@ -215,8 +216,110 @@ def test_an_error_of_ours_has_its_own_exit_code(error, code, capsys, monkeypatch
 
     stand_in(monkeypatch, fails)
 
-    assert cli.main(["doctor", "--json"]) == code
+    assert cli.main(["doctor"]) == code
     assert capsys.readouterr() == ("", f"babelpress: {error}\n")
+
+
+# ---- errors for programs -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "error", "next_"),
+    [
+        (["mixture", "uniform", "--langages", "en"], "mixture", "--langages", "mixture --help"),
+        (["mixtre", "uniform"], None, "mixture", "See babelpress --help."),
+        (["mixture"], "mixture", "requires", "See babelpress mixture --help."),
+        ([], None, "no command", "See babelpress --help."),
+        (["mixture", "unifrm", "--languages", "en"], "mixture", "'unifrm'", "mean 'uniform'?"),
+        (
+            ["compare", "dense", "run"],
+            "compare",
+            "dense has no",
+            "Make them: babelpress eval dense",
+        ),
+        (["eval", "nowhere"], "eval", "nowhere", ""),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_error_is_one_document_where_json_is_asked_for(
+    first, words, command, error, next_, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    code = cli.main(["--json", *words] if first else [*words, "--json"])
+
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert code == 2
+    assert list(document) == ["command", "error", "next"]
+    assert document["command"] == command
+    assert error in document["error"]
+    assert next_ in document["next"]
+    assert document["next"]
+    assert err == f"babelpress: {document['error']}\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "next_"),
+    [
+        (BadCorpus("there is no text. Give a folder\nof text."), 2, "Give a folder of text."),
+        (GateFailed("too much."), 1, "See babelpress doctor --help."),
+        (FileNotFoundError(2, "No such file", "there/it.txt"), 2, "See babelpress doctor --help."),
+        (KeyboardInterrupt(), 3, "Run it again: babelpress doctor --json"),
+    ],
+)
+def test_whatever_ends_a_command_ends_in_a_document(raised, code, next_, capsys, monkeypatch):
+    def fails() -> Outcome:
+        raise raised
+
+    stand_in(monkeypatch, fails)
+
+    assert cli.main(["doctor", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert out.count("\n") == err.count("\n") == 1
+    assert json.loads(out)["next"] == next_
+
+
+def closed(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command of the program whose standard output nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = f"from babelpress import cli; cli.sys.argv = ['babelpress', *{list(words)}]; cli.run()"
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mixture", "uniform", "--languages", "en,sw"],
+        ["mixture", "uniform", "--languages", "en,sw", "--json"],
+        ["mixture", "--help"],
+        ["--version"],
+    ],
+)
+def test_a_reader_that_has_enough_ends_a_command_quietly(words):
+    found = closed(*words)
+
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+def test_a_broken_pipe_inside_a_command_is_an_error_like_others(capsys, monkeypatch):
+    def fails() -> Outcome:
+        raise BrokenPipeError(32, "Broken pipe", "worker")
+
+    stand_in(monkeypatch, fails)
+
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "babelpress: worker: Broken pipe.\n"
 
 
 def test_an_interrupted_command_says_how_to_go_on(capsys, monkeypatch):
