@@ -4,9 +4,11 @@ Tested in tests/commands/test_commands.py.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -85,7 +87,10 @@ def evaluate(
     asked: EvaluationSettings,
     out: Annotated[
         Path | None,
-        Parameter(help="Folder for results.jsonl and tallies/; a run keeps its own by default."),
+        Parameter(
+            help="Folder for results.jsonl and tallies/, which compare, gate and report read. A "
+            "run keeps its own by default; of another model nothing is kept."
+        ),
     ] = None,
     memory_mb: Annotated[
         int, Parameter(help="Logits, or comparisons, in memory at once, at most.")
@@ -107,17 +112,17 @@ def evaluate(
     from babelpress.judge.evaluate import evaluate as score
     from babelpress.judge.evaluate import texts_of
     from babelpress.runs import manifest
-    from babelpress.runs.open import open_any
+    from babelpress.runs.open import folder_of, open_any
 
-    here = out or (Path(model) if manifest.is_run(Path(model)) else None)
-    if here is None:
-        raise BadSetting(f"{model} is not a run: say with --out where its scores should go.")
+    run = folder_of(model)
+    keep = out or (run if manifest.is_run(run) else None)
     asks = _asks_ranges(model, asked.on, moments, mixture)
     for name in asked.on:
         texts_of(name, asked.corpus)
     opened = open_any(model, device=device)
     seen = _ranges(opened, model, moments, mixture) if asks else None
-    rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
+    with _kept(keep) as here:
+        rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
     columns = (
         o.tag(),
         o.name(),
@@ -125,15 +130,33 @@ def evaluate(
         o.Column("value", _value, number=True),
         o.count("documents", "documents"),
     )
-    return Outcome(rows, here, (Table(columns, rows),), (f"scores: {here}/results.jsonl",))
+    if keep:
+        says = f"scores: {keep}/results.jsonl"
+    else:
+        says = "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
+    return Outcome(rows, keep, (Table(columns, rows),), (says,))
+
+
+@contextmanager
+def _kept(folder: Path | None) -> Iterator[Path]:
+    """The folder of scores; without one a place that is gone afterwards."""
+    if folder:
+        yield folder
+        return
+    with TemporaryDirectory(prefix="babelpress-") as gone:
+        try:
+            yield Path(gone) / "scores"
+        except KeyboardInterrupt as error:
+            lost = "interrupted. Nothing was kept: with --out FOLDER what is done stays."
+            raise KeyboardInterrupt(lost) from error
 
 
 def _ranges(opened: Any, model: str, moments: Path | None, mixture: str) -> Any:
     """What calibration saw: of moments that are named, else of the run."""
     from babelpress.moments.ranges import of_moments
-    from babelpress.runs.open import ranges_of
+    from babelpress.runs.open import folder_of, ranges_of
 
-    return of_moments(moments, opened, mixture) if moments else ranges_of(Path(model))
+    return of_moments(moments, opened, mixture) if moments else ranges_of(folder_of(model))
 
 
 def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: str) -> bool:
@@ -141,6 +164,7 @@ def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: s
     from babelpress import evals
     from babelpress.judge.evaluate import MOMENTS
     from babelpress.moments import ranges
+    from babelpress.runs.open import folder_of
 
     asking = [name for name in on if evals.facts(name).needs_ranges]
     if not asking and (moments or mixture):
@@ -148,7 +172,7 @@ def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: s
         raise BadSetting(f"{given} has no effect on {', '.join(on)}. Leave it out.")
     if mixture and not moments:
         raise BadSetting(f"--mixture {mixture} is a choice among languages: {MOMENTS}")
-    if asking and not moments and not (Path(model) / ranges.FILE).exists():
+    if asking and not moments and not (folder_of(model) / ranges.FILE).exists():
         raise BadSetting(
             f"{asking[0]} must know what calibration saw, and {model} keeps no {ranges.FILE}: "
             f"{MOMENTS}"

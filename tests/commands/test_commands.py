@@ -302,6 +302,39 @@ def test_a_run_keeps_its_own_scores(documents, place):
     assert (place / "run" / "results.jsonl").exists()
 
 
+def test_without_a_folder_scores_are_shown_and_nothing_is_kept(documents, place, tmp_path):
+    there = sorted(Path().rglob("*"))
+
+    found = commands.evaluate("tiny", languages="en,sw", documents=3)
+    printed = said(["eval", "tiny", *TONGUES, "--documents", "3"])
+
+    assert sorted(Path().rglob("*")) == there
+    assert found.out is None
+    kept = {row["language"]: row["value"] for row in rows(documents, "eval")}
+    assert {row["language"]: row["value"] for row in found.rows} == {
+        tag: kept[tag] for tag in ("eng_Latn", "swh_Latn")
+    }
+    assert "Swahili" in printed
+    assert "nothing was kept: with --out FOLDER" in printed
+    assert "results.jsonl" not in printed
+
+
+def test_an_interruption_says_that_nothing_was_kept_where_nothing_is(place, monkeypatch):
+    def interrupted(*_args, **_given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("babelpress.judge.evaluate.evaluate", interrupted)
+
+    with pytest.raises(KeyboardInterrupt, match="Nothing was kept: with --out"):
+        commands.evaluate("tiny")
+
+
+def test_the_model_folder_of_a_run_is_the_run(documents, place):
+    found = commands.evaluate("run/model", languages="en,sw", documents=3)
+
+    assert found.out == Path("run")
+
+
 def test_compare_shows_summaries_first_and_languages_worst_first(documents, place):
     found = [row for row in rows(documents, "compare") if row["run"] == "pressed"]
     summaries = [row for row in found if row["kind"] == "summary"]
