@@ -95,7 +95,7 @@ def _plan(asked: CalibrationSettings, policy: str, moments: Path) -> recipe.Reci
 
 def _rows(policy: str, dense: Path, folder: Path) -> list[dict[str, Any]]:
     found = verdicts.against(dense, folder, on=ON)
-    verdicts.note_prediction(folder, ON, found)
+    verdicts.note_prediction(folder, ON, scores.the_corpus([dense, folder], ON)[folder], found)
     return [
         {
             "calibration": policy,

@@ -46,7 +46,7 @@ def export(
     """
     from babelpress.export import _write
 
-    says = _write.write(
+    says, serve = _write.write(
         model,
         out,
         format,
@@ -61,4 +61,4 @@ def export(
         {"file": str(path.relative_to(out)), "bytes": path.stat().st_size} for path in files
     ]
     size = sum(row["bytes"] for row in rows) / 2**20
-    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB"))
+    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB", f"next: {serve}"))

@@ -210,6 +210,7 @@ def compare(
     from babelpress.judge import scores, verdicts
 
     corpus = scores.common_corpus([dense, *runs], on, corpus)
+    which = scores.the_corpus([dense, *runs], on, corpus)
     rows: list[Row] = []
     tables: list[Table] = []
     says: list[str] = []
@@ -220,7 +221,7 @@ def compare(
         own = verdicts.rows(label, found)
         rows += own
         tables += _tables(own, f"{label} against {dense}: change of {on}, positive is worse")
-        if noted := verdicts.note_prediction(run, on, found):
+        if noted := verdicts.note_prediction(run, on, which[run], found):
             says.append(
                 f"{label}: predicted damage ranks the {noted['languages']} languages with a "
                 f"Spearman correlation of {noted['spearman']:.2f}."

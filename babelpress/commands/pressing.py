@@ -176,6 +176,8 @@ def _size(ledger: Row) -> list[str]:
     """What the file would weigh packed, where that is less than dense; a step may not say."""
     if not ledger or ledger["bytes_stored"] >= ledger["bytes_dense"]:
         return []
+    from babelpress.report.told import cheaper
+
     dense, stored = (ledger[key] / 2**20 for key in ("bytes_dense", "bytes_stored"))
     parts = ", ".join(
         f"{part['part']} {100 * part['bytes_stored'] / ledger['bytes_stored']:.0f} %"
@@ -183,7 +185,7 @@ def _size(ledger: Row) -> list[str]:
     )
     return [
         f"packed {stored:.1f} MiB of {dense:.1f} dense, {ledger['bits_per_weight']:.2f} bits a "
-        f"weight: {parts}."
+        f"weight: {parts}. {cheaper(ledger)}".strip()
     ]
 
 

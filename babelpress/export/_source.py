@@ -49,6 +49,8 @@ def record(source: Source, folder: Path, form: str) -> None:
     }
     if source.manifest is not None:
         facts["recipe"] = source.manifest.recipe
+        if source.manifest.earlier:
+            facts["earlier"] = list(source.manifest.earlier)
         facts["steps"] = [
             step.model_dump(mode="json", include=KEPT) for step in source.manifest.chain
         ]

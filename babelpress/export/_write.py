@@ -9,6 +9,7 @@ from typing import Any
 
 from babelpress.errors import BadMoments, BadRun, BadSetting
 from babelpress.export import FORMATS
+from babelpress.export._serving import ways
 from babelpress.export._source import Source
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
@@ -16,6 +17,7 @@ from babelpress.models.weights import weights_hash
 from babelpress.moments.store import Store
 from babelpress.press import codes
 from babelpress.report import card
+from babelpress.report.card import Served
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any
@@ -36,8 +38,8 @@ def write(
     against: Path | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Progress = silent,
-) -> list[str]:
-    """Export a MODEL into a new folder; the lines to tell the user.
+) -> tuple[list[str], str]:
+    """Export a MODEL into a new folder; the lines to tell the user, and the command that serves it.
 
     Raises BadRun where the run is not finished or the folder is taken, BadSetting for options that
     the format has not, and what the format raises.
@@ -62,9 +64,15 @@ def write(
     with new_folder(out) as new:
         says = FORMATS.get(form)(source, new, **options)
         if run:
-            write_text(new / CARD, card.card(run, dense=against))
+            write_text(new / CARD, card.card(run, dense=against, served=_served(form, source)))
     progress(f"export {form}", 1, 1)
-    return says
+    return says, ways(form, source, out)[0].line()
+
+
+def _served(form: str, source: Source) -> Served:
+    """What the card says of serving: from inside of the folder."""
+    shown = [(way.program, way.language, way.text) for way in ways(form, source, Path())]
+    return Served(tuple(shown), FORMATS.facts(form).get("LIBRARY", ""))
 
 
 def _codes(run: Path | None) -> codes.CodesFolder | None:

@@ -29,6 +29,21 @@ from babelpress.numerics.packbits import pack
 
 FORM = "compressed-tensors"
 BITS = (2, 4, 8)
+SERVES = {
+    "vLLM": "vllm serve {folder}",
+    "transformers with compressed-tensors": """from transformers import AutoModelForCausalLM, \
+AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({folder})
+tokenizer = AutoTokenizer.from_pretrained({folder})""",
+    "transformers with compressed-tensors, asymmetric": """from transformers import \
+AutoModelForCausalLM, AutoTokenizer, CompressedTensorsConfig
+
+config = CompressedTensorsConfig(dequantize=True)
+model = AutoModelForCausalLM.from_pretrained({folder}, quantization_config=config)
+tokenizer = AutoTokenizer.from_pretrained({folder})""",
+}
+LIBRARY = "transformers"
 
 
 def write(source: Source, folder: Path) -> list[str]:
@@ -44,6 +59,13 @@ def write(source: Source, folder: Path) -> list[str]:
     lines += _folder.save(source, folder, FORM, tensors, _config(grids, dense))
     counted = [f"{count} linears: {grid}" for grid, count in _counts(grids).items()]
     return [*counted, *lines, *_hints(source, grids)]
+
+
+def serves(source: Source) -> tuple[str, ...]:
+    """The programs of SERVES that read this one."""
+    grids, _ = _grids(source)
+    plain, asymmetric = (name for name in SERVES if name != "vLLM")
+    return ("vLLM", plain if all(grid.symmetric for grid in grids.values()) else asymmetric)
 
 
 def _grids(source: Source) -> tuple[dict[str, Grid], list[str]]:

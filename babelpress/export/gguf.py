@@ -36,6 +36,7 @@ from babelpress.press.codes import CodesFolder
 
 KINDS = ("auto", "codes", "f16", "q8_0")
 FILE = "model.gguf"
+SERVES = {"llama.cpp": "llama-server -m {folder}/model.gguf"}
 FACTORS = "rope_freqs.weight"
 ROTATIONS = ("default", "llama3")  # ways to scale rotary positions that GGUF holds in full
 QUANTIZATION_VERSION = 2

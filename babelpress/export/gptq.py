@@ -32,6 +32,13 @@ FORM = "gptq"
 GROUPS = (16, 32, 64, 128, 256, 512, 1024)  # what GPTQModel takes, besides the whole row
 MULTIPLE = 32  # of inputs and of outputs
 VLLM_BITS = (4, 8)
+SERVES = {
+    "vLLM": "vllm serve {folder}",
+    "GPTQModel": """from gptqmodel import GPTQModel
+
+model = GPTQModel.load({folder})""",
+}
+LIBRARY = "transformers"
 
 
 def write(source: Source, folder: Path) -> list[str]:
@@ -50,9 +57,19 @@ def write(source: Source, folder: Path) -> list[str]:
     dense = left_dense(source, grids, (nn.Linear, Conv1D))
     skipped = [n for n in dense if walk.index_of(n) is not None or walk.beside(n)]
     lines += _folder.save(source, folder, FORM, tensors, _config(grid, skipped))
-    if grid.bits not in VLLM_BITS or not grid.symmetric:
+    if not _vllm_reads(grid):
         lines.append("vLLM reads GPTQ files of 4 or 8 bits, symmetric; GPTQModel reads this one")
     return [f"{len(grids)} linears: {grid}", *lines]
+
+
+def serves(source: Source) -> tuple[str, ...]:
+    """The programs of SERVES that read this one."""
+    grids, _ = linears(source, head=False)
+    return tuple(SERVES) if _vllm_reads(_single(source, grids)) else ("GPTQModel",)
+
+
+def _vllm_reads(grid: Grid) -> bool:
+    return grid.bits in VLLM_BITS and grid.symmetric
 
 
 def _single(source: Source, grids: dict[str, Grid]) -> Grid:

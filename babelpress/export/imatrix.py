@@ -28,6 +28,10 @@ from babelpress.moments.moments import Moments
 from babelpress.moments.store import Store
 
 FILE = "imatrix.gguf"
+SERVES = {
+    "llama.cpp": "llama-quantize --imatrix {folder}/imatrix.gguf model-f16.gguf model-q4_k_m.gguf "
+    "Q4_K_M"
+}
 
 
 def write(source: Source, folder: Path) -> list[str]:

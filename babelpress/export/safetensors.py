@@ -10,6 +10,15 @@ from pathlib import Path
 from babelpress.export import _folder
 from babelpress.export._source import Source
 
+SERVES = {
+    "vLLM": "vllm serve {folder}",
+    "transformers": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained({folder})
+tokenizer = AutoTokenizer.from_pretrained({folder})""",
+}
+LIBRARY = "transformers"
+
 
 def write(source: Source, folder: Path) -> list[str]:
     """Write the model as it is, in the dtype it came in. Raises NotFinite, BadRun."""

@@ -30,6 +30,9 @@ from babelpress.text.settings import CalibrationSettings as Asked
 from babelpress.text.token_blocks import TokenBlocks
 
 FILE, FACTS = "calibration.txt", "calibration.json"
+SERVES = {
+    "llama.cpp": "llama-imatrix -m model-f16.gguf -f {folder}/calibration.txt -o imatrix.gguf"
+}
 ASKED = ("corpus", "tokens", "length", "seed", "evaluation", "count_special")
 CUT = "\ufffd"  # what half a character becomes
 

@@ -116,14 +116,23 @@ def rows(name: str, found: Comparison) -> list[dict[str, Any]]:
     return summaries + changes
 
 
-def note_prediction(run: Path, on: str, found: Comparison) -> dict[str, Any] | None:
-    """Write into the run's manifest how predicted damage ranks the languages beside the truth."""
+def note_prediction(run: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any] | None:
+    """Write into the run's manifest how predicted damage ranks the languages beside the truth.
+
+    By evaluation and corpus; what is said of some of the languages replaces nothing of more.
+    """
     known = manifest.read_if_there(run)
     if known is None:
         return None
     noted = prediction(known, {c.language: c.change for c in found.changes})
-    if noted is not None and known.prediction.get(on) != noted:
-        told = {**known.prediction, on: noted}
+    if noted is None:
+        return None
+    by_corpus = known.prediction.get(on, {})
+    if "spearman" in by_corpus:  # of before corpora were told apart: nobody knows of which it is
+        by_corpus = {}
+    there = by_corpus.get(corpus)
+    if there != noted and (there is None or there["languages"] <= noted["languages"]):
+        told = {**known.prediction, on: {**by_corpus, corpus: noted}}
         manifest.write(run, known.model_copy(update={"prediction": told}))
     return noted
 

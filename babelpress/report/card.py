@@ -5,6 +5,7 @@ passes `escaping.markdown` on its way into the text, which is `data/card.md.j2`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.models.names import HUB_ID, resolve
-from babelpress.report.told import adjectives, done, mostly, part_of, tell
+from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell
 from babelpress.runs.manifest import Manifest, read
 from babelpress.steps._kind import StepReport
 from babelpress.system import plain
@@ -31,8 +32,31 @@ UNKNOWN = "unknown"
 NOTHING = "–"
 
 
-def card(run: Path, *, dense: Path | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How to serve what lies beside a card: program, language and text of every way.
+
+    `library` is the hub's name of what reads the folder, empty where no library does.
+    """
+
+    ways: tuple[tuple[str, str, str], ...]
+    library: str
+
+
+TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "model"  # beside this card
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)"""
+OF_RUN = Served(
+    (("vLLM", "bash", "vllm serve model"), ("transformers", "python", TRANSFORMERS)), "transformers"
+)
+
+
+def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> str:
     """The card of a finished run as Markdown; `dense` holds the scores of its dense model.
+
+    `served` says how to serve what lies beside it: by default the run itself.
 
     Raises BadRun where the run is not finished, or where its scores and the dense ones do not fit.
     """
@@ -40,15 +64,18 @@ def card(run: Path, *, dense: Path | None = None) -> str:
     found = verdicts.against(dense, run, on=ON) if dense else None
     corpus = scores.the_corpus([dense, run], ON)[run] if dense else scores.prefer(run, ON, "")
     measured = scores.values(run, ON, corpus)
-    recipe = _yaml(manifest.recipe)
+    recipe = "---\n".join(_yaml(each) for each in manifest.recipes)
     return _template().render(
-        _raw(front=_yaml(_front(measured, manifest)), recipe=recipe, fence=fence(recipe))
+        _raw(front=_yaml(_front(measured, manifest, served)), recipe=recipe, fence=fence(recipe))
         | _deeds(manifest)
         | _losses(measured, found)
         | {
             "findings": _findings(found),
             "beyond": _beyond(run, corpus),
             "ledger": _ledger(manifest),
+            "served": [
+                (name, *_raw(how=how, text=text).values()) for name, how, text in served.ways
+            ],
             "limits": _limits(measured, manifest, found),
             "licence": _licence_words(manifest),
         }
@@ -58,7 +85,7 @@ def card(run: Path, *, dense: Path | None = None) -> str:
 # ---- head ----------------------------------------------------------------------------------
 
 
-def _front(measured: Mapping[str, float], manifest: Manifest) -> dict[str, Any]:
+def _front(measured: Mapping[str, float], manifest: Manifest, served: Served) -> dict[str, Any]:
     tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
@@ -67,7 +94,7 @@ def _front(measured: Mapping[str, float], manifest: Manifest) -> dict[str, Any]:
         **({"language": codes} if codes else {}),
         **(_licence(manifest) or {"license": "other", "license_name": UNKNOWN}),
         "base_model": _hub_name(manifest),
-        "library_name": "transformers",
+        **({"library_name": served.library} if served.library else {}),
         "pipeline_tag": "text-generation",
         "tags": ["babelpress", "multilingual", *adjectives(manifest), *methods],
     }
@@ -141,27 +168,48 @@ def _licence_words(manifest: Manifest) -> str:
 
 def _deeds(manifest: Manifest) -> dict[str, Any]:
     steps = manifest.chain
-    calibration, last = manifest.calibration, manifest.shares
+    last = manifest.shares
     mixed = {n: each.mixture.shares for n, each in enumerate(steps, 1) if each.mixture.shares}
-    tags = sorted(calibration.get("languages", {}), key=lambda tag: (-last.get(tag, 0), tag))
+    texts = _texts(manifest)
+    seen = {tag for text in texts.values() for tag in text["languages"]}
+    tags = sorted(seen, key=lambda tag: (-last.get(tag, 0), tag))
     return {
         "base": _hub_name(manifest),
         "done": done(manifest),
-        "policy": manifest.mixture.policy,
+        "policy": policies(manifest),
         "version": manifest.surroundings.get("versions", {}).get("babelpress", ""),
         "steps": [_step(number, step) for number, step in enumerate(steps, 1)],
-        "corpus": calibration.get("corpus", UNKNOWN),
-        "seed": calibration.get("seed", UNKNOWN),
+        "texts": [
+            {"steps": where, **{key: text.get(key, UNKNOWN) for key in ("corpus", "seed")}}
+            for where, text in texts.items()
+        ],
         "mixed": list(mixed),
         "scanned": [
             _named(tag)
             | {
-                "tokens": f"{calibration['languages'][tag]['tokens']:,}",
+                "tokens": [_tokens(text, tag) for text in texts.values()],
                 "shares": [part_of(each.get(tag, 0.0)) for each in mixed.values()],
             }
             for tag in tags
         ],
     }
+
+
+def _texts(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Every calibration text by the steps that looked at it; one that all did has no steps."""
+    texts: list[tuple[dict[str, Any], list[str]]] = []
+    for number, step in enumerate(manifest.chain, 1):
+        if step.calibration.get("languages"):
+            same = [numbers for text, numbers in texts if text == step.calibration]
+            same[0].append(str(number)) if same else texts.append((step.calibration, [str(number)]))
+    if len(texts) == 1:
+        return {"": texts[0][0]}
+    return {" and ".join(numbers): text for text, numbers in texts}
+
+
+def _tokens(text: Mapping[str, Any], tag: str) -> str:
+    row = text["languages"].get(tag)
+    return f"{row['tokens']:,}" if row else NOTHING
 
 
 def _step(number: int, step: StepReport) -> dict[str, Any]:
@@ -268,7 +316,7 @@ def _ledger(manifest: Manifest) -> dict[str, Any] | None:
             }
             for part in (*found["parts"], whole)
         ],
-        "says": mostly(found),
+        "says": on_size(found),
     }
 
 

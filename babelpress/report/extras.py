@@ -11,7 +11,7 @@ from typing import Any
 
 from babelpress.report import data
 from babelpress.report.data import Pressed, Tongue
-from babelpress.report.told import mostly
+from babelpress.report.told import on_size
 
 SITES = 5  # worst sites shown of each model
 FIRST, LAST = 4, 8  # the colour classes of a share, from hardly any to most
@@ -90,7 +90,7 @@ def _ledger(found: Mapping[str, Any], labels: Sequence[str]) -> Ledger:
         )
         for row in (*found["parts"], whole)
     ]
-    return Ledger(tuple(labels), tuple(parts), mostly(found))
+    return Ledger(tuple(labels), tuple(parts), on_size(found))
 
 
 def beyond(pressed: tuple[Pressed, ...]) -> Beyond | None:

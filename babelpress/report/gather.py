@@ -7,7 +7,7 @@ from typing import Any
 
 from babelpress.judge import scores, verdicts
 from babelpress.report.data import Pressed, ReportInput
-from babelpress.report.told import adjectives, done, notes
+from babelpress.report.told import adjectives, done, notes, policies, steps
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.text import mixtures
@@ -68,7 +68,15 @@ def report_input(
         share_unit=unit,
         share_source=known.words,
         manifest=dict(zip(labels, map(_written, manifests), strict=True)),
+        notes=tuple(map(_chain, labels, manifests)),
     )
+
+
+def _chain(label: str, found: Manifest | None) -> str:
+    """What was done to a run, step by step back to the model that it all began with."""
+    if found is None:
+        return f"{label} is from elsewhere: what was done to it is not on record."
+    return f"{label}, of {found.origin.name}: {'; '.join(steps(found))}."
 
 
 def _written(found: Manifest | None) -> dict[str, Any]:
@@ -79,7 +87,7 @@ def _settings(label: str, found: Manifest | None) -> tuple[str, str]:
     """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
     if found is None:
         return "from elsewhere", label
-    return done(found), found.mixture.policy or label
+    return done(found), policies(found) or label
 
 
 def _beyond(run: Path, languages: Sequence[str], corpus: str) -> dict[str, float]:

@@ -10,6 +10,10 @@ from babelpress.runs.manifest import Manifest
 from babelpress.steps import KINDS
 from babelpress.steps._kind import StepReport, Told
 
+TABLES = ("embedding", "head")
+EIGHT = 9  # bits of a weight with its scale, at most, in what is at eight bits already
+WORTH = 0.1  # of the file: what is less is not worth a word
+
 
 def tell(step: StepReport) -> Told:
     """How a step is spoken of."""
@@ -26,6 +30,26 @@ def adjectives(found: Manifest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tell(step).adjective for step in found.chain))
 
 
+def policies(found: Manifest) -> str:
+    """The mixtures of its steps, once where they are one: `only:sw then uniform`."""
+    named = [step.mixture.policy for step in found.chain if step.mixture.policy]
+    return " then ".join(named if len(set(named)) > 1 else named[:1])
+
+
+def steps(found: Manifest) -> list[str]:
+    """Every step in a line: what was done, with which mixture, on which text."""
+    return [f"step {number}: {_step(step)}" for number, step in enumerate(found.chain, 1)]
+
+
+def _step(step: StepReport) -> str:
+    on = step.calibration.get("languages", {})
+    tokens = sum(each.get("tokens", 0) for each in on.values())
+    text = f"{tokens:,} tokens of {step.calibration.get('corpus', 'unknown text')}" if on else ""
+    many = f"in {len(on)} languages, seed {step.calibration.get('seed', 'unknown')}" if on else ""
+    mixture = f"mixture {step.mixture.policy}" if step.mixture.policy else ""
+    return ", ".join(filter(None, (tell(step).done, mixture, f"{text} {many}".strip())))
+
+
 def notes(found: Manifest) -> tuple[tuple[str, str], ...]:
     """What a reader of a report must know of such models, each once."""
     told = [tell(step).note for step in found.chain]
@@ -39,6 +63,22 @@ def mostly(ledger: Mapping[str, Any]) -> str:
     if largest["part"] == "blocks" or share <= 0.5:
         return ""
     return f"Most of the file, {part_of(share)}, is the {largest['part']}, not the layers."
+
+
+def cheaper(ledger: Mapping[str, Any]) -> str:
+    """What eight bits for embedding and head would make of a quantized model, where they weigh."""
+    whole, dense = ledger["bytes_stored"], ledger["bytes_dense"]
+    tables = [each for each in ledger["parts"] if each["part"] in TABLES and each["bits"] > EIGHT]
+    saved = sum(each["bytes_stored"] - each["parameters"] for each in tables)
+    if whole >= dense or saved < WORTH * whole:
+        return ""
+    bits = 8 * (whole - saved) / ledger["parameters"]
+    return f"With --embeddings 8bit it is about {bits:.1f} bits a weight, in a GGUF file."
+
+
+def on_size(ledger: Mapping[str, Any]) -> str:
+    """What there is to say of where the bytes are."""
+    return " ".join(filter(None, (mostly(ledger), cheaper(ledger))))
 
 
 def part_of(value: float) -> str:

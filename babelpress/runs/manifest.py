@@ -29,13 +29,16 @@ Report = Annotated[SerializeAsAny[StepReport], BeforeValidator(_report)]
 class Manifest(BaseModel):
     """A finished run.
 
-    `before` are the steps of the run that it began with, `files` the hashes of what came with it,
-    `prediction` how predicted damage ranks languages beside the measured change, by evaluation.
+    `before` are the steps of the run that it began with and `earlier` the recipes that they are of,
+    `files` the hashes of what came with it,
+    `prediction` how predicted damage ranks languages beside the measured change, by evaluation and
+    corpus.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     recipe: dict[str, Any] = Field(default_factory=dict)
+    earlier: tuple[dict[str, Any], ...] = ()
     before: tuple[Report, ...] = ()
     steps: tuple[Report, ...] = Field(min_length=1)
     ledger: dict[str, Any] = Field(default_factory=dict)
@@ -48,6 +51,11 @@ class Manifest(BaseModel):
     def chain(self) -> tuple[StepReport, ...]:
         """All steps back to the model that everything began with."""
         return (*self.before, *self.steps)
+
+    @property
+    def recipes(self) -> tuple[dict[str, Any], ...]:
+        """The recipes of the whole chain, the last one that of this run."""
+        return (*self.earlier, self.recipe)
 
     @property
     def origin(self) -> ModelRow:

@@ -122,7 +122,9 @@ def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
         cost={"steps": [report.cost for report in reports]},
         surroundings=surroundings(device),
     )
-    return made.model_copy(update={"before": known.chain}) if known else made
+    if known is None:
+        return made
+    return made.model_copy(update={"before": known.chain, "earlier": known.recipes})
 
 
 def _check_model(model: str) -> None:

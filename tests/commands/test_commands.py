@@ -366,7 +366,7 @@ def test_predicted_damage_is_set_beside_the_truth(documents, place):
 
     assert "run: predicted damage ranks the 4 languages with a Spearman" in found.says[0]
     noted = json.loads(Path("run/manifest.json").read_text())["prediction"]
-    assert noted["bits_per_byte"]["languages"] == 4
+    assert noted["bits_per_byte"]["embedded"]["languages"] == 4
 
 
 def test_a_gate_passes_or_fails_by_its_exit_code(documents, place):

@@ -1,12 +1,19 @@
 """What holds for every export format; a new file in export/ is tested here unasked."""
 
 import json
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
 
+import babelpress as bp
 from babelpress.errors import BadRun, BadSetting, UnknownName
 from babelpress.export import FORMATS
+from babelpress.export._serving import ways
 from babelpress.export._source import Source
 from babelpress.models.open import open_model
 from babelpress.models.weights import weights_hash
@@ -104,6 +111,118 @@ def test_packed_files_are_as_small_as_they_should_be(form, source, tmp_path):
 def test_a_run_without_codes_is_refused(form, source, tmp_path):
     with pytest.raises(BadRun, match=r"nothing is quantized in RUN: .*--format safetensors"):
         written(form, replace(source, codes=None), tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """babel-mini pruned, then quantized by another recipe: a chain of two runs."""
+    folder = tmp_path_factory.mktemp("chain")
+    text = {"languages": "sw,hi", "length": 64}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        bp.calibrate("babel-mini", tokens=256, out="moments", **text)
+        bp.prune("babel-mini", moments="moments", mixture="only:sw", pattern="0.25", out="pruned")
+        bp.quantize("pruned", method="rtn", group=64, tokens=192, seed=7, out="run", **text)
+        yield folder / "run"
+
+
+def exported(form, run, folder, **options):
+    """What `babelpress export` says last, and its card."""
+    moments = run.parent / "moments" if form == "imatrix" else None
+    option = [f"{key}={value}" for key, value in options.items()]
+    out = bp.export(str(run), format=form, out=folder, moments=moments, option=option)
+    return out.says[-1], (folder / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(card):
+    """What stands in fences under the card's heading Serving."""
+    return re.findall(r"```(\w+)\n(.*?)```", card.split("## Serving")[1].split("\n## ")[0], re.S)
+
+
+LAST = {
+    "compressed-tensors": "next: vllm serve {}",
+    "gptq": "next: vllm serve {}",
+    "safetensors": "next: vllm serve {}",
+    "gguf": "next: llama-server -m {}/model.gguf",
+    "imatrix": "next: llama-quantize --imatrix {}/imatrix.gguf model-f16.gguf model-q4_k_m.gguf "
+    "Q4_K_M",
+    "text": "next: llama-imatrix -m model-f16.gguf -f {}/calibration.txt -o imatrix.gguf",
+}
+
+
+@every_format
+def test_terminal_and_card_give_the_command_that_serves_it(form, run, tmp_path):
+    last, card = exported(form, run, tmp_path / "a b")
+
+    assert last == LAST[form].format(f"'{tmp_path}/a b'")
+    shown = blocks(card)
+    assert shown[0] == (
+        "bash",
+        last.removeprefix("next: ").replace(f"'{tmp_path}/a b'", ".") + "\n",
+    )
+    library = yaml.safe_load(card.split("---\n")[1]).get("library_name")
+    if form in ("gguf", "imatrix", "text"):
+        assert (len(shown), library) == (1, None)
+        assert "AutoModel" not in card
+    else:
+        assert (len(shown), library) == (2, "transformers")
+    for name in re.findall(r"\./([\w.]+)", shown[0][1]):
+        assert (tmp_path / "a b" / name).exists()
+
+
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`:UserWarning")
+@pytest.mark.parametrize("form", ["safetensors", "compressed-tensors"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_lines_for_transformers_on_a_card_work(form, symmetric, run, tmp_path, monkeypatch):
+    if form == "compressed-tensors":
+        pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")
+    if not symmetric:
+        out = run.parent / "asymmetric"
+        bp.quantize(
+            str(run.parent / "pruned"), method="rtn", group=64, moments=None, tokens=192,
+            languages="sw,hi", length=64, symmetric=False, out=out,
+        )  # fmt: skip
+        run = out
+    _, card = exported(form, run, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    (python,) = [text for language, text in blocks(card) if language == "python"]
+    found: dict[str, Any] = {}
+
+    exec(python, found)
+
+    dense = AutoModelForCausalLM.from_pretrained(run / "model")
+    ids = found["tokenizer"]("Habari ya asubuhi", return_tensors="pt").input_ids
+    torch.testing.assert_close(
+        found["model"](ids).logits.float(), dense(ids).logits.float(), atol=0.05, rtol=0.02
+    )
+
+
+def test_a_gptq_file_that_vllm_does_not_read_is_not_given_to_it(quantized, tmp_path):
+    source = quantized(open_model("babel-mini"), Grid(4, 64, symmetric=False))
+
+    (way,) = ways("gptq", source, tmp_path / "out")
+
+    assert way.program == "GPTQModel"
+    assert way.line() == (
+        f"in Python: from gptqmodel import GPTQModel; model = GPTQModel.load('{tmp_path / 'out'}')"
+    )
+
+
+def test_the_card_of_an_export_tells_the_whole_chain(run, tmp_path):
+    _, card = exported("gptq", run, tmp_path / "out")
+
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert front["base_model"] == "babel-mini"
+    assert front["tags"][2:] == ["pruned", "quantized", "wanda", "rtn"]
+    assert "# babel-mini: wanda 0.25 then rtn 4 bits, group 64" in card
+    assert "calibration mixtures only:sw then uniform." in card
+    assert "Step 1: corpus embedded, seed 0." in card
+    assert "Step 2: corpus embedded, seed 7." in card
+    recipes = list(yaml.safe_load_all(card.split("```yaml\n")[1].rstrip("`\n")))
+    assert [each["model"] for each in recipes] == ["babel-mini", "pruned"]
+    assert [[*step] for each in recipes for step in each["steps"]] == [["prune"], ["quantize"]]
+    record = json.loads((tmp_path / "out" / "babelpress.json").read_text())
+    assert [record["earlier"][0], record["recipe"]] == recipes
 
 
 @every_format

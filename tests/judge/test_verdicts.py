@@ -1,13 +1,17 @@
 """Verdicts on scored folders that are made by hand, from tallies."""
 
+from dataclasses import replace
+
 import pytest
 from scoring import LOSS, ON, run, scored
 
 from babelpress.errors import BadRun, BadSetting
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import compare
-from babelpress.system.files import read_json
+from babelpress.system.files import read_json, write_json
 from babelpress.text import mixtures
+
+TEXT = "embedded"
 
 
 @pytest.fixture
@@ -150,19 +154,56 @@ def test_runs_go_by_their_folder_or_by_their_path_where_two_have_one_name(tmp_pa
 def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pressed):
     before = read_json(pressed / "manifest.json")
 
-    noted = verdicts.note_prediction(pressed, ON, verdicts.against(dense, pressed))
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
 
     after = read_json(pressed / "manifest.json")
     assert noted is not None
     assert noted["spearman"] == pytest.approx(1.0)
-    assert after.pop("prediction") == {ON: noted}
+    assert after.pop("prediction") == {ON: {TEXT: noted}}
     assert after == before
+
+
+def test_predictions_on_two_corpora_stand_side_by_side(dense, pressed):
+    found = verdicts.against(dense, pressed)
+    first = verdicts.note_prediction(pressed, ON, TEXT, found)
+    turned = replace(found, changes=tuple(replace(c, change=-c.change) for c in found.changes))
+
+    second = verdicts.note_prediction(pressed, ON, "other?src=x", turned)
+
+    assert first is not None
+    assert second is not None
+    assert (first["spearman"], second["spearman"]) == (pytest.approx(1), pytest.approx(-1))
+    there = read_json(pressed / "manifest.json")["prediction"]
+    assert there == {ON: {TEXT: first, "other?src=x": second}}
+
+
+def test_what_is_said_of_some_languages_replaces_nothing_of_all(dense, pressed):
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    some = verdicts.against(dense, pressed, languages=["latin", "hi"])
+
+    shown = verdicts.note_prediction(pressed, ON, TEXT, some)
+
+    assert shown is not None
+    assert shown["languages"] == 3
+    assert read_json(pressed / "manifest.json")["prediction"] == {ON: {TEXT: noted}}
+
+
+def test_a_prediction_of_before_corpora_were_told_apart_gives_way(dense, pressed):
+    old = {"spearman": 0.5, "p": 0.2, "languages": 40}
+    write_json(
+        pressed / "manifest.json",
+        {**read_json(pressed / "manifest.json"), "prediction": {ON: old}},
+    )
+
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+
+    assert read_json(pressed / "manifest.json")["prediction"] == {ON: {TEXT: noted}}
 
 
 def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
     wrong = run(tmp_path / "wrong", LOSS, damage={tag: -loss for tag, loss in LOSS.items()})
 
-    noted = verdicts.note_prediction(wrong, ON, verdicts.against(dense, wrong))
+    noted = verdicts.note_prediction(wrong, ON, TEXT, verdicts.against(dense, wrong))
 
     assert noted is not None
     assert noted["spearman"] == pytest.approx(-1.0)
@@ -170,10 +211,10 @@ def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
 
 def test_noting_the_same_again_writes_nothing(dense, pressed):
     found = verdicts.against(dense, pressed)
-    verdicts.note_prediction(pressed, ON, found)
+    verdicts.note_prediction(pressed, ON, TEXT, found)
     written = (pressed / "manifest.json").stat().st_mtime_ns
 
-    verdicts.note_prediction(pressed, ON, found)
+    verdicts.note_prediction(pressed, ON, TEXT, found)
 
     assert (pressed / "manifest.json").stat().st_mtime_ns == written
 
@@ -181,5 +222,5 @@ def test_noting_the_same_again_writes_nothing(dense, pressed):
 def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     other = scored(tmp_path / "other", LOSS)
 
-    assert verdicts.note_prediction(other, ON, verdicts.against(dense, other)) is None
+    assert verdicts.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
     assert not (other / "manifest.json").exists()

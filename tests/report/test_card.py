@@ -13,6 +13,7 @@ from babelpress.errors import BadRun
 from babelpress.judge.scores import tallies
 from babelpress.numerics.tally import Tally
 from babelpress.report import card as cards
+from babelpress.report.told import cheaper
 from babelpress.runs import recipe
 from babelpress.system import escaping
 from babelpress.system.files import DATA, read_json, write_json
@@ -236,6 +237,60 @@ def test_calibration_languages_have_tokens_and_the_share_of_every_step(tmp_path)
         ["Thai", "tha_Thai", "16,002", "0.0 %", "37.5 %"],
         ["Swahili", "swh_Latn", "16,001", "75.0 %", "12.5 %"],
     ]
+
+
+def test_every_step_has_the_text_that_it_looked_at(tmp_path):
+    second = step("quantize", grid="4 bits", shares={"eng_Latn": 0.5, "yor_Latn": 0.5})
+    second["calibration"] |= {"corpus": "flores?src=flores", "seed": 11}
+    run = run_of(tmp_path / "run", second, before=[step()], earlier=[{"model": "babel-mini"}])
+
+    front, body = head(cards.card(run))
+
+    text = sections(body)["Calibration text"]
+    assert "Step 1: corpus embedded, seed 3." in text
+    assert "Step 2: corpus flores?src=flores, seed 11." in text
+    assert tables(text)[0] == [
+        ["language", "tag", "tokens, step 1", "tokens, step 2", "share, step 1", "share, step 2"],
+        ["English", "eng_Latn", "16,000", "16,000", "25.0 %", "50.0 %"],
+        ["Yoruba", "yor_Latn", "–", "16,001", "0.0 %", "50.0 %"],
+        ["Swahili", "swh_Latn", "16,001", "–", "75.0 %", "0.0 %"],
+        ["Thai", "tha_Thai", "16,002", "–", "0.0 %", "0.0 %"],
+    ]
+    assert front["base_model"] == "babel-mini"
+    recipes = list(yaml.safe_load_all(body.split("```yaml\n")[1].split("```")[0]))
+    assert recipes[0] == {"model": "babel-mini"}
+    assert len(recipes) == 2
+
+
+DENSE_TABLES = {
+    **LEDGER,
+    "bytes_stored": 5_798_912,
+    "bits_per_weight": 8.845,
+    "parts": [
+        LEDGER["parts"][0],
+        {**LEDGER["parts"][1], "bytes_stored": 4_194_304, "bits": 16.0},
+        LEDGER["parts"][2],
+    ],
+}
+
+
+def test_where_dense_embeddings_weigh_it_says_what_eight_bits_would_do():
+    # 8·(5,798,912 − 2,097,152)/5,245,184 bits
+    assert cheaper(DENSE_TABLES) == (
+        "With --embeddings 8bit it is about 5.6 bits a weight, in a GGUF file."
+    )
+
+
+def test_without_a_cause_there_is_no_hint():
+    blocks, embedding, other = DENSE_TABLES["parts"]
+    small = {**embedding, "parameters": 100_000, "bytes_stored": 200_000}
+    for found in (
+        LEDGER,  # they are at eight bits
+        {**DENSE_TABLES, "bytes_stored": DENSE_TABLES["bytes_dense"]},  # nothing is quantized
+        {**DENSE_TABLES, "bytes_stored": 1_804_608, "parts": [blocks, small, other]},
+        {**DENSE_TABLES, "parts": [{**blocks, "bytes_stored": 5_794_304, "bits": 14.7}, other]},
+    ):
+        assert cheaper(found) == ""
 
 
 def test_what_it_is_not_good_for_names_the_languages(tmp_path, dense):

@@ -63,6 +63,31 @@ def test_a_chain_of_steps_is_named_whole(dense, pressed):
     assert given.pressed[0].name == "wanda 0.25 then ria 0.5"
 
 
+def test_every_step_of_a_chain_is_told_with_its_mixture_and_text(dense, pressed):
+    first = read_json(pressed / "manifest.json")["steps"][0]
+    first |= {"mixture": {"policy": "only:sw"}, "calibration": {}}
+    text = {"corpus": "flores?src=flores", "seed": 7}
+    text["languages"] = {"swh_Latn": {"tokens": 900}, "hin_Deva": {"tokens": 1100}}
+    last = {
+        "kind": "quantize",
+        "step": {"method": "gptq"},
+        "model": {"name": "babel-mini"},
+        "mixture": {"policy": "uniform"},
+        "calibration": text,
+        "damage": LOSS,
+        "grid": "4 bits, group 64",
+    }
+    write_json(pressed / "manifest.json", {"before": [first], "steps": [last]})
+
+    given = report_input(dense, [pressed], on=ON)
+
+    assert labels(given.pressed) == ["only:sw then uniform"]
+    assert given.notes == (
+        "run, of babel-mini: step 1: wanda 0.25, mixture only:sw; step 2: gptq 4 bits, group 64, "
+        "mixture uniform, 2,000 tokens of flores?src=flores in 2 languages, seed 7.",
+    )
+
+
 def test_a_model_from_elsewhere_is_reported_under_its_folders_name(dense, pressed, tmp_path):
     other = scored(tmp_path / "theirs", LOSS)
 

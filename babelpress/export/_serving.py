@@ -1,0 +1,41 @@
+"""The commands that serve what was exported, as its format declares them.
+
+`{folder}` in them is where it lies. What begins with an import is Python, all else a shell's.
+
+Tested in tests/export/test_every_export.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to serve an export: the program that does it, and what to say to it."""
+
+    program: str
+    language: str
+    text: str
+
+    def line(self) -> str:
+        """The same on one line of a terminal."""
+        lines = filter(None, self.text.split("\n"))
+        return f"in Python: {'; '.join(lines)}" if self.language == "python" else self.text
+
+
+def ways(form: str, source: Source, folder: Path) -> list[Way]:
+    """Every way to serve an export of this source, the usual one first."""
+    serves: Mapping[str, str] = FORMATS.facts(form)["SERVES"]
+    chosen = FORMATS.optional(form, "serves")
+    return [_way(name, serves[name], folder) for name in (chosen(source) if chosen else serves)]
+
+
+def _way(program: str, text: str, folder: Path) -> Way:
+    if text.startswith("from "):
+        return Way(program, "python", text.replace("{folder}", repr(str(folder))))
+    return Way(program, "bash", text.replace("{folder}", quote(str(folder))))
