@@ -36,7 +36,7 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
 
 
 def lines(block: str) -> list[list[str]]:
-    """The words of each command line of babelpress; what a shell prompt or a job says is no part."""
+    """The words of each command line of babelpress; prompts and what a job says are no part."""
     found = []
     for line in block.replace("\\\n", " ").splitlines():
         _, name, words = line.rpartition("babelpress ")

@@ -139,6 +139,18 @@ def the_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> dict[Pat
     That which is named, else the one that all have, else the only one of each: whether texts are
     the same is seen by their documents. Raises BadRun where that does not settle it.
     """
+    found = in_common(folders, name, corpus)
+    if len(found) == 1:
+        return found[0]
+    named = "; ".join(f"{folder}: {', '.join(corpora(folder, name))}" for folder in folders)
+    raise BadRun(f"there are {name} scores on several corpora ({named}). Name one with --corpus.")
+
+
+def in_common(folders: Sequence[Path], name: str, corpus: str = "") -> list[dict[Path, str]]:
+    """Every corpus on which the scores of all folders can be compared, as `the_corpus` gives one.
+
+    None where folders have several of which none is in all. Raises BadRun where one has no scores.
+    """
     there = {folder: corpora(folder, name) for folder in folders}
     for folder, found in there.items():
         if not found or (corpus and corpus not in found):
@@ -148,12 +160,9 @@ def the_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> dict[Pat
                 f"Make them: babelpress eval {folder} --on {name}"
             )
     common = [corpus] if corpus else sorted(set.intersection(*map(set, there.values())))
-    if len(common) == 1:
-        return dict.fromkeys(folders, common[0])
     if not common and all(len(found) == 1 for found in there.values()):
-        return {folder: found[0] for folder, found in there.items()}
-    named = "; ".join(f"{folder}: {', '.join(found)}" for folder, found in there.items())
-    raise BadRun(f"there are {name} scores on several corpora ({named}). Name one with --corpus.")
+        return [{folder: found[0] for folder, found in there.items()}]
+    return [dict.fromkeys(folders, each) for each in common]
 
 
 def common_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> str:

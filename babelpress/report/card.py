@@ -4,7 +4,7 @@ Markdown with a YAML head, as model hubs read it. The head comes from a dumper, 
 passes `escaping.markdown` on its way into the text, which is `data/card.md.j2`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,19 @@ import yaml
 
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
-from babelpress.judge import scores, verdicts
-from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.models.names import HUB_ID, resolve
+from babelpress.report.losses import (
+    NOTHING,
+    ON,
+    Judged,
+    findings,
+    judged_on,
+    loss,
+    named,
+    percent,
+    ranges,
+    worst_first,
+)
 from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell
 from babelpress.runs.manifest import Manifest, read
 from babelpress.steps._kind import StepReport
@@ -25,11 +35,7 @@ from babelpress.system.files import DATA
 from babelpress.system.plain import NotPlain
 from babelpress.text import languages
 
-ON = "bits_per_byte"
-RANGE = "range"
-FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
 UNKNOWN = "unknown"
-NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +67,22 @@ def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> st
     Raises BadRun where the run is not finished, or where its scores and the dense ones do not fit.
     """
     manifest = read(run)
-    found = verdicts.against(dense, run, on=ON) if dense else None
-    corpus = scores.the_corpus([dense, run], ON)[run] if dense else scores.prefer(run, ON, "")
-    measured = scores.values(run, ON, corpus)
+    judged = judged_on(run, dense)
+    measured = {tag for each in judged for tag in each.own}
     recipe = "---\n".join(_yaml(each) for each in manifest.recipes)
     return _template().render(
         _raw(front=_yaml(_front(measured, manifest, served)), recipe=recipe, fence=fence(recipe))
         | _deeds(manifest)
-        | _losses(measured, found)
         | {
-            "findings": _findings(found),
-            "beyond": _beyond(run, corpus),
+            "metric": evals.facts(ON).spoken,
+            "losses": [loss(each) for each in judged],
+            "findings": [line for each in judged for line in findings(each)],
+            "ranges": ranges(run),
             "ledger": _ledger(manifest),
             "served": [
                 (name, *_raw(how=how, text=text).values()) for name, how, text in served.ways
             ],
-            "limits": _limits(measured, manifest, found),
+            "limits": _limits(measured, manifest, judged),
             "licence": _licence_words(manifest),
         }
     )
@@ -85,7 +91,7 @@ def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> st
 # ---- head ----------------------------------------------------------------------------------
 
 
-def _front(measured: Mapping[str, float], manifest: Manifest, served: Served) -> dict[str, Any]:
+def _front(measured: Iterable[str], manifest: Manifest, served: Served) -> dict[str, Any]:
     tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
@@ -185,7 +191,7 @@ def _deeds(manifest: Manifest) -> dict[str, Any]:
         ],
         "mixed": list(mixed),
         "scanned": [
-            _named(tag)
+            named(tag)
             | {
                 "tokens": [_tokens(text, tag) for text in texts.values()],
                 "shares": [part_of(each.get(tag, 0.0)) for each in mixed.values()],
@@ -226,77 +232,7 @@ def _step(number: int, step: StepReport) -> dict[str, Any]:
     }
 
 
-# ---- what it costs -------------------------------------------------------------------------
-
-
-def _losses(own: Mapping[str, float], found: Comparison | None) -> dict[str, Any]:
-    changes = sorted(found.changes, key=_worst_first) if found else []
-    return {
-        "metric": evals.facts(ON).spoken,
-        "changes": [_change(change) for change in changes],
-        "alone": [_named(tag) | {"value": f"{own[tag]:.3f}"} for tag in sorted(own)],
-    }
-
-
-def _worst_first(change: Change) -> tuple[float, str]:
-    return (-change.change, change.language)
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return _named(change.language) | {
-        "dense": f"{change.dense:.3f}",
-        "pressed": f"{change.pressed:.3f}",
-        "change": _percent(change.change),
-        "interval": f"{_percent(change.low)} to {_percent(change.high)}",
-        "verdict": change.verdict,
-    }
-
-
-def _findings(found: Comparison | None) -> list[str]:
-    """The worst language first, then how many are significantly worse."""
-    if found is None:
-        return []
-    number = len(found.changes)
-    if all(change.finding == NO_DIFFERENCE for change in found.changes):
-        return [f"No significant difference from the dense model in any of {number} languages."]
-    by_name = {summary.name: summary for summary in found.summaries}
-    worst, mean = by_name["worst"], by_name["mean"]
-    language = _named(worst.language or "")["name"]
-    return [
-        f"Worst language: {language}, {_with_interval(worst)} in {evals.facts(ON).spoken}.",
-        f"Mean of {number} languages: {_with_interval(mean)}. {_counted(found)}.",
-    ]
-
-
-def _counted(found: Comparison) -> str:
-    """In how many languages there is which finding."""
-    by_finding = {
-        finding: [change for change in found.changes if change.finding == finding]
-        for finding in (*FINDINGS, NO_DIFFERENCE, TOO_FEW)
-    }
-    counted = "; ".join(
-        f"{untold(there) if finding == TOO_FEW else FINDINGS.get(finding, finding)} in {len(there)}"
-        for finding, there in by_finding.items()
-        if there
-    )
-    return counted[0].upper() + counted[1:]
-
-
-def _with_interval(summary: Summary) -> str:
-    low, high = _percent(summary.low), _percent(summary.high)
-    return f"{_percent(summary.value)} (95 % interval {low} to {high})"
-
-
-def _beyond(run: Path, corpus: str) -> list[dict[str, Any]]:
-    corpus = scores.prefer(run, RANGE, corpus)
-    values, sites = scores.values(run, RANGE, corpus), scores.sites(run, RANGE, corpus)
-    rows = []
-    for tag in sorted(values, key=lambda tag: (-values[tag], tag)):
-        by_site = sites.get(tag, {})
-        worst = max(by_site, key=by_site.__getitem__, default=NOTHING)
-        there = part_of(by_site[worst]) if by_site else NOTHING
-        rows.append(_named(tag) | {"share": part_of(values[tag]), "site": worst, "there": there})
-    return rows
+# ---- what it is ----------------------------------------------------------------------------
 
 
 def _ledger(manifest: Manifest) -> dict[str, Any] | None:
@@ -320,16 +256,16 @@ def _ledger(manifest: Manifest) -> dict[str, Any] | None:
     }
 
 
-def _limits(
-    measured: Mapping[str, float], manifest: Manifest, found: Comparison | None
-) -> list[str]:
-    calibrated = _calibrated(manifest)
+def _limits(measured: Iterable[str], manifest: Manifest, judged: Sequence[Judged]) -> list[str]:
+    calibrated, measured = _calibrated(manifest), sorted(measured)
     lines = []
-    if found and (
-        worse := [c for c in sorted(found.changes, key=_worst_first) if c.verdict == "worse"]
-    ):
-        each = ", ".join(f"{_named(c.language)['name']} ({_percent(c.change)})" for c in worse)
-        lines.append(f"Languages that are significantly worse than in the dense model: {each}.")
+    for each in judged:
+        changes = sorted(each.found.changes, key=worst_first) if each.found else []
+        if worse := [change for change in changes if change.verdict == "worse"]:
+            shown = ", ".join(f"{named(c.language)['name']} ({percent(c.change)})" for c in worse)
+            lines.append(
+                f"Languages that are significantly worse than in the dense model{each.on}: {shown}."
+            )
     if unseen := [tag for tag in measured if tag not in calibrated]:
         lines.append(f"Languages that it was measured in but not calibrated on: {_list(unseen)}.")
     if unknown := [tag for tag in calibrated if tag not in measured]:
@@ -356,19 +292,8 @@ def _calibrated(manifest: Manifest) -> list[str]:
     return sorted({tag for each in shares for tag, share in each.items() if share > 0})
 
 
-def _named(tag: str) -> dict[str, Any]:
-    try:
-        return {"tag": tag, "name": languages.find(tag).name}
-    except (UnknownName, AmbiguousName):
-        return {"tag": tag, "name": tag}
-
-
 def _list(tags: Sequence[str]) -> str:
-    return ", ".join(_named(tag)["name"] for tag in tags)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:+.1f} %".replace("-", "\u2212")
+    return ", ".join(named(tag)["name"] for tag in tags)
 
 
 def _yaml(value: Any) -> str:

@@ -171,8 +171,10 @@ def test_terminal_and_card_give_the_command_that_serves_it(form, run, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:You passed `quantization_config`:UserWarning")
-@pytest.mark.parametrize("form", ["safetensors", "compressed-tensors"])
-@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize(
+    ("form", "symmetric"),
+    [("safetensors", True), ("compressed-tensors", True), ("compressed-tensors", False)],
+)
 def test_the_lines_for_transformers_on_a_card_work(form, symmetric, run, tmp_path, monkeypatch):
     if form == "compressed-tensors":
         pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed")

@@ -10,7 +10,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from babelpress.errors import BadRun
-from babelpress.judge.scores import tallies
+from babelpress.judge.scores import tallies, tally_path
 from babelpress.numerics.tally import Tally
 from babelpress.report import card as cards
 from babelpress.report.told import cheaper
@@ -291,6 +291,60 @@ def test_without_a_cause_there_is_no_hint():
         {**DENSE_TABLES, "parts": [{**blocks, "bytes_stored": 5_794_304, "bits": 14.7}, other]},
     ):
         assert cheaper(found) == ""
+
+
+def on_corpora(folder, **losses):
+    """Scores of every corpus in a folder, by what languages lose on it."""
+    rows = []
+    for place, (corpus, loss) in enumerate(losses.items()):
+        scored(folder / corpus, loss, scale=1.5 + place)
+        for row in map(json.loads, (folder / corpus / "results.jsonl").read_text().splitlines()):
+            rows.append(row | {"corpus": corpus})
+            path = tally_path(folder, rows[-1])
+            path.parent.mkdir(exist_ok=True)
+            tally_path(folder / corpus, row).rename(path)
+        shutil.rmtree(folder / corpus)
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_scores_on_two_corpora_are_shown_apart(tmp_path):
+    other = {"eng_Latn": 0.2, "yor_Latn": 0.4}
+    run = on_corpora(run_of(tmp_path / "run", loss={}), embedded=LOSS, flores=other)
+    dense = on_corpora(
+        tmp_path / "dense", embedded=dict.fromkeys(LOSS, 0.0), flores=dict.fromkeys(other, 0.0)
+    )
+
+    _, body = head(cards.card(run, dense=dense))
+
+    text = sections(body)["What it costs each language"]
+    first, second = text.split("### On flores")
+    assert "### On embedded" in first
+    for part, loss in ((first, LOSS), (second, other)):
+        (table,) = tables(part)
+        assert {row[1] for row in table[1:]} == set(loss)
+        found = {row[1]: float(row[4].removesuffix(" %")) / 100 for row in table[1:]}
+        assert found == pytest.approx(loss, abs=0.02)
+    assert "**Worst language: Swahili, +31" in body
+    assert "in bits per byte on embedded.**" in body
+    assert "**Worst language: Yoruba, +40" in body
+    assert "in bits per byte on flores.**" in body
+    limits = sections(body)["What it is not good for"]
+    assert "worse than in the dense model on flores: Yoruba (+4" in limits
+    assert "measured in but not calibrated on: Hindi, Yoruba, Chinese" in limits
+
+
+def test_a_corpus_that_the_dense_model_lacks_stands_alone(tmp_path):
+    run = on_corpora(run_of(tmp_path / "run", loss={}), embedded=LOSS, flores={"yor_Latn": 0.4})
+    dense = on_corpora(tmp_path / "dense", embedded=dict.fromkeys(LOSS, 0.0))
+
+    text = sections(head(cards.card(run, dense=dense))[1])["What it costs each language"]
+
+    first, second = text.split("### On flores")
+    assert "beside the dense model" in first
+    assert "No scores of the dense model were at hand" in second
+    with pytest.raises(BadRun, match="no corpus in common"):
+        cards.card(run, dense=on_corpora(tmp_path / "third", third={"yor_Latn": 0.0}))
 
 
 def test_what_it_is_not_good_for_names_the_languages(tmp_path, dense):

@@ -1,8 +1,12 @@
 """What a report is made of, gathered from scored folders that are made by hand."""
 
+import json
+
 import pytest
 from scoring import LOSS, ON, run, scored
 
+from babelpress.errors import BadRun
+from babelpress.judge.scores import tally_path
 from babelpress.report.data import labels
 from babelpress.report.gather import report_input
 from babelpress.system.files import read_json, write_json
@@ -86,6 +90,23 @@ def test_every_step_of_a_chain_is_told_with_its_mixture_and_text(dense, pressed)
         "run, of babel-mini: step 1: wanda 0.25, mixture only:sw; step 2: gptq 4 bits, group 64, "
         "mixture uniform, 2,000 tokens of flores?src=flores in 2 languages, seed 7.",
     )
+
+
+def test_a_report_is_of_one_corpus(dense, pressed):
+    for folder in (dense, pressed):
+        path = folder / "results.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        other = [{**row, "corpus": "other"} for row in rows if row["language"] == "swh_Latn"]
+        for row in other:
+            source = tally_path(folder, {**row, "corpus": ""})
+            tally_path(folder, row).write_bytes(source.read_bytes())
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *other]))
+
+    given = report_input(dense, [pressed], on=ON, corpus="other")
+
+    assert [change.language for change in given.pressed[0].comparison.changes] == ["swh_Latn"]
+    with pytest.raises(BadRun, match="several corpora"):
+        report_input(dense, [pressed], on=ON)
 
 
 def test_a_model_from_elsewhere_is_reported_under_its_folders_name(dense, pressed, tmp_path):
