@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export._source import Source, record
-from babelpress.models.processors import copy_processors
-from babelpress.models.tokenizers import save_tokenizer as save_tokenizer
+from babelpress.models.tokenizers import save_tokenizer
 from babelpress.numerics.finite import all_finite
 from babelpress.system.files import read_json, write_json
 
@@ -48,12 +47,17 @@ def save(
     _check_finite(tensors)
     try:
         opened.model.save_pretrained(folder, state_dict=tensors)
-        save_tokenizer(opened.tokenizer, folder)
-        copy_processors(opened.model, folder)
+        save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     record(source, folder, form)
-    return _mend(folder, opened.stored_dtype, quantization)
+    lines = _mend(folder, opened.stored_dtype, quantization)
+    if opened.otherwise:
+        lines.append(
+            f"as {opened.otherwise} transformers reads text as other tokens than tokenizer.json "
+            "says: load the tokenizer with PreTrainedTokenizerFast.from_pretrained"
+        )
+    return lines
 
 
 def _tensors(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -85,7 +89,8 @@ def _mend(folder: Path, dtype: torch.dtype, quantization: Mapping[str, Any] | No
         config["quantization_config"] = dict(quantization)
     write_json(folder / CONFIG, config)
     for path in folder.glob("*_config.json"):
-        write_json(path, {k: v for k, v in read_json(path).items() if k != CODE})
+        if CODE in (found := read_json(path)):  # all others stay as they came, to the byte
+            write_json(path, {k: v for k, v in found.items() if k != CODE})
     for path in folder.glob("*.py"):
         path.unlink()
     if not foreign:

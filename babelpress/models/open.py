@@ -3,7 +3,8 @@
 Only safetensors are read; pickles are refused.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.names import resolve
+from babelpress.models.tokenizers import read_tokenizer
 from babelpress.models.weights import check_finite
 from babelpress.system.processor import attention
 
@@ -49,12 +50,20 @@ CANNOT_OPEN = (
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model ready to be used, its tokenizer, and the dtype that its file has."""
+    """A model ready to be used, its tokenizer, and the dtype that its file has.
+
+    `files` are those of the source, by name, that are written again as they are: its tokenizer and
+    what lies beside it. Empty, the tokenizer is written anew, as it must be where it was changed.
+    `otherwise` is the class by which transformers would read the tokenizer as other tokens than its
+    own file says.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     stored_dtype: torch.dtype
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    otherwise: str = ""
 
 
 def open_model(
@@ -125,9 +134,9 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
             f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
             "first. Get a whole copy of the model."
         )
-    tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    read = read_tokenizer(place, options)
     model.to(device).eval()
-    return Opened(name, model, tokenizer, stored)
+    return Opened(name, model, read.tokenizer, stored, read.files, read.otherwise)
 
 
 def _loader(config: Any) -> Any:

@@ -28,8 +28,7 @@ def save_model(opened: Opened, folder: Path) -> None:
     try:
         check_finite(model)
         model.save_pretrained(folder)
-        save_tokenizer(opened.tokenizer, folder)
-        copy_processors(model, folder)
+        save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     finally:

@@ -300,5 +300,7 @@ def try_saving(tried: Tried, opened: Opened, walk: Walk, folder: Path) -> None:
     _, seconds = _typical(lambda: one(tensors))
     tried.seconds.dense = seconds / size
     place = folder / "tokenizer"
-    _, tried.seconds.tokenizer = timed(lambda: save_tokenizer(opened.tokenizer, place))
+    _, tried.seconds.tokenizer = timed(
+        lambda: save_tokenizer(opened.tokenizer, place, opened.files)
+    )
     tried.bytes.tokenizer = sum(each.stat().st_size for each in place.glob("*"))
