@@ -341,7 +341,7 @@ def test_a_moments_folder_that_is_none_half_or_damaged_is_refused(model, line, t
 def changed(model, tmp_path, change):
     """A copy of a model folder whose weights went through `change`."""
     folder = tmp_path / "changed"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for path in Path(model).iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     change(folder)
@@ -396,6 +396,60 @@ def test_a_model_that_lacks_a_part_or_has_half_of_it_is_refused(model, line, tmp
 
     assert str(folder) in line("calibrate", folder, *SMALL, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_padding_beyond_the_embeddings_is_no_matter(model, tmp_path, capsys):
+    """The tokenizer got [PAD] and the model no row for it: what counts is as with any padding."""
+    text = corpus(tmp_path / "text", **{"sw.jsonl": [{"text": "Habari ya asubuhi"}] * 3})
+    plain = changed(model, tmp_path, lambda _: None)
+    padded = changed(plain, tmp_path / "more", with_token(pad_token="[PAD]"))
+    made = {}
+    for folder in (plain, padded):
+        out = folder.parent
+        small = ["--tokens", "256", "--length", "64", "--corpus", text]
+        done(capsys, "calibrate", folder, *small, "--out", out / "moments")
+        done(capsys, "prune", folder, *small, "--out", out / "run")
+        made[folder] = [
+            load_file(out / name)
+            for name in ("moments/block_001.safetensors", "run/model/model.safetensors")
+        ]
+
+    for one, other in zip(*made.values(), strict=True):
+        assert one.keys() == other.keys()
+        assert all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["calibrate", *SMALL],
+        ["prune", *SMALL],
+        ["quantize", "--group", "16", *SMALL],
+        ["prune", "--corpus", "self", *SMALL],
+        ["eval", *FEW],
+        ["languages", "--only", "swh_Latn"],
+    ],
+    ids=" ".join,
+)
+def test_a_mark_beyond_the_embeddings_is_refused(model, line, tmp_path, words):
+    folder = changed(model, tmp_path, with_token(bos_token="[BOS]"))
+    out = [] if words[0] == "languages" else ["--out", tmp_path / "out"]
+
+    said = line(words[0], folder, *words[1:], *out)
+
+    assert f"gave token {pico.VOCABULARY}, but the model knows {pico.VOCABULARY} tokens" in said
+    assert not (tmp_path / "out").exists()
+
+
+def with_token(**marks):
+    """What gives a tokenizer another mark, and its model no embedding for it."""
+
+    def change(folder):
+        tokenizer = pico.tokenizer()
+        tokenizer.add_special_tokens(marks)
+        tokenizer.save_pretrained(folder)
+
+    return change
 
 
 # ---- the disk and the keyboard -------------------------------------------------------------

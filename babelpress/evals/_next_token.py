@@ -24,8 +24,8 @@ from babelpress.evals._windows import (
     check_fit,
     evaluating,
     padded,
-    vocabulary_of,
 )
+from babelpress.models.tokenizers import vocabulary_of
 from babelpress.system.progress import Progress
 
 Say = Callable[[Tensor, Tensor], Tensor]

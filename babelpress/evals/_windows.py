@@ -20,11 +20,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import Document
+from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,7 @@ def _prepare_language(
     texts = [document.text for document in documents]
     if not texts:
         raise _no_text(tag)
-    encoded = tokenizer(
-        texts,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_offsets_mapping=prefix is None,
-        split_special_tokens=True,  # a text that spells "</s>" is still text
-        verbose=False,
-    )
+    encoded = encode(tokenizer, texts, offsets=prefix is None)
     first = [] if prefix is None else [prefix]
     windows = [
         piece
@@ -157,12 +151,9 @@ def check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared], *, ahead
             "that predicts the next token."
         )
     pieces = [piece.ids_T for one in prepared.values() for piece in one.windows]
-    known = vocabulary_of(model)
-    if (highest := max(piece_T.max() for piece_T in pieces)) >= known:
-        raise BadModel(
-            f"the tokenizer gave token {highest}, but the model knows {known} tokens. Use the "
-            "tokenizer that belongs to the model."
-        )
+    for tag, one in prepared.items():
+        highest = max(int(piece.ids_T.max()) for piece in one.windows)
+        check_known(highest, vocabulary_of(model), tag)
     # Models without a table of positions, such as BLOOM, do not have the setting.
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(len(piece_T) for piece_T in pieces) - ahead
@@ -173,9 +164,22 @@ def check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared], *, ahead
         )
 
 
-def vocabulary_of(model: PreTrainedModel) -> int:
-    """How many tokens the model has embeddings for."""
-    return cast(nn.Embedding, model.get_input_embeddings()).weight.shape[0]
+def check_tokens(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Mapping[str, Sequence[Document]],
+) -> None:
+    """Raise BadModel, before any is scored, where texts have tokens that the model has no row for.
+
+    Texts are read only where the tokenizer has such tokens at all.
+    """
+    known = vocabulary_of(model)
+    if max(tokenizer.get_vocab().values(), default=0) < known:
+        return
+    for tag, some in documents.items():
+        ids = encode(tokenizer, [each.text for each in some])["input_ids"] if some else []
+        highest = max((number for each in ids for number in each), default=0)
+        check_known(max(highest, prefix_of(tokenizer) or 0), known, tag)
 
 
 @contextmanager

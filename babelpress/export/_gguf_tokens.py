@@ -27,6 +27,7 @@ class Vocabulary:
     pre: str
     template: str | None
     normalizer: str | None  # what llama.cpp will not do
+    left_out: list[str]  # marks that the model has no embeddings for
 
     def write(self, writer: Any) -> None:
         """Hand it to a GGUFWriter."""
@@ -46,17 +47,21 @@ class Vocabulary:
 def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, pre: str) -> Vocabulary:
     """The vocabulary for a model with `rows` embeddings; `pre` overrides the name that is found.
 
-    Rows without a token get one that is never used. Raises BadModel for a tokenizer that is no
-    byte-level BPE, does not fit the model, or cuts text in a way that has no name.
+    Rows without a token get one that is never used; marks that have no row, as padding may, are
+    left out, but for BOS and EOS. Raises BadModel for a tokenizer that is no byte-level BPE, does
+    not fit the model, or cuts text in a way that has no name.
     """
     rules = _rules(tokenizer)
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
-    if (highest := max(by_id)) >= rows:
+    added = {each["id"]: each["special"] for each in rules["added_tokens"]}
+    special = _special(tokenizer)
+    beyond = sorted(number for number in by_id if number >= rows)
+    ends = {special.get("bos"), special.get("eos")}
+    if needed := [number for number in beyond if not added.get(number) or number in ends]:
         raise BadModel(
-            f"the tokenizer has a token {highest}, but the model has {rows} embeddings. Use the "
+            f"the tokenizer has a token {needed[-1]}, but the model has {rows} embeddings. Use the "
             "tokenizer that belongs to the model."
         )
-    added = {each["id"]: each["special"] for each in rules["added_tokens"]}
     tokens = [by_id.get(number, f"[unused {number}]") for number in range(rows)]
     types = [_type(number, by_id, added) for number in range(rows)]
     add_bos, add_eos = _around(tokenizer)
@@ -64,12 +69,13 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, pre: str) -> Vocab
         tokens,
         types,
         [each if isinstance(each, str) else " ".join(each) for each in rules["model"]["merges"]],
-        _special(tokenizer),
+        {name: number for name, number in special.items() if number < rows},
         add_bos,
         add_eos,
         pre or splits.find(rules),
         _template(tokenizer),
         None if rules["normalizer"] is None else rules["normalizer"]["type"],
+        [by_id[number] for number in beyond],
     )
 
 

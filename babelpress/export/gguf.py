@@ -238,6 +238,8 @@ def _lines(source: Source, parts: list[Part], words: Vocabulary) -> list[str]:
             f"under {words.pre} llama.cpp cuts words at combining marks: it reads Indic scripts, "
             "Thai, Yoruba and others as other tokens than the model learnt"
         )
+    if words.left_out:
+        lines.append(f"tokens without an embedding are left out: {', '.join(words.left_out)}")
     if words.normalizer is not None:
         lines.append(f"llama.cpp leaves out what the tokenizer does first ({words.normalizer})")
     config = source.opened.model.config.get_text_config()

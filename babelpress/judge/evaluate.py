@@ -11,6 +11,7 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Texts
+from babelpress.evals._windows import check_tokens
 from babelpress.judge.scores import (
     RESULTS,
     TALLIES,
@@ -121,6 +122,7 @@ class _Work:
 
 def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
     """Score what is not there yet, and write the rows."""
+    check_tokens(opened.model, opened.tokenizer, work.documents)
     kept, tags = _Kept.open(out, work), list(work.documents)
     measure = evals.EVALUATIONS.get(work.name)
     for done, tag in enumerate(tags):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from babelpress.models.tokenizers import Tokenizer, tokenizer_hash
+from babelpress.models.tokenizers import Tokenizer, encode, tokenizer_hash
 from babelpress.system.files import fingerprint
 from babelpress.text import languages as registry
 from babelpress.text import scripts
@@ -70,15 +70,17 @@ def build(
     seed: int,
     evaluation: Corpus | None = None,
     count_special: bool = False,
+    known: int | None = None,
 ) -> CalibrationSet:
     """Blocks of `length` from the train split: floor(tokens / length) for every language.
 
     A language with less text gives all it has, its last block padded. Lines that stand in the
     test split of `evaluation` (without one, of the corpus itself) are left out. Raises BadCorpus
-    where the audit finds an error, BadSetting where not one block fits.
+    where the audit finds an error, BadSetting where not one block fits, BadModel for an id beyond
+    the `known` ones of the model that is to read them.
     """
     tags = list(dict.fromkeys(languages))
-    layout = layout_for(tokenizer, tokens, length, count_special)
+    layout = layout_for(tokenizer, tokens, length, count_special, known)
     corpus.require(tags)
     gathered = {
         tag: _gather(corpus, tokenizer, tag, layout=layout, seed=seed, evaluation=evaluation)
@@ -133,12 +135,13 @@ def from_ids(
     seed: int,
     source: str = "self",
     count_special: bool = False,
+    known: int | None = None,
 ) -> CalibrationSet:
     """Blocks from documents that are token ids already, such as those that the model wrote.
 
     The documents have no BOS and EOS of their own. They are taken in order.
     """
-    layout = layout_for(tokenizer, tokens, length, count_special)
+    layout = layout_for(tokenizer, tokens, length, count_special, known)
     blocks: dict[str, TokenBlocks] = {}
     rows: dict[str, dict[str, Any]] = {}
     findings: list[Finding] = []
@@ -222,7 +225,7 @@ def _tokenise(
 def _encode(found: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[tuple[Piece, list[int]]]:
     for start in range(0, len(found), BATCH_PIECES):
         batch = found[start : start + BATCH_PIECES]
-        encoded = tokenizer([piece.text for piece in batch], add_special_tokens=False)
+        encoded = encode(tokenizer, [piece.text for piece in batch])
         yield from zip(batch, encoded["input_ids"], strict=True)
 
 

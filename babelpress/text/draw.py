@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from babelpress.models.open import Opened
+from babelpress.models.tokenizers import vocabulary_of
 from babelpress.text import calibration, self_written
 from babelpress.text.corpus import open_corpus
 from babelpress.text.languages import select
@@ -28,8 +29,10 @@ def languages_of(corpus: Tagged, wanted: Sequence[str]) -> list[str]:
 def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationSet:
     """The token blocks that a calibration asks for; `self` lets the model write them.
 
-    Raises BadCorpus where the audit finds an error, BadSetting where lengths do not fit.
+    Raises BadCorpus where the audit finds an error, BadSetting where lengths do not fit, BadModel
+    where the tokenizer has tokens that the model has no embeddings for.
     """
+    known = vocabulary_of(opened.model)
     length = fitting_length(opened, asked.length)
     if asked.corpus == SELF:
         tags = languages_of(open_corpus("embedded"), asked.languages)
@@ -48,6 +51,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
             length=length,
             seed=asked.seed,
             count_special=asked.count_special,
+            known=known,
         )
     corpus = open_corpus(asked.corpus)
     return calibration.build(
@@ -59,6 +63,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
         seed=asked.seed,
         evaluation=open_corpus(asked.evaluation) if asked.evaluation else None,
         count_special=asked.count_special,
+        known=known,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from babelpress.errors import BadCorpus
-from babelpress.models.tokenizers import Tokenizer
+from babelpress.models.tokenizers import Tokenizer, encode
 from babelpress.text.corpus import Document
 
 
@@ -34,7 +34,7 @@ def measure(tokenizer: Tokenizer, documents: Sequence[Document], language: str) 
             f"{language} has no word to measure fertility on. Add text to its test split, or leave "
             "the language out."
         )
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    encoded = encode(tokenizer, texts)["input_ids"]
     tokens = sum(map(len, encoded))
     if not tokens:
         raise BadCorpus(

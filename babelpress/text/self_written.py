@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting, NotFinite
-from babelpress.models.tokenizers import Tokenizer
+from babelpress.models.tokenizers import Tokenizer, check_known, encode, vocabulary_of
 from babelpress.text import languages as registry
 from babelpress.text.corpus import Corpus, open_corpus
 
@@ -41,7 +41,8 @@ def write(
     """Documents of at most `length` ids, at least `tokens` ids of each language, for `from_ids`.
 
     A document begins with its prompt, has no BOS and ends before EOS. `model` is a causal model of
-    transformers. Raises NotFinite where the model gives no probabilities.
+    transformers. Raises NotFinite where the model gives no probabilities, BadModel where it has no
+    embedding for a prompt.
     """
     if not (0 < top_p <= 1 and length > PROMPT_TOKENS and batch > 0):
         raise BadSetting(
@@ -80,12 +81,14 @@ def _one_language(
 ) -> list[list[int]]:
     eos = tokenizer.eos_token_id
     start = eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    known = vocabulary_of(model)
     documents: list[list[int]] = []
     have = 0
     while have < tokens:
         prompt_BT = torch.tensor(next(prompts))
         if start is not None:
             prompt_BT = torch.cat([prompt_BT.new_full((len(prompt_BT), 1), start), prompt_BT], 1)
+        check_known(int(prompt_BT.max()), known, "the prompt of a text of its own")
         skipped = int(start is not None)
         ids_BT = _sample(model, prompt_BT, length + skipped, eos, top_p, generator)[:, skipped:]
         documents += [_before(ids, eos) for ids in ids_BT.tolist()]
@@ -141,7 +144,7 @@ def _prompts(
     if tag in examples.languages():
         found = [document.text for document in examples.documents(tag, "train")]
         texts = sorted(found, key=lambda text: _number(seed, text)) or texts
-    encoded: Sequence[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    encoded: Sequence[list[int]] = encode(tokenizer, texts)["input_ids"]
     beginnings = itertools.cycle([ids[:PROMPT_TOKENS] for ids in encoded if ids])
     while True:
         chosen = list(itertools.islice(beginnings, batch))

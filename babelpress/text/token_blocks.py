@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting
-from babelpress.models.tokenizers import Tokenizer
+from babelpress.models.tokenizers import Tokenizer, check_known
 
 PIECE_CHARACTERS = 2000
 
@@ -42,7 +42,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How token ids become blocks: the wanted size, and the tokenizer's special tokens."""
+    """How token ids become blocks: the wanted size, and the tokenizer's special tokens.
+
+    `known` is how many tokens the model has embeddings for; None where no model is to read them.
+    """
 
     tokens: int
     length: int
@@ -51,6 +54,7 @@ class Layout:
     pad: int
     special: frozenset[int]
     count_special: bool
+    known: int | None = None
 
     @property
     def body(self) -> int:
@@ -83,7 +87,13 @@ def pieces(document: str, lines: Iterable[str]) -> list[Piece]:
     return [Piece(document, place, text) for place, text in enumerate(found) if text.strip()]
 
 
-def layout_for(tokenizer: Tokenizer, tokens: int, length: int, count_special: bool) -> Layout:
+def layout_for(
+    tokenizer: Tokenizer,
+    tokens: int,
+    length: int,
+    count_special: bool,
+    known: int | None = None,
+) -> Layout:
     """The layout of a tokenizer. Raises BadSetting where not one block fits."""
     if not 2 <= length <= tokens:
         raise BadSetting(
@@ -93,15 +103,18 @@ def layout_for(tokenizer: Tokenizer, tokens: int, length: int, count_special: bo
     # Encoders of BERT's kind have CLS and SEP where others have BOS and EOS.
     bos = _first(tokenizer.bos_token_id, tokenizer.cls_token_id)
     eos = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
-    pad = _first(tokenizer.pad_token_id, eos)
+    pad = _padding(tokenizer.pad_token_id, eos, known)
     # An unknown token is text that the model has to read, not a mark of ours.
     marks = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     special = frozenset(each for each in (*marks, bos, eos) if each is not None)
-    return Layout(tokens, length, bos, eos, pad or 0, special, count_special)
+    return Layout(tokens, length, bos, eos, pad, special, count_special, known)
 
 
 def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> TokenBlocks:
-    """Join by EOS, cut to blocks with BOS before each, pad what the last one lacks."""
+    """Join by EOS, cut to blocks with BOS before each, pad what the last one lacks.
+
+    Raises BadModel for an id that the model has no embedding for.
+    """
     ids = joined(documents, layout)[: layout.wanted]
     num_blocks = -(-len(ids) // layout.body)
     ids_BT = torch.full((num_blocks, layout.body), layout.pad, dtype=torch.long)
@@ -111,6 +124,8 @@ def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> T
     if layout.bos is not None:
         ids_BT = torch.cat([ids_BT.new_full((num_blocks, 1), layout.bos), ids_BT], dim=1)
         counted_BT = torch.cat([counted_BT.new_ones((num_blocks, 1)), counted_BT], dim=1)
+    if layout.known is not None and ids_BT.numel():
+        check_known(int(ids_BT.max()), layout.known, language)
     if not layout.count_special:
         counted_BT &= ~torch.isin(ids_BT, torch.tensor(sorted(layout.special), dtype=torch.long))
     return TokenBlocks(language, ids_BT, counted_BT)
@@ -124,6 +139,12 @@ def joined(documents: Sequence[Sequence[int]], layout: Layout) -> list[int]:
             together.append(layout.eos)
         together += ids
     return together
+
+
+def _padding(pad: int | None, eos: int | None, known: int | None) -> int:
+    """What stands where nothing counts: the tokenizer's own padding, if the model can read it."""
+    readable = (each for each in (pad, eos) if each is not None)
+    return next((each for each in readable if known is None or each < known), 0)
 
 
 def _first(*ids: int | None) -> int | None:

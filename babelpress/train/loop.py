@@ -27,6 +27,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from babelpress.errors import BadSetting
+from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.train.data import Sequences
 
 
@@ -175,7 +176,8 @@ def train(
     """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
 
     The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
-    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite.
+    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite; BadModel when
+    it has no embedding for a token.
     """
     order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
     if len(order) < schedule.steps * schedule.batch:
@@ -184,6 +186,7 @@ def train(
             f"{schedule.steps * schedule.batch} blocks; the order names {len(order)}. "
             "Give fewer steps or more blocks."
         )
+    check_known(int(ids_NT.max()), vocabulary_of(model), "the blocks")
     if model.dtype != torch.bfloat16:
         raise BadSetting(f"the model is {model.dtype}; train() keeps bfloat16 weights: convert it.")
     arguments = TrainingArguments(

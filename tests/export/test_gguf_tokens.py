@@ -109,6 +109,26 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused():
         vocabulary(made, len(made) - 1, "")
 
 
+def test_a_mark_without_an_embedding_is_left_out_but_not_bos():
+    made = tokenizer(split(splits.GPT2))
+    rows = len(made)
+    made.add_special_tokens({"pad_token": "[PAD]"})
+
+    found = vocabulary(made, rows, "")
+
+    assert found.left_out == ["[PAD]"] and len(found.tokens) == len(found.types) == rows
+    assert found.special == {"bos": 0, "eos": 1}
+    for change in (lambda: made.add_special_tokens({"bos_token": "[BOS]"}), made_word(made)):
+        change()
+        with pytest.raises(BadModel, match=f"has {rows} embeddings"):
+            vocabulary(made, rows, "")
+        made.bos_token = "<bos>"
+
+
+def made_word(made):
+    return lambda: made.add_tokens([AddedToken("juu ya", special=False)])
+
+
 def test_what_is_no_byte_level_bpe_is_refused():
     unigram = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.5)], unk_id=0))
     characters = Tokenizer(models.BPE(vocab={"a": 0, "b": 1, "ab": 2}, merges=[("a", "b")]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from babelpress.errors import BadCorpus, BadSetting
+from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.text import calibration
 from babelpress.text.calibration import audit, build, from_ids
@@ -125,13 +125,15 @@ def test_special_tokens_count_when_asked_and_padding_never(tmp_path, tokenizer):
     assert (blocks.ids_BT == PAD).any()
 
 
-def test_a_mark_written_in_the_text_is_not_counted(tmp_path, tokenizer):
+def test_a_mark_written_in_the_text_is_text(tmp_path, tokenizer):
     corpus = write(tmp_path, "sw.jsonl", [{"doc": "a", "text": "ab</s>cd"}])
 
-    blocks = build(corpus, tokenizer, ["swh_Latn"], tokens=8, length=8, seed=0).blocks["swh_Latn"]
+    result = build(corpus, tokenizer, ["swh_Latn"], tokens=10, length=10, seed=0)
 
-    assert blocks.ids_BT[0, 3] == EOS
-    assert blocks.counted_BT.tolist() == [[False, True, True, False, True, True, False, False]]
+    blocks = result.blocks["swh_Latn"]
+    assert EOS not in blocks.ids_BT
+    assert tokenizer.decode(text_ids(blocks)) == "ab</s>cd"
+    assert blocks.counted_BT.tolist() == [[False, *[True] * 8, False]]
 
 
 def test_a_language_with_less_text_gives_all_it_has_and_is_named(tmp_path, tokenizer):
@@ -425,6 +427,41 @@ def test_the_hash_of_a_tokenizer_is_of_its_rules_and_not_of_its_last_call(tokeni
 
     assert tokenizer_hash(tokenizer) == before == tokenizer_hash(byte_tokenizer(**MARKS))
     assert tokenizer_hash(other) != before
+
+
+@pytest.mark.parametrize(
+    ("marks", "known", "padding"),
+    [
+        (MARKS, PAD + 1, PAD),
+        (MARKS, PAD, EOS),  # the row for padding was never made
+        ({"pad_token": "[PAD]"}, 259, 0),
+        ({"pad_token": "[PAD]"}, None, 259),
+    ],
+)
+def test_padding_needs_no_embedding_of_its_own(marks, known, padding):
+    ids = {"swh_Latn": [[1, 2, 3]]}
+
+    result = from_ids(ids, byte_tokenizer(**marks), tokens=12, length=6, seed=0, known=known)
+
+    blocks = result.blocks["swh_Latn"]
+    begin = [BOS] if "bos_token" in marks else []
+    assert blocks.ids_BT.tolist() == [begin + [1, 2, 3] + [padding] * (3 - len(begin))]
+    assert text_ids(blocks) == [1, 2, 3]
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_one_line(tmp_path, tokenizer):
+    corpus = write(tmp_path, "sw.jsonl", [*articles(3), {"doc": "x", "text": "ÿ" * 9}])
+
+    def built(known):
+        return build(corpus, tokenizer, ["swh_Latn"], tokens=400, length=40, seed=0, known=known)
+
+    highest = max(*tokenizer("ÿ").input_ids, EOS)
+
+    assert built(highest + 1)
+    for known in (highest, BOS, 200):
+        words = rf"^swh_Latn: the tokenizer gave token \d+, but the model knows {known} tokens"
+        with pytest.raises(BadModel, match=words):
+            built(known)
 
 
 @needs_data

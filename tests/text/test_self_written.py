@@ -3,7 +3,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from babelpress.errors import BadSetting, NotFinite
+from babelpress.errors import BadModel, BadSetting, NotFinite
 from babelpress.text import self_written
 
 BOS, EOS = 256, 257
@@ -106,6 +106,13 @@ def test_a_model_that_gives_no_numbers_is_named(model, tokenizer):
         model.lm_head.weight[5] = torch.nan
 
     with pytest.raises(NotFinite, match="while it writes its own calibration text"):
+        write(model, tokenizer)
+
+
+def test_a_prompt_that_the_model_has_no_embedding_for_is_refused(model, tokenizer):
+    model.resize_token_embeddings(BOS)
+
+    with pytest.raises(BadModel, match=f"gave token {BOS}, but the model knows {BOS} tokens"):
         write(model, tokenizer)
 
 

@@ -14,7 +14,7 @@ from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM
 
-from babelpress.errors import BadSetting
+from babelpress.errors import BadModel, BadSetting
 from babelpress.train import loop as training
 from babelpress.train.loop import (
     MasterWeights,
@@ -221,6 +221,14 @@ def trained(out, *, model=None, schedule=SHORT, seed=0):
     ids_NT = pattern_ids()
     order = np.random.default_rng(0).integers(0, len(ids_NT), schedule.steps * schedule.batch)
     return train(model, ids_NT, order, out, schedule=schedule, seed=seed)
+
+
+def test_a_token_without_an_embedding_is_refused_before_anything_is_written(tmp_path):
+    ids_NT = np.full((4, 8), pico.VOCABULARY, dtype=np.uint16)
+
+    with pytest.raises(BadModel, match=f"gave token {pico.VOCABULARY}, but"):
+        train(llama(dtype=torch.bfloat16), ids_NT, [0] * 99_999, tmp_path / "x", schedule=SHORT)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("tied", [True, False])
