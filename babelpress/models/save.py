@@ -11,7 +11,6 @@ from torch import nn
 
 from babelpress.errors import BadRun
 from babelpress.models.open import Opened
-from babelpress.models.processors import copy_processors
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.models.weights import check_finite
 
