@@ -38,11 +38,14 @@ class BabelpressError(Exception):
 
 
 class UnknownName(BabelpressError):
-    """Nothing of this kind has this name; the message gives near misses and where to add one."""
+    """Nothing of this kind has this name; the message gives near misses and where to add one.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], where: str):
+    `how` says how names are written, where they are too many to list any.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str, how: str = ""):
         known = sorted(set(known))
-        self._near, self._known = _did_you_mean(name, known), f"Known: {_listed(known)}."
+        self._near, self._known = _did_you_mean(name, known), how or f"Known: {_listed(known)}."
         super().__init__(
             f"no {kind} is called '{name}'. {self._near}{self._known} Add one in {where}."
         )

@@ -3,9 +3,11 @@
 The canonical tag is ISO 639-3 with an ISO 15924 script: the FLORES-200 code where one exists
 (zho_Hans, swh_Latn), else FineWeb-2's. A romanised language (hin_Latn) is a language of its own.
 
-A name is looked up without regard to case, `-`, `_` and blanks; a tag goes before a code or other
-alias, that before an English name, that before the language's own name. So `dan` is Danish,
-although another language is called Dan.
+A name is looked up without regard to case, `-`, `_`, blanks and Unicode's ways to write the same
+letter; a tag goes before a code or other alias, that before an English name, that before the
+language's own name. So `dan` is Danish, although another language is called Dan. What is none of
+these may be a locale (locales.py): `sw-KE` is Swahili, `zh_hant_hk` Traditional Chinese. A script
+that it asks for, by itself or by its region, is never exchanged for another.
 
 What a wide code means: its FLORES-200 member (zh zho_Hans, no nob_Latn, sw swh_Latn, tl and fil
 tgl_Latn, ar arb_Arab, qu quy_Latn). Without a script it is the script of FLORES-200, else the one
@@ -24,13 +26,15 @@ families too; isolate has no relatives); an empty autonym or family is not recor
 """
 
 import csv
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from babelpress.errors import AmbiguousName, BadSetting, UnknownName
 from babelpress.system.files import DATA
+from babelpress.text import locales
 
 COLUMNS = ("tag", "name", "autonym", "script", "family", "resource", "aliases")
 _TABLE = DATA / "languages.csv"
@@ -57,17 +61,22 @@ def all_languages() -> tuple[Language, ...]:
 
 
 def find(name: str) -> Language:
-    """The language that answers to `name`: tag, code, any alias, English name or autonym.
+    """The language that answers to `name`: tag, code, any alias, English name, autonym or locale.
 
     Raises AmbiguousName with the candidates, or UnknownName with near misses.
     """
-    folded = _fold(name)
-    for names in _index():
-        if found := names.get(folded):
-            if len(found) > 1:
-                raise AmbiguousName("language", name, (language.tag for language in found))
-            return found[0]
-    raise UnknownName("language", name, _every_name(), "babelpress/data/languages.csv")
+    found = _answering(name)
+    if len(found) > 1:
+        raise AmbiguousName("language", name, (language.tag for language in found))
+    if not found:
+        raise _unknown(name)
+    return found[0]
+
+
+def known(name: str) -> Language | None:
+    """The language that answers to `name` alone, else None: `find` for what may be no language."""
+    found = _answering(name)
+    return found[0] if len(found) == 1 else None
 
 
 def select(names: str | Iterable[str], among: Iterable[str] | None = None) -> list[str]:
@@ -91,6 +100,8 @@ def groups() -> list[str]:
 def _members(name: str, pool: Sequence[Language]) -> list[str]:
     group = _groups().get(_fold(name))
     if group is None:
+        if not _answering(name):
+            raise _unknown(name, groups())
         return [find(name).tag]
     if tags := [language.tag for language in pool if group in _groups_of(language)]:
         return tags
@@ -133,12 +144,56 @@ def _names(language: Language) -> tuple[tuple[str, ...], ...]:
     return (language.tag,), language.aliases, (language.name,), (language.autonym,)
 
 
-def _every_name() -> list[str]:
-    return [name for row in all_languages() for name in (row.tag, row.name, *row.aliases)]
+@lru_cache(maxsize=4096)
+def _answering(name: str) -> tuple[Language, ...]:
+    """All languages of the first rank that has the name, else those of the locale that it is."""
+    folded = _fold(name)
+    for names in _index():
+        if found := names.get(folded):
+            return tuple(found)
+    locale = locales.parse(name)
+    return _of_locale(locale) if locale else ()
+
+
+def _of_locale(locale: locales.Locale) -> tuple[Language, ...]:
+    """Languages of a locale, in the script that it asks for; none where there is none in that."""
+    script = locale.asks_script()
+    if not script:
+        return _of_code(locale)
+    for names in _index()[:2]:
+        for code in locale.codes():
+            if found := names.get(_fold(f"{code}_{script}")):
+                return tuple(found)
+    codes = {language.tag[:3] for language in _of_code(locale)}
+    return tuple(row for row in all_languages() if row.tag[:3] in codes and row.script == script)
+
+
+def _of_code(locale: locales.Locale) -> tuple[Language, ...]:
+    """The languages of a locale's code alone. Names do not count: Ama is not what `ama` means."""
+    for code in locale.codes():
+        # Codes are written small in the table, and names are not.
+        if found := tuple(row for row in _index()[1].get(code, ()) if code in row.aliases):
+            return found
+    return tuple(row for row in all_languages() if row.tag[:3] == locale.language)
+
+
+def _unknown(name: str, more: Iterable[str] = ()) -> UnknownName:
+    """Why nothing answers to a name: near misses, or the scripts that its language is in."""
+    where = "babelpress/data/languages.csv"
+    locale = locales.parse(name)
+    if locale and (there := _of_code(locale)):
+        codes = {language.tag[:3] for language in there}
+        tags = [language.tag for language in all_languages() if language.tag[:3] in codes]
+        how = f"{locale.language} is there as {', '.join(tags)}, not in {locale.asks_script()}."
+        return UnknownName("language", name, tags, where, how)
+    how = "Write a code (sw, swh), a tag (swh_Latn), an English name or a locale (sw-KE)."
+    names = [each for row in all_languages() for each in (row.tag, row.name, *row.aliases)]
+    return UnknownName("language", name, [*names, *more], where, how)
 
 
 def _fold(name: str) -> str:
-    return name.strip().casefold().replace("-", "_").replace(" ", "_")
+    whole = unicodedata.normalize("NFC", name.strip())
+    return whole.casefold().replace("-", "_").replace(" ", "_")
 
 
 def _language(row: dict[str, str]) -> Language:

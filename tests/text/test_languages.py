@@ -147,6 +147,15 @@ def test_an_unknown_name_gives_near_misses():
         find("swahilli")
 
 
+def test_an_unknown_name_is_told_how_names_are_written_and_not_all_of_them():
+    with pytest.raises(UnknownName, match=r"a code \(sw, swh\), a tag") as caught:
+        find("qqqqqq")
+
+    assert "Known" not in str(caught.value) and "more" not in str(caught.value)
+    with pytest.raises(UnknownName, match="'low-resource'"):
+        select("low-resorce")
+
+
 @pytest.mark.parametrize("name", ["", "?", "code", "unknown", "und", "aligned", "xx-Goth"])
 def test_what_is_no_language_is_not_found(name):
     with pytest.raises(UnknownName):
