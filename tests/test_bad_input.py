@@ -101,7 +101,31 @@ def test_an_unknown_language_is_named_with_near_misses(model, line, tmp_path):
     ):
         said = line(*words)
         assert "no language is called 'Swahilli'" in said and "'Swahili'" in said
+        assert "Known:" not in said and len(said) < 300
+    assert "'low-resource'" in line("prune", model, "--languages", "low-resorce", "--out", out)
     assert not out.exists()
+
+
+def test_what_is_not_read_of_a_corpus_is_named_by_every_command(model, capsys, tmp_path):
+    rows = [{"text": f"maji ya moto {n}"} for n in range(60)]
+    split = [{**row, "split": "test"} for row in rows[:2]] + [
+        {**row, "split": "train"} for row in rows
+    ]
+    text = corpus(tmp_path / "text", sw__jsonl=split, yo__docx=b"x", ta__txt__gz=b"\x1f\x8b")
+    asked = ["--corpus", text, "--languages", "sw"]
+    blocks = ["--tokens", "128", "--length", "64"]
+    unread = f"warning: {text}: left out: yo.docx is not read: no reader of .docx."
+
+    for words in (
+        ["calibrate", model, *asked, *blocks, "--out", tmp_path / "moments"],
+        ["prune", model, *asked, *blocks, "--out", tmp_path / "run"],
+        ["eval", model, *asked, "--window", "64", "--out", tmp_path / "dense"],
+    ):
+        said = done(capsys, *words)
+        assert unread in said, words[0]
+        assert ("ta.txt.gz cannot be read" in said) == (words[0] != "eval")
+    kept = json.loads((tmp_path / "moments" / "manifest.json").read_text())["calibration"]
+    assert kept["left_out"] == [{"path": "yo.docx", "why": "is not read: no reader of .docx"}]
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def evaluate(
     run = folder_of(model)
     keep = out or (run if manifest.is_run(run) else None)
     asks = _asks_ranges(model, asked.on, moments, mixture)
-    for name in asked.on:
-        texts_of(name, asked.corpus)
+    texts = [texts_of(name, asked.corpus) for name in asked.on]
+    unread = dict.fromkeys(line for each in texts for line in o.aside(each))
     opened = open_any(model, device=device)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
@@ -134,7 +134,7 @@ def evaluate(
         says = f"scores: {keep}/results.jsonl"
     else:
         says = "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
-    return Outcome(rows, keep, (Table(columns, rows),), (says,))
+    return Outcome(rows, keep, (Table(columns, rows),), (*unread, says))
 
 
 @contextmanager

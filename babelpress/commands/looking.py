@@ -85,7 +85,7 @@ def languages(
         o.number("bits_per_byte", "bits/byte"),
     )
     says = f"{known.words} (in {table.unit}, {table.stage})."
-    return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
+    return Outcome(rows, tables=(Table(columns, rows),), says=(*o.aside(text), says))
 
 
 def _bits(opened, documents, progress) -> dict[str, float]:
@@ -143,7 +143,9 @@ def mixture(
     from babelpress.text.languages import select
     from babelpress.text.mixtures import mixture as build
 
-    tags = select(words(languages)) if words(languages) else open_corpus(corpus).languages()
+    asked = words(languages)
+    text = None if asked else open_corpus(corpus)
+    tags = text.languages() if text else select(asked)
     mixed = build(policy, tags, model=model or None)
     rows = [
         {
@@ -159,7 +161,8 @@ def mixture(
         columns += (o.count("count", "segments"),)
     source = f"{mixed.distribution} ({mixed.unit})" if mixed.distribution else mixed.unit
     says = f"{mixed.policy}: {source}. {mixed.note}".strip()
-    return Outcome(rows, tables=(Table(columns, rows),), says=(says,))
+    aside = o.aside(text) if text else ()
+    return Outcome(rows, tables=(Table(columns, rows),), says=(*aside, says))
 
 
 @command(

@@ -110,6 +110,14 @@ def spoken(language: str) -> str:
         return language
 
 
+def aside(texts: object) -> tuple[str, ...]:
+    """A warning about what lies in a corpus and is not read; other texts have nothing to say."""
+    from babelpress.text.corpus import Corpus
+
+    lines = texts.says() if isinstance(texts, Corpus) else ()
+    return tuple(f"warning: {line}" for line in lines)
+
+
 def signed(value: float) -> str:
     """0.1234 as "+12.3 %"."""
     return f"{100 * value:+.1f} %"

@@ -14,7 +14,7 @@ from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Offload, Out, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.steps import KINDS
-from babelpress.steps._kind import Estimate, StepSettings
+from babelpress.steps._kind import Estimate, StepReport, StepSettings
 from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import SELF, CalibrationSettings
 
@@ -164,12 +164,20 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         for tag, damage in each.damage.items()
     ]
     says = (
+        *_of_corpus(found.steps),
         *tell(found.steps[-1]).lines,
         *_size(found.ledger),
         f"next: babelpress eval {quote(str(out))}",
     )
     shown = (o.share("predicted_damage", "predicted damage"),)
     return Outcome(rows, out, _by_step(rows, shown), says)
+
+
+def _of_corpus(steps: Sequence[StepReport]) -> list[str]:
+    """What is said of the text of all steps as a whole: files of it that are not read."""
+    found = [finding for step in steps for finding in step.calibration.get("findings", ())]
+    said = [finding["words"] for finding in found if finding["what"] in ("left out", "damaged")]
+    return [f"warning: {words}" for words in dict.fromkeys(said)]
 
 
 def _size(ledger: Row) -> list[str]:

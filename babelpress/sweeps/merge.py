@@ -71,9 +71,11 @@ def _calibration(asked: CalibrationSettings, parts: Sequence[dict[str, Any]]) ->
         text = fingerprint([part["fingerprint"] for part in parts])
     else:
         text = open_corpus(asked.corpus).fingerprint(rows)
+    findings = [finding for part in parts for finding in part["findings"]]
     return {
         **parts[0],
         "languages": rows,
-        "findings": [finding for part in parts for finding in part["findings"]],
+        # What is said of a corpus is said in every part.
+        "findings": [each for n, each in enumerate(findings) if each not in findings[:n]],
         "fingerprint": text,
     }

@@ -1,4 +1,5 @@
-"""The audit of calibration text: missing, short, doubled, shared with the test text, or odd.
+"""The audit of calibration text: missing, short, doubled, shared with the test text, or odd; and
+what lies in the corpus and is not read.
 
 Tested in tests/text/test_calibration.py.
 """
@@ -12,6 +13,7 @@ from babelpress.models.tokenizers import Tokenizer
 from babelpress.text import languages as registry
 from babelpress.text.corpus import UNNAMED, Corpus, Document
 from babelpress.text.readers import listed
+from babelpress.text.sameness import key
 from babelpress.text.token_blocks import Layout, joined
 
 SCRIPT_SHARE = 0.8  # a lower share in the language's own script is a warning
@@ -47,12 +49,33 @@ def missing(corpus: Corpus, tag: str) -> Finding:
     return Finding("error", tag, "missing", 1, words)
 
 
+def of_corpus(corpus: Corpus, tags: Sequence[str]) -> list[Finding]:
+    """What concerns the corpus as a whole: files left out, damaged ones that nobody asked for."""
+    others = [tag for tag in corpus.languages() if tag not in tags]
+    damaged = {tag: words for tag in others if (words := corpus.damage(tag))}
+    return [
+        *(
+            Finding("warning", "", "left out", len(corpus.left_out), words)
+            for words in corpus.says()
+        ),
+        *(
+            Finding("warning", tag, "damaged", 1, f"{tag} was not asked for, and {words}")
+            for tag, words in damaged.items()
+        ),
+    ]
+
+
+def several_names(tag: str, names: Sequence[str]) -> list[Finding]:
+    words = f"{tag}: the text of {listed(names)} is read as one language."
+    return [Finding("note", tag, "several names", len(names), words)] if names else []
+
+
 def shared(
     tag: str, train: Sequence[Document], test: Sequence[Document], level: Level
 ) -> list[Finding]:
     """Documents on both sides, by name: one of them read in calibration is known in evaluation."""
-    tested = {document.id for document in test if not document.id.startswith(UNNAMED)}
-    names = sorted({document.id for document in train} & tested)
+    tested = {key(document.id) for document in test if not document.id.startswith(UNNAMED)}
+    names = sorted({document.id for document in train if key(document.id) in tested})
     words = (
         f"{tag}: documents in both calibration (train) and evaluation (test): {len(names)}, namely "
         f"{_some(names)}. Give each one split, or leave their source out, as in FOLDER?src!=NAME."
@@ -60,14 +83,10 @@ def shared(
     return [Finding(level, tag, "shared documents", len(names), words)] if names else []
 
 
-def in_both(
-    tag: str, train: Sequence[Document], kept: Mapping[str, Sequence[str]]
-) -> list[Finding]:
-    lost = {
-        document.id: len(document.text.split("\n")) - len(kept[document.id]) for document in train
-    }
-    names = [name for name, count in lost.items() if count]
-    count = sum(lost.values())
+def in_both(tag: str, dropped: Mapping[str, int]) -> list[Finding]:
+    """`dropped`: how many lines of a document are test text, by its name."""
+    names = [name for name, count in dropped.items() if count]
+    count = sum(dropped.values())
     words = (
         f"{tag}: lines of the train text that are in the test text too, dropped from calibration: "
         f"{count}, in {_some(names)}."
@@ -75,10 +94,9 @@ def in_both(
     return [Finding("warning", tag, "text in both", count, words)] if names else []
 
 
-def duplicates(tag: str, kept: Mapping[str, Sequence[str]]) -> list[Finding]:
-    lines = [line for each in kept.values() for line in each]
-    count = len(lines) - len(set(lines))
-    words = f"{tag}: {count} of {len(lines)} lines of the train text repeat an earlier one exactly."
+def duplicates(tag: str, lines: int, distinct: int) -> list[Finding]:
+    count = lines - distinct
+    words = f"{tag}: {count} of {lines} lines of the train text repeat an earlier one."
     return [Finding("note", tag, "duplicates", count, words)] if count else []
 
 

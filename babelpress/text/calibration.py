@@ -24,13 +24,16 @@ from babelpress.text.audit import (
     duplicates,
     in_both,
     missing,
+    of_corpus,
     raise_errors,
     script,
+    several_names,
     shared,
     short,
     unknown_tokens,
 )
-from babelpress.text.corpus import Corpus
+from babelpress.text.corpus import Corpus, Document
+from babelpress.text.sameness import keys
 from babelpress.text.token_blocks import (
     PIECE_CHARACTERS,
     Layout,
@@ -86,7 +89,8 @@ def build(
         tag: _gather(corpus, tokenizer, tag, layout=layout, seed=seed, evaluation=evaluation)
         for tag in tags
     }
-    findings = [finding for each in gathered.values() for finding in each.findings]
+    findings = of_corpus(corpus, tags)
+    findings += [finding for each in gathered.values() for finding in each.findings]
     raise_errors(findings)
     manifest = _manifest(tokenizer, layout, findings) | {
         "corpus": corpus.name,
@@ -96,6 +100,8 @@ def build(
         "piece_characters": PIECE_CHARACTERS,
         "languages": {tag: each.row for tag, each in gathered.items()},
     }
+    if corpus.left_out:
+        manifest["left_out"] = [{"path": each.path, "why": each.why} for each in corpus.left_out]
     return CalibrationSet({tag: each.blocks for tag, each in gathered.items()}, manifest)
 
 
@@ -115,8 +121,9 @@ def audit(
     """
     layout = layout_for(tokenizer, tokens, length, False)
     there = set(corpus.languages())
-    findings: list[Finding] = []
-    for tag in dict.fromkeys(languages):
+    tags = list(dict.fromkeys(languages))
+    findings = of_corpus(corpus, tags)
+    for tag in tags:
         if tag in there:
             findings += _gather(
                 corpus, tokenizer, tag, layout=layout, seed=seed, evaluation=evaluation
@@ -172,12 +179,8 @@ def _gather(
     train = corpus.documents(tag, "train")
     judge = corpus if evaluation is None else evaluation
     test = judge.documents(tag, "test") if tag in judge.languages() else []
-    heldout = {line.strip() for document in test for line in document.text.split("\n")}
-    kept = {
-        document.id: [line for line in document.text.split("\n") if line.strip() not in heldout]
-        for document in train
-    }
-    found = [piece for name, lines in kept.items() for piece in pieces(name, lines)]
+    apart = _Apart.of(train, test)
+    found = [piece for name, lines in apart.kept.items() for piece in pieces(name, lines)]
     found.sort(key=lambda piece: _order(piece, seed))
     used, ids = _tokenise(found, tokenizer, layout)
     blocks = pack(tag, ids, layout)
@@ -191,14 +194,40 @@ def _gather(
     }
     findings = [
         *([] if found else [missing(corpus, tag)]),
+        *several_names(tag, corpus.names_of(tag)),
         *shared(tag, train, test, "warning" if evaluation is None else "error"),
-        *in_both(tag, train, kept),
-        *duplicates(tag, kept),
+        *in_both(tag, apart.dropped),
+        *duplicates(tag, sum(map(len, apart.kept.values())), apart.distinct),
         *(short(tag, ids, layout) if found else []),
         *script(tag, share),
         *unknown_tokens(tag, unknown, row["unknown_share"]),
     ]
     return _Gathered(findings, blocks, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """Train lines that are in no test document, by document; lines are the same by their keys.
+
+    `dropped` counts the others, by document; `distinct` how many keys the kept lines have.
+    """
+
+    kept: dict[str, list[str]]
+    dropped: dict[str, int]
+    distinct: int
+
+    @classmethod
+    def of(cls, train: Sequence[Document], test: Sequence[Document]) -> "_Apart":
+        heldout = {key for document in test for key in keys(document.text)}
+        kept: dict[str, list[str]] = {}
+        dropped: dict[str, int] = {}
+        seen: set[str] = set()
+        for document in train:
+            lines, own = document.text.split("\n"), keys(document.text)
+            fresh = [line for line, key in zip(lines, own, strict=True) if key not in heldout]
+            kept[document.id], dropped[document.id] = fresh, len(lines) - len(fresh)
+            seen.update(own)
+        return cls(kept, dropped, len(seen - heldout))
 
 
 def _order(piece: Piece, seed: int) -> bytes:

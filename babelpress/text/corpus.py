@@ -3,13 +3,14 @@
 A corpus is named by `SRC[?FIELD=A,B][&FIELD!=C]`, where SRC is
 
 embedded             the everyday sentences inside the package
-FOLDER               <language>.jsonl[.gz], .txt or .parquet; any alias of a language is a file name
+FOLDER               <language>.jsonl and other kinds (records.py), named as paths.py says
 hub:ID[@REVISION]    the parquet files of a data set on the hub, streamed, pinned to one commit
 
-A record has `text` and, optionally, `id`, `src`, `doc` and `split` (train, valid, test). A document
-is all records of equal src, doc and split, in order, joined by a newline; a record without doc is a
-document of its own. A document without a split gets one from the hash of its name, so in every
-language and on every machine the same: 90 % train, 5 % valid, 5 % test.
+A record has `text` (or a field of TEXT_FIELDS) and, optionally, `id`, `src`, `doc` and `split`
+(train, valid, test). A document is all records of equal src, doc and split, in order, joined by a
+newline; a record without doc is a document of its own. A document without a split gets one from the
+hash of its name, so in every language and on every machine the same: 90 % train, 5 % valid, 5 %
+test. Whatever lies in a corpus and is not read is in `left_out`, with the reason.
 """
 
 import hashlib
@@ -18,10 +19,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from babelpress.errors import AmbiguousName, BadCorpus, UnknownName
+from babelpress.errors import BadCorpus
 from babelpress.system.files import DATA, fingerprint, sha256_text
-from babelpress.text import languages, readers
-from babelpress.text.readers import SPLIT_NAMES, SPLITS, LocalFile, Source, listed
+from babelpress.text import folders, languages, readers
+from babelpress.text.paths import SPLIT_NAMES, SPLITS
+from babelpress.text.readers import Found, LeftOut, listed
+from babelpress.text.records import text_of
 
 EMBEDDED = DATA / "embedded" / "everyday"
 UNNAMED = "text-"  # ids of documents that nothing but their text tells apart
@@ -56,9 +59,11 @@ class Filter:
 class Corpus:
     """Text by language. Files are opened when a language is asked for, not before."""
 
-    def __init__(self, name: str, sources: Mapping[str, Source], filters: Sequence[Filter] = ()):
+    def __init__(self, name: str, found: Found, filters: Sequence[Filter] = ()):
         self._name = name
-        self._sources = dict(sorted(sources.items()))
+        self._sources = dict(sorted(found.sources.items()))
+        self.left_out = tuple(found.left_out)
+        self._several = dict(found.several)
         self._filters = tuple(sorted(filters, key=str))
         self._prints: dict[str, str] = {}
         # Train and test of a language are asked for one after the other: one is remembered.
@@ -68,6 +73,28 @@ class Corpus:
     def name(self) -> str:
         """How it was asked for; of a hub data set with the commit that was found."""
         return self._name
+
+    def says(self) -> tuple[str, ...]:
+        """A sentence about what lies here and is not read; none where all is."""
+        words = LeftOut.words(self.left_out)
+        return (f"{self.name}: {words}",) if words else ()
+
+    def _aside(self) -> str:
+        """What is left out, after another sentence."""
+        words = LeftOut.words(self.left_out)
+        return f" Not read and {words}" if words else ""
+
+    def names_of(self, tag: str) -> tuple[str, ...]:
+        """The names that the text of a language goes by, where they are several (en-GB, en-US)."""
+        return self._several.get(tag, ())
+
+    def damage(self, tag: str) -> str:
+        """What can be seen to be wrong with the files of a language without reading them."""
+        try:
+            self._sources[tag].check()
+        except BadCorpus as error:
+            return str(error)
+        return ""
 
     def languages(self) -> list[str]:
         """The canonical tags of all languages that have a file, in order of the tags."""
@@ -101,16 +128,18 @@ class Corpus:
             raise BadCorpus(
                 f"{self._name} has no text in {listed(missing)}. It has {listed(self._sources)}. "
                 "Add a file for each, or leave them out of --languages."
+                f"{self._aside()}"
             )
 
     def _read(self, tag: str) -> dict[str, list[Document]]:
         texts: dict[tuple[str, str], list[str]] = {}
         srcs: dict[str, str] = {}
         seen: Counter[str] = Counter()
-        source = self._sources[tag]
-        place = source.name
-        for line, fields in source.records():
+        fields_seen: dict[str, None] = {}
+        for place, line, fields in self._sources[tag].records():
             text = _text(place, line, fields)
+            if self._filters:
+                fields_seen |= dict.fromkeys(fields)
             if not text.strip() or not all(each.keeps(fields) for each in self._filters):
                 continue
             _check_names(place, line, fields)
@@ -119,25 +148,37 @@ class Corpus:
             split = _split(place, line, fields, name)
             srcs.setdefault(name, src)
             texts.setdefault((name, split), []).append(text)
+        self._check_filters(tag, fields_seen)
         found: dict[str, list[Document]] = {}
         for (name, split), lines in texts.items():
             document = Document(name, tag, srcs[name], split, "\n".join(lines))
             found.setdefault(split, []).append(document)
         return found
 
+    def _check_filters(self, tag: str, fields: Mapping[str, None]) -> None:
+        """Raise BadCorpus for a filter on what no record has: it keeps or drops nothing."""
+        for each in self._filters:
+            if each.field not in fields:
+                raise BadCorpus(
+                    f"no record of {tag} in {self._name} has a field '{each.field}' to filter by. "
+                    f"They have {listed(' '.join(name.split()) for name in fields)}. Name one of "
+                    "these, or take the filter off."
+                )
+
 
 def open_corpus(src: str) -> Corpus:
     """Open a corpus by its name (see above) without reading its text yet.
 
-    Raises BadCorpus where there is none, where a file name is no language, where two files are of
-    one language, or where the hub cannot be reached.
+    Raises BadCorpus where there is none, where nothing in it is named after a language, where two
+    files say that they are the same, or where the hub cannot be reached.
     """
     place, _, query = src.partition("?")
     filters = _filters(src, query)
     if place.startswith("hub:"):
-        name, sources = readers.hub_files(place, _known)
-        return Corpus(name + src[len(place) :], sources, filters)
-    return Corpus(src, _folder(EMBEDDED if place == "embedded" else Path(place)), filters)
+        name, found = readers.hub_files(place, _known)
+        return Corpus(name + src[len(place) :], found, filters)
+    folder = EMBEDDED if place == "embedded" else Path(place)
+    return Corpus(src, folders.folder_files(folder, _known), filters)
 
 
 def _filters(src: str, query: str) -> list[Filter]:
@@ -153,44 +194,14 @@ def _filters(src: str, query: str) -> list[Filter]:
     return found
 
 
-def _folder(folder: Path) -> dict[str, Source]:
-    kinds = f"<language>{', '.join(sorted(readers.READERS))}"
-    if not folder.is_dir():
-        raise BadCorpus(
-            f"there is no folder {folder}. A corpus is 'embedded', hub:ID or a folder of {kinds}."
-        )
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = readers.suffix(path)
-        if ending is None or path.name.startswith("."):
-            continue
-        tag = _language(path, path.name.removesuffix(ending))
-        if tag in found:
-            raise BadCorpus(
-                f"{found[tag]} and {path.name} are both {tag}. Join them into one file."
-            )
-        found[tag] = path
-    if not found:
-        raise BadCorpus(f"{folder} holds no text. It needs files named {kinds}.")
-    return {tag: LocalFile(path) for tag, path in found.items()}
-
-
-def _language(path: Path, name: str) -> str:
-    try:
-        return languages.find(name).tag
-    except (UnknownName, AmbiguousName) as error:
-        raise BadCorpus(f"{path} is not named after a language: {error}") from error
-
-
 def _known(name: str) -> str | None:
-    try:
-        return languages.find(name).tag
-    except (UnknownName, AmbiguousName):
-        return None
+    """The tag that a name stands for."""
+    language = languages.known(name)
+    return language.tag if language else None
 
 
 def _text(name: str, line: int, fields: Mapping[str, object]) -> str:
-    text = fields.get("text")
+    text = text_of(fields)
     if not isinstance(text, str):
         raise BadCorpus(
             f"{name}, line {line} has no field 'text' that is a string. "
@@ -209,7 +220,10 @@ def _text(name: str, line: int, fields: Mapping[str, object]) -> str:
 def _check_names(name: str, line: int, fields: Mapping[str, object]) -> None:
     """Raise BadCorpus for an id, src or doc that is no word or number."""
     for field in ("id", "src", "doc"):
-        word = _word(fields.get(field))
+        value = fields.get(field)
+        if isinstance(value, str) and value.isascii():
+            continue
+        word = _word(value)
         if word is None or not _is_utf8(word):
             raise BadCorpus(
                 f"{name}, line {line} has a field '{field}' that is neither a word nor a number "

@@ -1,5 +1,6 @@
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,73 @@ def test_a_text_in_both_is_dropped_from_calibration_and_named(tmp_path, tokenize
     assert "siri" not in text and "moto" in text and "mti" in text
     dropped = finding(result, "text in both")
     assert dropped["count"] == 1 and "s/a" in dropped["words"] and dropped["level"] == "warning"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: unicodedata.normalize("NFD", text),
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: text.replace(" ", " \u200b"),
+        lambda text: f"\ufeff{text}\u202c",
+    ],
+)
+def test_a_test_text_in_other_code_points_is_in_both_and_the_rest_stays(
+    tmp_path, tokenizer, change
+):
+    secret, other = "Ọmọ náà ń kà ìwé", "Ọmọ náà ń ta ìwé"
+    records = [{"doc": "a", "text": change(secret)}, {"doc": "Bàbá", "text": change(other)}]
+    corpus = write(tmp_path / "a", "yo.jsonl", records)
+    tested = write(tmp_path / "b", "yo.jsonl", [{"doc": "x", "text": secret, "split": "test"}])
+
+    result = build(corpus, tokenizer, ["yor_Latn"], tokens=96, length=48, seed=0, evaluation=tested)
+
+    assert tokenizer.decode(text_ids(result.blocks["yor_Latn"])) == change(other)
+    assert finding(result, "text in both")["count"] == 1
+
+
+def test_a_document_whose_name_is_in_another_normalization_is_in_both(tmp_path, tokenizer):
+    name = "Bàbá"
+    corpus = write(tmp_path / "a", "yo.jsonl", [{"doc": name, "text": "omi"}])
+    other = unicodedata.normalize("NFD", unicodedata.normalize("NFC", name))
+    leak = write(tmp_path / "b", "yo.jsonl", [{"doc": other, "text": "ina", "split": "test"}])
+
+    with pytest.raises(BadCorpus, match="documents in both"):
+        build(corpus, tokenizer, ["yor_Latn"], tokens=9, length=9, seed=0, evaluation=leak)
+
+
+def test_repeated_lines_are_the_same_in_any_normalization(tmp_path, tokenizer):
+    texts = [unicodedata.normalize(form, "Ọmọ náà") for form in ("NFC", "NFD")]
+    corpus = write(tmp_path, "yo.jsonl", [{"doc": text, "text": text} for text in texts])
+
+    result = build(corpus, tokenizer, ["yor_Latn"], tokens=9, length=9, seed=0)
+
+    assert finding(result, "duplicates")["count"] == 1
+
+
+def test_what_is_left_out_of_a_corpus_is_in_audit_and_manifest(tmp_path, tokenizer):
+    (tmp_path / "yo.docx").write_bytes(b"x")
+    (tmp_path / "ta.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    write(tmp_path, "en-GB.jsonl", articles(2))
+    corpus = write(
+        tmp_path, "en-US.jsonl", [{**each, "doc": each["doc"] + "b"} for each in articles(3)]
+    )
+
+    result = build(corpus, tokenizer, ["eng_Latn"], tokens=48, length=48, seed=0)
+    found = audit(corpus, tokenizer, ["eng_Latn"], tokens=48, length=48, seed=0)
+
+    assert result.manifest["left_out"] == [
+        {"path": "yo.docx", "why": "is not read: no reader of .docx"}
+    ]
+    left = finding(result, "left out")
+    assert (left["level"], left["language"], left["count"]) == ("warning", "", 1)
+    assert "yo.docx is not read" in left["words"]
+    damaged = finding(result, "damaged")
+    assert damaged["language"] == "tam_Taml" and "ta.jsonl.zst cannot be read" in damaged["words"]
+    assert "en-GB, en-US" in finding(result, "several names")["words"]
+    assert [each.what for each in found] == [each["what"] for each in result.manifest["findings"]]
+    with pytest.raises(BadCorpus, match=r"ta\.jsonl\.zst cannot be read"):
+        build(corpus, tokenizer, corpus.languages(), tokens=48, length=48, seed=0)
 
 
 def test_a_text_without_a_name_in_both_is_a_text_and_no_document(tmp_path, tokenizer):

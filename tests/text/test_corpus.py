@@ -121,7 +121,6 @@ def test_equal_texts_without_a_name_stay_apart_and_in_one_split(tmp_path):
         ("?src!=bible", ["one\nthree"]),
         ("?src=news&id=news/3", ["three"]),
         ("?split=test", []),
-        ("?nothing=1", []),
     ],
 )
 def test_a_filter_keeps_records_by_any_field(tmp_path, query, texts):
@@ -131,6 +130,14 @@ def test_a_filter_keeps_records_by_any_field(tmp_path, query, texts):
 
     assert [each.text for each in corpus.documents("swh_Latn", "train")] == texts
     assert corpus.name == f"{tmp_path}{query}"
+
+
+@pytest.mark.parametrize("query", ["?source=bible", "?source!=bible", "?src=bible&source=x"])
+def test_a_filter_on_a_field_that_no_record_has_names_those_that_there_are(tmp_path, query):
+    (tmp_path / "sw.jsonl").write_bytes(jsonl(THREE))
+
+    with pytest.raises(BadCorpus, match=r"a field 'source' .* They have id, src, doc, split, text"):
+        open_corpus(f"{tmp_path}{query}").documents("swh_Latn", "train")
 
 
 @pytest.mark.parametrize("query", ["?src", "?src=", "?=bible", "?!=bible", "?src=a&"])
@@ -301,6 +308,34 @@ def test_languages_and_splits_of_a_hub_data_set_come_from_its_paths(hub):
     assert [each.text for each in corpus.documents("swh_Latn", "test")] == ["mvua"]
     # Files that are all train are split by hash, so that there is something to evaluate on.
     assert 0 < len(corpus.documents("yor_Latn", "test")) < 30
+
+
+def test_what_is_left_out_of_a_hub_data_set_is_named(hub, monkeypatch):
+    paths = [*HUB, "en-GB/0.parquet", "en-US/0.parquet", "mn-Mong/a.parquet", "ig/train.csv"]
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: FakeHub(paths))
+
+    corpus = open_corpus("hub:owner/texts")
+
+    assert {each.path: each.why for each in corpus.left_out} == {
+        "raw": "is not named after a language",
+        "mn-Mong": "is not named after a language",
+        "ig": "is no parquet, which alone is read of the hub",
+    }
+    assert "left out: ig is no parquet" in corpus.says()[0]
+    assert corpus.names_of("eng_Latn") == ("en-GB", "en-US")
+
+
+def test_configurations_named_as_locales_are_languages(hub, monkeypatch):
+    configs = "am_et cmn_hans_cn es_419 sw_ke yue_hant_hk zh-TW"
+    paths = [f"{name}/test-00000-of-00001.parquet" for name in configs.split()]
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: FakeHub(paths))
+
+    corpus = open_corpus("hub:owner/texts")
+
+    assert corpus.left_out == ()
+    assert corpus.languages() == [
+        *("amh_Ethi", "spa_Latn", "swh_Latn", "yue_Hant", "zho_Hans", "zho_Hant")
+    ]
 
 
 def test_reading_from_the_hub_stops_at_the_stated_size(hub, monkeypatch):
