@@ -40,6 +40,10 @@ class Registry:
         found = (module.name for module in pkgutil.iter_modules(self.path))
         return sorted(n.replace("_", self.between) for n in found if not n.startswith("_"))
 
+    def require(self, name: str) -> None:
+        """Raise UnknownName, with near misses, for what is no entry."""
+        self._module_name(name)
+
     def module(self, name: str) -> ModuleType:
         """The module of an entry. Raises UnknownName with near misses."""
         return importlib.import_module(self._module_name(name))
@@ -70,14 +74,44 @@ class Registry:
         """The docstring of an entry, which is read and not imported. Raises UnknownName."""
         return ast.get_docstring(self._tree(name)) or ""
 
+    def defines(self, name: str, function: str) -> bool:
+        """Whether an entry has a function, which is read and not imported. Raises UnknownName."""
+        return any(
+            isinstance(node, ast.FunctionDef) and node.name == function
+            for node in self._tree(name).body
+        )
+
     def options(self, name: str) -> dict[str, object]:
-        """The options of an entry with their defaults, read from its signatures."""
-        module = vars(self.module(name))
+        """The options of an entry with their defaults, read from its signatures.
+
+        It is imported only where a default is computed, or a function defined elsewhere.
+        """
         found: dict[str, object] = {}
         for function in self.functions:
-            if function in module:
-                found |= options(module[function])
+            declared = self._declared(name, function)
+            if declared is None:
+                module = vars(self.module(name))
+                declared = options(module[function]) if function in module else {}
+            found |= declared
         return found
+
+    def _declared(self, name: str, function: str) -> dict[str, object] | None:
+        """Those of one function, none where the entry has no such name.
+
+        None where a default is computed, or the function is from elsewhere.
+        """
+        known = self.facts(name)
+        for node in self._tree(name).body:
+            if isinstance(node, ast.ImportFrom | ast.Assign) and function in _bound(node):
+                return None
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+                asked = {each.arg: default for each, default in pairs if default is not None}
+                try:
+                    return {key: _value(default, known) for key, default in asked.items()}
+                except (ValueError, KeyError):
+                    return None
+        return {}
 
     def check_options(self, name: str, given: Mapping[str, object]) -> None:
         """Raise BadSetting for an option that an entry has not, naming those it has."""
@@ -96,6 +130,18 @@ class Registry:
         spec = find_spec(self._module_name(name))
         assert spec is not None
         return _parsed(str(spec.origin))
+
+
+def _bound(node: ast.ImportFrom | ast.Assign) -> set[str]:
+    """The names that a statement gives a value."""
+    if isinstance(node, ast.ImportFrom):
+        return {each.asname or each.name for each in node.names}
+    return {each.id for each in node.targets if isinstance(each, ast.Name)}
+
+
+def _value(default: ast.expr, known: Mapping[str, object]) -> object:
+    """The value of a default. Raises ValueError or KeyError for one that is computed."""
+    return known[default.id] if isinstance(default, ast.Name) else ast.literal_eval(default)
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from babelpress.commands import checks
 from babelpress.commands.declared import Model, Watched, command
 from babelpress.commands.outcome import Outcome, Row
 from babelpress.export import FORMATS
@@ -44,6 +45,10 @@ def export(
 
     Example: babelpress export run --format compressed-tensors --out packed
     """
+    FORMATS.require(format)
+    checks.model(model)
+    checks.new_folder(out)
+    checks.load(progress)
     from babelpress.export import _write
 
     says, serve = _write.write(

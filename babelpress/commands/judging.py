@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import COMMAS, Device, Model, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
@@ -109,9 +110,15 @@ def evaluate(
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
+    from babelpress.runs import manifest
+
+    checks.model(model, quantized=True)
+    if out:
+        checks.folder(out)
+    checks.evaluation(asked)
+    checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
     from babelpress.judge.evaluate import texts_of
-    from babelpress.runs import manifest
     from babelpress.runs.open import folder_of, open_any
 
     run = folder_of(model)
@@ -119,7 +126,7 @@ def evaluate(
     asks = _asks_ranges(model, asked.on, moments, mixture)
     texts = [texts_of(name, asked.corpus) for name in asked.on]
     unread = dict.fromkeys(line for each in texts for line in o.aside(each))
-    opened = open_any(model, device=device)
+    opened = open_any(model, device=device, quantized=True)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
@@ -308,6 +315,7 @@ def report(
 
     Example: babelpress report dense run-english run-uniform --out report.html
     """
+    checks.file(out)
     from babelpress.report import write_report
     from babelpress.report.gather import report_input
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Watched, command
 from babelpress.commands.outcome import Outcome, Table
@@ -49,12 +50,15 @@ def languages(
 
     Example: babelpress languages babel-mini
     """
+    checks.model(model, quantized=True)
+    checks.text(corpus, words(only))
+    checks.load(progress)
     from babelpress.runs.open import open_any
     from babelpress.text import fertility, mixtures
     from babelpress.text.corpus import open_corpus
     from babelpress.text.draw import languages_of
 
-    opened = open_any(model, device=device)
+    opened = open_any(model, device=device, quantized=True)
     text = open_corpus(corpus)
     tags = languages_of(text, words(only))
     text.require(tags)

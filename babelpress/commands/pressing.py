@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Offload, Out, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
+from babelpress.errors import BadLayer
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepReport, StepSettings
 from babelpress.system.progress import Progress, silent
@@ -61,6 +63,10 @@ def calibrate(
 
     Example: babelpress calibrate babel-mini --corpus embedded --gram --out moments
     """
+    checks.model(model)
+    checks.moments_folder(out)
+    checks.calibration(text)
+    checks.load(progress)
     from babelpress.moments.calibrate import calibrate as look
     from babelpress.runs.open import open_any
 
@@ -129,7 +135,7 @@ def press(
         bool,
         Parameter(
             help="Say what would be done and what it would take, from trying the first block, and "
-            "stop."
+            "stop; the exit code is 2 where a step does not fit the model."
         ),
     ] = False,
     offload: Offload = False,
@@ -144,11 +150,16 @@ def press(
 
     plan = recipe.load(recipe_file, model=model, changes=change)
     if dry_run:
+        checks.plan(plan, out)
+        checks.load(progress)
         return _plan(plan, out, device, offload)
     return _press(plan, out, device, offload, progress)
 
 
 def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Progress) -> Outcome:
+    checks.plan(plan, out)
+    checks.load(progress)
+    from babelpress.models.carried import lines as carried_lines
     from babelpress.report.told import tell
     from babelpress.runs import run
 
@@ -166,6 +177,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     says = (
         *_of_corpus(found.steps),
         *tell(found.steps[-1]).lines,
+        *carried_lines(found.carried),
         *_size(found.ledger),
         f"next: babelpress eval {quote(str(out))}",
     )
@@ -211,7 +223,10 @@ def _plan(plan: "Recipe", out: Path, device: str, offload: bool) -> Outcome:
         said = KINDS.module(each.kind).say(each.work)
         says.append(f"step {number}: {said}{_on(plan, each.work, len(shares))}")
     near = next(parent for parent in out.absolute().parents if parent.exists())
-    told = estimate(plan, device=device, offload=offload, near=near)
+    try:
+        told = estimate(plan, device=device, offload=offload, near=near)
+    except BadLayer as error:  # the plan is shown all the same, with what is to be mended
+        return Outcome(rows, out, _by_step(rows, ()), (*says, f"cannot be done: {error}"), 2)
     for number, found in enumerate(told, 1):
         says.append(f"step {number}: {_cost(found)}")
     return Outcome(rows, out, _by_step(rows, ()), (*says, f"into {out}; nothing was done."))

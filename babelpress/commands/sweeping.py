@@ -4,7 +4,7 @@ Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
@@ -42,7 +43,7 @@ SWEPT = {
     "dense": "score of the dense model",
     "change": "relative change, 0.05 is 5 %; positive is worse",
     "weights": "SHA-256 of the pressed weights",
-    "error": "why the recipe failed; null where it did not",
+    "error": "why the recipe failed, or cannot be done; null where it did not",
 }
 
 
@@ -104,11 +105,15 @@ def sweep(
 
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
     """
-    from babelpress.sweeps import plan, schedule
-    from babelpress.sweeps.jobs import Setup
+    from babelpress.sweeps import plan
 
     _check(hands, device)
     asked = plan.load(sweep_file)
+    checks.sweep([entry.recipe for entry in asked.entries], out)
+    checks.load(progress)
+    from babelpress.sweeps import schedule
+    from babelpress.sweeps.jobs import Setup
+
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
     where = out.absolute()
     setup = Setup(where, results or str(where / "results"), device, keep_models)
@@ -188,16 +193,27 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], *, sized: b
     """What a sweep would do."""
     from babelpress.sweeps import schedule
 
-    todo = {job.name for job in schedule.missing(asked, setup, apart=True, sized=sized)}
+    unfit, rest = schedule.fitting(asked, setup)
+    jobs = schedule.missing(rest, setup, apart=True, sized=sized) if rest.entries else []
+    todo = {job.name for job in jobs}
     rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]
-    shown = [{**row, "state": "to do" if row["fingerprint"] in todo else "done"} for row in rows]
+    rows = [{**row, "error": unfit.get(row["fingerprint"])} for row in rows]
+    shown = [{**row, "state": _state(row, todo)} for row in rows]
     columns = (o.word("fingerprint", "run"), o.word("state", "state"), o.word("recipe", "recipe"))
     missing = sum(row["state"] == "to do" for row in shown)
     line = (
         f"{missing} of {len(rows)} recipes to do, and {len(todo) - missing} jobs that they share; "
         "nothing was done."
     )
-    return Outcome(rows, setup.out, (Table(columns, shown),), (line,))
+    says = [f"cannot be done: {labels[mark]['recipe']}: {why}" for mark, why in unfit.items()]
+    tables = (Table(columns, shown),)
+    return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
+
+
+def _state(row: Row, todo: Collection[str]) -> str:
+    if row["error"]:
+        return "cannot be done"
+    return "to do" if row["fingerprint"] in todo else "done"
 
 
 def _columns() -> tuple[o.Column, ...]:

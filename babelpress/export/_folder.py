@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export._source import Source, record
+from babelpress.models import carried
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.numerics.finite import all_finite
 from babelpress.system.files import read_json, write_json
@@ -47,11 +48,13 @@ def save(
     _check_finite(tensors)
     try:
         opened.model.save_pretrained(folder, state_dict=tensors)
+        carried.save(opened.carried, folder)
         save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error
     record(source, folder, form)
-    lines = _mend(folder, opened.stored_dtype, quantization)
+    lines = carried.lines([each.name for each in opened.carried])
+    lines += _mend(folder, opened.stored_dtype, quantization)
     if opened.otherwise:
         lines.append(
             f"as {opened.otherwise} transformers reads text as other tokens than tokenizer.json "

@@ -59,10 +59,17 @@ def linears(source: Source, *, head: bool) -> tuple[dict[str, Grid], list[str]]:
 
 
 def left_dense(source: Source, stored: Iterable[str], kinds: tuple[type, ...]) -> list[str]:
-    """Modules of these kinds that are not among the stored ones."""
+    """Modules of these kinds that are not among the stored ones, and linears carried over."""
     there = set(stored)
     named = source.opened.model.named_modules()
-    return [name for name, m in named if isinstance(m, kinds) and name not in there]
+    own = [name for name, m in named if isinstance(m, kinds) and name not in there]
+    return [*own, *carried_linears(source)]
+
+
+def carried_linears(source: Source) -> list[str]:
+    """The modules of the tables among the tensors that the model's class does not know."""
+    tables = (each.name for each in source.opened.carried if len(each.shape) == 2)
+    return [name.removesuffix(".weight") for name in tables if name.endswith(".weight")]
 
 
 def _grids(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Grid]:

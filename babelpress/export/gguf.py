@@ -85,7 +85,16 @@ def write(source: Source, folder: Path, *, kind: str = "auto", pre: str = "") ->
             writer.write_tensor_data(factors)
         for tensor in _tensors(source, parts):
             writer.write_tensor_data(tensor)
-    return _lines(source, parts, words)
+    return [*_lines(source, parts, words), *_left_out(source)]
+
+
+def _left_out(source: Source) -> list[str]:
+    """A line on the tensors that the class does not know: llama.cpp has no place for them."""
+    names = [each.name for each in source.opened.carried]
+    if not names:
+        return []
+    which = f"{names[0]} first" if len(names) > 1 else names[0]
+    return [f"left out, for the model's class does not know it: {len(names)} tensors, {which}"]
 
 
 # ---- what goes in --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from babelpress.errors import BadLayer, BadRun, NotFinite
 from babelpress.export import _folder
-from babelpress.export._quantized import codes_of, left_dense, linears
+from babelpress.export._quantized import carried_linears, codes_of, left_dense, linears
 from babelpress.export._source import Source
 from babelpress.models.walk import Walk
 from babelpress.numerics.grids import CHANNEL, Codes, Grid
@@ -55,7 +55,8 @@ def write(source: Source, folder: Path) -> list[str]:
     # loaders expect integers in all linears of blocks, some in those of other parts too
     walk = Walk(model)
     dense = left_dense(source, grids, (nn.Linear, Conv1D))
-    skipped = [n for n in dense if walk.index_of(n) is not None or walk.beside(n)]
+    others = carried_linears(source)  # whose loaders are not asked here
+    skipped = [n for n in dense if n in others or walk.index_of(n) is not None or walk.beside(n)]
     lines += _folder.save(source, folder, FORM, tensors, _config(grid, skipped))
     if not _vllm_reads(grid):
         lines.append("vLLM reads GPTQ files of 4 or 8 bits, symmetric; GPTQModel reads this one")

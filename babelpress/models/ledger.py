@@ -5,27 +5,34 @@ bits of a code. What has no codes is stored in the dtype of the file.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from babelpress.models.experts import slice_names
+from babelpress.models.headers import Entry
 
 IndexOf = Callable[[str], int | None]  # the block that a weight is in, by its full name
 Row = Mapping[str, Any]  # bits, symmetric, group and shape of a linear
 
 SCALE_BITS = 16
-PARTS = ("blocks", "embedding", "head", "other")
+PARTS = ("blocks", "embedding", "head", "other", "carried over")
 
 
 def ledger(
-    model: PreTrainedModel, codes: Mapping[str, Row], index_of: IndexOf, stored: torch.dtype
+    model: PreTrainedModel,
+    codes: Mapping[str, Row],
+    index_of: IndexOf,
+    stored: torch.dtype,
+    *,
+    carried: Iterable[Entry] = (),
 ) -> dict[str, Any]:
     """The whole and its parts; `stored` is the dtype of the file, `codes` are rows by full name.
 
-    A head that is tied to the embedding is counted there.
+    A head that is tied to the embedding is counted there. What is `carried` over has the bytes that
+    it had.
     """
     tables = {
         id(module.weight): part
@@ -45,6 +52,9 @@ def ledger(
         coded = [codes[each] for each in slice_names(name, parameter) if each in codes]
         loose = parameter.numel() - sum(math.prod(each["shape"]) for each in coded)
         row[2] += loose * stored.itemsize + sum(map(stored_bytes, coded))
+    for each in carried:
+        row = sums["carried over"]
+        row[0], row[1], row[2] = row[0] + each.numbers, row[1] + each.bytes, row[2] + each.bytes
     parts = [_row(part, *row) for part, row in sums.items() if row[0]]
     whole = [sum(row[column] for row in sums.values()) for column in range(3)]
     total = _row("whole", *whole)

@@ -20,7 +20,8 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\S+)?")  # owner/name[@revision]
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS = (SINGLE, INDEX)
 
 
 def resolve(name: str) -> str:

@@ -19,12 +19,16 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.hub import cached_file
 
 from babelpress.errors import BadModel, BadSetting
-from babelpress.models.names import resolve
+from babelpress.models import accepted, carried, headers
+from babelpress.models.headers import Entry
+from babelpress.models.names import INDEX, SINGLE, resolve
 from babelpress.models.tokenizers import read_tokenizer
 from babelpress.models.weights import check_finite
 from babelpress.system.processor import attention
@@ -56,6 +60,7 @@ class Opened:
     what lies beside it. Empty, the tokenizer is written anew, as it must be where it was changed.
     `otherwise` is the class by which transformers would read the tokenizer as other tokens than its
     own file says.
+    `carried` are the tensors of its files that its class does not know, which are saved with it.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Opened:
     stored_dtype: torch.dtype
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     otherwise: str = ""
+    carried: tuple[Entry, ...] = ()
 
 
 def open_model(
@@ -72,13 +78,15 @@ def open_model(
     device: str = "cpu",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    quantized: bool = False,
 ) -> Opened:
     """Open a folder, a hub id[@revision] or babel-mini in evaluation mode; runs/open.py has runs.
 
     Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
+    What is refused is said in accepted.py; only who scores a model takes a `quantized` one.
     Remote code needs a pinned revision.
     float16 files are computed in float32 on a CPU, where float16 is some two hundred times slower.
-    A config without dtype counts as float32.
+    The dtype is that of the config, but never a wider one than most of the weights have.
     """
     where = resolve(name)
     local = Path(where).is_dir()
@@ -93,8 +101,10 @@ def open_model(
         "local_files_only": local,
         "revision": revision or "main",
     }
+    if local:
+        accepted.peek(where, name, quantized=quantized)
     try:
-        opened = _open(name, place, device, dtype, options)
+        opened = _open(name, place, device, dtype, options, quantized=quantized)
     except CANNOT_OPEN as error:
         if "trust_remote_code" in str(error):
             raise BadModel(
@@ -107,14 +117,16 @@ def open_model(
     return opened
 
 
-def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any]) -> Opened:
+def _open(
+    name: str, place: str, device: str, dtype: str, options: dict[str, Any], *, quantized: bool
+) -> Opened:
     config = AutoConfig.from_pretrained(place, **options)
-    if config.is_encoder_decoder:
-        raise BadModel(
-            f"{name} cannot be walked: found an encoder and a decoder ({config.model_type}), need "
-            "one stack of decoder blocks. Encoder-decoders are not supported yet."
-        )
-    stored = _dtype(str(config.dtype or "float32"))
+    raw, _ = PreTrainedConfig.get_config_dict(place, **options)
+    both = config.is_encoder_decoder  # some say so by their class alone
+    accepted.check_config(name, {**raw, "is_encoder_decoder": both}, quantized=quantized)
+    there = headers.entries(_files(place, options))
+    accepted.check_entries(name, there, quantized=quantized)
+    stored = _stored(config, there)
     wanted = stored if dtype == "auto" else _dtype(dtype)
     if device == "cpu" and wanted is torch.float16:
         wanted = torch.float32
@@ -134,9 +146,65 @@ def _open(name: str, place: str, device: str, dtype: str, options: dict[str, Any
             f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
             "first. Get a whole copy of the model."
         )
+    # what belongs to packed weights is known to whoever unpacks them
+    unknown = () if quantized else carried.unknown(model, there)
+    if not quantized:
+        carried.check(unknown, loading["unexpected_keys"], name)
     read = read_tokenizer(place, options)
     model.to(device).eval()
-    return Opened(name, model, read.tokenizer, stored, read.files, read.otherwise)
+    return Opened(name, model, read.tokenizer, stored, read.files, read.otherwise, unknown)
+
+
+def open_shapes(name: str) -> PreTrainedModel:
+    """A model without weights: its blocks, its linears and their shapes, from its config alone.
+
+    Raises BadModel as `open_model` does.
+    """
+    where = resolve(name)
+    local = Path(where).is_dir()
+    place, _, revision = (where, "", "") if local else where.partition("@")
+    if local:
+        accepted.peek(where, name)
+    try:
+        config = AutoConfig.from_pretrained(
+            place, local_files_only=local, revision=revision or "main"
+        )
+        with torch.device("meta"):
+            return _loader(config).from_config(config)
+    except CANNOT_OPEN as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadModel(f"{name} cannot be opened: {first}") from error
+
+
+def _file(place: str, file: str, options: dict[str, Any]) -> Path | None:
+    """A file of a model, brought here where it lies on a hub; None where there is none."""
+    found = cached_file(
+        place,
+        file,
+        revision=options["revision"],
+        local_files_only=options["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _files(place: str, options: dict[str, Any]) -> list[Path]:
+    """The files with the weights: one, or those that an index names; none where there are none."""
+    if single := _file(place, SINGLE, options):
+        return [single]
+    index = _file(place, INDEX, options)
+    found = [_file(place, each, options) for each in headers.shards(index)] if index else []
+    return [each for each in found if each is not None]
+
+
+def _stored(config: PreTrainedConfig, there: list[Entry]) -> torch.dtype:
+    """The dtype that a model is kept in: a wider one than its file has would only double it."""
+    of_file = headers.main_dtype(there)
+    if config.dtype is None:
+        return _dtype(of_file or "float32")
+    said = _dtype(str(config.dtype))
+    narrower = of_file is not None and _dtype(of_file).itemsize < said.itemsize
+    return _dtype(of_file) if of_file and narrower else said
 
 
 def _loader(config: Any) -> Any:

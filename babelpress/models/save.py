@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from babelpress.errors import BadRun
+from babelpress.models import carried
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.models.weights import check_finite
@@ -27,6 +28,7 @@ def save_model(opened: Opened, folder: Path) -> None:
     try:
         check_finite(model)
         model.save_pretrained(folder)
+        carried.save(opened.carried, folder)
         save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:
         raise BadRun(f"cannot write the model to {folder}: {error}.") from error

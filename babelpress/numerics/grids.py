@@ -16,11 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadLayer, BadSetting
+from babelpress.errors import BadLayer
+from babelpress.numerics.notation import BITS as BITS
+from babelpress.numerics.notation import CHANNEL, check_grid
 
-BITS = (2, 3, 4, 8)
-CHANNEL = "channel"
-CLIPS = ("none", "mse")
 SHRINKS = 48  # clipping tries ranges from all of it down to 1 - SHRUNK of it
 SHRUNK = 0.6
 SMALLEST = 2.0**-17  # smaller scales would lose bits in float16
@@ -42,12 +41,7 @@ class Grid:
     clip: str = "none"
 
     def __post_init__(self):
-        if self.bits not in BITS:
-            raise BadSetting(f"bits is {self.bits}. Choose one of {', '.join(map(str, BITS))}.")
-        if self.group != CHANNEL and (isinstance(self.group, str) or self.group < 1):
-            raise BadSetting(f"group is {self.group}. Give a number of inputs, or {CHANNEL}.")
-        if self.clip not in CLIPS:
-            raise BadSetting(f"clip is '{self.clip}'. Choose one of {', '.join(CLIPS)}.")
+        check_grid(self.bits, self.group, self.clip)
 
     def __str__(self) -> str:
         kind = "" if self.symmetric else ", asymmetric"

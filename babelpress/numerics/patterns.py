@@ -8,7 +8,6 @@ The published SparseGPT, and the magnitude baseline beside the published Wanda, 
 instead and lose one more, and all ties.
 """
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -18,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadLayer, BadSetting
+from babelpress.errors import BadLayer
+from babelpress.numerics import notation
 from babelpress.numerics.counting import nonzeros
 
 SPARSEGPT_GROUP = 128
@@ -33,7 +33,7 @@ class PerRow:
     fraction: float | Fraction
 
     def __post_init__(self):
-        _check_fraction(self.fraction)
+        notation.check_fraction(self.fraction)
 
     def __str__(self) -> str:
         return f"{self.fraction}"
@@ -61,7 +61,7 @@ class PerLayer:
     fraction: float | Fraction
 
     def __post_init__(self):
-        _check_fraction(self.fraction)
+        notation.check_fraction(self.fraction)
 
     def __str__(self) -> str:
         return f"{self.fraction}/layer"
@@ -89,9 +89,8 @@ class PerGroup:
     columns: int = SPARSEGPT_GROUP
 
     def __post_init__(self):
-        _check_fraction(self.fraction)
-        if self.columns < 1:
-            raise BadSetting(f"a group needs at least 1 column, not {self.columns}.")
+        notation.check_fraction(self.fraction)
+        notation.check_columns(self.columns)
 
     def __str__(self) -> str:
         return f"{self.fraction}/{self.columns}"
@@ -125,11 +124,7 @@ class KeepOf:
     of: int
 
     def __post_init__(self):
-        if not 1 <= self.keep_count <= self.of:
-            raise BadSetting(
-                f"keep {self.keep_count} of {self.of} makes no sense: "
-                "keep at least 1 and at most all, such as 2of4."
-            )
+        notation.check_keep(self.keep_count, self.of)
 
     def __str__(self) -> str:
         return f"{self.keep_count}of{self.of}"
@@ -231,35 +226,16 @@ def parse(text: str) -> Plain:
 
     Raises BadSetting for anything else.
     """
-    text = text.strip()
-    if match := re.fullmatch(r"(\d+)\s*(of|:)\s*(\d+)", text):
-        return _keep_of(int(match[1]), match[2], int(match[3]))
-    fraction, slash, scope = text.partition("/")
-    try:
-        share = float(fraction)
-        if not slash:
+    match notation.pattern(text):
+        case int(keep), int(of):
+            return KeepOf(keep, of)
+        case float(share), notation.ROW:
             return PerRow(share)
-        return PerLayer(share) if scope == "layer" else PerGroup(share, int(scope))
-    except ValueError:
-        raise BadSetting(
-            f"'{text}' is no sparsity pattern. Write 0.5 (of every row), 0.5/layer, 0.5/128 "
-            "(of every 128 columns) or 2of4 (keep 2 of every 4)."
-        ) from None
-
-
-def _keep_of(first: int, between: str, of: int) -> KeepOf:
-    if between == ":" and 2 * first != of:
-        raise BadSetting(
-            f"'{first}:{of}' is read in two ways in the literature, keep {first} or drop {first}. "
-            f"Write {first}of{of} to keep {first} of every {of}, or {of - first}of{of} to drop "
-            f"{first}."
-        )
-    return KeepOf(first, of)
-
-
-def _check_fraction(fraction: float | Fraction) -> None:
-    if not 0 <= fraction < 1:
-        raise BadSetting(f"sparsity must be at least 0 and below 1, not {fraction}.")
+        case float(share), notation.LAYER:
+            return PerLayer(share)
+        case share, columns:
+            assert isinstance(columns, int)
+            return PerGroup(share, columns)
 
 
 def _share(number: int, fraction: float | Fraction) -> int:

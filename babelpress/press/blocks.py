@@ -8,13 +8,13 @@ published Wanda and SparseGPT codes do: two passes per block, valid for one reci
 Shapes: B sequences, T positions, H hidden size, I inputs, O outputs; one language a batch.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadSetting, NotFinite
+from babelpress.errors import NotFinite
 from babelpress.models.folds import Fold, find_folds
 from babelpress.models.linears import linears, set_weight, weight
 from babelpress.models.sites import Site
@@ -204,16 +204,6 @@ def damage_of(reports: Sequence[SiteReport]) -> dict[str, float]:
     return mean_damage(by_layer((each.layer, each.damage) for each in reports))
 
 
-def check_skip(sites: Collection[Site], skip: Sequence[str]) -> None:
-    """Raise BadSetting for a `--skip` word that no site answers to, or if no site is left."""
-    for pattern in skip:
-        if not any(site.matches(pattern) for site in sites):
-            names = ", ".join(site.name for site in sites)
-            raise BadSetting(f"--skip {pattern} names no site of this model. It has {names}.")
-    if all(any(site.matches(pattern) for pattern in skip) for site in sites):
-        raise BadSetting(f"--skip {' '.join(skip)} leaves nothing to press. Skip fewer sites.")
-
-
 # ---- without changing the model -----------------------------------------------------------
 
 
@@ -233,8 +223,6 @@ def predicted_damage(
     total: list[tuple[tuple[object, ...], dict[str, Damage]]] = []
     for index in range(len(walk.blocks)):
         of_block = moments(index)
-        if index == 0:
-            check_skip(of_block, method.skip)
         total += _predict(walk, index, of_block, method.at(index), shares, folds[index])
         del of_block  # before those of the next block are gathered
     return mean_damage(by_layer(total))
@@ -291,8 +279,6 @@ def press_dense(
     reports: list[SiteReport] = []
     for index in range(len(walk.blocks)):
         of_block = moments(index)
-        if index == 0:
-            check_skip(of_block, method.skip)
         with changing(walk.blocks[index], hold):
             reports += settled(
                 press_block(walk, index, of_block, method.at(index), shares, folds[index], means)
@@ -323,8 +309,6 @@ def press_compressed(
         moments, _ = gather(
             walk, index, todo, gram=method.needs_gram, vectors=method.vectors, passing=False
         )
-        if index == 0:
-            check_skip(moments, method.skip)
         with changing(walk.blocks[index], hold):
             reports += settled(
                 press_block(walk, index, moments, method.at(index), shares, folds[index])

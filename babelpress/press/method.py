@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from babelpress.errors import BadLayer
 from babelpress.models.sites import Site
 from babelpress.moments.blend import Blend
 from babelpress.numerics.grids import Codes, Grid
-from babelpress.numerics.patterns import Plain, Stacked, parse
+from babelpress.numerics.patterns import KeepOf, Plain, Stacked, parse
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.registry import Registry, taken
@@ -25,6 +26,7 @@ Weights = Mapping[str, Tensor]  # the linears of a site by name inside the block
 # than magnitude, GPTQ than RTN (seen in the MLP of a block of babel-mini).
 MIN_TOKENS = 32
 MIN_TOKENS_AN_INPUT = 2  # for methods that adapt weights
+FEW = 8  # inputs of a linear that is only tried
 GRAM, LANGUAGES = "gram", "languages"  # what a method may read besides vectors
 
 
@@ -75,6 +77,15 @@ class Method(Protocol):
 
     def enough(self, site: Site, tokens: int) -> bool:
         """Whether an expert that saw so many tokens can be pressed."""
+        ...
+
+    @property
+    def narrowest(self) -> int:
+        """Inputs of a small linear that it can treat."""
+        ...
+
+    def check(self, shape: tuple[int, int], where: str) -> None:
+        """Raise BadLayer, naming the place, for a linear (O, I) that it cannot treat."""
         ...
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
@@ -187,6 +198,18 @@ class Pruner(_Applied):
             return self
         return replace(self, allocated={}, patterns=self.allocated[block])
 
+    @property
+    def narrowest(self) -> int:
+        """Inputs of a small linear that the pattern fits."""
+        return self.pattern.of if isinstance(self.pattern, KeepOf) else FEW
+
+    def check(self, shape: tuple[int, int], where: str) -> None:
+        """Raise BadLayer, naming the place, for a linear (O, I) that the pattern does not fit."""
+        try:
+            self.pattern.count(*shape)
+        except BadLayer as error:
+            raise BadLayer(f"{where} (of {shape[1]} inputs): {error}") from error
+
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """Never asked for."""
         raise AssertionError(f"{self.name} scales nothing ({len(weights)} linears, {stats.where})")
@@ -250,6 +273,15 @@ class Quantizer(_Applied):
     def at(self, block: int) -> "Quantizer":
         """With the grid of this block."""
         return replace(self, grid=self.grids.get(block, self.grid), grids={})
+
+    @property
+    def narrowest(self) -> int:
+        """Inputs of a small linear that the group divides."""
+        return FEW if isinstance(self.grid.group, str) else self.grid.group
+
+    def check(self, shape: tuple[int, int], where: str) -> None:
+        """Raise BadLayer, naming the place, for a linear (O, I) that the group does not divide."""
+        self.grid.width(shape[1], where)
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """What the inputs of the site should be divided by. Only where `scales`."""

@@ -35,6 +35,7 @@ from babelpress.system.files import DATA
 from babelpress.system.plain import NotPlain
 from babelpress.text import languages
 
+CARRIED = 12  # names that a card shows
 UNKNOWN = "unknown"
 
 
@@ -190,6 +191,7 @@ def _deeds(manifest: Manifest) -> dict[str, Any]:
             for where, text in texts.items()
         ],
         "mixed": list(mixed),
+        "carried": _carried(manifest.carried),
         "scanned": [
             named(tag)
             | {
@@ -216,6 +218,13 @@ def _texts(manifest: Manifest) -> dict[str, dict[str, Any]]:
 def _tokens(text: Mapping[str, Any], tag: str) -> str:
     row = text["languages"].get(tag)
     return f"{row['tokens']:,}" if row else NOTHING
+
+
+def _carried(names: Sequence[str]) -> str:
+    """The first tensors that were carried over, and how many more there are."""
+    shown = ", ".join(names[:CARRIED])
+    more = f" and {len(names) - CARRIED} more, which the manifest names"
+    return shown + more * (len(names) > CARRIED)
 
 
 def _step(number: int, step: StepReport) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
+from babelpress.runs import fits
 from babelpress.runs.open import open_any
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
@@ -23,11 +24,12 @@ def estimate(
 ) -> list[Estimate]:
     """One estimate a step, of a run whose folder is to be made in `near`.
 
-    Raises what opening the model and drawing the text raise.
+    Raises what opening the model and drawing the text raise, and where a step does not fit.
     """
     opened, open_seconds = timed(lambda: open_any(plan.model, device=device))
-    _, hash_seconds = timed(lambda: weights_hash(opened.model))
     walk = Walk(opened.model)
+    fits.check(plan.model, walk, plan.steps)
+    _, hash_seconds = timed(lambda: weights_hash(opened.model))
     blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks)
     base = used()
     open_again = 0.0

@@ -4,16 +4,21 @@ Read and written here and nowhere else. A run that began with a finished run kno
 that one too: its chain goes back to the model that everything began with.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
 from babelpress.errors import BadRun
+from babelpress.runs.recipe import Recipe
 from babelpress.steps import report_of
 from babelpress.steps._kind import MixtureRow, ModelRow, StepReport
+from babelpress.system import plain
 from babelpress.system.files import read_json, write_sealed
+from babelpress.system.plain import NotPlain
 
+CONFIG = "config.json"  # of a model folder
 FILE = "manifest.json"  # of a run; written last, so that its run is finished
 RECIPE = "recipe.yaml"
 APART = {"cost", "files"}  # what the manifest has once, not for every step
@@ -74,6 +79,11 @@ class Manifest(BaseModel):
         return next((each for each in mixtures if each.policy or each.shares), MixtureRow())
 
     @property
+    def carried(self) -> list[str]:
+        """The tensors that were carried over because the model's class does not know them."""
+        return self.steps[-1].carried
+
+    @property
     def calibration(self) -> dict[str, Any]:
         """The text that the last step looked at which looked at any."""
         return next((step.calibration for step in reversed(self.chain) if step.calibration), {})
@@ -87,13 +97,47 @@ class Manifest(BaseModel):
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a run, finished or not."""
-    return (folder / RECIPE).exists()
+    """Whether a folder is a run, finished or not: by a manifest or a recipe that is ours.
+
+    Other programs have files of these names too, beside a config.json that no run has there.
+    """
+    if (folder / CONFIG).exists():
+        return False
+    return _is_manifest(folder / FILE) or _is_recipe(folder / RECIPE)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a folder has the manifest of a run."""
-    return (folder / FILE).exists()
+    """Whether a folder has the manifest of a run; a damaged one of a run counts."""
+    return (folder / FILE).exists() and is_run(folder)
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file tells of steps, each done to a model, as every manifest of a run."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False  # or damaged: then the recipe beside it decides
+    steps = found.get("steps") if isinstance(found, dict) else None
+    return isinstance(steps, list) and bool(steps) and all(map(_is_step, steps))
+
+
+def _is_step(row: Any) -> bool:
+    model = row.get("model") if isinstance(row, dict) else None
+    return isinstance(model, dict) and isinstance(model.get("name"), str)
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file says which steps are done to which model, as every recipe of ours."""
+    try:
+        found = plain.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain):
+        return False
+    return (
+        isinstance(found, dict)
+        and set(found) <= set(Recipe.model_fields)
+        and isinstance(found.get("model"), str)
+        and isinstance(found.get("steps"), list)
+    )
 
 
 def read(run: Path) -> Manifest:

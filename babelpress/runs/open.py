@@ -8,28 +8,17 @@ from babelpress.models.open import Opened, open_model
 from babelpress.moments.ranges import FILE as RANGES
 from babelpress.moments.ranges import Ranges, read_ranges
 from babelpress.runs import manifest
+from babelpress.runs.places import MODEL, REPORT, STEPS, folder_of, place_of
 from babelpress.system.files import check_hashes, read_json
-
-MODEL = "model"
-REPORT = "report.json"  # of a step
-STEPS = "steps"
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a MODEL: of RUN/model, which some give, the run."""
-    run = Path(name)
-    return run.parent if run.name == MODEL and manifest.is_run(run.parent) else run
 
 
 def place(name: str) -> str:
     """Where a MODEL is: of a run its model/, else the name as it is. Raises BadRun."""
     run = folder_of(name)
-    if not manifest.is_run(run):
-        return name
-    if not (run / MODEL / "config.json").exists():
-        raise BadRun(f"{run} is a run without a finished model/: run the same command again.")
-    _check(run)
-    return str(run / MODEL)
+    found = place_of(name)
+    if manifest.is_run(run):
+        _check(run)
+    return found
 
 
 def _check(run: Path) -> None:
@@ -46,14 +35,25 @@ def _check(run: Path) -> None:
 
 
 def open_any(
-    name: str, *, device: str = "cpu", dtype: str = "auto", trust_remote_code: bool = False
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    quantized: bool = False,
 ) -> Opened:
     """Open a MODEL (folder, run, hub id[@revision], babel-mini) in evaluation mode.
 
     Raises BadRun for a run that is not finished or no longer as it was written, and what
     `open_model` raises.
     """
-    found = open_model(place(name), device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    found = open_model(
+        place(name),
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        quantized=quantized,
+    )
     return replace(found, name=name)
 
 
@@ -61,14 +61,6 @@ def open_step(folder: Path, *, device: str, trust_remote_code: bool) -> Opened:
     """Open what a finished step of a run made. Raises BadRun where it is not as it was written."""
     check_hashes(folder, read_json(folder / REPORT).get("files", {}), MODEL)
     return open_model(str(folder / MODEL), device=device, trust_remote_code=trust_remote_code)
-
-
-def origin_of(name: str) -> str:
-    """The dense model that a MODEL goes back to: of a finished run, the one that it began with."""
-    run = folder_of(name)
-    if manifest.is_run(run) and (found := manifest.read_if_there(run)):
-        return found.origin.name
-    return name
 
 
 def ranges_of(run: Path) -> Ranges:

@@ -20,11 +20,13 @@ from pathlib import Path
 from babelpress.errors import BabelpressError, BadModel, BadRun
 from babelpress.models.open import Opened
 from babelpress.models.save import save_model
+from babelpress.models.walk import Walk
 from babelpress.moments.ranges import FILE as RANGES
 from babelpress.press.codes import FOLDER as CODES
-from babelpress.runs import manifest, recipe
+from babelpress.runs import fits, manifest, recipe
 from babelpress.runs.manifest import Manifest
-from babelpress.runs.open import MODEL, REPORT, STEPS, folder_of, open_any, open_step, origin_of
+from babelpress.runs.open import open_any, open_step
+from babelpress.runs.places import MODEL, REPORT, STEPS, folder_of, origin_of
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Done, StepReport
@@ -32,7 +34,6 @@ from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.files import (
     hashes,
     new_folder,
-    read_json,
     save_tensors,
     write_sealed,
     write_text,
@@ -63,6 +64,7 @@ def do(
             return manifest.read(out)
         reports: list[StepReport] = []
         folders = [out / STEPS / f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1)]
+        checked = False
         for number, folder in enumerate(folders):
             if not (folder / REPORT).exists():
                 if number:
@@ -73,6 +75,9 @@ def do(
                     opened = open_any(
                         plan.model, device=device, trust_remote_code=trust_remote_code
                     )
+                if not checked:
+                    fits.check(plan.model, Walk(opened.model), plan.steps[number:])
+                    checked = True
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
                 del opened  # the next step opens a model of its own
             reports.append(manifest.read_report(folder / REPORT))
@@ -107,7 +112,10 @@ def _do_step(
             progress=progress,
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
-        report = done.report.model_copy(update={"kind": step.kind})  # known here alone
+        known_here = {"kind": step.kind}
+        if opened.carried:
+            known_here["carried"] = [each.name for each in opened.carried]
+        report = done.report.model_copy(update=known_here)
         _save(replace(done, report=report), opened, new)
 
 
@@ -128,10 +136,8 @@ def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
 
 
 def _check_model(model: str) -> None:
-    """Raise BadModel for a model that was quantized before."""
-    config = Path(model) / "config.json"
-    packed = config.exists() and "quantization_config" in read_json(config, error=BadModel)
-    if packed or (folder_of(model) / CODES).exists():
+    """Raise BadModel for a run that was quantized; open_any refuses what others quantized."""
+    if (folder_of(model) / CODES).exists():
         raise BadModel(
             f"{model} is quantized already, and its codes cannot be pressed again. Give the model "
             "that it was made of, or one recipe with both steps."
@@ -141,7 +147,7 @@ def _check_model(model: str) -> None:
 def _check_folder(plan: Recipe, out: Path) -> None:
     """Raise BadRun where a folder is not this run's; a run without a finished step may go."""
     path, begun = out / manifest.RECIPE, any(out.glob(f"{STEPS}/*/{REPORT}"))
-    if not path.exists():
+    if not manifest.is_run(out):
         if occupied(out):
             raise BadRun(f"{out} is not empty and holds no run. Choose another --out.")
     elif begun and not _is_of(path, plan):

@@ -9,6 +9,8 @@ A kind is a module with
     def do(opened, calibration, settings, folder, *, hold, progress) -> Done
     def tell(report) -> Told       how terminal, card and report page speak of it
     def estimate(trial, settings, *, chained) -> Estimate
+    def check(name, walk, settings)   what shapes tell: raises before any step of a recipe is done;
+                                   a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
 

@@ -113,7 +113,9 @@ def press(
         if tables is not None:
             writer.add(tables(opened.model))
         writer.close()
-    size = ledger(opened.model, writer.rows, walk.index_of, opened.stored_dtype)
+    size = ledger(
+        opened.model, writer.rows, walk.index_of, opened.stored_dtype, carried=opened.carried
+    )
     calibration = dict(source.manifest)
     return Pressed(settings, model, calibration, _row(mixed, shares), trace, sites, size, cost)
 

@@ -186,7 +186,8 @@ def _rows(walk: Walk) -> int:
 
 
 def _dense_bytes(opened: Opened) -> int:
-    return sum(p.numel() for p in opened.model.parameters()) * opened.stored_dtype.itemsize
+    own = sum(p.numel() for p in opened.model.parameters()) * opened.stored_dtype.itemsize
+    return own + sum(each.bytes for each in opened.carried)
 
 
 def _disk(trial: Trial, work: _Work, tried: Tried, *, chained: bool) -> int:

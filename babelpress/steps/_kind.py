@@ -60,7 +60,8 @@ class StepReport(_Row):
     """What a finished step leaves behind: what was asked for, to which model, and its cost.
 
     `calibration` and `mixture` are empty for a kind that looks at no text; `damage` is the share of
-    its layers' outputs that each language was predicted to lose.
+    its layers' outputs that each language was predicted to lose; `carried` are the tensors that the
+    model's class does not know, which the files have as they were.
     """
 
     kind: str = "prune"
@@ -70,6 +71,7 @@ class StepReport(_Row):
     mixture: MixtureRow = MixtureRow()
     damage: dict[str, float] = Field(default_factory=dict)
     ledger: dict[str, Any] = Field(default_factory=dict)
+    carried: list[str] = Field(default_factory=list)
     cost: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress import allocate
+from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
@@ -27,6 +28,7 @@ from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
+    from babelpress.models.walk import Walk
     from babelpress.press.method import Method
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
@@ -35,9 +37,7 @@ EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture un
 
 
 def _pattern(value: Any) -> str:
-    from babelpress.numerics.patterns import parse
-
-    return str(parse(str(value)))
+    return notation.written(str(value))
 
 
 class Settings(PressingSettings):
@@ -95,6 +95,13 @@ def method(settings: Settings) -> "Method":
         settings.skip,
         min_tokens=settings.min_tokens,
     )
+
+
+def check(name: str, walk: "Walk", settings: Settings) -> None:  # noqa: ARG001
+    """Raise BadLayer or BadSetting where a model cannot be pruned so: known from its shapes."""
+    from babelpress.press import fitting
+
+    fitting.check(walk, method(settings))
 
 
 def do(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.errors import BadSetting
+from babelpress.numerics.notation import check_grid
 from babelpress.quantize import QUANTIZERS
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
@@ -31,6 +32,7 @@ from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
+    from babelpress.models.walk import Walk
     from babelpress.numerics.grids import Grid
     from babelpress.press.method import Method
     from babelpress.steps._estimating import Trial
@@ -80,7 +82,7 @@ class Settings(PressingSettings):
     def _options(self) -> "Settings":
         check_options(QUANTIZERS, self.method, self.options)
         for bits in (self.bits, *self.bits_by_block.values()):
-            _ = self.grid_of(bits)
+            check_grid(bits, self.group, self.clip)
         return self
 
     @property
@@ -130,6 +132,16 @@ def method(settings: Settings) -> "Method":
     return replace(plain, grids=grids)
 
 
+def check(name: str, walk: "Walk", settings: Settings) -> None:
+    """Raise BadLayer or BadSetting where a model cannot be quantized so: known from its shapes."""
+    from babelpress.press import fitting
+
+    last = len(walk.blocks) - 1
+    if wrong := [block for block in settings.bits_by_block if block > last]:
+        raise BadSetting(f"there is no block {wrong[0]}: those of {name} are 0 to {last}.")
+    fitting.check(walk, method(settings))
+
+
 def do(
     opened: "Opened",
     calibration: CalibrationSettings,
@@ -139,14 +151,10 @@ def do(
     hold: "Hold",
     progress: Progress = silent,
 ) -> Done:
-    """Quantize a model in place; its codes go into the folder. Raises BadSetting for no block."""
-    from babelpress.models.walk import Walk
+    """Quantize a model in place; its codes go into the folder."""
     from babelpress.press.embeddings import quantize_tables
     from babelpress.steps import _doing
 
-    last = len(Walk(opened.model).blocks) - 1
-    if wrong := [block for block in settings.bits_by_block if block > last]:
-        raise BadSetting(f"there is no block {wrong[0]}: those of {opened.name} are 0 to {last}.")
     pressed = _doing.press(
         opened,
         calibration,

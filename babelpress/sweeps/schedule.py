@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from babelpress import evals
+from babelpress.runs import fits
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps.jobs import (
     Job,
@@ -98,8 +99,9 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     """
     with held(setup.out):
         _clean(setup.out)
-        jobs = missing(sweep, setup, apart=hands.apart, sized=hands.sized)
-        failed = work_off(jobs, hands, progress)
+        unfit, rest = fitting(sweep, setup)
+        jobs = missing(rest, setup, apart=hands.apart, sized=hands.sized) if rest.entries else []
+        failed = {**unfit, **work_off(jobs, hands, progress)}
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
         rows, lost = merged(sweep, setup, failed)
@@ -111,6 +113,18 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
     unsized = {label: failed[name] for label, name in sizes.items() if name in failed}
     return Swept(rows, lost, unscored, unsized, len(sweep.entries) - todo)
+
+
+def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
+    """Why recipes that are not done cannot be, by their fingerprints, and the sweep of the rest.
+
+    Known from the configs of models, before the first job.
+    """
+    todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
+    found = zip(todo, fits.errors([each.recipe for each in todo]), strict=True)
+    unfit = {each.fingerprint: why for each, why in found if why}
+    rest = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
+    return unfit, replace(sweep, entries=rest)
 
 
 def _clean(out: Path) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from babelpress.errors import BabelpressError, BadModel, BadRun, NotFinite
 
@@ -41,6 +41,16 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or none. Raises BadRun when the disk refuses."""
     with _replacing(path, len(data)) as temporary, temporary.open("wb") as file:
         file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path, needed: int) -> Iterator[BinaryIO]:
+    """A file to write `needed` bytes into, that is there when the block ends well, or not at all.
+
+    Raises BadRun when the disk refuses.
+    """
+    with _replacing(path, needed) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def write_text(path: Path, text: str) -> None:

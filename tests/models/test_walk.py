@@ -208,7 +208,9 @@ def test_an_encoder_decoder_is_refused_with_what_was_found_and_what_is_missing(t
     model.save_pretrained(tmp_path)
     pico.tokenizer().save_pretrained(tmp_path)
     message = refusal(BadModel, tmp_path)
-    assert "found an encoder and a decoder (t5), need one stack" in message
+    assert (
+        "is an encoder with a decoder (T5ForConditionalGeneration): only models of one" in message
+    )
 
 
 def test_a_model_without_repeated_blocks_is_refused():

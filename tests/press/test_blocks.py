@@ -353,28 +353,6 @@ def test_skipped_sites_are_left_alone_and_the_others_pressed(words, spared):
         assert torch.equal(before[place], weight_OI) == (place[1] in spared), place
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["mlp.down_proj", "lm_head"], "--skip lm_head names no site of this model. It has self"),
-        (["*proj"], r"--skip \*proj leaves nothing to press"),
-    ],
-)
-def test_a_skip_word_without_effect_or_with_too_much_is_an_error(words, message):
-    walk = Walk(pico.model())
-    before = weights_of(walk)
-    moments = dense_moments(walk).__getitem__
-    method = Pruner.of("wanda", "0.25", skip=words)
-
-    with pytest.raises(BadSetting, match=message):
-        press_dense(walk, moments, method, SHARES)
-    with pytest.raises(BadSetting, match=message):
-        press_compressed(walk, few(), method, SHARES)
-    with pytest.raises(BadSetting, match=message):
-        predicted_damage(walk, moments, method, SHARES)
-    assert all(torch.equal(before[place], new) for place, new in weights_of(walk).items())
-
-
 # ---- damage --------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from running import refusal
 from babelpress.errors import BadRun
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
-from babelpress.runs.open import origin_of
+from babelpress.runs.places import origin_of
 from babelpress.steps import report_of
 from babelpress.system.files import write_json, write_sealed
 

@@ -1,10 +1,14 @@
 """A MODEL that is a run: its model/, and only as the run wrote it."""
 
+import json
+
 import pytest
 from running import do, plan
 
 from babelpress.errors import BadModel, BadRun
-from babelpress.runs.open import open_any, origin_of, place, ranges_of
+from babelpress.runs import manifest
+from babelpress.runs.open import open_any, place, ranges_of
+from babelpress.runs.places import origin_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -12,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_a_run_stands_for_its_model_once_it_is_finished(model, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "recipe.yaml").write_text("steps: []")
+    (run / "recipe.yaml").write_text("model: mine\nsteps: []")
     with pytest.raises(BadRun, match="without a finished model/"):
         place(str(run))
     model_folder = run / "model"
@@ -50,3 +54,62 @@ def test_a_folder_that_is_neither_is_told_what_it_lacks(tmp_path):
         open_any(str(tmp_path))
     with pytest.raises(BadRun, match="keeps no ranges"):
         ranges_of(tmp_path)
+
+
+# ---- folders of other programs -------------------------------------------------------------
+
+FOREIGN = {
+    "llm-compressor": (
+        "recipe.yaml",
+        "stage:\n  modifiers:\n    SparseGPTModifier: {sparsity: 0.5}\n",
+    ),
+    "a list": ("recipe.yaml", "- model: a\n- steps: []\n"),
+    "more keys": ("recipe.yaml", "model: a\nsteps: []\ndataset: b\n"),
+    "no YAML": ("recipe.yaml", "model: [a\n"),
+    "a tag": ("recipe.yaml", "model: !!python/name:os.system\nsteps: []\n"),
+    "not UTF-8": ("recipe.yaml", b"model: \xff\nsteps: []\n"),
+    "a web app": ("manifest.json", json.dumps({"name": "x", "icons": [], "steps": [{"do": 1}]})),
+    "moments": ("manifest.json", json.dumps({"format": 1, "identity": {}, "blocks": 2})),
+    "no JSON": ("manifest.json", "{"),
+}
+
+
+@pytest.mark.parametrize("program", FOREIGN)
+def test_a_file_of_another_program_makes_no_run(program, tmp_path):
+    name, data = FOREIGN[program]
+    (tmp_path / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+
+    assert not manifest.is_run(tmp_path) and not manifest.is_finished(tmp_path)
+    assert manifest.read_if_there(tmp_path) is None
+    assert place(str(tmp_path)) == str(tmp_path)
+    assert place(str(tmp_path / "model")) == str(tmp_path / "model")
+    assert origin_of(str(tmp_path)) == str(tmp_path)
+
+
+def test_a_model_folder_is_never_a_run(model, tmp_path):
+    (model / "recipe.yaml").write_text("model: a\nsteps: []\n")
+    (model / "manifest.json").write_text(json.dumps({"steps": [{"model": {"name": "a"}}]}))
+    assert not manifest.is_run(model) and open_any(str(model)).name == str(model)
+
+
+def test_a_run_is_known_by_either_of_its_files(model, tmp_path):
+    run = tmp_path / "run"
+    do(plan(model), run)
+    words = (run / "manifest.json").read_text()
+    (run / "manifest.json").write_text(words[:-20])
+    assert manifest.is_finished(run)
+    with pytest.raises(BadRun, match="not valid JSON"):
+        open_any(str(run))
+    (run / "manifest.json").write_text(words)
+    (run / "recipe.yaml").write_text("{")
+    assert manifest.is_run(run) and open_any(str(run))
+
+
+def test_nothing_is_done_in_a_folder_that_another_program_made(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "recipe.yaml").write_text(FOREIGN["llm-compressor"][1])
+    with pytest.raises(BadRun, match="is not empty and holds no run"):
+        do(plan(model), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["recipe.yaml"]

@@ -23,7 +23,8 @@ from babelpress.moments import gather as feeding
 from babelpress.moments.calibrate import calibrate
 from babelpress.press import blocks as press
 from babelpress.runs import manifest, recipe, run
-from babelpress.runs.open import open_any, origin_of
+from babelpress.runs.open import open_any
+from babelpress.runs.places import origin_of
 from babelpress.system.files import read_json
 from babelpress.text import mixtures
 from babelpress.text.settings import CalibrationSettings

@@ -1,0 +1,179 @@
+"""What can be known of a call before torch and transformers are imported: cheap checks come first.
+
+A wrong model, corpus, language, mixture or folder is told in a second. All of it is checked again
+where it is used, by those whose words these are.
+
+Tested in tests/commands/test_checks.py.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from babelpress.errors import BabelpressError, BadMoments, BadRun
+from babelpress.system.progress import Progress
+
+if TYPE_CHECKING:
+    from babelpress.judge.settings import EvaluationSettings
+    from babelpress.runs.recipe import Recipe
+    from babelpress.text.settings import CalibrationSettings
+
+HEAVY = "loading torch and transformers"
+MANIFEST = "manifest.json"  # of moments
+
+
+def load(progress: Progress) -> None:
+    """Import what opens models, and say so meanwhile: it takes seconds."""
+    if "babelpress.models.open" in sys.modules:
+        return
+    progress(HEAVY, 0, 1)
+    importlib.import_module("babelpress.models.open")
+    progress(HEAVY, 1, 1)
+
+
+def model(name: str, *, quantized: bool = False) -> None:
+    """Raise BadModel or BadRun for a MODEL that is not there, or that is refused by its config.
+
+    Of a hub id nothing is asked here; `quantized` says whether a quantized model will do.
+    """
+    from babelpress.models import accepted
+    from babelpress.runs.places import place_of
+
+    accepted.peek(place_of(name), name, quantized=quantized)
+
+
+def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
+    """The languages that are meant; none where only a hub could tell which there are.
+
+    Raises BadCorpus where there is no such folder or it lacks one of them, UnknownName for one
+    that is none.
+    """
+    from babelpress.text.corpus import open_corpus
+    from babelpress.text.languages import select
+    from babelpress.text.settings import SELF
+
+    if corpus.startswith("hub:"):
+        return select(languages) if languages else []
+    found = open_corpus("embedded" if corpus == SELF else corpus)
+    tags = select(languages, among=found.languages()) if languages else found.languages()
+    found.require(tags)
+    return tags
+
+
+def calibration(asked: "CalibrationSettings") -> list[str]:
+    """The same for the text of a calibration, and for what is kept apart from it."""
+    if asked.evaluation:
+        text(asked.evaluation)
+    return text(asked.corpus, asked.languages)
+
+
+def evaluation(asked: "EvaluationSettings") -> None:
+    """The same for what is scored, where that is the test split of a corpus."""
+    from babelpress import evals
+
+    if any(not evals.EVALUATIONS.defines(name, "texts") for name in asked.on):
+        text(asked.corpus, asked.languages)
+
+
+def plan(asked: "Recipe", out: Path) -> None:
+    """Raise for a recipe whose model, text, mixtures or moments are none, or whose folder is.
+
+    A finished run is read and not done again, and asks for none of them.
+    """
+    from babelpress.runs import manifest
+
+    run_folder(out)
+    if not manifest.is_finished(out):
+        recipe(asked)
+
+
+def sweep(asked: "Sequence[Recipe]", out: Path) -> None:
+    """The same for the recipes of a sweep, where not one of them can be done."""
+    folder(out)
+    if (out / "results").exists():
+        return  # what is done is not asked for again
+    wrong: list[BabelpressError] = []
+    for each in asked:
+        try:
+            recipe(each)
+        except BabelpressError as error:
+            wrong.append(error)
+    if len(wrong) == len(asked):
+        raise wrong[0]
+
+
+def recipe(asked: "Recipe") -> None:
+    """The same for one recipe, wherever it is to be done."""
+    from babelpress.runs.places import origin_of
+    from babelpress.text.mixtures import mixture
+
+    model(asked.model)
+    reads_text = False
+    for work in (step.work for step in asked.steps):
+        if moments := getattr(work, "moments", None):
+            _check_moments(Path(moments))
+        elif policy := getattr(work, "mixture", None):
+            reads_text = True
+            if tags := text(asked.calibration.corpus, asked.calibration.languages):
+                mixture(policy, tags, model=origin_of(asked.model))
+    if reads_text:
+        calibration(asked.calibration)
+
+
+def _check_moments(moments: Path) -> None:
+    if not (moments / MANIFEST).exists():
+        raise BadMoments(f"{moments} has no {MANIFEST}: it is no moments folder.")
+
+
+# ---- where results go ----------------------------------------------------------------------
+
+
+def folder(out: Path) -> None:
+    """Raise BadRun where there is a file in place of a folder, or nothing can be written."""
+    if out.exists() and not out.is_dir():
+        raise BadRun(f"{out} is a file, and results go into a folder. Choose another --out.")
+    _check_writable(out)
+
+
+def file(out: Path) -> None:
+    """Raise BadRun where there is a folder in place of a file, or nothing can be written."""
+    if out.is_dir():
+        raise BadRun(f"{out} is a folder. Give the file with --out, as in {out / 'report.html'}.")
+    _check_writable(out.absolute().parent)
+
+
+def new_folder(out: Path) -> None:
+    """Raise BadRun where there is anything already."""
+    folder(out)
+    if out.exists() and any(out.iterdir()):
+        raise BadRun(f"{out} exists already. Choose another --out, or remove it.")
+
+
+def run_folder(out: Path) -> None:
+    """Raise BadRun where a folder holds something, and no run."""
+    from babelpress.runs import manifest
+    from babelpress.system.claims import occupied
+
+    folder(out)
+    if out.exists() and not manifest.is_run(out) and occupied(out):
+        raise BadRun(f"{out} is not empty and holds no run. Choose another --out.")
+
+
+def moments_folder(out: Path) -> None:
+    """Raise BadMoments where a folder holds something, and no moments."""
+    from babelpress.system.claims import occupied
+
+    folder(out)
+    if out.exists() and not (out / MANIFEST).exists() and occupied(out):
+        raise BadMoments(f"{out} is not empty and no moments folder. Choose another --out.")
+
+
+def _check_writable(place: Path) -> None:
+    there = next(each for each in (place.absolute(), *place.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise BadRun(f"cannot write {place}: {there} is a file. Choose another --out.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadRun(f"cannot write {place}: {there} may not be written. Choose another --out.")

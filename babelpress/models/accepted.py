@@ -1,0 +1,176 @@
+"""Which models can be pressed, known from their config.json: before anything is opened.
+
+A pressed model is a decoder whose weights are numbers: encoders, classifiers and encoder-decoders
+predict no next token, and of integers or eight-bit floats nothing can be pressed or calibrated
+again. Only scoring takes a quantized model, where transformers can run it.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from babelpress.errors import BadModel
+from babelpress.models.headers import Entry, entries, files_of
+from babelpress.models.names import resolve
+from babelpress.system.files import read_json
+
+CONFIG = "config.json"
+# Types whose tokens see the text on both sides, unless the config says `is_decoder`: those that
+# transformers has a class for masked words, or only classifiers, of.
+ENCODERS = frozenset(
+    [
+        "albert",
+        "bert",
+        "bert-generation",
+        "big_bird",
+        "bros",
+        "camembert",
+        "canine",
+        "convbert",
+        "data2vec-text",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "ernie_m",
+        "esm",
+        "esmc",
+        "eurobert",
+        "flaubert",
+        "fnet",
+        "funnel",
+        "gte",
+        "ibert",
+        "jina_embeddings_v3",
+        "layoutlm",
+        "layoutlmv2",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "modernvbert",
+        "mpnet",
+        "mra",
+        "neomme",
+        "nezha",
+        "nomic_bert",
+        "nystromformer",
+        "perceiver",
+        "qdqbert",
+        "reformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "squeezebert",
+        "tapas",
+        "ultrabert",
+        "ultravbert",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+        "yoso",
+    ]
+)
+DECODES = ("is_decoder", "causal")  # what the config of such a type says where it is no encoder
+NOT_NEXT = (  # what the class of a model that predicts no next token ends in
+    "ForMaskedLM",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForMultipleChoice",
+    "ForQuestionAnswering",
+    "ForNextSentencePrediction",
+    "EncoderModel",
+    "ForTextEncoding",
+)
+# Where a config, or a file beside it, says that weights are quantized.
+QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
+QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+NEXT = "Give a decoder: Llama, Qwen, Gemma, Mistral, BLOOM, XGLM or GPT, for instance."
+
+
+def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
+    """Raise BadModel for a folder that is none, or holds what is refused; nothing is opened.
+
+    `name` is what a message calls it. Of a hub id nothing can be said here.
+    """
+    folder = Path(resolve(where))
+    if folder.is_dir():
+        config = read_json(folder / CONFIG, error=BadModel)
+        beside = [each for each in QUANTIZED_FILES if (folder / each).exists()]
+        check_config(name or where, config, beside, quantized=quantized)
+        check_entries(name or where, entries(files_of(folder)), quantized=quantized)
+
+
+def check_config(
+    name: str, config: Any, beside: Iterable[str] = (), *, quantized: bool = False
+) -> None:
+    """Raise BadModel for a config of an encoder, an encoder-decoder or a quantized model.
+
+    `beside` are files of the same folder that tell of quantized weights; `quantized` says whether
+    such a model will do.
+    """
+    if not isinstance(config, dict):
+        raise BadModel(f"the config.json of {name} is no mapping: get a whole copy of the model.")
+    _check_kind(name, config)
+    if not quantized and (how := _quantization(config, beside)):
+        raise _quantized(name, how)
+
+
+def check_entries(name: str, found: Iterable[Entry], *, quantized: bool = False) -> None:
+    """Raise BadModel where a file holds weights in a type that only quantized models have."""
+    if quantized:
+        return
+    for each in found:
+        if each.dtype.startswith(("F8_", "F6_", "F4", "E8M0")):
+            raise _quantized(name, f"{each.name} is {each.dtype}")
+
+
+def _check_kind(name: str, config: Mapping[str, Any]) -> None:
+    """Raise BadModel for what predicts no next token."""
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    kind = str(config.get("model_type", ""))
+    called = architecture or kind
+    encodes = kind in ENCODERS and not any(config.get(key) for key in DECODES)
+    if encodes or architecture.endswith("EncoderModel"):
+        raise BadModel(
+            f"{name} is an encoder ({called}): it predicts no next token, and only models that do "
+            f"can be pressed and scored. {NEXT}"
+        )
+    if config.get("is_encoder_decoder"):
+        raise BadModel(
+            f"{name} is an encoder with a decoder ({called}): only models of one stack of decoder "
+            f"blocks can be pressed and scored. {NEXT}"
+        )
+    if architecture.endswith(NOT_NEXT):
+        raise BadModel(
+            f"{name} is a classifier ({called}): it predicts no next token, and only models that "
+            f"do can be pressed and scored. {NEXT}"
+        )
+
+
+def _quantization(config: Mapping[str, Any], beside: Iterable[str]) -> str:
+    """How a config says that weights are quantized; nothing where it does not."""
+    parts = [config, *(each for each in config.values() if isinstance(each, dict))]
+    for part in parts:
+        for key in QUANTIZED_KEYS:
+            if found := part.get(key):
+                method = found.get("quant_method") if isinstance(found, dict) else None
+                return str(method or f"{key} in its config")
+    return next(iter(beside), "")
+
+
+def _quantized(name: str, how: str) -> BadModel:
+    return BadModel(
+        f"{name} is quantized already ({how}), and quantized weights can be scored, but neither "
+        "pressed nor calibrated nor exported again. Give the model that it was made of, in "
+        "bfloat16, float16 or float32."
+    )

@@ -1,0 +1,112 @@
+"""Whatever is wrong with a call and cheap to know is told before torch is imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from babelpress import commands
+from babelpress.commands import checks
+from babelpress.errors import BabelpressError
+
+CALLS = """
+import json, sys
+from babelpress import commands
+from babelpress.errors import BabelpressError
+said = []
+for name, given in json.loads(sys.argv[1]):
+    try:
+        commands.COMMANDS[name](**given)
+        said.append("nothing")
+    except BabelpressError as error:
+        said.append(str(error))
+    assert "torch" not in sys.modules, (name, given, said[-1])
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "afile").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "y").write_text("x")
+    (tmp_path / "r.yaml").write_text(
+        "calibration: {languages: [swq]}\nsteps: [{prune: {}}, {quantize: {}}]\n"
+    )
+    (tmp_path / "s.yaml").write_text("model: nomodel\nsteps: [{prune: {propagate: dense}}]\n")
+    return tmp_path
+
+
+MINI = {"model": "babel-mini"}
+WRONG = [
+    ("calibrate", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
+    ("calibrate", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("calibrate", {**MINI, "out": "o", "corpus": "nowhere"}, "there is no folder nowhere"),
+    ("calibrate", {**MINI, "out": "o", "evaluation": "nowhere"}, "there is no folder nowhere"),
+    ("calibrate", {**MINI, "out": "afile"}, "afile is a file"),
+    ("calibrate", {**MINI, "out": "afile/o"}, "afile is a file"),
+    ("calibrate", {**MINI, "out": "full"}, "full is not empty and no moments folder"),
+    ("prune", {**MINI, "out": "full"}, "full is not empty and holds no run"),
+    ("prune", {**MINI, "out": "o", "mixture": "unform"}, "no mixture policy is called 'unform'"),
+    ("prune", {**MINI, "out": "o", "moments": "full"}, "full has no manifest.json"),
+    ("prune", {**MINI, "out": "o", "pattern": "4of2"}, "keep 4 of 2 makes no sense"),
+    ("prune", {**MINI, "out": "o", "option": ["damp=1"]}, "wanda has no option damp"),
+    ("prune", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("quantize", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
+    ("quantize", {**MINI, "out": "o", "bits": 5}, "bits is 5"),
+    ("press", {**MINI, "recipe_file": "r.yaml", "out": "o"}, "no language is called 'swq'"),
+    ("press", {**MINI, "recipe_file": "none.yaml", "out": "o"}, "none.yaml cannot be read"),
+    ("eval", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
+    ("eval", {**MINI, "out": "afile"}, "afile is a file"),
+    ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("export", {"model": "nomodel", "out": "o", "format": "gguf"}, "'nomodel' is neither"),
+    ("export", {**MINI, "out": "full", "format": "gguf"}, "full exists already"),
+    ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),
+    ("report", {"dense": "full", "runs": "full", "out": "full"}, "full is a folder"),
+    ("sweep", {"sweep_file": "s.yaml", "out": "o"}, "'nomodel' is neither"),
+    ("languages", {"model": "nomodel"}, "'nomodel' is neither"),
+    ("languages", {**MINI, "only": "swq"}, "no language is called 'swq'"),
+    ("mixture", {"policy": "unform"}, "no mixture policy is called 'unform'"),
+]
+
+
+def test_what_is_cheap_to_know_is_told_without_torch(places):
+    calls = json.dumps([[name, given] for name, given, _ in WRONG])
+    made = subprocess.run(
+        [sys.executable, "-c", CALLS, calls],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=places,
+    )
+    assert not made.returncode, made.stderr
+    for (name, given, words), said in zip(WRONG, json.loads(made.stdout), strict=True):
+        assert words in said, (name, given)
+    assert {path.name for path in places.iterdir()} == {"afile", "full", "r.yaml", "s.yaml"}
+
+
+def test_a_folder_that_may_not_be_written_is_told(places, monkeypatch):
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    with pytest.raises(BabelpressError, match="may not be written"):
+        commands.calibrate("babel-mini", out="o")
+
+
+def test_a_hub_is_asked_for_nothing():
+    checks.model("owner/name@0123abc")
+    assert checks.text("hub:owner/texts", ["sw"]) == ["swh_Latn"]
+    assert checks.text("hub:owner/texts") == []
+
+
+def test_whoever_waits_for_imports_is_told(monkeypatch):
+    seen = []
+    monkeypatch.delitem(sys.modules, "babelpress.models.open")
+    monkeypatch.setattr(checks.importlib, "import_module", seen.append)
+    checks.load(lambda *each: seen.append(each))
+    assert seen == [(checks.HEAVY, 0, 1), "babelpress.models.open", (checks.HEAVY, 1, 1)]
+    seen.clear()
+    monkeypatch.undo()
+    __import__("babelpress.models.open")
+    checks.load(lambda *each: seen.append(each))
+    assert not seen

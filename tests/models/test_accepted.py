@@ -1,0 +1,196 @@
+"""What cannot be pressed is known from its config.json, and refused in one clear line."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    BertModel,
+    LlamaForSequenceClassification,
+    MT5Config,
+    MT5EncoderModel,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaForTokenClassification,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from babelpress import commands
+from babelpress.errors import BabelpressError, BadModel
+from babelpress.models import accepted
+from babelpress.models.open import open_model
+
+TINY: dict[str, Any] = {
+    "vocab_size": pico.VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 130,
+}
+TEXT: dict[str, Any] = {"languages": "sw", "tokens": 64}
+BOTH_WAYS = {"bart", "mbart", "mvp"}  # encoder-decoders, which say so themselves
+
+
+def save(model, folder):
+    model.save_pretrained(folder)
+    pico.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def llama(folder, **config):
+    """A llama whose config says something more."""
+    save(pico.model(), folder)
+    known = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**known, **config}))
+    return folder
+
+
+ENCODERS = {
+    "tokens": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**TINY)),
+    "masked words": lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**TINY)),
+    "sentences": lambda: BertModel(BertConfig(**TINY)),
+    "half of mT5": lambda: MT5EncoderModel(
+        MT5Config(vocab_size=pico.VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_is_refused_everywhere_in_the_same_words(kind, tmp_path):
+    model, out = str(save(ENCODERS[kind](), tmp_path / "m")), tmp_path / "out"
+    said = set()
+    for call in (
+        lambda: commands.calibrate(model, out=out, **TEXT),
+        lambda: commands.prune(model, out=out, **TEXT),
+        lambda: commands.prune(model, out=out, length=32, **TEXT),
+        lambda: commands.quantize(model, out=out, length=32, **TEXT),
+        lambda: commands.evaluate(model, out=out, languages="sw"),
+        lambda: commands.languages(model, only="sw"),
+        lambda: commands.export(model, out=out, format="safetensors"),
+        lambda: open_model(model),
+    ):
+        with pytest.raises(BadModel) as caught:
+            call()
+        said.add(str(caught.value))
+    (words,) = said
+    assert f"is an encoder ({type(ENCODERS[kind]()).__name__}): it predicts no next token" in words
+    assert "Give a decoder" in words and not out.exists()
+
+
+def test_a_classifier_made_of_a_decoder_is_refused(tmp_path):
+    config = pico.model().config
+    with pytest.raises(BadModel, match=r"is a classifier \(LlamaForSequenceClassification\)"):
+        open_model(str(save(LlamaForSequenceClassification(config), tmp_path)))
+
+
+def test_bert_that_decodes_goes_on(tmp_path):
+    decoder = BertLMHeadModel(BertConfig(**TINY, is_decoder=True))
+    accepted.peek(str(save(decoder, tmp_path)))
+    assert type(open_model(str(tmp_path)).model) is BertLMHeadModel
+
+
+def test_every_type_that_transformers_masks_words_of_is_known():
+    masked = set(MODEL_FOR_MASKED_LM_MAPPING_NAMES) - BOTH_WAYS
+    assert masked <= accepted.ENCODERS
+    plain = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - set(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    assert plain & accepted.ENCODERS <= {"bert-generation"}
+
+
+def test_an_encoder_is_known_without_torch(tmp_path):
+    model = save(ENCODERS["tokens"](), tmp_path / "m")
+    code = (
+        "import sys\nfrom babelpress.models.accepted import peek\n"
+        f"try:\n    peek({str(model)!r})\n"
+        "except Exception as error:\n    print(error)\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "is an encoder (XLMRobertaForTokenClassification)" in made.stdout
+
+
+# ---- quantized -----------------------------------------------------------------------------
+
+SAYS = {
+    "fp8": {"quantization_config": {"quant_method": "fp8"}},
+    "gptq": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+    "awq": {"text_config": {"quantization_config": {"quant_method": "awq"}}},
+    "compression_config in its config": {"compression_config": {"format": "pack-quantized"}},
+    "quantization in its config": {"quantization": {"group_size": 64, "bits": 4}},
+}
+
+
+@pytest.mark.parametrize("how", SAYS)
+def test_a_quantized_model_is_refused_by_all_that_press_or_calibrate(how, tmp_path):
+    with pytest.raises(BadModel) as caught:
+        accepted.check_config("mine", {"model_type": "llama", **SAYS[how]})
+    assert str(caught.value).startswith(f"mine is quantized already ({how}), and quantized")
+    accepted.check_config("mine", {"model_type": "llama", **SAYS[how]}, quantized=True)
+
+
+def test_the_same_words_wherever_a_quantized_model_is_to_be_pressed(tmp_path):
+    model = str(llama(tmp_path / "m", quantization_config={"quant_method": "fp8"}))
+    out, said = tmp_path / "out", set()
+    for call in (
+        lambda: commands.calibrate(model, out=out, **TEXT),
+        lambda: commands.prune(model, out=out, **TEXT),
+        lambda: commands.quantize(model, out=out, **TEXT),
+        lambda: commands.export(model, out=out, format="safetensors"),
+        lambda: open_model(model),
+    ):
+        with pytest.raises(BabelpressError) as caught:
+            call()
+        said.add(str(caught.value))
+    assert len(said) == 1 and "can be scored, but neither pressed nor calibrated" in said.pop()
+
+
+def test_a_file_beside_the_config_may_say_so(tmp_path):
+    model = llama(tmp_path / "m")
+    accepted.peek(str(model))
+    (model / "quantize_config.json").write_text("{}")
+    with pytest.raises(BadModel, match=r"quantized already \(quantize_config\.json\)"):
+        accepted.peek(str(model))
+
+
+def test_eight_bit_floats_are_known_by_the_file(tmp_path):
+    model = llama(tmp_path / "m")
+    tensors = load_file(model / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadModel, match=rf"quantized already \({name} is F8_E4M3\)"):
+        open_model(str(model))
+
+
+# ---- dtype ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["absent", None, "float32"])
+def test_a_model_stays_in_the_type_of_its_file(said, tmp_path):
+    model = llama(tmp_path / "m")
+    config = json.loads((model / "config.json").read_text())
+    config.pop("dtype")
+    if said != "absent":
+        config["dtype"] = said
+    (model / "config.json").write_text(json.dumps(config))
+    tensors = load_file(model / "model.safetensors")
+    half = {name: each.bfloat16() for name, each in tensors.items()}
+    half["model.norm.weight"] = tensors["model.norm.weight"]  # a few may be wider
+    save_file(half, model / "model.safetensors", {"format": "pt"})
+    found = open_model(str(model))
+    assert found.stored_dtype is found.model.dtype is torch.bfloat16
+    assert open_model(str(model), dtype="float32").model.dtype is torch.float32
+
+
+def test_a_config_may_ask_for_less_than_its_file_has(tmp_path):
+    assert open_model(str(llama(tmp_path / "m", dtype="bfloat16"))).stored_dtype is torch.bfloat16
