@@ -10,6 +10,7 @@ QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 .PHONY: demo test test-slow test-kernels check format docs clean
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv, once: about two minutes, most of them for torch."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -7,7 +7,8 @@
 
 One function for each command, same name, same options; `evaluate` is `eval` too. Nothing is
 imported before it is asked for. Some commands have the name of a room: `bp.prune` is always the
-function, and what is in the room is had by `from babelpress.prune import …`.
+function, and what is in the room is had by `from babelpress.prune import …`. What each function
+takes stands in __init__.pyi, which `make docs` writes.
 """
 
 import importlib
@@ -15,27 +16,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from babelpress.commands import Outcome as Outcome
-    from babelpress.commands import calibrate as calibrate
-    from babelpress.commands import compare as compare
-    from babelpress.commands import demo as demo
-    from babelpress.commands import doctor as doctor
-    from babelpress.commands import eval as eval
-    from babelpress.commands import evaluate as evaluate
-    from babelpress.commands import export as export
-    from babelpress.commands import gate as gate
-    from babelpress.commands import languages as languages
-    from babelpress.commands import mixture as mixture
-    from babelpress.commands import press as press
-    from babelpress.commands import prune as prune
-    from babelpress.commands import quantize as quantize
-    from babelpress.commands import report as report
-    from babelpress.commands import sweep as sweep
-
-    __version__: str
+from typing import Any
 
 # The kinds of steps are commands too, whichever there are.
 _KINDS = {path.stem for path in (Path(__file__).parent / "steps").glob("[!_]*.py")}

@@ -1,8 +1,9 @@
 """The command line: a table from command to function. No logic of pressing lives here.
 
 Every command takes `--json`: then standard output carries exactly one JSON document, of an error
-too. Progress goes to standard error, and only to a terminal. Exit codes: 0 done, 1 a gate failed,
-2 the user must mend something, 3 interrupted, 141 nobody reads any more (`babelpress … | head`).
+too. Progress goes to standard error: bars on a terminal, now and then a line elsewhere. Exit codes:
+0 done, 1 a gate failed, 2 the user must mend something, 3 interrupted, 141 nobody reads any more
+(`babelpress … | head`).
 """
 
 import json
@@ -11,22 +12,29 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
 from babelpress.commands import COMMANDS, Outcome
-from babelpress.errors import BabelpressError
-from babelpress.system.escaping import clean
+from babelpress.commands.declared import with_choices
+from babelpress.commands.screen import show
+from babelpress.errors import BabelpressError, BabelpressWarning
+from babelpress.system.escaping import NEAR, clean
+from babelpress.system.progress import Bars, Lines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = 40  # rows of a table on a terminal
+INSTALL = "--install-completion"
+LOCALE = ("LC_ALL", "LANG")  # LC_CTYPE is what Python itself sets where nobody did
+CHOSEN = ("PYTHONIOENCODING", "PYTHONUTF8")
 PIPED = 200  # columns where no terminal sets a width
 INTERRUPTED = 3
 PIPE_CLOSED = 128 + getattr(signal, "SIGPIPE", 13)  # as a shell says of what such a signal ended
@@ -36,8 +44,11 @@ EPILOGUE = (
 )
 
 
-def build() -> App:
-    """The command tree."""
+def build(*, offering: bool = False) -> App:
+    """The command tree; `offering` is for a shell, with the words that options may be completed to.
+
+    Other words are refused by such a tree, so it is not for commands that are to be done.
+    """
     app = App(
         name="babelpress",
         help="Make multilingual language models smaller without leaving a language behind.",
@@ -49,8 +60,8 @@ def build() -> App:
         result_action="return_value",
     )
     for name, function in COMMANDS.items():
-        app.command(function, name=name)
-    app.register_install_completion_command(name="--install-completion")
+        app.command(with_choices(function) if offering else function, name=name)
+    app.register_install_completion_command(name=INSTALL)
     return app
 
 
@@ -61,6 +72,7 @@ def _default(value: Any) -> str | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    _prepare_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     words, as_json = [word for word in given if word != "--json"], "--json" in given
     fail = partial(_fail, words, as_json)
@@ -90,7 +102,8 @@ def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
     if as_json and not words:
         return fail("no command is named.", 2)
     try:
-        function, bound, ignored = build().parse_args(
+        app = build(offering=INSTALL in words)
+        function, bound, ignored = app.parse_args(
             words, exit_on_error=False, print_error=False, help_on_error=False
         )
     except CycloptsError as error:
@@ -99,7 +112,8 @@ def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
         function(*bound.args, **bound.kwargs)  # --help, --version, completion
         return 0
     try:
-        with _progress(as_json) as watch:
+        with _watch(as_json) as watch, warnings.catch_warnings():
+            warnings.simplefilter("ignore", BabelpressWarning)  # they are shown with the rest
             extra = {"progress": watch} if "progress" in ignored else {}
             outcome = function(*bound.args, **bound.kwargs, **extra)
     except BabelpressError as error:
@@ -110,6 +124,8 @@ def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
     name = next(name for name, known in COMMANDS.items() if known is function)
     if as_json:
         print(_document(name, outcome, time.monotonic() - start))
+        for line in outcome.warnings:
+            print(f"babelpress: warning: {clean(line)}", file=sys.stderr)
     else:
         _show(outcome)
     return outcome.exit_code
@@ -137,7 +153,8 @@ def _document(command: str, outcome: Outcome, seconds: float) -> str:
         "seconds": round(seconds, 3),
         "results": outcome.rows,
     }
-    return json.dumps(document, ensure_ascii=False, allow_nan=False)
+    whole = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    return json.dumps(document, ensure_ascii=not whole, allow_nan=False)
 
 
 def _show(outcome: Outcome) -> None:
@@ -158,54 +175,18 @@ def _console() -> "Console":
     return Heard()
 
 
-def show(outcome: Outcome, console: "Console") -> None:
-    """Print the tables of an outcome and what it says; nothing is cut off at the right."""
-    from rich.table import Table
-    from rich.text import Text
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    for table in outcome.tables:
-        if table.title:
-            say(table.title)
-        cells = [[column.write(row) for column in table.columns] for row in table.rows[:SHOWN]]
-        # A blank line between rows of more than one line.
-        airy = any("\n" in cell for row in cells for cell in row)
-        shown = Table(box=None, pad_edge=False)
-        for column in table.columns:
-            side = "right" if column.number else "left"
-            shown.add_column(Text(column.title), justify=side, overflow="fold")
-        for row in cells:
-            if airy and shown.row_count:
-                shown.add_row()
-            shown.add_row(*map(Text, row))
-        console.print(shown)
-        if len(table.rows) > SHOWN:
-            say(f"and {len(table.rows) - SHOWN} more rows; --json gives all")
-        say("")
-    for line in outcome.says:
-        say(line)
+def _watch(as_json: bool) -> "Lines | Bars":
+    """Bars on a terminal; elsewhere, and beside a document, lines."""
+    return Lines() if as_json or not sys.stderr.isatty() else Bars()
 
 
-@contextmanager
-def _progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    if as_json or not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def watch(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield watch
+def _prepare_streams() -> None:
+    """Let everything be written: what the terminal has no character for in other words."""
+    asked = next((v for n in LOCALE if (v := os.environ.get(n))), "")
+    plain = asked in ("C", "POSIX") and not any(os.environ.get(name) for name in CHOSEN)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="ascii" if plain else None, errors=NEAR)
 
 
 def _one_line(error: CycloptsError) -> str:

@@ -12,6 +12,8 @@ BabelpressError    exit code 2: the user must mend something
   NotFinite        NaN or infinity in weights, moments or scores
   MissingPackage   a part of the toolkit whose package is not installed
   GateFailed       exit code 1: the run is worse than the gate allows
+
+BabelpressWarning is no error: a library call gives it to `warnings`, the command line prints it.
 """
 
 import re
@@ -35,6 +37,10 @@ class BabelpressError(Exception):
         """What to do: a line says it in its last sentence; "" where it has only one."""
         *before, last = SENTENCES.split(str(self))
         return last if before else ""
+
+
+class BabelpressWarning(UserWarning):
+    """What was done is whole, but somebody should know this of it: always one line."""
 
 
 class UnknownName(BabelpressError):
@@ -97,10 +103,11 @@ class NotFinite(BabelpressError):
 class MissingPackage(BabelpressError):
     """A part of the toolkit whose package is not installed; the message says how to install it."""
 
-    def __init__(self, package: str, extra: str):
+    def __init__(self, package: str, extra: str = ""):
+        wanted = f"'babelpress[{extra}]'" if extra else package
         super().__init__(
             f"this needs the package {package}, which is not installed. "
-            f"Install it with: pip install 'babelpress[{extra}]'"
+            f"Install it with: pip install {wanted}"
         )
 
 

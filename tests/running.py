@@ -61,7 +61,7 @@ def stop_in_step(number):
     pressed = []
 
     def watch(what, done, total):
-        if (what, done) == ("press", 1):
+        if done == 1 and what.endswith("block") and "calibrate" not in what:
             pressed.append(what)
             if len(pressed) == number:
                 raise KeyboardInterrupt

@@ -1,11 +1,15 @@
 """The package as `import babelpress` gives it: at once, nothing heavy, a function a command."""
 
+import ast
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from scoring import LOSS, run, scored
@@ -21,6 +25,33 @@ JUDGING = (
     "gate run --against dense --max-loss 9 --json",
     "report dense run --out page.html --json",
 )
+RIGHT = """\
+from pathlib import Path
+import babelpress as bp
+bp.calibrate(Path("m"), out="o", tokens="512", languages=["sw", "en"], gram=True)
+bp.prune("m", out=Path("x"), pattern=0.5, option={"damp": 0.05}, skip=("a", "b"), moments=Path("m"))
+bp.quantize("m", out="x", bits="4", group=64, option=["damp=0.5"], embeddings="8bit")
+bp.press("m", {"steps": []}, out="x", change={"calibration.tokens": 4096})
+bp.evaluate("m", out="x", on=["bits_per_byte"], languages="sw,en")
+bp.compare("dense", ["run", Path("small")], languages=["sw"]).to_pandas()
+bp.gate(Path("run"), against="dense", max_loss="0.05")
+bp.report("dense", "run", out="r.html")
+bp.export("run", format="gguf", out="o", option={"kind": "f16"})
+bp.sweep("s.yaml", out="o", cpus=2)
+bp.mixture("uniform", languages=["sw"])
+bp.languages("m", only=["sw"], bits=False)
+bp.demo(out="x")
+print(bp.doctor().rows, bp.eval is bp.evaluate, bp.__version__)
+"""
+WRONG = """\
+import babelpress as bp
+bp.prune("m")
+bp.prune("m", out="x", patern=0.5)
+bp.compare("dense", 5)
+bp.calibrate(3, out="x")
+bp.quantize("m", out="x", embeddings="4bit")
+bp.prun("m", out="x")
+"""
 LINE = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| babelpress$")
 
 
@@ -88,16 +119,39 @@ def test_types_are_shipped():
     assert files("babelpress").joinpath("py.typed").is_file()
 
 
-def test_type_checkers_know_of_every_command():
-    """Functions are given when they are asked for, so what checkers read is written by hand."""
-    text = files("babelpress").joinpath("__init__.py").read_text(encoding="utf-8")
+def test_type_checkers_know_of_every_command_and_what_it_takes():
+    """Functions are given when they are asked for, so what checkers read is written beside them."""
+    text = files("babelpress").joinpath("__init__.pyi").read_text(encoding="utf-8")
+    body = ast.parse(text).body
+    functions = {each.name: each for each in body if isinstance(each, ast.FunctionDef)}
 
-    told = set(
-        re.findall(r"^    from babelpress\.commands import (\w+) as \1$", text, re.MULTILINE)
+    assert functions.keys() == commands.COMMANDS.keys()
+    assert "\nevaluate = eval\n" in text
+    assert "\n__version__: str\n" in text
+    for name, each in functions.items():
+        told = [one.arg for one in (*each.args.args, *each.args.kwonlyargs)]
+        assert told == list(inspect.signature(commands.COMMANDS[name]).parameters)
+
+
+@pytest.mark.slow
+def test_a_type_checker_accepts_what_a_user_writes_and_nothing_else(tmp_path):
+    """Every near kind of value, in one process; each wrong line is refused."""
+    (tmp_path / "right.py").write_text(RIGHT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+
+    found = subprocess.run(
+        [str(Path(sys.executable).parent / "pyright"), "--outputjson", "."],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(files("babelpress").joinpath(".."))},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
-    assert told == {*commands.COMMANDS, "evaluate", "Outcome"}
-    assert "\n    __version__: str\n" in text
+    errors = json.loads(found.stdout)["generalDiagnostics"]
+    places = {(Path(each["file"]).name, each["range"]["start"]["line"]) for each in errors}
+    wrong = range(WRONG.count("\n"))[1:]
+    assert places == {("wrong.py", line) for line in wrong}, errors
 
 
 def test_judging_scores_never_imports_what_models_need(tmp_path):

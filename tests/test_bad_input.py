@@ -143,7 +143,10 @@ def test_what_is_not_read_of_a_corpus_is_named_by_every_command(model, capsys, t
         (["--skip", "nothing.*"], "--skip nothing.* names no site"),
         (["--tokens", "0"], "tokens: Input should be greater than 0 (it is 0)"),
         (["--tokens", "many"], "many"),
-        (["--tokens", "8"], "8 tokens of a language in blocks of 64 make no block"),
+        (
+            ["--tokens", "8"],
+            "8 tokens of a language do not fill one block of 64. Use shorter blocks with",
+        ),
         (["--method", "sparsegpt", "--option", "damp=[1"], "damp=[1"),
         (["--device", "abacus"], "abacus"),
     ],

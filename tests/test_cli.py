@@ -13,12 +13,18 @@ from rich.console import Console
 
 import babelpress as bp
 from babelpress import cli, commands
-from babelpress.commands import Outcome
+from babelpress.allocate import RULES
+from babelpress.commands import Outcome, screen
 from babelpress.commands import outcome as o
-from babelpress.commands.declared import Watched
+from babelpress.commands.declared import Watched, command
 from babelpress.commands.outcome import Column, Table
-from babelpress.errors import BadCorpus, GateFailed
-from babelpress.system.progress import silent
+from babelpress.errors import BabelpressWarning, BadCorpus, GateFailed
+from babelpress.evals import EVALUATIONS
+from babelpress.export import FORMATS
+from babelpress.prune import PRUNERS
+from babelpress.quantize import QUANTIZERS
+from babelpress.system.progress import remark, silent
+from babelpress.text.mixtures import OFFERED
 
 every_command = pytest.mark.parametrize("name", commands.COMMANDS)
 HEAVY = (
@@ -403,13 +409,13 @@ def test_no_cell_is_cut_off_on_a_narrow_terminal():
 
 
 def test_a_long_table_says_how_many_rows_are_left_out():
-    rows = [{"x": str(number)} for number in range(cli.SHOWN + 3)]
+    rows = [{"x": str(number)} for number in range(screen.ROWS + 3)]
 
     printed = shown(Outcome(rows, tables=(Table((Column("x", lambda row: row["x"]),), rows),)))
 
     assert "and 3 more rows; --json gives all" in printed
-    assert f"\n{cli.SHOWN - 1}" in printed
-    assert f"\n{cli.SHOWN}" not in printed
+    assert f"\n{screen.ROWS - 1}" in printed
+    assert f"\n{screen.ROWS}" not in printed
 
 
 def test_lines_are_said_as_they_are_and_never_broken():
@@ -418,7 +424,145 @@ def test_lines_are_said_as_they_are_and_never_broken():
     assert line in shown(Outcome([], says=(line,))).splitlines()
 
 
-# ---- bars ----------------------------------------------------------------------------------
+# ---- narrow, and without characters --------------------------------------------------------
+
+
+def test_what_a_terminal_has_no_character_for_is_written_near_it(monkeypatch):
+    rows = [{"name": "nob_Latn", "note": "a – b"}]
+    columns = (o.name("name"), o.word("note", "note"))
+    stand_in(monkeypatch, lambda: Outcome(rows, tables=(Table(columns, rows),), says=("±1 …",)))
+    paper = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", paper)
+
+    assert cli.main(["doctor"]) == 0
+
+    paper.flush()
+    printed = paper.buffer.getvalue().decode("ascii")
+    assert "Norwegian Bokmal  a - b" in printed
+    assert printed.endswith("+-1 ...\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "plain"),
+    [
+        ({"LANG": "C"}, True),
+        ({"LC_ALL": "POSIX", "LANG": "en_US.UTF-8"}, True),
+        ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, False),
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+        ({}, False),
+    ],
+)
+def test_a_locale_that_is_plain_c_gets_ascii(variables, plain, monkeypatch):
+    for name in (*cli.LOCALE, *cli.CHOSEN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    stand_in(monkeypatch, lambda: Outcome([], says=("–",)))
+    paper = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", paper)
+
+    assert cli.main(["doctor"]) == 0
+
+    paper.flush()
+    assert paper.buffer.getvalue().decode("utf-8") == ("-\n" if plain else "–\n")
+
+
+def test_a_document_holds_the_same_names_whatever_the_terminal_writes(monkeypatch):
+    stand_in(monkeypatch, lambda: Outcome([{"what": "ภาษาไทย – é"}]))
+    paper = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", paper)
+
+    assert cli.main(["doctor", "--json"]) == 0
+
+    paper.flush()
+    assert json.loads(paper.buffer.getvalue())["results"] == [{"what": "ภาษาไทย – é"}]
+
+
+def test_an_error_is_written_on_any_terminal(monkeypatch):
+    def fails() -> Outcome:
+        raise BadCorpus("ภาษา – none.")
+
+    stand_in(monkeypatch, fails)
+    paper = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", paper)
+
+    assert cli.main(["doctor"]) == 2
+
+    paper.flush()
+    assert paper.buffer.getvalue() == b"babelpress: ???? - none.\n"
+
+
+# ---- warnings ------------------------------------------------------------------------------
+
+
+def warned() -> Outcome:
+    return Outcome([], says=("next: x",), warnings=("few tokens",))
+
+
+def test_warnings_are_printed_once_and_beside_a_document_on_standard_error(capsys, monkeypatch):
+    stand_in(monkeypatch, command(rows={})(warned))
+
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr() == ("warning: few tokens\nnext: x\n", "")
+
+    assert cli.main(["doctor", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["results"] == []
+    assert err == "babelpress: warning: few tokens\n"
+
+
+def test_a_call_of_the_library_gives_them_to_warnings():
+    with pytest.warns(BabelpressWarning, match="few tokens") as caught:
+        outcome = command(rows={})(warned)()
+
+    assert outcome.says == ("next: x",)
+    assert [each.filename for each in caught] == [__file__]
+
+
+# ---- completion ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_methods_formats_policies_and_more(shell):
+    script = cli.build(offering=True).generate_completion(prog_name="babelpress", shell=shell)
+
+    for offered in (
+        *PRUNERS.names(),
+        *QUANTIZERS.names(),
+        *RULES.names(),
+        *FORMATS.names(),
+        *EVALUATIONS.names(),
+        *OFFERED,
+        *("embedded", "self", "2of4", "compressed", "8bit", "ray"),
+    ):
+        assert offered in script
+
+
+def test_what_bash_offers_depends_on_the_word_before():
+    script = cli.build(offering=True).generate_completion(prog_name="babelpress", shell="bash")
+
+    def offered(*words: str) -> set[str]:
+        typed = " ".join(map(shlex.quote, ("babelpress", *words)))
+        lines = f"COMP_WORDS=({typed}); COMP_CWORD={len(words)}; _babelpress; "
+        asked = f"{script}\n{lines} printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        found = subprocess.run(
+            ["bash", "-c", asked], capture_output=True, text=True, check=True
+        ).stdout
+        return set(found.split())
+
+    assert offered("prune", "m", "--method", "w") == {"wanda", "worst_language"}
+    assert offered("export", "m", "--format", "gg") == {"gguf"}
+    assert offered("prune", "m", "--mixture", "uni") == {"uniform"}
+    assert offered("mixture", "mi") == {"minimax"}
+    assert offered("compare", "--on", "top") == {"top1"}
+
+
+def test_words_that_nobody_offered_are_still_taken(capsys):
+    assert cli.main(["mixture", "only:Swahili", "--languages", "en,sw"]) == 0
+    assert "100.0 %" in capsys.readouterr().out
+
+
+# ---- bars and lines ------------------------------------------------------------------------
 
 
 class Terminal(io.StringIO):
@@ -436,10 +580,11 @@ class Terminal(io.StringIO):
     ("terminal", "words", "bars"),
     [(True, [], True), (True, ["--json"], False), (False, [], False), (False, ["--json"], False)],
 )
-def test_bars_are_for_terminals_only_and_never_beside_json(terminal, words, bars, monkeypatch):
+def test_bars_are_for_terminals_and_elsewhere_there_are_lines(terminal, words, bars, monkeypatch):
     def works(*, progress: Watched = silent) -> Outcome:
-        progress("gather", 1, 4)
-        progress("gather", 4, 4)
+        progress("gather: block", 1, 4)
+        remark(progress, "resuming: 3 of 4 blocks")
+        progress("gather: block", 4, 4)
         return Outcome([])
 
     stand_in(monkeypatch, works)
@@ -449,5 +594,8 @@ def test_bars_are_for_terminals_only_and_never_beside_json(terminal, words, bars
 
     assert cli.main(["doctor", *words]) == 0
 
-    assert ("gather" in stderr.getvalue()) == bars
-    assert bool(stderr.getvalue()) == bars
+    printed = stderr.getvalue()
+    assert ("gather: block" in printed) == bars
+    assert ("\x1b" in printed) == bars
+    assert "resuming: 3 of 4 blocks" in printed
+    assert bars or printed == "resuming: 3 of 4 blocks\n"

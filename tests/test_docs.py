@@ -47,6 +47,12 @@ def test_the_reference_page_is_fresh(reference):
     assert reference.page() == written, "run `make docs`"
 
 
+def test_what_type_checkers_read_is_fresh(reference):
+    written = (PACKAGE / "__init__.pyi").read_text(encoding="utf-8")
+
+    assert reference.stub() == written, "run `make docs`"
+
+
 def test_the_reference_page_does_not_depend_on_the_terminal(reference, monkeypatch):
     plain = [reference.help_of([name]) for name in ("prune", "compare")]
 

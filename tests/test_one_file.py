@@ -160,7 +160,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in paths
-        if path.suffix != ".pyc"
+        if path.suffix not in (".pyc", ".pyi")
     }
 
 

@@ -10,11 +10,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from babelpress.commands import checks
-from babelpress.commands.declared import Model, Watched, command
+from babelpress.commands.declared import Model, Offers, Watched, command
+from babelpress.commands.given import Pairs
 from babelpress.commands.outcome import Outcome, Row
 from babelpress.export import FORMATS
 from babelpress.system.progress import silent
 from babelpress.system.settings import pairs
+from babelpress.text.mixtures import OFFERED
 
 
 @command(rows={"file": "a file that was written", "bytes": "its size"})
@@ -22,7 +24,11 @@ def export(
     model: Model,
     *,
     out: Annotated[Path, Parameter(help="A new folder.")],
-    format: Annotated[str, Parameter(name="--format", help=f"{', '.join(FORMATS.names())}.")],
+    format: Annotated[
+        str,
+        Parameter(name="--format", help=f"{', '.join(FORMATS.names())}."),
+        Offers(tuple(FORMATS.names())),
+    ],
     moments: Annotated[
         Path | None, Parameter(help="A moments folder of this model, which imatrix needs.")
     ] = None,
@@ -31,6 +37,7 @@ def export(
         Parameter(
             help="How languages are weighted in imatrix and text; that of the run by default."
         ),
+        Offers(OFFERED),
     ] = "",
     against: Annotated[
         Path | None, Parameter(help="Folder with scores of the dense model, for the card.")
@@ -38,6 +45,7 @@ def export(
     option: Annotated[
         Sequence[str],
         Parameter(help="NAME=VALUE of the format, as in --option kind=f16; may be repeated."),
+        Pairs(example="kind=f16"),
     ] = (),
     progress: Watched = silent,
 ) -> Outcome:
@@ -58,7 +66,7 @@ def export(
         moments=moments,
         mixture=mixture,
         against=against,
-        options=pairs(option),
+        options=pairs(option, example="kind=f16"),
         progress=progress,
     )
     files = sorted(path for path in out.rglob("*") if path.is_file())

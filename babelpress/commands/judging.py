@@ -15,9 +15,11 @@ from cyclopts import Parameter
 
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
-from babelpress.commands.declared import COMMAS, Device, Model, Watched, command
+from babelpress.commands.declared import Device, Model, Offers, Watched, command
+from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
+from babelpress.evals import EVALUATIONS
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
 from babelpress.system.settings import words
@@ -74,7 +76,7 @@ FAILED = {
 
 Dense = Annotated[Path, Parameter(help="Folder with the scores of the dense model.")]
 Runs = Annotated[Sequence[Path], Parameter(help="Folders with the scores of pressed models.")]
-On = Annotated[str, Parameter(help="The evaluation.")]
+On = Annotated[str, Parameter(help="The evaluation."), Offers(tuple(EVALUATIONS.names()))]
 Languages = Annotated[
     str, Parameter(help="Languages or groups; all that were scored by default."), COMMAS
 ]
@@ -131,17 +133,17 @@ def evaluate(
     with _kept(keep) as here:
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
     columns = (
-        o.tag(),
-        o.name(),
+        o.key(o.tag()),
+        o.beside(o.name()),
         o.word("metric", "metric"),
-        o.Column("value", _value, number=True),
+        o.key(o.Column("value", _value, number=True)),
         o.count("documents", "documents"),
     )
     if keep:
         says = f"scores: {keep}/results.jsonl"
     else:
         says = "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
-    return Outcome(rows, keep, (Table(columns, rows),), (*unread, says))
+    return Outcome(rows, keep, (Table(columns, rows),), (says,), warnings=tuple(unread))
 
 
 @contextmanager
@@ -231,9 +233,19 @@ def compare(
         if noted := verdicts.note_prediction(run, on, which[run], found):
             says.append(
                 f"{label}: predicted damage ranks the {noted['languages']} languages with a "
-                f"Spearman correlation of {noted['spearman']:.2f}."
+                f"Spearman correlation of {noted['spearman']:.2f}: {_ranked(noted['spearman'])} "
+                "(1: in the order measured here; 0: no order; -1: the wrong way round)."
             )
     return Outcome(rows, tables=tuple(tables), says=tuple(says))
+
+
+def _ranked(spearman: float) -> str:
+    """What a rank correlation of predicted damage with measured changes means."""
+    if spearman >= 0.8:
+        return "it says well which languages lose most, without scoring any"
+    if spearman >= 0.5:
+        return "it says roughly which languages lose most; score them to be sure"
+    return "it does not say which languages lose most; go by the scores"
 
 
 def _tables(rows: Sequence[Row], title: str) -> list[Table]:
@@ -241,7 +253,7 @@ def _tables(rows: Sequence[Row], title: str) -> list[Table]:
     changes = [row for row in rows if row["kind"] == "language"]
     return [
         Table((o.Column("summary", o.summary), o.change(), o.interval()), summaries, title),
-        Table((o.name(), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
+        Table((o.key(o.name()), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
     ]
 
 

@@ -10,10 +10,12 @@ from cyclopts import Parameter
 
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
-from babelpress.commands.declared import Device, Model, Watched, command
+from babelpress.commands.declared import Device, Model, Offers, Watched, command
+from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Table
 from babelpress.system.progress import silent
 from babelpress.system.settings import words
+from babelpress.text.mixtures import OFFERED
 
 
 @command(
@@ -39,6 +41,7 @@ def languages(
         Parameter(
             help="Languages, by any name, or groups such as latin; all of the corpus by default."
         ),
+        COMMAS,
     ] = "",
     bits: Annotated[
         bool, Parameter(help="Also measure bits per byte (a pass over that text).")
@@ -79,17 +82,19 @@ def languages(
         for tag in tags
     ]
     rows.sort(key=lambda row: -(row["share"] or 0))
-    columns = (
-        o.tag(),
-        o.name(),
-        o.share("share", "share"),
-        o.number("tokens_per_byte", "tok/byte"),
-        o.number("tokens_per_word", "tok/word"),
-        o.share("unknown", "unknown"),
-        o.number("bits_per_byte", "bits/byte"),
-    )
     says = f"{known.words} (in {table.unit}, {table.stage})."
-    return Outcome(rows, tables=(Table(columns, rows),), says=(*o.aside(text), says))
+    return Outcome(rows, tables=(Table(_COLUMNS, rows),), says=(says,), warnings=o.aside(text))
+
+
+_COLUMNS = (
+    o.key(o.tag()),
+    o.beside(o.name()),
+    o.share("share", "share"),
+    o.number("tokens_per_byte", "tok/byte"),
+    o.number("tokens_per_word", "tok/word"),
+    o.share("unknown", "unknown"),
+    o.key(o.number("bits_per_byte", "bits/byte")),
+)
 
 
 def _bits(opened, documents, progress) -> dict[str, float]:
@@ -104,7 +109,7 @@ def _bits(opened, documents, progress) -> dict[str, float]:
             opened.model, opened.tokenizer, {tag: texts}, window=fitting_length(opened, WINDOW)
         )
         found[tag] = scored[tag].value
-        progress("bits per byte", done, len(documents))
+        progress("bits per byte: language", done, len(documents))
     return found
 
 
@@ -123,10 +128,11 @@ def mixture(
             help="english, only:LANG, uniform, proportional[:DIST], temperature:T[:DIST], "
             "mbs:N[:DIST], minimax, or a YAML of shares."
         ),
+        Offers(OFFERED),
     ],
     *,
     languages: Annotated[
-        str, Parameter(help="Languages or groups; those of the corpus by default.")
+        str, Parameter(help="Languages or groups; those of the corpus by default."), COMMAS
     ] = "",
     corpus: Annotated[
         str, Parameter(help="Where the languages come from if none are named.")
@@ -160,13 +166,22 @@ def mixture(
         }
         for tag, share in mixed.shares.items()
     ]
-    columns = (o.tag(), o.name(), o.share("share", "share"), o.count("tokens", "tokens"))
+    columns = (
+        o.key(o.tag()),
+        o.beside(o.name()),
+        o.share("share", "share"),
+        o.count("tokens", "tokens"),
+    )
     if mixed.counts:
         columns += (o.count("count", "segments"),)
     source = f"{mixed.distribution} ({mixed.unit})" if mixed.distribution else mixed.unit
     says = f"{mixed.policy}: {source}. {mixed.note}".strip()
     aside = o.aside(text) if text else ()
-    return Outcome(rows, tables=(Table(columns, rows),), says=(*aside, says))
+    equal = (
+        "Every language gives as many tokens, whatever its share: each is looked at apart, and the "
+        "shares weigh what was seen afterwards, so that one calibration serves every mixture."
+    )
+    return Outcome(rows, tables=(Table(columns, rows),), says=(says, equal), warnings=aside)
 
 
 @command(

@@ -1,17 +1,20 @@
 """What a command gives back, and how its rows are written for people.
 
-Rows are plain values and go to `--json` as they are. On a terminal a command shows tables of them:
-a column is a short heading and a way to write a row.
-
-Tested in tests/test_cli.py.
+Rows are plain values and go to `--json` as they are. On a terminal and in a notebook a command
+shows tables of them: a column is a short heading and a way to write a row.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from babelpress.errors import UnknownName
+from babelpress.errors import MissingPackage, UnknownName
+from babelpress.system.escaping import clean
+
+if TYPE_CHECKING:
+    import pandas
 
 Row = dict[str, Any]
 NOTHING = "–"
@@ -27,14 +30,18 @@ SUMMARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and what stands under it; numbers stand right."""
+    """A heading and what stands under it; numbers stand right, and are never broken.
+
+    Where a terminal is too narrow, columns go: the one that is `needed` least, of equals the last.
+    """
 
     title: str
-    write: Callable[[Mapping[str, Any]], str]
+    write: Callable[[Mapping[str, Any]], str] = field(repr=False)
     number: bool = False
+    needed: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Table:
     """Rows as a terminal shows them."""
 
@@ -42,16 +49,71 @@ class Table:
     rows: Sequence[Mapping[str, Any]]
     title: str = ""
 
+    def __repr__(self) -> str:
+        titles = ", ".join(column.title for column in self.columns)
+        return f"<Table: {len(self.rows)} rows of {titles}>"
 
-@dataclass(frozen=True, slots=True)
+    def _repr_html_(self) -> str:
+        """A table of HTML; every cell is text."""
+        head = "".join(f"<th>{_text(column.title)}</th>" for column in self.columns)
+        body = "".join(
+            "<tr>" + "".join(_cell(column, row) for column in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        title = f"<caption>{_text(self.title)}</caption>" if self.title else ""
+        return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """What a command found: rows, the folder or file that it wrote, what it shows, exit code."""
+    """What a command found: rows, the folder or file that it wrote, what it shows, exit code.
+
+    `warnings` are lines that a terminal shows before `says`, and that a library call gives to
+    `warnings`.
+    """
 
     rows: list[Row]
     out: Path | None = None
     tables: tuple[Table, ...] = ()
     says: tuple[str, ...] = ()
     exit_code: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """What is in it, in a line."""
+        keys = ", ".join(self.rows[0]) if self.rows else ""
+        shown = f"{len(self.rows)} row{'s' * (len(self.rows) != 1)}{f' of {keys}' if keys else ''}"
+        place = f"; out={str(self.out)!r}" if self.out else ""
+        failed = f"; exit_code={self.exit_code}" if self.exit_code else ""
+        return f"<Outcome: {shown}{place}{failed}>"
+
+    def _repr_html_(self) -> str:
+        """Its tables and lines for a notebook; whatever stands in them is text."""
+        tables = self.tables or ((_plain(self.rows),) if self.rows else ())
+        lines = "".join(f"<p>{_text(line)}</p>" for line in (*self.warnings, *self.says) if line)
+        return "".join(table._repr_html_() for table in tables) + lines
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The rows as a data frame of pandas. Raises MissingPackage without it."""
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingPackage("pandas") from error
+        return pandas.DataFrame(self.rows)
+
+
+def _text(value: str) -> str:
+    return escape(clean(value)).replace("\n", "<br>")
+
+
+def _cell(column: Column, row: Mapping[str, Any]) -> str:
+    side = ' style="text-align: right"' if column.number else ""
+    return f"<td{side}>{_text(column.write(row))}</td>"
+
+
+def _plain(rows: Sequence[Row]) -> Table:
+    """A table of whatever is in rows."""
+    return Table(tuple(word(key, key) for key in rows[0]), rows)
 
 
 # ---- columns -------------------------------------------------------------------------------
@@ -97,6 +159,16 @@ def interval(low: str = "low", high: str = "high") -> Column:
     return Column("95 % interval", lambda row: between(row[low], row[high]), number=True)
 
 
+def beside(column: Column) -> Column:
+    """A column that says again what another says: the first to go."""
+    return replace(column, needed=0)
+
+
+def key(column: Column) -> Column:
+    """A column without which nobody knows what a row is about: the last to go."""
+    return replace(column, needed=2)
+
+
 # ---- words ---------------------------------------------------------------------------------
 
 
@@ -111,11 +183,10 @@ def spoken(language: str) -> str:
 
 
 def aside(texts: object) -> tuple[str, ...]:
-    """A warning about what lies in a corpus and is not read; other texts have nothing to say."""
+    """Warnings about what lies in a corpus and is not read; other texts have nothing to say."""
     from babelpress.text.corpus import Corpus
 
-    lines = texts.says() if isinstance(texts, Corpus) else ()
-    return tuple(f"warning: {line}" for line in lines)
+    return tuple(texts.says()) if isinstance(texts, Corpus) else ()
 
 
 def signed(value: float) -> str:

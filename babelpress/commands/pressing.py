@@ -3,7 +3,7 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +13,11 @@ from cyclopts import Parameter
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Offload, Out, Watched, command
+from babelpress.commands.given import MAPPING, Pairs
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadLayer
 from babelpress.steps import KINDS
-from babelpress.steps._kind import Estimate, StepReport, StepSettings
+from babelpress.steps._kind import Estimate, StepSettings
 from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import SELF, CalibrationSettings
 
@@ -81,12 +82,40 @@ def calibrate(
         }
         for tag, each in facts["languages"].items()
     ]
-    columns = (o.tag(), o.name(), *(o.count(key, key) for key in ("tokens", "bytes", "documents")))
-    found = [f"{finding['level']}: {finding['words']}" for finding in facts["findings"]]
+    columns = (
+        o.key(o.tag()),
+        o.beside(o.name()),
+        *(o.count(key, key) for key in ("tokens", "bytes", "documents")),
+        *_audited(facts["findings"]),
+    )
+    warned, noted = _findings([facts])
     line = (
         f"babelpress prune {quote(model)} --moments {quote(str(out))} --mixture uniform --out run"
     )
-    return Outcome(rows, out, (Table(columns, rows),), (*found, f"next: {line}"))
+    tables = (Table(columns, rows),)
+    return Outcome(rows, out, tables, (*noted, f"next: {line}"), warnings=warned)
+
+
+def _findings(calibrations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[str]]:
+    """What the audits of some texts found: warnings, and notes; each once."""
+    from babelpress.text.audit import Finding, told
+
+    lines: dict[str, str] = {}
+    for facts in calibrations:
+        for level, words in told([Finding(**finding) for finding in facts.get("findings", ())]):
+            lines.setdefault(words, level)
+    notes = [f"note: {words}" for words, level in lines.items() if level == "note"]
+    return tuple(words for words, level in lines.items() if level != "note"), notes
+
+
+def _audited(findings: Sequence[Mapping[str, Any]]) -> list[o.Column]:
+    """Columns for what the audit warned of, beside the line that it warned with."""
+    warned = {finding["what"] for finding in findings if finding["level"] == "warning"}
+    columns = {
+        "script": o.share("script_share", "in script"),
+        "unknown tokens": o.share("unknown_share", "unknown"),
+    }
+    return [column for what, column in columns.items() if what in warned]
 
 
 def step(kind: str) -> Callable[..., Outcome]:
@@ -121,7 +150,7 @@ def step(kind: str) -> Callable[..., Outcome]:
 )
 def press(
     model: Model,
-    recipe_file: Annotated[Path, Parameter(help="The recipe.")],
+    recipe_file: Annotated[Path, Parameter(help="The recipe."), MAPPING],
     *,
     out: Out,
     change: Annotated[
@@ -130,6 +159,7 @@ def press(
             name="--set",
             help="PLACE=VALUE in the recipe, as in calibration.tokens=4096; may be repeated.",
         ),
+        Pairs("--set", "calibration.tokens=4096"),
     ] = (),
     dry_run: Annotated[
         bool,
@@ -174,22 +204,20 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         for number, each in enumerate(found.steps, 1)
         for tag, damage in each.damage.items()
     ]
+    last = tell(found.steps[-1])
+    # What was found when moments were taken was said then.
+    drawn = [step.calibration for step in found.steps if not step.step.get("moments")]
+    warned, noted = _findings(drawn)
     says = (
-        *_of_corpus(found.steps),
-        *tell(found.steps[-1]).lines,
+        *last.lines,
         *carried_lines(found.carried),
+        *noted,
         *_size(found.ledger),
         f"next: babelpress eval {quote(str(out))}",
     )
     shown = (o.share("predicted_damage", "predicted damage"),)
-    return Outcome(rows, out, _by_step(rows, shown), says)
-
-
-def _of_corpus(steps: Sequence[StepReport]) -> list[str]:
-    """What is said of the text of all steps as a whole: files of it that are not read."""
-    found = [finding for step in steps for finding in step.calibration.get("findings", ())]
-    said = [finding["words"] for finding in found if finding["what"] in ("left out", "damaged")]
-    return [f"warning: {words}" for words in dict.fromkeys(said)]
+    warned = (*warned, *(line for step in found.steps for line in tell(step).warnings))
+    return Outcome(rows, out, _by_step(rows, shown), says, warnings=warned)
 
 
 def _size(ledger: Row) -> list[str]:
@@ -269,7 +297,7 @@ def _cost(found: Estimate) -> str:
 
 
 def _by_step(rows: Sequence[Row], more: tuple[o.Column, ...]) -> tuple[Table, ...]:
-    columns = (o.tag(), o.name(), o.share("share", "share"), *more)
+    columns = (o.key(o.tag()), o.beside(o.name()), o.share("share", "share"), *more)
     numbers = sorted({row["step"] for row in rows})
     return tuple(
         Table(

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Watched, command
+from babelpress.commands.given import MAPPING
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
 from babelpress.system.progress import Progress, silent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from babelpress.sweeps.schedule import Swept
 
 PLACES = ("local", "ray")
+NAMED = 3  # recipes of a line about several
 EMPTY: Row = dict.fromkeys(
     ("evaluation", "metric", "language", "value", "dense", "change", "weights", "error")
 )
@@ -50,7 +52,7 @@ SWEPT = {
 class Hands(Strict):
     """Where the jobs of a sweep are done, and what each takes there."""
 
-    on: str = setting("local", "local (one recipe after another, here) or ray.")
+    on: str = setting("local", "local (one recipe after another, here) or ray.", offers=PLACES)
     address: str = setting(
         "", "Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here."
     )
@@ -74,7 +76,9 @@ class Hands(Strict):
 @command(rows=SWEPT)
 def sweep(
     sweep_file: Annotated[
-        Path, Parameter(help="The sweep: a base recipe, what to vary in it, how to score.")
+        Path,
+        Parameter(help="The sweep: a base recipe, what to vary in it, how to score."),
+        MAPPING,
     ],
     *,
     out: Annotated[
@@ -141,7 +145,7 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
         for mark, error in swept.failed.items()
     ]
     says = (
-        *(f"failed: {row['recipe']} ({row['fingerprint']}): {row['error']}" for row in lost),
+        *_failures(lost),
         *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
         *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
         f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
@@ -150,6 +154,18 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
     )
     tables = (Table(_columns(), _summaries(rows)),) if rows else ()
     return Outcome([*rows, *lost], out, tables, says, exit_code=2 if lost or swept.unscored else 0)
+
+
+def _failures(lost: Sequence[Row]) -> list[str]:
+    """A line for all recipes that failed of the same."""
+    alike: dict[str, list[str]] = {}
+    for row in lost:
+        alike.setdefault(row["error"], []).append(f"{row['recipe']} ({row['fingerprint']})")
+    return [
+        f"failed: {', '.join(names[:NAMED])}"
+        f"{f' and {len(names) - NAMED} more, which --json names' * (len(names) > NAMED)}: {error}"
+        for error, names in alike.items()
+    ]
 
 
 def _check(hands: Hands, device: str) -> None:

@@ -135,7 +135,7 @@ def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[R
                 opened.model, opened.tokenizer, {tag: documents}, **work.given, **looked
             )
             kept.put(tag, documents, measured[tag])
-        progress(f"eval {work.name}", done + 1, len(tags))
+        progress(f"eval {work.name}: language", done + 1, len(tags))
     metric = evals.facts(work.name).metric
     new = [_row(opened.name, tag, work, metric, kept.tally(tag)) for tag in tags]
     others = [row for row in read_results(out) if not _is_of(row, work, tags)]

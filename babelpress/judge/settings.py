@@ -16,7 +16,9 @@ class EvaluationSettings(Strict):
 
     corpus: str = setting("embedded", "Whose test split is scored.")
     on: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
-        ("bits_per_byte",), f"Evaluations, commas between: {', '.join(evals.EVALUATIONS.names())}."
+        ("bits_per_byte",),
+        f"Evaluations, commas between: {', '.join(evals.EVALUATIONS.names())}.",
+        offers=evals.EVALUATIONS.names(),
     )
     languages: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         (), "Languages or groups; all of the corpus by default."

@@ -18,7 +18,7 @@ from babelpress.moments.store import MANIFEST, Store
 from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.cost import measured
 from babelpress.system.offload import in_memory, on_disk
-from babelpress.system.progress import Progress, silent
+from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.surroundings import surroundings
 from babelpress.text import calibration
 from babelpress.text.draw import draw
@@ -52,7 +52,11 @@ def calibrate(
         )
         remove_partials(out)
         if store.finished:
+            remark(progress, f"{out} is finished: nothing is done again")
             return store
+        there = {index for index in range(len(walk.blocks)) if store.done(index)}
+        if there:
+            remark(progress, f"resuming: {len(there)} of {len(walk.blocks)} blocks")
         with measured() as cost:
             steps = gather_dense(
                 walk,
@@ -60,7 +64,7 @@ def calibrate(
                 gram=gram,
                 batch_tokens=batch_tokens,
                 hold=on_disk(out) if offload else in_memory,
-                done=store.done,
+                done=there.__contains__,
                 progress=progress,
             )
             for index, moments in steps:

@@ -288,6 +288,7 @@ def gather_dense(
 ) -> Iterator[tuple[int, BlockMoments]]:
     """Moments of the dense model, block by block; a block that is `done` is only passed through."""
     todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
+    progress("calibrate: block", 0, len(walk.blocks))
     for index in range(len(walk.blocks)):
         if done(index):
             todo = pass_on(walk, index, todo, hold=hold)
@@ -298,4 +299,4 @@ def gather_dense(
             )
             yield index, moments
             del moments
-        progress("calibrate", index + 1, len(walk.blocks))
+        progress("calibrate: block", index + 1, len(walk.blocks))

@@ -277,6 +277,7 @@ def press_dense(
     """
     folds = find_all_folds(walk, method)
     reports: list[SiteReport] = []
+    progress("press: block", 0, len(walk.blocks))
     for index in range(len(walk.blocks)):
         of_block = moments(index)
         with changing(walk.blocks[index], hold):
@@ -285,7 +286,7 @@ def press_dense(
             )
         del of_block  # before those of the next block are gathered
         give_back()
-        progress("press", index + 1, len(walk.blocks))
+        progress("press: block", index + 1, len(walk.blocks))
     return reports
 
 
@@ -305,6 +306,7 @@ def press_compressed(
     folds = find_all_folds(walk, method)
     todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     reports: list[SiteReport] = []
+    progress("press: block", 0, len(walk.blocks))
     for index in range(len(walk.blocks)):
         moments, _ = gather(
             walk, index, todo, gram=method.needs_gram, vectors=method.vectors, passing=False
@@ -317,5 +319,5 @@ def press_compressed(
         give_back()
         if index + 1 < len(walk.blocks):
             todo = pass_on(walk, index, todo, hold=hold)
-        progress("press", index + 1, len(walk.blocks))
+        progress("press: block", index + 1, len(walk.blocks))
     return reports

@@ -51,7 +51,7 @@ def minimax(
         damage = damage_of(shares)
         trace.append(Round(shares, {tag: damage[tag] for tag in languages}))
         shares = _shifted(trace[-1], rate)
-        progress("minimax", done + 1, rounds)
+        progress("minimax: round", done + 1, rounds)
     return trace
 
 

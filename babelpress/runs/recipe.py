@@ -10,6 +10,7 @@ Unknown keys are refused with the known ones. A recipe is not code: no class pat
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from babelpress.steps import KINDS
 from babelpress.steps._kind import StepSettings
 from babelpress.system import plain
 from babelpress.system.plain import NotPlain
-from babelpress.system.settings import Strict, checked
+from babelpress.system.settings import Strict, checked, pairs
 from babelpress.text.settings import CalibrationSettings
 
 
@@ -80,23 +81,34 @@ class Recipe(Strict):
         return self.model_copy(update={"steps": (self.steps[0].but(**changes), *self.steps[1:])})
 
 
-def load(path: Path, *, model: str | None = None, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file; `model` and `--set a.b=c` changes win over it.
+def load(
+    path: Path | Mapping[str, Any],
+    *,
+    model: str | None = None,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+) -> Recipe:
+    """Read a recipe, a file or what would be in one; `model` and `--set a.b=c` changes win over it.
 
     Raises BadSetting for a file that cannot be read and for any value that is not accepted.
     """
-    try:
-        data = plain.load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, NotPlain) as error:
-        first = str(error).split("\n")[0]
-        raise BadSetting(f"the recipe {path} cannot be read: {first}.") from error
+    where = "the recipe" if isinstance(path, Mapping) else f"the recipe {path}"
+    data = deepcopy(dict(path)) if isinstance(path, Mapping) else _read(path, where)
     if not isinstance(data, dict):
-        raise BadSetting(f"the recipe {path} must be a mapping with model, calibration and steps.")
+        raise BadSetting(f"{where} must be a mapping with model, calibration and steps.")
     if model is not None:
         data["model"] = model
-    for change in changes:
-        _set(data, change)
-    return of(data, where=str(path))
+    for place, value in pairs(changes, "--set", "calibration.tokens=4096").items():
+        if not put(data, place, value):
+            raise BadSetting(f"--set {place}: there is no such place in the recipe.")
+    return of(data, where="the recipe" if isinstance(path, Mapping) else str(path))
+
+
+def _read(path: Path, where: str) -> Any:
+    try:
+        return plain.load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, NotPlain) as error:
+        first = str(error).split("\n")[0]
+        raise BadSetting(f"{where} cannot be read: {first}.") from error
 
 
 def of(data: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
@@ -113,7 +125,7 @@ def single(
         "calibration": calibration.model_dump(),
         "steps": [{kind: settings.model_dump(mode="json")}],
     }
-    return of(data, where="the command line")
+    return of(data, where=kind)
 
 
 def dump(recipe: Recipe) -> str:
@@ -132,15 +144,3 @@ def put(data: Any, place: str, value: Any) -> bool:
     except (ValueError, IndexError, TypeError, AttributeError):
         return False
     return True
-
-
-def _set(data: Any, change: str) -> None:
-    place, equals, text = change.partition("=")
-    if not equals:
-        raise BadSetting(f"--set {change} has no '='. Write it as calibration.tokens=4096.")
-    try:
-        value = plain.load(text)
-    except NotPlain as error:
-        raise BadSetting(f"--set {change}: the value is no plain YAML: {error}.") from error
-    if not put(data, place, value):
-        raise BadSetting(f"--set {change}: there is no such place in the recipe.")

@@ -39,7 +39,7 @@ from babelpress.system.files import (
     write_text,
 )
 from babelpress.system.offload import in_memory, on_disk
-from babelpress.system.progress import Progress, silent
+from babelpress.system.progress import Progress, remark, silent, within
 from babelpress.system.surroundings import surroundings
 
 
@@ -61,10 +61,13 @@ def do(
         _check_model(plan.model)
         _check_folder(plan, out)
         if manifest.is_finished(out):
+            remark(progress, f"{out} is finished: nothing is done again")
             return manifest.read(out)
         reports: list[StepReport] = []
         folders = [out / STEPS / f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1)]
         checked = False
+        if there := sum((folder / REPORT).exists() for folder in folders):
+            remark(progress, f"resuming: {there} of {len(folders)} steps")
         for number, folder in enumerate(folders):
             if not (folder / REPORT).exists():
                 if number:
@@ -101,6 +104,7 @@ def _do_step(
 ) -> None:
     """Do one step and write its folder whole."""
     step = plan.steps[number]
+    several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
     with _step(folder) as new:
         done = KINDS.get(step.kind)(
@@ -109,7 +113,7 @@ def _do_step(
             step.work,
             new,
             hold=on_disk(out) if offload else in_memory,
-            progress=progress,
+            progress=within(progress, f"{several}{step.kind}"),
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
         known_here = {"kind": step.kind}

@@ -89,9 +89,10 @@ class Told:
     """How terminal, card and report page speak of a finished step.
 
     `done` is the step in two or three words, `method` and `how` the same in two cells of a table;
-    `adjective` is what the model is now. `lines` are for the terminal when it is done, `remarks`
-    for the card, `limits` for what the model is not good for, `note` (a title and a sentence) for
-    the report page. `relation` is the hub's word for what the model is to its base model.
+    `adjective` is what the model is now. `lines` are for the terminal when it is done, `warnings`
+    what did not go as it was asked for; `remarks` are for the card, `limits` for what the model is
+    not good for, `note` (a title and a sentence) for the report page. `relation` is the hub's word
+    for what the model is to its base model.
     """
 
     done: str
@@ -102,6 +103,7 @@ class Told:
     fed_by: str = ""
     left_out: str = ""
     lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     note: tuple[str, str] | None = None

@@ -13,6 +13,7 @@ from babelpress.errors import BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
+from babelpress.text.mixtures import OFFERED
 
 MINIMAX = "minimax"
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
@@ -30,7 +31,9 @@ class PressingSettings(StepSettings):
 
     method: str
     mixture: str = setting(
-        "uniform", "How languages are weighted; see `babelpress mixture --help`."
+        "uniform",
+        "How languages are weighted; see `babelpress mixture --help`.",
+        offers=OFFERED,
     )
     propagate: Literal["dense", "compressed"] = setting(
         "compressed", "What each block is fed while pressing; dense where moments are given."

@@ -43,13 +43,16 @@ def _pattern(value: Any) -> str:
 class Settings(PressingSettings):
     """One pruning step."""
 
-    method: str = setting("wanda", f"{', '.join(PRUNERS.names())}.")
+    method: str = setting("wanda", f"{', '.join(PRUNERS.names())}.", offers=PRUNERS.names())
     pattern: Annotated[str, BeforeValidator(_pattern)] = setting(
-        "0.5", "0.5 (of every row), 0.5/layer, 0.5/128 (of every 128 columns), 2of4 (keep 2)."
+        "0.5",
+        "0.5 (of every row), 0.5/layer, 0.5/128 (of every 128 columns), 2of4 (keep 2).",
+        offers=("0.5", "0.5/layer", "0.5/128", "2of4"),
     )
     allocate: str = setting(
         "uniform",
         f"How much each block gives, the same in all: {', '.join(allocate.RULES.names())}.",
+        offers=allocate.RULES.names(),
     )
     allocation: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
         {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
@@ -147,8 +150,8 @@ def tell(report: Report) -> Told:
         lines=(
             f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
             *_no_room(report, rule),
-            *expert_lines(report.experts),
         ),
+        warnings=tuple(expert_lines(report.experts)),
         remarks=(*provenance(PRUNERS, name), *provenance(allocate.RULES, rule)),
         limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
         note=(

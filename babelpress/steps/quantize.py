@@ -57,7 +57,7 @@ def _by_block(value: Any) -> Any:
 class Settings(PressingSettings):
     """One quantization step: the last one of a recipe."""
 
-    method: str = setting("gptq", f"{', '.join(QUANTIZERS.names())}.")
+    method: str = setting("gptq", f"{', '.join(QUANTIZERS.names())}.", offers=QUANTIZERS.names())
     bits: int = setting(4, "2, 3, 4 or 8 for a weight.")
     group: Annotated[int | str, BeforeValidator(_group)] = setting(
         128, "How many inputs of a row share a scale, or channel for the whole row."
@@ -68,7 +68,9 @@ class Settings(PressingSettings):
         negative="asymmetric",
     )
     clip: str = setting(
-        "mse", "mse, the range of a group that has the least squared error, or none."
+        "mse",
+        "mse, the range of a group that has the least squared error, or none.",
+        offers=("mse", "none"),
     )
     keep_zeros: bool = setting(True, "Leave weights that are zero exactly zero.")
     embeddings: Literal["dense", "8bit"] = setting(
@@ -196,7 +198,8 @@ def tell(report: Report) -> Told:
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
-        lines=(" ".join(lines), *expert_lines(report.experts)),
+        lines=(" ".join(lines),),
+        warnings=tuple(expert_lines(report.experts)),
         remarks=remarks,
         relation="quantized",
         note=(

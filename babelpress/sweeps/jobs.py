@@ -198,7 +198,9 @@ class Look:
 
     @property
     def label(self) -> str:
-        return f"the moments of {self.model} in {', '.join(self.languages)}"
+        tags = self.languages
+        named = ", ".join(tags) if len(tags) < 4 else f"{len(tags)} languages"
+        return f"the moments of {self.model} in {named}"
 
     @property
     def needs(self) -> tuple[str, ...]:

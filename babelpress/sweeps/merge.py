@@ -42,7 +42,7 @@ def merge(
     merged = Store.resume(out, identity, first["surroundings"], first["blocks"])
     for index in range(first["blocks"]):
         merged.save(index, _union([store.load(index) for store in stores], gram=gram))
-        progress("merge", index + 1, first["blocks"])
+        progress("merge: block", index + 1, first["blocks"])
     manifests = [store.manifest["calibration"] for store in stores]
     seconds = sum(store.manifest["cost"]["seconds"] for store in stores)
     peak = max(store.manifest["cost"]["peak_memory_mib"] for store in stores)

@@ -74,8 +74,13 @@ class Sweep:
     evaluate: EvaluationSettings
 
 
-def load(path: Path) -> Sweep:
-    """Read a sweep file. Raises BadSetting naming the recipe, the place and what is allowed."""
+def load(path: Path | Mapping[str, Any]) -> Sweep:
+    """Read a sweep, a file or what would be in one.
+
+    Raises BadSetting naming the recipe, the place and what is allowed.
+    """
+    if isinstance(path, Mapping):
+        return of(deepcopy(dict(path)))
     try:
         data = plain.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, NotPlain) as error:

@@ -9,6 +9,7 @@ Tested in tests/sweeps/test_plan.py.
 
 import json
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from babelpress.sweeps.plan import Sweep, needs_gram, shares_moments, single
 from babelpress.sweeps.results import Row
 from babelpress.system.claims import held, remove_partials
 from babelpress.system.files import write_text
-from babelpress.system.progress import Progress, silent
+from babelpress.system.progress import Progress, ago, remark, silent
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import languages_of
 from babelpress.text.settings import SELF, CalibrationSettings
@@ -101,13 +102,15 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
         _clean(setup.out)
         unfit, rest = fitting(sweep, setup)
         jobs = missing(rest, setup, apart=hands.apart, sized=hands.sized) if rest.entries else []
+        todo = sum(isinstance(job, Press) for job in jobs) + len(unfit)
+        if there := len(sweep.entries) - todo:
+            remark(progress, f"resuming: {there} of {len(sweep.entries)} recipes")
         failed = {**unfit, **work_off(jobs, hands, progress)}
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
         rows, lost = merged(sweep, setup, failed)
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
         write_text(setup.out / RESULTS, "".join(lines))
-    todo = sum(isinstance(job, Press) for job in jobs)
     dense = {job.model: job.name for job in jobs if isinstance(job, Score)}
     unscored = {model: failed[name] for model, name in dense.items() if name in failed}
     sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
@@ -227,6 +230,7 @@ def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> 
     labels = {job.name: job.label for job in jobs}
     running: set[str] = set()
     failed: dict[str, str] = {}
+    began = time.monotonic()
     while waiting or running:
         for job in _ready(waiting, running):
             del waiting[job.name]
@@ -240,8 +244,17 @@ def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> 
             running.remove(job.name)
             if error:
                 failed[job.name] = error
-        progress("sweep", len(jobs) - len(waiting) - len(running), len(jobs))
+            ended = len(jobs) - len(waiting) - len(running)
+            remark(progress, _said(job, error, ended, len(jobs), time.monotonic() - began))
+        progress("sweep: job", len(jobs) - len(waiting) - len(running), len(jobs))
     return failed
+
+
+def _said(job: Job, error: str, ended: int, total: int, seconds: float) -> str:
+    """A line for a job that has ended."""
+    left = f", about {ago(seconds / ended * (total - ended))} to go" if ended < total else ""
+    failed = f" failed: {error}" if error else ""
+    return f"sweep: job {ended} of {total}, {ago(seconds)}{left}: {job.label}{failed}"
 
 
 def _ready(waiting: Mapping[str, Job], running: set[str]) -> list[Job]:

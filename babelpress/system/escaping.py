@@ -1,10 +1,11 @@
-"""Text from outside, made harmless: what cannot be seen is shown, and Markdown means nothing in it.
+"""Text made harmless: what cannot be seen is shown, Markdown means nothing, any terminal writes it.
 
 Names of models, methods and languages come from folders and files of others.
 
-Tested in tests/report/test_card.py.
+Tested in tests/report/test_card.py and tests/system/test_escaping.py.
 """
 
+import codecs
 import re
 import unicodedata
 
@@ -15,6 +16,85 @@ BIDI_CONTROLS = frozenset(
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # What CommonMark and its table, math, link and strikethrough extensions read inside a line.
 _MARKS = re.compile(r"[\\`*_{}\[\]#|~$^@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+# How a terminal writes what it has no character for; letters lose their marks.
+_NEAR = {
+    **dict.fromkeys("–—−‐‑", "-"),
+    "±": "+-",
+    "×": "x",
+    "·": ".",
+    "•": "*",
+    "…": "...",
+    "→": "->",
+    "←": "<-",
+    "≤": "<=",
+    "≥": ">=",
+    "≠": "!=",
+    "≈": "~",
+    "∞": "inf",
+    "“": '"',
+    "”": '"',
+    "„": '"',
+    "‘": "'",
+    "’": "'",
+    "«": '"',
+    "»": '"',
+    "│": "|",
+    "─": "-",
+    "━": "-",
+    "ρ": "rho",
+    "Δ": "delta ",
+    "Σ": "sum ",
+    "√": "sqrt ",
+    "ß": "ss",
+    "æ": "ae",
+    "ø": "o",
+    "đ": "d",
+    "ı": "i",
+    "ł": "l",
+    "Æ": "AE",
+    "Ø": "O",
+    "Đ": "D",
+    "Ł": "L",
+    "œ": "oe",
+    "Œ": "OE",
+    "\u00a0": " ",
+    "\u202f": " ",
+}
+NEAR = "babelpress.near"  # the same as a handler of errors, for streams
+
+
+def writable(text: str, encoding: str) -> str:
+    """The text with what an encoding lacks written near it: `-` for `–`, `o` for `ö`, else `?`."""
+    return text.encode(encoding, NEAR).decode(encoding)
+
+
+def _near(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(_nearest(each, error.encoding) for each in lost), error.end
+
+
+def _nearest(character: str, encoding: str) -> str:
+    letters = "".join(
+        each for each in unicodedata.normalize("NFKD", character) if not unicodedata.combining(each)
+    )
+    for near in (_NEAR.get(character), letters, "" if unicodedata.combining(character) else "?"):
+        if near is not None and _has(near, encoding):
+            return near
+    return "?"
+
+
+def _has(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+codecs.register_error(NEAR, _near)
 
 
 def clean(text: str) -> str:

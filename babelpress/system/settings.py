@@ -3,7 +3,7 @@
 A setting is declared once. Command line, library function, recipe, sweep and docs read it there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,13 +29,15 @@ def setting(
     flag: str = "",
     negative: str = "",
     hidden: bool = False,
+    offers: Sequence[str] = (),
     **checks: Any,
 ) -> Any:
     """A field with its help. `flag` is what a command line calls it, `negative` what turns it off.
 
-    A `hidden` one is for recipes only. `checks` are those of pydantic's Field.
+    A `hidden` one is for recipes only; `offers` are words that a shell may complete, of which there
+    may be others. `checks` are those of pydantic's Field.
     """
-    asked = {"flag": flag, "negative": negative, "hidden": hidden}
+    asked: Any = {"flag": flag, "negative": negative, "hidden": hidden, "offers": list(offers)}
     return Field(default=default, description=help, json_schema_extra=asked, **checks)
 
 
@@ -46,22 +48,25 @@ def words(value: Any) -> Any:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
-def pairs(value: Any) -> Any:
-    """NAME=VALUE pairs as a mapping, values read as YAML. Raises BadSetting for anything else."""
+def pairs(value: Any, flag: str = "--option", example: str = "damp=0.05") -> Any:
+    """NAME=VALUE pairs as a mapping, values read as YAML. Raises BadSetting for anything else.
+
+    `flag` is what a command line calls them, `example` one of them.
+    """
     if isinstance(value, Mapping) or value is None:
         return dict(value or {})
-    if not isinstance(value, str | list | tuple):
+    if not isinstance(value, Iterable):
         return value
     found: dict[str, Any] = {}
     for pair in [value] if isinstance(value, str) else value:
         name, equals, text = str(pair).partition("=")
         if not (equals and name):
-            raise BadSetting(f"--option {pair} is not NAME=VALUE. Write it as damp=0.05.")
+            raise BadSetting(f"{flag} {pair} is not NAME=VALUE. Write it as {example}.")
         try:
             found[name] = plain.load(text)
         except plain.NotPlain as error:
             raise BadSetting(
-                f"--option {pair}: the value is no number, word or list. Write it as damp=0.05."
+                f"{flag} {pair}: the value is no number, word or list. Write it as {example}."
             ) from error
     return found
 
@@ -83,10 +88,11 @@ def _first(error: ValidationError, kind: type[BaseModel]) -> str:
         return f"{place} is not a known key. Known: {', '.join(_known(kind, problem['loc']))}."
     if problem["type"] == "missing":
         return f"{place} is missing."
-    return f"{place}: {problem['msg']} (it is {_brief(problem['input'])})."
+    return f"{place}: {problem['msg']} (it is {brief(problem['input'])})."
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """A wrong value as a message shows it: on one line, and not for ever."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 

@@ -23,6 +23,20 @@ UNKNOWN_SHARE = 0.01  # a higher share of unknown tokens is a warning
 
 
 NAMED_AT_MOST = 3
+NAMED_TOGETHER = 5  # languages of one line that is about many
+
+# What many languages have in common: the words, whether those with least are named first, a unit.
+SEVERAL: Mapping[str, tuple[str, bool, str]] = {
+    "short": ("have less text than was asked for, and all of it is used; tokens", True, ""),
+    "text in both": (
+        "have lines of train text that are in the test text too, dropped from calibration; lines",
+        False,
+        "",
+    ),
+    "duplicates": ("have lines of train text that repeat an earlier one exactly; lines", False, ""),
+    "script": ("have calibration text that is not in their own script; in it are", True, " %"),
+    "unknown tokens": ("have tokens that the tokenizer does not know; tokens", False, ""),
+}
 
 Level = Literal["error", "warning", "note"]
 
@@ -39,9 +53,29 @@ class Finding:
 
 
 def raise_errors(findings: Sequence[Finding]) -> None:
-    errors = [finding.words for finding in findings if finding.level == "error"]
+    errors = [finding for finding in findings if finding.level == "error"]
     if errors:
-        raise BadCorpus(" ".join(errors))
+        raise BadCorpus(" ".join(words for _, words in told(errors)))
+
+
+def told(findings: Sequence[Finding]) -> list[tuple[Level, str]]:
+    """What a user reads of findings: one line for all languages with the same, and its level."""
+    alike: dict[tuple[Level, str], list[Finding]] = {}
+    for finding in findings:
+        alike.setdefault((finding.level, finding.what), []).append(finding)
+    return [(level, _together(what, found)) for (level, what), found in alike.items()]
+
+
+def _together(what: str, found: Sequence[Finding]) -> str:
+    if len(found) == 1:
+        return found[0].words
+    if what not in SEVERAL:
+        others = _some([finding.language for finding in found[1:]], NAMED_TOGETHER)
+        return f"{found[0].words} The same is true of {others}."
+    words, lowest, unit = SEVERAL[what]
+    worst = sorted(found, key=lambda finding: finding.count if lowest else -finding.count)
+    named = _some([f"{each.language} {each.count}{unit}" for each in worst], NAMED_TOGETHER)
+    return f"{len(found)} languages {words}: {named}."
 
 
 def missing(corpus: Corpus, tag: str) -> Finding:
@@ -124,6 +158,6 @@ def unknown_tokens(tag: str, count: int, share: float) -> list[Finding]:
     return [Finding(level, tag, "unknown tokens", count, words)] if count else []
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-    return ", ".join(names[:NAMED_AT_MOST]) + more
+def _some(names: Sequence[str], most: int = NAMED_AT_MOST) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

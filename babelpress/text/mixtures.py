@@ -18,6 +18,7 @@ The paper draws whole segments, so its shares are multiples of 1/N; ours weight 
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ POLICIES = (
     "minimax",
     "FILE.yaml",
 )
+# As far as each is the same for everyone, for a shell to complete.
+OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-1])
 
 
 @dataclass(frozen=True, slots=True)

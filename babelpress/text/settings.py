@@ -10,13 +10,16 @@ from pydantic import BeforeValidator
 from babelpress.system.settings import Strict, setting, words
 
 SELF = "self"  # the corpus that the model writes
+CORPORA = ("embedded", SELF)  # those that have a name of their own
 
 
 class CalibrationSettings(Strict):
     """Which text a run looks at, in which languages."""
 
     corpus: str = setting(
-        "embedded", "embedded, self (the model writes it), a folder, or hub:ID[@revision]."
+        "embedded",
+        "embedded, self (the model writes it), a folder, or hub:ID[@revision].",
+        offers=CORPORA,
     )
     languages: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         (), "Languages or groups; all of the corpus by default."

@@ -95,10 +95,12 @@ def layout_for(
     known: int | None = None,
 ) -> Layout:
     """The layout of a tokenizer. Raises BadSetting where not one block fits."""
-    if not 2 <= length <= tokens:
+    if length < 2:
+        raise BadSetting(f"--length {length} is too short for a token block. Use at least 2.")
+    if tokens < length:
         raise BadSetting(
-            f"{tokens} tokens of a language in blocks of {length} make no block. "
-            "The length must be at least 2, and the tokens at least one length."
+            f"{tokens:,} tokens of a language do not fill one block of {length:,}. "
+            f"Use shorter blocks with --length {tokens}, or at least --tokens {length}."
         )
     # Encoders of BERT's kind have CLS and SEP where others have BOS and EOS.
     bos = _first(tokenizer.bos_token_id, tokenizer.cls_token_id)

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from babelpress import cli, commands
+from babelpress.commands import judging, sweeping
 from babelpress.commands.declared import rows_of
-from babelpress.errors import BadSetting
+from babelpress.errors import BabelpressWarning, BadSetting
 from babelpress.text import languages
 
 ROOT = Path(__file__).parents[2]
@@ -258,10 +259,13 @@ def test_experts_with_too_few_tokens_stay_and_a_stack_that_is_not_scaled_is_name
     common = {"languages": "sw,en", "tokens": 200, "method": "awq", "group": "16"}
 
     few = commands.quantize(str(tmp_path / "mixtral"), out=tmp_path / "few", min_tokens=1, **common)
-    none = commands.prune(
-        str(tmp_path / "mixtral"), out=tmp_path / "none", languages="sw,en", tokens=200,
-        min_tokens=9999,
-    )  # fmt: skip
+    with pytest.warns(
+        BabelpressWarning, match="Too few tokens.*and 8 more, which the report names"
+    ):
+        commands.prune(
+            str(tmp_path / "mixtral"), out=tmp_path / "none", languages="sw,en", tokens=200,
+            min_tokens=9999,
+        )  # fmt: skip
 
     stacks = ", ".join(f"{block}.mlp.experts.*.gate_up_proj" for block in (0, 1))
     assert f"Not scaled, for no layer before can: {stacks}." in few.says[0]
@@ -269,7 +273,6 @@ def test_experts_with_too_few_tokens_stay_and_a_stack_that_is_not_scaled_is_name
     (step,) = manifest["steps"]
     assert step["step"]["min_tokens"] == 9999
     assert len(step["experts"]["left"]) == 2 * 3 * 2
-    assert "and 8 more, which the report names" in none.says[1]
 
 
 def test_options_of_a_method_reach_it_and_wrong_ones_are_refused(documents):
@@ -394,3 +397,42 @@ def test_every_command_leaves_the_dense_model_as_it_was(documents, place):
     fresh = pico.model().state_dict()
 
     assert all(torch.equal(weights[name], fresh[name]) for name in weights)
+
+
+# ---- lines for people ----------------------------------------------------------------------
+
+
+def test_a_mixture_says_why_all_languages_give_as_many_tokens(capsys):
+    assert cli.main(["mixture", "only:sw", "--languages", "en,sw"]) == 0
+
+    assert "Every language gives as many tokens, whatever its share" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
+)
+def test_a_rank_correlation_is_said_in_words(spearman, said):
+    assert said in judging._ranked(spearman)
+
+
+def test_recipes_that_failed_of_the_same_are_one_line():
+    lost = [
+        {"recipe": f"seed={seed}", "fingerprint": f"f{seed}", "error": "out of memory"}
+        for seed in range(25)
+    ]
+    lost.append({"recipe": "seed=9", "fingerprint": "g", "error": "NaN"})
+
+    assert sweeping._failures(lost) == [
+        "failed: seed=0 (f0), seed=1 (f1), seed=2 (f2) and 22 more, which --json names: "
+        "out of memory",
+        "failed: seed=9 (g): NaN",
+    ]
+
+
+def test_pressing_on_text_warns_of_little_text_once_and_on_moments_not_again(place, capsys):
+    words = ["--tokens", "100000", "--length", "64", *TONGUES]
+    assert cli.main(["prune", "tiny", *words, "--out", "warned"]) == 0
+    assert capsys.readouterr().out.count("warning: ") == 1
+
+    assert cli.main(["prune", "tiny", "--moments", "moments", "--out", "unwarned"]) == 0
+    assert "warning: " not in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Commands made of settings: a keyword for every field, and values as they are near enough."""
 
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,10 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BeforeValidator
 
-from babelpress.commands.declared import COMMAS, command, rows_of
+import babelpress as bp
+from babelpress import cli, commands
+from babelpress.commands.declared import command, rows_of, taken_by
+from babelpress.commands.given import COMMAS, taken
 from babelpress.commands.outcome import Outcome
 from babelpress.errors import BadSetting
 from babelpress.system.settings import Strict, pairs, setting, words
@@ -115,7 +119,7 @@ def test_nothing_said_in_words_is_nothing():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tokens": 0}, "the command line: tokens: Input should be greater than 0 (it is 0)."),
+        ({"tokens": 0}, "wish: tokens: Input should be greater than 0 (it is 0)."),
         ({"an_option": "damp"}, "--option damp is not NAME=VALUE. Write it as damp=0.05."),
     ],
 )
@@ -135,6 +139,35 @@ def test_several_words_where_one_is_asked_for_are_refused():
 def test_a_keyword_that_is_none_is_a_type_error_as_of_any_function(name):
     with pytest.raises(TypeError, match=name):
         wish("m", **{name: 1})
+
+
+@pytest.mark.parametrize("name", commands.COMMANDS)
+def test_every_command_takes_what_its_neighbours_take(name):
+    """What is a path, languages, options or a folder is so wherever it is asked for."""
+    given = {
+        **dict.fromkeys(("model", "out", "dense", "against", "moments"), Path("x") / "y"),
+        **{key: ["sw", "yo"] for key in ("languages", "only")},
+        **{key: {"damp": 0.05} for key in ("option", "allocate_option", "change")},
+        **{key: {"steps": []} for key in ("recipe_file", "sweep_file")},
+        "runs": ["one", Path("two")],
+        "pattern": 0.5,
+        "tokens": "512",
+        "max_loss": "0.05",
+    }
+    takes = taken_by(commands.COMMANDS[name])
+
+    for key, value in given.items():
+        if key in takes:
+            assert taken(value, takes[key], key) not in (None, "", [])
+
+
+def test_a_call_and_a_command_line_with_the_same_words_do_the_same(capsys):
+    found = bp.mixture("only:sw", languages=["sw", "en"], tokens="512")
+
+    assert (
+        cli.main(["mixture", "only:sw", "--languages", "sw,en", "--tokens", "512", "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["results"] == found.rows
 
 
 @pytest.mark.parametrize("tongues", ["sw,yo", ["sw", "yo"], ("sw", "yo")])

@@ -353,3 +353,21 @@ def test_the_hash_of_the_text_sees_ids_and_what_counts():
     hashes = {_text_hash({"swh_Latn": TokenBlocks("swh_Latn", *each)}) for each in cases}
 
     assert len(hashes) == 3
+
+
+def test_what_goes_on_says_what_it_found_and_what_is_finished_says_so(tmp_path):
+    said = []
+
+    def watch(what, _done, total):
+        if not total:
+            said.append(what)
+
+    with pytest.raises(KeyboardInterrupt):
+        taken(tmp_path / "moments", progress=stop_after(1))
+    taken(tmp_path / "moments", progress=watch)
+    taken(tmp_path / "moments", progress=watch)
+
+    assert said == [
+        "resuming: 1 of 2 blocks",
+        f"{tmp_path / 'moments'} is finished: nothing is done again",
+    ]

@@ -493,4 +493,4 @@ def test_minimax_on_a_model_starts_uniform_and_is_never_worse_than_that():
     worst = max(trace[0].damage, key=lambda tag: trace[0].damage[tag])
     assert trace[1].shares[worst] > 1 / 3
     assert best(trace).worst <= trace[0].worst
-    assert told == [("minimax", done, 4) for done in (1, 2, 3, 4)]
+    assert told == [("minimax: round", done, 4) for done in (1, 2, 3, 4)]

@@ -191,14 +191,14 @@ def test_set_and_a_model_win_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("calibration.tokens", "has no '='"),
+        ("calibration.tokens", "--set calibration.tokens is not NAME=VALUE"),
         ("steps.1.prune.pattern=0.25", "no such place"),
         ("steps.first.prune.pattern=0.25", "no such place"),
         ("model.name=x", "no such place"),
         ("model.name.first=x", "no such place"),
-        ("steps.0=[", "the value is no plain YAML"),
+        ("steps.0=[", "the value is no number, word or list"),
         ("calibration.token=5", "calibration.token is not a known key"),
-        ("=5", "is not a known key"),
+        ("=5", "--set =5 is not NAME=VALUE"),
     ],
 )
 def test_a_change_that_fits_nowhere_is_refused(tmp_path, change, words):

@@ -532,8 +532,12 @@ def test_a_job_is_given_when_all_that_it_needs_has_ended_and_never_after_a_failu
     assert sorted(hands.ended) == ["a", "b", "c", "d", "e", "h"]
     assert sorted(failed) == ["b", "f", "g"]
     assert all(words.endswith("broke") for words in failed.values())
-    assert seen[-1] == ("sweep", 8, 8)
-    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1] == ("sweep: job", 8, 8)
+    remarks = [what for what, _, total in seen if not total]
+    assert remarks[0].startswith("sweep: job 1 of 8, ")
+    assert any(" failed: " in line for line in remarks)
+    counted = [done for _, done, total in seen if total]
+    assert counted == sorted(counted)
 
 
 def test_what_needs_a_job_that_failed_fails_with_its_reason_and_nothing_else_does(model, tmp_path):

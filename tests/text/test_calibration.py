@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.models.tokenizers import tokenizer_hash
+from babelpress.text import audit as audit_of
 from babelpress.text import calibration
 from babelpress.text.calibration import audit, build, from_ids
 from babelpress.text.corpus import open_corpus
-from babelpress.text.token_blocks import PIECE_CHARACTERS, pieces
+from babelpress.text.token_blocks import PIECE_CHARACTERS, layout_for, pieces
 
 DATA = os.environ.get("BABELPRESS_DATA")
 needs_data = pytest.mark.skipif(
@@ -470,7 +471,7 @@ def test_unknown_tokens_are_counted_as_text_and_named(tmp_path, unknown, level):
 def test_a_length_that_gives_no_block_is_refused(tmp_path, tokenizer, tokens, length):
     corpus = write(tmp_path, "sw.jsonl", articles(2))
 
-    with pytest.raises(BadSetting, match=r"make no block\. The length must be at least 2"):
+    with pytest.raises(BadSetting, match=r"do not fill one block|is too short"):
         build(corpus, tokenizer, ["swh_Latn"], tokens=tokens, length=length, seed=0)
 
 
@@ -545,3 +546,71 @@ def test_real_text_of_a_language_without_much_of_it_is_packed(tokenizer):
         assert result.blocks[tag].ids_BT.shape == (32, 256)
         assert result.manifest["languages"][tag]["script_share"] > 0.9
     assert {each["level"] for each in result.manifest["findings"]} <= {"note"}
+
+
+# ---- what a user reads of it ---------------------------------------------------------------
+
+
+def found(what: str, counts: dict[str, int], level: audit_of.Level = "warning"):
+    """Findings of one kind, as the audit makes them."""
+    return [
+        audit_of.Finding(level, tag, what, count, f"{tag}: {what} {count}.")
+        for tag, count in counts.items()
+    ]
+
+
+def test_many_languages_with_the_same_finding_are_one_line():
+    counts = {f"l{number:02d}_Latn": 900 - number for number in range(25)}
+
+    assert audit_of.told(found("short", counts)) == [
+        (
+            "warning",
+            "25 languages have less text than was asked for, and all of it is used; tokens: "
+            "l24_Latn 876, l23_Latn 877, l22_Latn 878, l21_Latn 879, l20_Latn 880 and 20 more.",
+        )
+    ]
+
+
+def test_findings_of_other_kinds_and_levels_stay_apart_and_one_alone_keeps_its_words():
+    several = [
+        *found("script", {"tha_Thai": 71, "hin_Deva": 9}),
+        *found("duplicates", {"eng_Latn": 3, "swh_Latn": 8}, "note"),
+        *found("unknown tokens", {"yor_Latn": 2}),
+        *found("a newer kind", {"eng_Latn": 1, "swh_Latn": 2, "yor_Latn": 3}),
+    ]
+
+    assert audit_of.told(several) == [
+        (
+            "warning",
+            "2 languages have calibration text that is not in their own script; in it are: "
+            "hin_Deva 9 %, tha_Thai 71 %.",
+        ),
+        (
+            "note",
+            "2 languages have lines of train text that repeat an earlier one exactly; lines: "
+            "swh_Latn 8, eng_Latn 3.",
+        ),
+        ("warning", "yor_Latn: unknown tokens 2."),
+        ("warning", "eng_Latn: a newer kind 1. The same is true of swh_Latn, yor_Latn."),
+    ]
+
+
+def test_every_kind_that_is_told_together_is_one_that_the_audit_finds():
+    source = Path(audit_of.__file__).read_text(encoding="utf-8")
+
+    assert all(f'tag, "{what}", ' in source for what in audit_of.SEVERAL)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length", "said"),
+    [
+        (512, 2048, "512 tokens of a language do not fill one block of 2,048. Use shorter blocks "),
+        (512, 2048, "with --length 512, or at least --tokens 2048."),
+        (512, 1, "--length 1 is too short"),
+    ],
+)
+def test_too_few_tokens_for_a_block_say_which_option_mends_it(tokens, length, said):
+    with pytest.raises(BadSetting) as caught:
+        layout_for(byte_tokenizer(**MARKS), tokens, length, False)
+
+    assert said in str(caught.value)
