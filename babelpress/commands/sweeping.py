@@ -17,7 +17,7 @@ from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Watched, command
 from babelpress.commands.given import MAPPING
 from babelpress.commands.outcome import Outcome, Row, Table
-from babelpress.errors import BadSetting
+from babelpress.errors import BabelpressError, BadSetting
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import Strict, setting
 
@@ -205,11 +205,23 @@ def _hands(
         yield ray
 
 
+def _wrong(asked: "Sweep") -> dict[str, str]:
+    """Recipes whose model, text, mixtures or moments are none, and why."""
+    found: dict[str, str] = {}
+    for entry in asked.entries:
+        try:
+            checks.recipe(entry.recipe)
+        except BabelpressError as error:
+            found[entry.fingerprint] = str(error)
+    return found
+
+
 def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], *, sized: bool) -> Outcome:
     """What a sweep would do."""
     from babelpress.sweeps import schedule
 
     unfit, rest = schedule.fitting(asked, setup)
+    unfit |= {mark: why for mark, why in _wrong(rest).items() if setup.shelf.get(mark) is None}
     jobs = schedule.missing(rest, setup, apart=True, sized=sized) if rest.entries else []
     todo = {job.name for job in jobs}
     rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]

@@ -62,7 +62,8 @@ class Walk:
     comes from blocks before is brought along by the hidden states (handed.py).
 
     Raises BadModel where the blocks cannot be found, do not read one another's output in order, or
-    are handed something that cannot be followed (recording.py).
+    are handed something that cannot be followed (recording.py). A model without weights, on the
+    meta device, can be looked at and not be run: only the first of these is known of it.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -70,7 +71,8 @@ class Walk:
         with reading_text(model):
             self.stacks = find_stacks(model)
             self.blocks = [block for stack in self.stacks for block in stack.blocks]
-            self._recording = Recording(model, self.blocks, self.name)
+            if model.device.type != "meta":
+                self._recording = Recording(model, self.blocks, self.name)
 
     def name(self, index: int, inside: str = "") -> str:
         """The name of a block in the whole model, or of something inside it."""
@@ -193,12 +195,14 @@ def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
     """The stacks of a model: today the one list of equal modules that reads text.
 
     Where there are several lists of blocks with linear layers, as in a model that also sees images,
-    it is the one that a pass over text alone runs. Raises BadModel, saying what was found, when
-    there is none or more than one.
+    it is the one that a pass over text alone runs; of a model without weights, which cannot be run,
+    the one of its decoder. Raises BadModel, saying what was found, when there is none or more than
+    one.
     """
     found = _lists(model)
     if len(found) > 1 and not model.config.is_encoder_decoder:
-        found = _read_by_text(model, found)
+        bare = model.device.type == "meta"
+        found = _of_decoder(model, found) if bare else _read_by_text(model, found)
     if len(found) == 1:
         return tuple(Stack(path, tuple(blocks)) for path, blocks in found.items())
     seen = ", ".join(f"{path} ({len(b)} x {type(b[0]).__name__})" for path, b in found.items())
@@ -224,6 +228,14 @@ def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
         if len({type(child) for child in module}) == 1 and inside and "" not in inside:
             found[path] = list(module)
     return found
+
+
+def _of_decoder(
+    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]]
+) -> dict[str, list[nn.Module]]:
+    """Those lists that lie in what the model itself calls its decoder."""
+    inside = set(model.get_decoder().modules())
+    return {path: blocks for path, blocks in lists.items() if inside.issuperset(blocks)}
 
 
 def _read_by_text(

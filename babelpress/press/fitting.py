@@ -13,6 +13,7 @@ import torch
 
 from babelpress.errors import BadSetting
 from babelpress.models import experts
+from babelpress.models.handed import own_of
 from babelpress.models.linears import linears, weight
 from babelpress.models.sites import FEW, Site
 from babelpress.models.walk import Walk
@@ -111,7 +112,15 @@ def _sites(walk: Walk, blocks: Sequence[Layout]) -> Mapping[Layout, list[Site]]:
         return {layout: _guessed(layout) for layout in first}
     table_VH = weight(walk.model.get_input_embeddings())
     hidden_BTH = walk.start(torch.arange(FEW, device=table_VH.device)[None])
-    return {layout: walk.sites(index, hidden_BTH) for layout, index in _in_order(first)}
+    found: dict[Layout, list[Site]] = {}
+    for index, layout in enumerate(blocks):
+        if first[layout] == index:
+            found[layout] = walk.sites(index, hidden_BTH)
+        if len(found) == len(first):
+            break
+        if not own_of(hidden_BTH).plain:  # else any hidden states will do
+            hidden_BTH = walk.forward(index, hidden_BTH)
+    return found
 
 
 def _guessed(layout: Layout) -> list[Site]:
@@ -127,8 +136,3 @@ def _may_skip(site: Site, skip: Sequence[str]) -> bool:
     leaves = {name.rpartition(".")[2] for name in site.linears}
     together = (part for word in skip if "+" in word for part in word.split("+"))
     return any(part.rpartition(".")[2] in leaves for part in together)
-
-
-def _in_order(first: Mapping[Layout, int]) -> list[tuple[Layout, int]]:
-    """Layouts in the order of the blocks that they are first in."""
-    return sorted(first.items(), key=lambda each: each[1])

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from babelpress.errors import BadModel
-from babelpress.models.open import open_model
+from babelpress.models.open import open_model, open_shapes
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk, _first
 from babelpress.press.blocks import press_compressed
@@ -46,6 +46,13 @@ def test_the_blocks_that_read_text_are_walked_as_the_model_s_own_pass_does(famil
         for index, expected_BTH in enumerate(seen):
             hidden_BTH = walk.forward(index, hidden_BTH)
             assert torch.equal(expected_BTH, hidden_BTH)
+
+
+@every_family
+def test_the_same_blocks_are_found_without_weights(family, tmp_path):
+    pico.seeing(family).save_pretrained(tmp_path)
+
+    assert Walk(open_shapes(str(tmp_path))).name(1) == f"{PLACES[family]}.1"
 
 
 @every_family
