@@ -51,9 +51,7 @@ def _unnamed(folder: Path, name: str) -> str | None:
     path = folder / TALLIES / f"{name}.json"
     if not path.exists():
         return None
-    found = read_json(path)
-    identity = found.get("identity") if isinstance(found, dict) else None
-    return str(identity.get("corpus", "")) if isinstance(identity, dict) else ""
+    return str(_identity(path).get("corpus", ""))
 
 
 def files_of(folder: Path, name: str, corpus: str) -> list[Path]:
@@ -76,6 +74,17 @@ def facts_path(folder: Path, name: str, corpus: str) -> Path:
     """Where it is written what the tallies of an evaluation on a corpus are of."""
     beginning = stem(folder, name, corpus)
     return beginning.with_name(f"{beginning.name}.json")
+
+
+def identity_of(folder: Path, name: str, corpus: str) -> dict[str, Any]:
+    """What was scored, and how: `model` (of its weights), corpus, window, …; empty if not kept."""
+    return _identity(facts_path(folder, name, corpus))
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    found = read_json(path) if path.exists() else {}
+    identity = found.get("identity") if isinstance(found, dict) else None
+    return identity if isinstance(identity, dict) else {}
 
 
 def sites_path(folder: Path, name: str, corpus: str) -> Path:

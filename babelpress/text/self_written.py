@@ -14,14 +14,16 @@ Shapes: B documents at once, T positions, V vocabulary.
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadSetting, NotFinite
+from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import Tokenizer, check_known, encode, vocabulary_of
 from babelpress.text import languages as registry
+from babelpress.text.continuing import before, go_on
 from babelpress.text.corpus import Corpus, open_corpus
 
 PROMPT_TOKENS = 4
@@ -82,6 +84,7 @@ def _one_language(
     eos = tokenizer.eos_token_id
     start = eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     known = vocabulary_of(model)
+    draw = partial(_draw, top_p=top_p, generator=generator)
     documents: list[list[int]] = []
     have = 0
     while have < tokens:
@@ -90,43 +93,14 @@ def _one_language(
             prompt_BT = torch.cat([prompt_BT.new_full((len(prompt_BT), 1), start), prompt_BT], 1)
         check_known(int(prompt_BT.max()), known, "the prompt of a text of its own")
         skipped = int(start is not None)
-        ids_BT = _sample(model, prompt_BT, length + skipped, eos, top_p, generator)[:, skipped:]
-        documents += [_before(ids, eos) for ids in ids_BT.tolist()]
+        ids_BT = go_on(model, prompt_BT, length + skipped, eos, draw)[:, skipped:]
+        documents += [before(ids, eos) for ids in ids_BT.tolist()]
         have = sum(map(len, documents))
     return documents
 
 
-@torch.inference_mode()
-def _sample(
-    model: Any,
-    prompt_BT: Tensor,
-    length: int,
-    eos: int | None,
-    top_p: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Extend every prompt to `length`, or until all have come to EOS."""
-    ids_BT = prompt_BT
-    done_B = torch.zeros(len(prompt_BT), dtype=torch.bool)
-    step_BT, cache = prompt_BT, None
-    while ids_BT.shape[1] < length and not bool(done_B.all()):
-        out = model(input_ids=step_BT.to(model.device), past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
-        # Drawn on the CPU: the same seed then means the same text on every device's probabilities.
-        step_BT = _draw(out.logits[:, -1].float().cpu(), top_p, generator)
-        ids_BT = torch.cat([ids_BT, step_BT], dim=1)
-        if eos is not None:
-            done_B |= step_BT[:, 0] == eos
-    return ids_BT
-
-
-def _draw(logits_BV: Tensor, top_p: float, generator: torch.Generator) -> Tensor:
+def _draw(logits_BV: Tensor, *, top_p: float, generator: torch.Generator) -> Tensor:
     """One id a row, from the smallest set of likeliest ids whose probability reaches top_p."""
-    if not bool(logits_BV.isfinite().any(dim=1).all()) or bool(logits_BV.isnan().any()):
-        raise NotFinite(
-            "the model's logits are NaN or infinite while it writes its own calibration text. "
-            "Check its weights, or load it in another dtype."
-        )
     probability_BV = logits_BV.softmax(dim=1)
     if top_p < 1:
         sorted_BV, order_BV = probability_BV.sort(dim=1, descending=True, stable=True)
@@ -150,10 +124,6 @@ def _prompts(
         chosen = list(itertools.islice(beginnings, batch))
         shortest = min(map(len, chosen))
         yield [ids[:shortest] for ids in chosen]
-
-
-def _before(ids: list[int], eos: int | None) -> list[int]:
-    return ids[: ids.index(eos)] if eos in ids else ids
 
 
 def _number(seed: int, text: str) -> int:

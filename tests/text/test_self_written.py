@@ -83,7 +83,9 @@ def test_a_cached_step_gives_what_a_whole_pass_gives(model, tokenizer):
 def test_top_p_keeps_the_smallest_set_that_reaches_it():
     logits_BV = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(4000, 1)
     draw = {
-        top_p: self_written._draw(logits_BV, top_p, torch.Generator().manual_seed(0)).flatten()
+        top_p: self_written._draw(
+            logits_BV, top_p=top_p, generator=torch.Generator().manual_seed(0)
+        ).flatten()
         for top_p in (1.0, 0.79, 0.81)
     }
 
@@ -105,7 +107,7 @@ def test_a_model_that_gives_no_numbers_is_named(model, tokenizer):
     with torch.no_grad():
         model.lm_head.weight[5] = torch.nan
 
-    with pytest.raises(NotFinite, match="while it writes its own calibration text"):
+    with pytest.raises(NotFinite, match="NaN or infinite while it writes text"):
         write(model, tokenizer)
 
 
