@@ -130,7 +130,7 @@ def sweep(
 
 def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup") -> Outcome:
     """The rows of all recipes, and what came of those that failed."""
-    from babelpress.sweeps import schedule
+    from babelpress.sweeps import found
 
     rows: list[Row] = [
         {
@@ -149,7 +149,7 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
         *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
         *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
         f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
-        f"before. Results: {out}/{schedule.RESULTS}",
+        f"before. Results: {out}/{found.RESULTS}",
         *_next(rows, out, setup),
     )
     tables = (Table(_columns(), _summaries(rows)),) if rows else ()

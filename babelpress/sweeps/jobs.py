@@ -33,6 +33,7 @@ from babelpress.runs.open import open_any, ranges_of
 from babelpress.runs.recipe import Recipe
 from babelpress.steps._pressing import MINIMAX
 from babelpress.sweeps import merge
+from babelpress.sweeps.found import DENSE, RUNS
 from babelpress.sweeps.plan import Entry, short, with_moments
 from babelpress.sweeps.results import Row, Shelf
 from babelpress.system.files import new_folder, read_json, write_json
@@ -165,7 +166,7 @@ class Score:
         return setup.shelf.get(self.name) is not None
 
     def do(self, setup: Setup, progress: Progress) -> None:
-        folder = setup.out / "dense" / self.key
+        folder = setup.out / DENSE / self.key
 
         def make(new: Path) -> None:
             _score(self.model, new, self.evaluate, setup, progress, name=self.model)
@@ -295,7 +296,7 @@ class Press:
 
     def folder(self, out: Path) -> Path:
         """Where the run goes."""
-        return out / "runs" / self.name
+        return out / RUNS / self.name
 
     def done(self, setup: Setup) -> bool:
         if setup.shelf.get(self.name) is None:
@@ -312,7 +313,7 @@ class Press:
             if self.moments:
                 plan = with_moments(plan, self.moments.folder(setup.out))
             run.do(plan, new, device=setup.device, progress=progress)
-            _score(str(new), new, self.evaluate, setup, progress, name=f"runs/{self.name}")
+            _score(str(new), new, self.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
             if not setup.keep_models:
                 for heavy in ("model", codes.FOLDER):
                     shutil.rmtree(new / heavy, ignore_errors=True)
@@ -370,8 +371,7 @@ def _rows(folder: Path) -> list[Row]:
 
 
 def _weights(folder: Path, row: Row) -> str:
-    path = scores.facts_path(folder, row["evaluation"], row.get("corpus", ""))
-    return read_json(path)["identity"]["model"]
+    return scores.identity_of(folder, row["evaluation"], row.get("corpus", ""))["model"]
 
 
 def _make_scored(folder: Path, make: Callable[[Path], None]) -> None:

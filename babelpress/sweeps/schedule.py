@@ -19,6 +19,7 @@ from typing import Protocol
 from babelpress import evals
 from babelpress.runs import fits
 from babelpress.runs.recipe import Recipe
+from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
     Job,
     Look,
@@ -37,8 +38,6 @@ from babelpress.system.progress import Progress, ago, remark, silent
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import languages_of
 from babelpress.text.settings import SELF, CalibrationSettings
-
-RESULTS = "results.jsonl"
 
 
 class Hands(Protocol):
@@ -132,7 +131,7 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
 
 def _clean(out: Path) -> None:
     """Remove what killed jobs left half-written; whoever holds the sweep has no job running."""
-    folders = ("sizes", "dense", "moments", "runs", "results")
+    folders = ("sizes", DENSE, "moments", RUNS, "results")
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
     remove_partials(out, *(out / name for name in folders), *parts)
 
