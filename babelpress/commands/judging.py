@@ -105,6 +105,13 @@ def evaluate(
         str,
         Parameter(help="Only languages with a share in it, of those of the moments; else all."),
     ] = "",
+    generate: Annotated[
+        int,
+        Parameter(
+            help="Also keep what the model writes after the beginning of a test document of every "
+            "language: so many tokens, 40 say. A report shows it before and after pressing."
+        ),
+    ] = 0,
     device: Device = "cpu",
     progress: Watched = silent,
 ) -> Outcome:
@@ -121,10 +128,13 @@ def evaluate(
     checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
     from babelpress.judge.evaluate import texts_of
+    from babelpress.judge.generations import keep as write
     from babelpress.runs.open import folder_of, open_any
 
     run = folder_of(model)
     keep = out or (run if manifest.is_run(run) else None)
+    if generate and not keep:
+        raise BadSetting("--generate keeps what a model writes beside its scores: add --out.")
     asks = _asks_ranges(model, asked.on, moments, mixture)
     texts = [texts_of(name, asked.corpus) for name in asked.on]
     unread = dict.fromkeys(line for each in texts for line in o.aside(each))
@@ -132,6 +142,8 @@ def evaluate(
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
+        if generate:
+            write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
     columns = (
         o.key(o.tag()),
         o.beside(o.name()),
@@ -314,8 +326,11 @@ def _unsaid(changes: "Sequence[Change]") -> list[str]:
 
 @command(rows={"report": "path of the file", "bytes": "its size"})
 def report(
-    dense: Dense,
-    runs: Runs,
+    dense: Annotated[
+        Path,
+        Parameter(help="Folder with the scores of the dense model; or, alone, that of a sweep."),
+    ],
+    runs: Runs = (),
     *,
     out: Annotated[Path, Parameter(help="The file.")] = Path("report.html"),
     on: On = "bits_per_byte",
@@ -325,13 +340,25 @@ def report(
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
+    Of a sweep all runs with scores, by method, in the order of the sweep.
+
     Example: babelpress report dense run-english run-uniform --out report.html
     """
     checks.file(out)
     from babelpress.report import write_report
     from babelpress.report.gather import report_input
+    from babelpress.sweeps import found
 
-    given = report_input(dense, runs, on=on, corpus=corpus, languages=words(languages), title=title)
+    notes: list[str] = []
+    if not runs:
+        swept = found.find(dense, on)
+        dense, runs = swept.dense, swept.runs
+        if swept.unscored:
+            without = ", ".join(run.name for run in swept.unscored)
+            notes.append(f"These runs of the sweep have no {on} scores: {without}.")
+    given = report_input(
+        dense, runs, on=on, corpus=corpus, languages=words(languages), title=title, notes=notes
+    )
     path = write_report(given, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    return Outcome(rows, path, says=(f"report: {path}",))
+    return Outcome(rows, path, says=(f"report: {path}", *notes))

@@ -1,4 +1,4 @@
-"""Bits per byte: how well a model predicts a text, comparable across tokenizers.
+"""Bits per byte: what a model needs to write one byte of a text, comparable across tokenizers.
 
 Negative log-likelihood in nats / ln 2 / UTF-8 bytes of the text, summed over a document and then
 over documents. Every token is scored once, after BOS (else EOS); long documents in windows of

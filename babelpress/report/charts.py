@@ -1,28 +1,24 @@
-"""The three charts as Vega specifications, built with altair and compiled without a browser.
+"""The charts as Vega specifications, built with altair and compiled without a browser.
 
 Every colour is the name of a CSS variable, so the charts follow the page into dark mode and onto
-paper without being drawn again. The heat map has nine classes and not a continuous scale for that
-reason and because a class can be read off a legend.
+paper without being drawn again.
 
 Tested in tests/report/test_report.py.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import vl_convert
 
 from babelpress.judge.compare import NO_DIFFERENCE
-from babelpress.report.data import Row, percent
+from babelpress.report import data
+from babelpress.report.data import Pressed, Row, percent, size
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
-STEP = 23  # pixels a language, the same in both charts that stand side by side
-CLASSES = 9
-NICE = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-CLASS_COLOURS = [f"var(--class-{index})" for index in range(CLASSES)]
-TEXT_COLOURS = [f"var(--on-class-{index})" for index in range(CLASSES)]
+STEP = 23  # pixels a language, as a line of the matrix beside it has
 CONFIG: dict[str, Any] = {
     "font": FONT,
     "background": "transparent",
@@ -42,71 +38,11 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def edges(rows: Sequence[Row]) -> list[float]:
-    """The eight limits between the nine classes, symmetric about zero, in per cent.
-
-    The outer ones are multiples of a round step; the innermost pair, a quarter of a step from
-    zero, keeps "hardly any change" apart from both signs.
-    """
-    largest = max((abs(row.change) * 100 for row in rows), default=0.0) or 1.0
-    power = 10.0 ** math.floor(math.log10(largest / 4))
-    step = next(nice * power for nice in NICE if nice * power >= largest / 4 * (1 - 1e-9))
-    up = [step / 4, step, 2 * step, 3 * step]
-    return [round(edge, 6) for edge in (*(-edge for edge in reversed(up)), *up)]
-
-
-def class_of(change: float, limits: Sequence[float]) -> int:
-    """The class, 0 to 8, of a relative change; 4 is the one around zero."""
-    return sum(change * 100 >= limit for limit in limits)
-
-
-def heat_map(rows: Sequence[Row]) -> dict[str, Any]:
-    """Relative change of every language (down) under every calibration (across)."""
-    limits = edges(rows)
-    worst = {label: max(_of(rows, label), key=lambda row: row.change) for label in _labels(rows)}
-    values = [
-        _point(row)
-        | {
-            "class": class_of(row.change, limits),
-            "shown": percent(row.change).removesuffix("\u202f%"),
-            "weight": "bold" if row.significant else "normal",
-            "worst": row is worst[row.label],
-        }
-        for row in rows
-    ]
-    many = len(_labels(rows)) > 4 or max(len(label) for label in _labels(rows)) > 14
-    across = alt.X(
-        "label:N",
-        sort=None,
-        title=None,
-        axis=alt.Axis(
-            orient="top", labelAngle=-90 if many else 0, labelLimit=200, labelOverlap=False
-        ),
-        scale=alt.Scale(domain=_labels(rows), paddingInner=0.03, paddingOuter=0),
-    )
-    base = alt.Chart(alt.Data(values=values)).encode(
-        x=across, y=_down(rows, grid=False), tooltip=_tooltip()
-    )
-    cells = base.mark_rect(cornerRadius=3).encode(
-        fill=alt.Fill("class:O", scale=_classes(CLASS_COLOURS), legend=None),
-        stroke=alt.when("datum.worst").then(alt.value("var(--ink)")).otherwise(alt.value(None)),
-        strokeWidth=alt.value(2),
-    )
-    # A number is left out where its cell is too narrow for it; the colour and the table remain.
-    numbers = base.mark_text(
-        aria=False,
-        fontSize=alt.ExprRef("bandwidth('x') < 38 ? 9 : 12"),
-        opacity=alt.ExprRef("bandwidth('x') < 27 ? 0 : 1"),
-        fontWeight=alt.ExprRef("datum.weight"),
-    ).encode(text="shown:N", color=alt.Color("class:O", scale=_classes(TEXT_COLOURS), legend=None))
-    return _compile(alt.layer(cells, numbers), rows, "Heat map of relative change")
-
-
 def dumbbell(rows: Sequence[Row]) -> dict[str, Any]:
     """From the dense to the pressed score in every language; the signal `shown` picks a label."""
     values = [_point(row) | {"shown": percent(row.change)} for row in rows]
     extent = [score for row in rows for score in (row.dense, row.pressed)]
-    margin = 0.27 * ((max(extent) - min(extent)) or 1.0)
+    margin = 0.34 * ((max(extent) - min(extent)) or 1.0)
     scale = alt.Scale(
         domain=[min(extent) - margin / 6, max(extent) + margin], zero=False, nice=False
     )
@@ -129,7 +65,8 @@ def dumbbell(rows: Sequence[Row]) -> dict[str, Any]:
         color="var(--muted)",
     ).encode(x="pressed:Q", text="shown:N")
     chart = alt.layer(span, dense, pressed, number).add_params(_shown(rows))
-    return _compile(chart, rows, "Dense and pressed score of every language")
+    lines = len({row.tongue.tag for row in rows})
+    return _compile(chart, "Dense and pressed score of every language", lines * STEP)
 
 
 def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
@@ -159,6 +96,7 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
     others = base.transform_filter("datum.label !== shown").mark_point(
         filled=True, size=26, color="var(--faint)", opacity=0.55, aria=False
     )
+    behind = [others] if len(_labels(rows)) > 1 else []  # a scale of nothing is warned of
     interval = (
         chosen.mark_rule(strokeWidth=1.5, aria=False)
         .encode(y=alt.Y("low:Q"), y2="high:Q", color=_verdict())
@@ -169,9 +107,68 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
         .encode(color=_verdict(), tooltip=_tooltip())
         .properties(name="points")
     )
-    chart = alt.layer(zero.encode(y=alt.datum(0)), others, interval, points)
-    spec = _compile(chart.add_params(_shown(rows)), rows, "Loss against training share", 440)
-    return _with_labels(spec)
+    chart = alt.layer(zero.encode(y=alt.datum(0)), *behind, interval, points)
+    return _with_labels(
+        _compile(chart.add_params(_shown(rows)), "Loss against training share", 440)
+    )
+
+
+def sizes(pressed: Sequence[Pressed], labels: Sequence[str]) -> dict[str, Any] | None:
+    """Worst loss against bytes stored, and the dense model; None unless models differ in size."""
+    known = [(m, label) for m, label in zip(pressed, labels, strict=True) if m.bytes_stored]
+    if len({model.bytes_stored for model, _ in known}) < 2:
+        return None
+    values = [_sized(model, label) for model, label in known]
+    dense = max(model.ledger["bytes_dense"] for model, _ in known if model.ledger)
+    nothing = {"language": "dense", "size": dense / 1e6, "percent": 0.0, "Size": size(dense)}
+    across = alt.X(
+        "size:Q",
+        scale=alt.Scale(zero=True, nice=False, padding=22),
+        axis=alt.Axis(title="size as stored, MB", grid=False, tickCount=8),
+    )
+    up = alt.Y(
+        "percent:Q",
+        scale=alt.Scale(padding=12, nice=False),
+        axis=alt.Axis(title="worst language, %", grid=True, tickCount=6, labelExpr=_MINUS),
+    )
+    base = alt.Chart(alt.Data(values=values)).encode(x=across, y=up)
+    origin = alt.Chart(alt.Data(values=[nothing])).encode(x=across, y=up)
+    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(color="var(--muted)", aria=False)
+    whole = origin.mark_point(
+        filled=True, size=64, fill="var(--paper)", stroke="var(--ink)", strokeWidth=1.5, opacity=1
+    )
+    named = origin.mark_text(align="right", dx=-9, dy=-9, aria=False, text="dense")
+    interval = (
+        base.mark_rule(strokeWidth=1.5, aria=False, color="var(--faint)")
+        .encode(y=alt.Y("low:Q"), y2="high:Q")
+        .properties(name="intervals")
+    )
+    points = (
+        base.mark_point(filled=True, size=72, opacity=1, color="var(--ink)")
+        .encode(tooltip=_titled({"language": "Run", "Change": "Worst", "Size": "Size"}))
+        .properties(name="points")
+    )
+    chart = alt.layer(zero.encode(y=alt.datum(0)), whole, named, interval, points)
+    return _with_labels(_compile(chart, "Worst loss against size", 380))
+
+
+def _sized(model: Pressed, label: str) -> dict[str, Any]:
+    worst = next(each for each in model.comparison.summaries if each.name == "worst")
+    stored = model.bytes_stored or 0
+    language = data.tongue(worst.language or "").name
+    return {
+        "language": label,
+        "size": stored / 1e6,
+        "percent": worst.value * 100,
+        "low": worst.low * 100,
+        "high": worst.high * 100,
+        "Change": f"{language} {_between(worst.value, worst.low, worst.high)}",
+        "Size": size(stored),
+    }
+
+
+def _between(value: float, low: float, high: float) -> str:
+    return f"{percent(value)} ({percent(low)} to {percent(high)})"
 
 
 _MINUS = "replace(datum.label, '-', '\u2212')"
@@ -206,15 +203,12 @@ def _with_labels(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"marks": [*spec["marks"], label]}
 
 
-def _compile(
-    chart: alt.LayerChart | alt.FacetChart, rows: Sequence[Row], title: str, height: int = 0
-) -> dict[str, Any]:
-    """Vega that fills the width it is given; `height` 0 gives every language its own line."""
-    lines = len({row.tongue.tag for row in rows})
+def _compile(chart: alt.LayerChart | alt.FacetChart, title: str, height: int) -> dict[str, Any]:
+    """Vega that fills the width it is given."""
     # The widths are those of the page, so nothing here may depend on a guess of them.
     sized = chart.properties(
         width="container",
-        height=height or lines * STEP,
+        height=height,
         autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         padding={"left": 0, "top": 4, "right": 2, "bottom": 6},
         description=f"{title}. The table below has every number.",
@@ -235,7 +229,7 @@ def _point(row: Row) -> dict[str, Any]:
         "high": row.high * 100,
         "verdict": row.verdict,
         "told": row.verdict if row.significant else NO_DIFFERENCE,
-        "Change": f"{percent(row.change)} ({percent(row.low)} to {percent(row.high)})",
+        "Change": _between(row.change, row.low, row.high),
         "Scores": f"{row.dense:.3f} → {row.pressed:.3f}",
         "Share": "not known" if share is None else share_text(share),
     }
@@ -255,6 +249,10 @@ def _tooltip() -> list[alt.Tooltip]:
         "verdict": "Finding",
         "Share": "Training share",
     }
+    return _titled(titles)
+
+
+def _titled(titles: Mapping[str, str]) -> list[alt.Tooltip]:
     return [alt.Tooltip(field, type="nominal", title=title) for field, title in titles.items()]
 
 
@@ -266,12 +264,8 @@ def _verdict() -> alt.Color:
     return alt.Color("told:N", scale=scale, legend=None)
 
 
-def _classes(colours: list[str]) -> alt.Scale:
-    return alt.Scale(domain=list(range(CLASSES)), range=colours)
-
-
 def _down(rows: Sequence[Row], *, grid: bool) -> alt.Y:
-    names = list(dict.fromkeys(row.tongue.name for row in sorted(rows, key=_order)))
+    names = [tongue.name for tongue in data.in_order(rows)]
     return alt.Y(
         "language:N",
         sort=None,
@@ -279,10 +273,6 @@ def _down(rows: Sequence[Row], *, grid: bool) -> alt.Y:
         axis=alt.Axis(labelLimit=150, labelPadding=8, grid=grid, labelOverlap=False),
         scale=alt.Scale(domain=names, paddingInner=0.06, paddingOuter=0),
     )
-
-
-def _order(row: Row) -> tuple[float, str]:
-    return (-(row.tongue.share or 0.0), row.tongue.name)
 
 
 def _ticks(shares: Sequence[float]) -> list[float]:
@@ -298,7 +288,3 @@ def _shown(rows: Sequence[Row]) -> alt.Parameter:
 
 def _labels(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.label for row in rows))
-
-
-def _of(rows: Sequence[Row], label: str) -> list[Row]:
-    return [row for row in rows if row.label == label]

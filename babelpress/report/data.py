@@ -8,7 +8,7 @@ Tested in tests/report/test_report.py.
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,23 +24,58 @@ class Pressed:
     """One pressed model, compared with the dense one language by language.
 
     `name` says what was done to it, `notes` (title and sentence) what a reader must know of that.
-    `kinds` are what it is now: pruned, quantized. `ledger` is that of its manifest;
-    `beyond` and `sites` are its range scores, by language and by language and site.
+    `kinds` are what it is now, each with what the word means: pruned, quantized. `policy` is its
+    mixture as it was asked for. `ledger` is that of its manifest; `beyond` and `sites` are its
+    range scores, by language and by language and site. `documents` were scored of each language.
+    `seconds` and `memory_mib` are what pressing took, where that is known; `again` are the commands
+    that make, score and serve it.
     """
 
     name: str
     calibration: str
     comparison: Comparison
-    kinds: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[tuple[str, str], ...] = ()
     ledger: Mapping[str, Any] | None = None
     beyond: Mapping[str, float] = field(default_factory=dict)
     sites: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    policy: str = ""
+    documents: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+    memory_mib: float | None = None
+    again: tuple[str, ...] = ()
+
+    @property
+    def bytes_stored(self) -> int | None:
+        """What a packed export of it takes, where that is known."""
+        return self.ledger["bytes_stored"] if self.ledger else None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a model wrote after the beginning of a test document; `by` is its label."""
+
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The beginning of a test document of one language, and what every model wrote after it."""
+
+    language: str
+    prompt: str
+    reference: str
+    said: tuple[Said, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportInput:
-    """Everything that one report shows. `shares` may be empty where training is not disclosed."""
+    """Everything that one report shows. `shares` may be empty where training is not disclosed.
+
+    `passages` are what the models wrote, `again` are the commands that score the dense model and
+    make this page.
+    """
 
     title: str
     model: str
@@ -51,6 +86,9 @@ class ReportInput:
     share_source: str = ""
     manifest: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    again: tuple[str, ...] = ()
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +105,7 @@ class Tongue:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One pressed model in one language."""
+    """One pressed model in one language; `documents` None where nobody knows how many."""
 
     label: str
     tongue: Tongue
@@ -79,6 +117,7 @@ class Row:
     p_holm: float
     significant: bool
     verdict: str
+    documents: int | None
 
 
 def labels(pressed: tuple[Pressed, ...]) -> list[str]:
@@ -103,12 +142,14 @@ def labels(pressed: tuple[Pressed, ...]) -> list[str]:
 
 
 def tongues(report: ReportInput) -> list[Tongue]:
-    """The languages of the report, largest training share first, those without one last."""
-    tags = {change.language for model in report.pressed for change in model.comparison.changes}
-    found = [tongue(tag, (report.shares or {}).get(tag)) for tag in sorted(tags)]
+    """The languages of the report; first the one that loses most in any pressed model."""
+    most: dict[str, float] = {}
+    for change in (c for model in report.pressed for c in model.comparison.changes):
+        most[change.language] = max(change.change, most.get(change.language, -math.inf))
+    found = [tongue(tag, (report.shares or {}).get(tag)) for tag in sorted(most)]
     names = Counter(tongue.name for tongue in found)
     unique = [_with_tag(tongue) if names[tongue.name] > 1 else tongue for tongue in found]
-    return sorted(unique, key=lambda tongue: (-(tongue.share or 0.0), tongue.name))
+    return sorted(unique, key=lambda tongue: (-most[tongue.tag], tongue.name))
 
 
 def rows(report: ReportInput) -> list[Row]:
@@ -134,16 +175,46 @@ def rows(report: ReportInput) -> list[Row]:
                         p_holm=change.p_holm,
                         significant=change.significant,
                         verdict=change.verdict,
+                        documents=model.documents.get(change.language),
                     )
                 )
     _check(found)
     return found
 
 
+def in_order(rows: Sequence[Row]) -> list[Tongue]:
+    """The languages of some rows, in the order of `tongues`."""
+    most: dict[Tongue, float] = {}
+    for row in rows:
+        most[row.tongue] = max(row.change, most.get(row.tongue, -math.inf))
+    return sorted(most, key=lambda tongue: (-most[tongue], tongue.name))
+
+
 def percent(value: float, *, sign: bool = True) -> str:
     """0.1234 as "+12.3 %", with a real minus and a space that does not break."""
     shown = f"{value * 100:+.1f}" if sign else f"{value * 100:.1f}"
     return shown.replace("-", "\u2212") + "\u202f%"
+
+
+def took(seconds: float | None, memory_mib: float | None) -> str:
+    """`12 s, 371 MiB`: how long pressing took, and its memory at the peak; "" if not known."""
+    parts = []
+    if seconds is not None:
+        parts.append(f"{seconds:.0f}\u202fs" if seconds < 600 else f"{seconds / 60:.0f}\u202fmin")
+    if memory_mib is not None:
+        large = memory_mib >= 10_240
+        parts.append(f"{memory_mib / 1024:.0f}\u202fGiB" if large else f"{memory_mib:.0f}\u202fMiB")
+    return ", ".join(parts)
+
+
+def size(stored: int | None) -> str:
+    """`10.5 MB`, decimal as disks and hubs count; "" if not known."""
+    if stored is None:
+        return ""
+    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if stored >= bytes_:
+            return f"{stored / bytes_:.3g}\u202f{unit}"
+    return f"{stored}\u202fB"
 
 
 def metric_name(evaluation: str) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from babelpress.report import data
+from babelpress.report import data, scale
 from babelpress.report.data import Pressed, Tongue
 from babelpress.report.told import on_size
 
 SITES = 5  # worst sites shown of each model
-FIRST, LAST = 4, 8  # the colour classes of a share, from hardly any to most
+FIRST, LAST = scale.MIDDLE, scale.CLASSES - 1  # the classes of a share, from hardly any to most
 
 
 @dataclass(frozen=True, slots=True)

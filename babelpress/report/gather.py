@@ -1,13 +1,16 @@
 """What a report shows, read from scored folders."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import Comparison
+from babelpress.report import again, said, told, twins
 from babelpress.report.data import Pressed, ReportInput
-from babelpress.report.told import adjectives, done, notes, policies, steps
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.text import mixtures
@@ -24,10 +27,14 @@ def report_input(
     corpus: str = "",
     languages: Sequence[str] = (),
     title: str = "",
+    notes: Sequence[str] = (),
 ) -> ReportInput:
-    """Everything that a report of these runs shows. Runs with equal settings go by their names."""
+    """Everything that a report of these runs shows.
+
+    Runs with equal settings go by what their recipes differ in, else by the names of their folders.
+    """
     model = verdicts.model_name(dense, on)
-    labels = verdicts.names(runs)
+    folders = verdicts.names(runs)
     corpus = scores.common_corpus([dense, *runs], on, corpus)
     found = [
         verdicts.against(dense, run, on=on, corpus=corpus, languages=languages) for run in runs
@@ -38,27 +45,11 @@ def report_input(
         model, {c.language: c for each in found for c in each.changes}
     )
     unit = mixtures.distribution(known.distribution).unit if shares else ""
-    settings = [_settings(*each) for each in zip(labels, manifests, strict=True)]
-    twice = {each for each, times in Counter(settings).items() if times > 1}
+    settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
     pressed = []
-    for place, (method, policy) in enumerate(settings):
-        calibration = f"{policy}, {labels[place]}" if (method, policy) in twice else policy
-        made, run = manifests[place], runs[place]
-        looked_at = scores.prefer(run, RANGE, corpus)
-        beyond = _beyond(run, languages, looked_at)
-        by_site = scores.sites(run, RANGE, looked_at)
-        pressed.append(
-            Pressed(
-                method,
-                calibration,
-                found[place],
-                kinds=adjectives(made) if made else (),
-                notes=notes(made) if made else (),
-                ledger=made.ledger if made else None,
-                beyond=beyond,
-                sites={tag: each for tag, each in by_site.items() if tag in beyond},
-            )
-        )
+    for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
+        pressed.append(_pressed(run, own, made, each, on, corpus, languages))
+    which = scores.the_corpus([dense], on, corpus)[dense]
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
         model=model,
@@ -67,27 +58,126 @@ def report_input(
         shares=shares,
         share_unit=unit,
         share_source=known.words,
-        manifest=dict(zip(labels, map(_written, manifests), strict=True)),
-        notes=tuple(map(_chain, labels, manifests)),
+        manifest=dict(zip(folders, map(_written, manifests), strict=True)),
+        notes=(*notes, *filter(None, map(_chain, folders, manifests))),
+        passages=said.passages(dense, runs, pressed, on, which),
+        again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
+        machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
     )
 
 
-def _chain(label: str, found: Manifest | None) -> str:
-    """What was done to a run, step by step back to the model that it all began with."""
+def _chain(folder: str, found: Manifest | None) -> str:
+    """What was done to a run, step by step back to the model that it all began with.
+
+    Of a single step its name and its calibration say it.
+    """
     if found is None:
-        return f"{label} is from elsewhere: what was done to it is not on record."
-    return f"{label}, of {found.origin.name}: {'; '.join(steps(found))}."
+        return f"{folder} is from elsewhere: what was done to it is not on record."
+    if len(found.chain) < 2:
+        return ""
+    return f"{folder}, of {found.origin.name}: {'; '.join(told.steps(found))}."
+
+
+def _pressed(
+    run: Path,
+    own: "_Settings",
+    made: Manifest | None,
+    found: Comparison,
+    on: str,
+    corpus: str,
+    languages: Sequence[str],
+) -> Pressed:
+    looked_at = scores.prefer(run, RANGE, corpus)
+    beyond = _beyond(run, languages, looked_at)
+    by_site = scores.sites(run, RANGE, looked_at)
+    which = scores.the_corpus([run], on, corpus)[run]
+    pressed = Pressed(
+        own[0],
+        own[1],
+        found,
+        beyond=beyond,
+        sites={tag: each for tag, each in by_site.items() if tag in beyond},
+        documents=_documents(run, on, which),
+        again=again.of_run(run, made, on, _scored(run, on, which, found)),
+    )
+    if made is None:
+        return pressed
+    return replace(
+        pressed,
+        kinds=told.kinds(made),
+        notes=told.notes(made),
+        ledger=made.ledger,
+        policy=told.policies(made),
+        **_cost(made),
+    )
+
+
+# ---- names ---------------------------------------------------------------------------------
+
+_Settings = tuple[str, str, str, dict[str, Any]]  # method, calibration, folder, recipe
+
+
+def _settings(folder: str, found: Manifest | None) -> _Settings:
+    """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
+    if found is None:
+        return "from elsewhere", folder, folder, {}
+    return told.done(found), told.policies(found) or folder, folder, found.recipe
+
+
+def _told_apart(settings: Sequence[_Settings]) -> list[_Settings]:
+    """The same, where no two have the same method and calibration."""
+    times = Counter(each[:2] for each in settings)
+    words: dict[str, str] = {}
+    for pair in (pair for pair, count in times.items() if count > 1):
+        same = [each for each in settings if each[:2] == pair]
+        apart = twins.apart([each[3] for each in same]) or [each[2] for each in same]
+        words |= {each[2]: word for each, word in zip(same, apart, strict=True)}
+    return [
+        (method, f"{policy}, {words[folder]}" if folder in words else policy, folder, recipe)
+        for method, policy, folder, recipe in settings
+    ]
+
+
+# ---- parts ---------------------------------------------------------------------------------
 
 
 def _written(found: Manifest | None) -> dict[str, Any]:
     return found.written() if found else {}
 
 
-def _settings(label: str, found: Manifest | None) -> tuple[str, str]:
-    """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
-    if found is None:
-        return "from elsewhere", label
-    return done(found), policies(found) or label
+def _machine(found: Manifest | None) -> str:
+    return told.machine(found) if found else ""
+
+
+def _cost(found: Manifest) -> dict[str, float | None]:
+    """Seconds of all steps of a run together, and the largest of their peaks; None if not kept."""
+    steps = found.cost.get("steps", ())
+
+    def of(name: str) -> list[float]:
+        return [step[name] for step in steps if name in step]
+
+    seconds, memory = of("seconds"), of("peak_memory_mib")
+    return {
+        "seconds": math.fsum(seconds) if seconds else None,
+        "memory_mib": max(memory, default=None),
+    }
+
+
+def _documents(run: Path, on: str, corpus: str) -> dict[str, int]:
+    tallies = scores.tallies(run, on, corpus)
+    return {tag: len(tally.documents) for tag, tally in tallies.items()}
+
+
+def _scored(folder: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any]:
+    """How the scores of a folder were made, as far as a command can say it."""
+    tags = [change.language for change in found.changes]
+    return {**scores.identity_of(folder, on, corpus), "languages": _all_or(tags, folder, on)}
+
+
+def _all_or(tags: Iterable[str], folder: Path, on: str) -> list[str]:
+    """The languages of a comparison; none to name where they are all that was scored."""
+    there = {row["language"] for row in scores.read_results(folder) if row["evaluation"] == on}
+    return [] if there == set(tags) else list(tags)
 
 
 def _beyond(run: Path, languages: Sequence[str], corpus: str) -> dict[str, float]:

@@ -19,9 +19,11 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, data, extras
-from babelpress.report.data import ReportInput, Row, clean, metric_name, percent
+from babelpress.report import charts, data, extras, scale, tables, words
+from babelpress.report.data import ReportInput, Row, clean, metric_name, percent, size, took
 from babelpress.report.finding import WIDTH, cards, finding
+from babelpress.report.matrix import FEW, groups, matrices
+from babelpress.report.overview import CARDS, overview
 
 JSON_ESCAPES = {ord(mark): f"\\u{ord(mark):04x}" for mark in "<>&\u2028\u2029"}
 
@@ -32,10 +34,14 @@ def render(report: ReportInput) -> str:
     rows = data.rows(report)
     metric = metric_name(report.metric)
     shared = any(row.tongue.share for row in rows)
-    specs = {"heat": charts.heat_map(rows), "dumbbell": charts.dumbbell(rows)}
+    specs = {"dumbbell": charts.dumbbell(rows)}
     if shared:
         specs["scatter"] = charts.scatter(rows, metric)
+    if by_size := charts.sizes(report.pressed, labels):
+        specs["sizes"] = by_size
     bundle, script, style = _bundle(), _part("script.js"), _part("style.css")
+    found = cards(report.pressed, rows)
+    limits = scale.edges(rows)
     return _template().render(
         report=report,
         policy=_policy([bundle, script], style),
@@ -44,21 +50,54 @@ def render(report: ReportInput) -> str:
         style=Markup(style),
         specs=Markup(_json(specs)),
         finding=finding(report.pressed, rows),
-        cards=cards(report.pressed, rows),
+        cards=found if len(found) <= CARDS else [],
+        overview=overview(report, found),
         bar_width=WIDTH,
         labels=labels,
         rows=rows,
         metric=metric,
         tongues=data.tongues(report),
         shared=shared,
-        limits=charts.edges(rows),
+        matrices=matrices(report, rows, limits),
+        narrow=len(labels) <= FEW,
+        legend=scale.legend(rows, limits),
+        choices=[(title, [labels[place] for place in at]) for title, at in groups(report.pressed)],
         done="; ".join(dict.fromkeys(model.name for model in report.pressed)),
         told=dict.fromkeys(note for model in report.pressed for note in model.notes),
+        means=_means(report),
         ledgers=extras.ledgers(report.pressed),
         beyond=extras.beyond(report.pressed),
+        by_size=by_size is not None,
+        csv=_tables(report, rows, labels),
+        again=[(n, m.again) for n, m in zip(labels, report.pressed, strict=True) if m.again],
         notes=[*report.notes, *_gaps(report, rows, labels)],
         manifest=json.dumps(report.manifest or {}, indent=2, ensure_ascii=False, default=str),
     )
+
+
+def _means(report: ReportInput) -> dict[str, dict[str, str]]:
+    """The words of this page that need explaining, and what they mean."""
+    kinds = {word: means for model in report.pressed for word, means in model.kinds.items()}
+    policies = {model.policy: words.policy(model.policy) for model in report.pressed}
+    return {
+        "metric": {"": words.metric(report.metric)},
+        "kinds": {word: means for word, means in kinds.items() if means},
+        "policies": {name: means for name, means in policies.items() if means},
+    }
+
+
+def _tables(report: ReportInput, rows: list[Row], labels: list[str]) -> dict[str, str]:
+    """The tables to download, as addresses that hold them."""
+    methods = {label: model.name for label, model in zip(labels, report.pressed, strict=True)}
+    found = {
+        "summaries": tables.summaries(report.pressed, labels),
+        "numbers": tables.numbers(rows, methods),
+    }
+    if any(model.beyond for model in report.pressed):
+        found["beyond"] = tables.beyond(report.pressed, labels)
+    if any(model.ledger for model in report.pressed):
+        found["ledger"] = tables.ledger(report.pressed, labels)
+    return found
 
 
 def _template():
@@ -77,6 +116,8 @@ def _template():
     environment.filters["points"] = lambda value: percent(value).removesuffix("\u202f%")
     environment.filters["share"] = charts.share_text
     environment.filters["part"] = extras.part_text
+    environment.filters["size"] = size
+    environment.globals |= {"took": took, "tongue_of": data.tongue}
     return environment.get_template("template.html.j2")
 
 
@@ -119,10 +160,13 @@ def _gaps(report: ReportInput, rows: list[Row], labels: list[str]) -> list[str]:
         measured = {row.tongue.tag for row in rows if row.label == label}
         if missing := [name for tag, name in everyone.items() if tag not in measured]:
             found.append(f"{label} was not measured in {', '.join(missing)}.")
+    unsized = [n for n, m in zip(labels, report.pressed, strict=True) if not m.bytes_stored]
+    if 0 < len(unsized) < len(labels):
+        found.append(f"The size of {', '.join(unsized)} is not known: nothing says it.")
     unknown = [tongue.name for tongue in data.tongues(report) if not tongue.share]
     if report.shares and unknown:
         found.append(
-            f"No training share is known, or it is zero, for {', '.join(unknown)}: they stand last "
-            "and are not in the chart of loss against training share."
+            f"No training share is known, or it is zero, for {', '.join(unknown)}: they are not in "
+            "the chart of loss against training share."
         )
     return found

@@ -50,6 +50,22 @@ def _step(step: StepReport) -> str:
     return ", ".join(filter(None, (tell(step).done, mixture, f"{text} {many}".strip())))
 
 
+def kinds(found: Manifest) -> dict[str, str]:
+    """What the model is now, and what each of these words means."""
+    told = [tell(step) for step in found.chain]
+    return {each.adjective: each.means for each in told}
+
+
+def machine(found: Manifest) -> str:
+    """What a run was done on: device, instruction set, threads; "" where it does not say."""
+    known = found.surroundings
+    threads = known.get("threads")
+    parts = [known.get("device", ""), known.get("instructions", "")]
+    if threads:
+        parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
+    return ", ".join(str(part) for part in parts if part)
+
+
 def notes(found: Manifest) -> tuple[tuple[str, str], ...]:
     """What a reader of a report must know of such models, each once."""
     told = [tell(step).note for step in found.chain]

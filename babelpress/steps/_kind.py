@@ -89,14 +89,15 @@ class Told:
     """How terminal, card and report page speak of a finished step.
 
     `done` is the step in two or three words, `method` and `how` the same in two cells of a table;
-    `adjective` is what the model is now. `lines` are for the terminal when it is done, `warnings`
-    what did not go as it was asked for; `remarks` are for the card, `limits` for what the model is
-    not good for, `note` (a title and a sentence) for the report page. `relation` is the hub's word
-    for what the model is to its base model.
+    `adjective` is what the model is now, `means` that word in a sentence. `lines` are for the
+    terminal when it is done, `warnings` what did not go as it was asked for; `remarks` are for the
+    card, `limits` for what the model is not good for, `note` (a title and a sentence) for the
+    report page. `relation` is the hub's word for what the model is to its base model.
     """
 
     done: str
     adjective: str
+    means: str = ""
     method: str = ""
     how: str = ""
     mixture: str = ""

@@ -142,6 +142,7 @@ def tell(report: Report) -> Told:
     return Told(
         done=f"{name} {pattern}",
         adjective="pruned",
+        means="a share of the weights in its blocks is set to zero, the rest stays or is fitted",
         method=name,
         how=spoken(step, pattern, by),
         mixture=report.mixture.policy,

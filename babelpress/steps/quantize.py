@@ -193,6 +193,7 @@ def tell(report: Report) -> Told:
     return Told(
         done=f"{step['method']} {report.grid}",
         adjective="quantized",
+        means="its weights are rounded to the few values that so many bits can name",
         method=step["method"],
         how=spoken(step, report.grid, eight),
         mixture=report.mixture.policy,

@@ -436,3 +436,22 @@ def test_pressing_on_text_warns_of_little_text_once_and_on_moments_not_again(pla
 
     assert cli.main(["prune", "tiny", "--moments", "moments", "--out", "unwarned"]) == 0
     assert "warning: " not in capsys.readouterr().out
+
+
+def test_a_report_of_a_sweep_needs_only_its_folder(documents, place):
+    found = json.loads(said(["report", "swept", "--out", "swept.html", "--json"]))
+
+    page = (place / "swept.html").read_text()
+    assert found["results"] == [{"report": "swept.html", "bytes": len(page.encode())}]
+    for run in (place / "swept" / "runs").iterdir():
+        assert f"vllm serve swept/runs/{run.name}-again/model" in page
+    assert "babelpress eval tiny --on bits_per_byte" in page
+
+
+def test_what_a_model_writes_is_kept_and_reported_before_and_after(documents, place):
+    for model, out in (("tiny", "dense"), ("run", "run")):
+        said(["eval", model, *TONGUES, "--documents", "3", "--out", out, "--generate", "4"])
+    said(["report", "dense", "run", "--out", "written.html"])
+
+    assert len((place / "dense" / "generations.jsonl").read_text().splitlines()) == 4
+    assert (place / "written.html").read_text().count('<div class="passage">') == 3

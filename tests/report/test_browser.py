@@ -160,9 +160,9 @@ def test_the_page_draws_its_charts_without_a_word_and_without_the_network(browse
     tab = Tab(browser).open(page)
 
     drawn = tab.js("[...document.querySelectorAll('.chart svg')].map(s => s.parentElement.id)")
-    numbers = tab.js("document.querySelectorAll('#heat .mark-text.role-mark text').length")
+    numbers = tab.js("document.querySelectorAll('#heat td.heat').length")
 
-    assert drawn == ["heat", "dumbbell", "scatter"]
+    assert drawn == ["dumbbell", "scatter"]
     assert numbers == 31 * 3
     assert tab.said() == []
     assert tab.asked() == [page.as_uri()]
@@ -236,13 +236,16 @@ def rename(comparison, old, new):
 
 def test_the_table_sorts_and_filters_from_the_keyboard(browser, page):
     tab = Tab(browser).open(page)
-    rows = "[...document.querySelectorAll('tbody tr:not([hidden])')]"
+    rows = "[...document.querySelectorAll('#table tbody tr:not([hidden])')]"
     cells = f"{rows}.map(row => Number(row.cells[8].dataset.value))"
 
-    tab.js("document.querySelectorAll('thead button')[7].focus()")
+    tab.js("document.querySelectorAll('#table thead button')[7].focus()")
     tab.press("Tab", 9)
     tab.press("Enter", 13, "\r")
-    rising, state = tab.js(cells), tab.js("document.querySelectorAll('thead th')[8].ariaSort")
+    rising, state = (
+        tab.js(cells),
+        tab.js("document.querySelectorAll('#table thead th')[8].ariaSort"),
+    )
     tab.press("Enter", 13, "\r")
     falling = tab.js(cells)
     tab.js("document.getElementById('filter').focus()")
@@ -269,12 +272,13 @@ def test_an_arrow_key_shows_the_next_calibration(browser, page):
     assert len(before) == len(after) == 31
 
 
-def test_pointing_at_a_cell_tells_what_it_holds(browser, page):
+def test_pointing_at_a_point_tells_what_it_holds(browser, page):
     tab = Tab(browser).open(page)
-    tab.js("document.getElementById('heat').scrollIntoView()")
+    tab.js("document.getElementById('scatter').scrollIntoView()")
     box = tab.js(
-        "(({x, y, width, height}) => [x + width / 3, y + height / 2])"
-        "(document.querySelector('#heat .mark-rect.role-mark path').getBoundingClientRect())"
+        "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
+        "([...document.querySelectorAll('#scatter .mark-symbol.role-mark path')]"
+        ".find(p => p.getAttribute('aria-label')?.includes('English')).getBoundingClientRect())"
     )
 
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
@@ -302,7 +306,7 @@ def test_nothing_is_wider_than_the_window(browser, page, width):
 def test_the_charts_follow_the_page_into_the_dark(browser, page):
     colours = (
         "[getComputedStyle(document.body).backgroundColor,"
-        "getComputedStyle(document.querySelector('#heat .role-axis-label text')).fill]"
+        "getComputedStyle(document.querySelector('#dumbbell .role-axis-label text')).fill]"
     )
 
     light = Tab(browser).open(page).js(colours)
@@ -319,7 +323,7 @@ def test_a_report_without_shares_and_with_one_model_is_whole(browser, sample, tm
 
     tab = Tab(browser).open(write_report(short, tmp_path / "short.html"))
 
-    assert tab.js("document.querySelectorAll('.chart svg').length") == 2
+    assert tab.js("document.querySelectorAll('.chart svg').length") == 1
     assert tab.js("document.querySelectorAll('.chooser').length") == 0
     assert "shares of this model are not known" in tab.js("document.body.textContent")
     assert tab.said() == []
@@ -344,16 +348,99 @@ def test_range_check_and_ledger_are_whole_on_every_width(browser, quantized, tmp
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_heat_cell_keeps_its_colour_under_the_pointer(browser, quantized, tmp_path, scheme):
     tab = Tab(browser, scheme=scheme).open(write_report(quantized, tmp_path / "quantized.html"))
-    colour = "getComputedStyle(document.querySelector('#beyond .class-8')).backgroundColor"
+    colour = "getComputedStyle(document.querySelector('#beyond .class-16')).backgroundColor"
     before = tab.js(colour)
     tab.js("document.getElementById('beyond').scrollIntoView()")
     x, y = tab.js(
         "(({x, y}) => [x + 5, y + 5])"
-        "(document.querySelector('#beyond .class-8').getBoundingClientRect())"
+        "(document.querySelector('#beyond .class-16').getBoundingClientRect())"
     )
 
     tab.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     assert tab.js("document.querySelector('#beyond tr:hover') !== null")
     assert tab.js(colour) == before
-    assert before == {"light": "rgb(156, 67, 12)", "dark": "rgb(255, 189, 122)"}[scheme]
+    assert before == {"light": "rgb(107, 42, 3)", "dark": "rgb(255, 217, 173)"}[scheme]
+
+
+@pytest.fixture(scope="module")
+def fifteen(sample: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five methods with three calibrations each, as `report SWEEP` writes them."""
+    pressed = tuple(
+        replace(model, name=f"{name} 0.5", calibration=f"{model.calibration}, tokens 16384")
+        for name in ("wanda", "ria", "sparsegpt", "magnitude", "worst_language")
+        for model in sample.pressed
+    )
+    folder = tmp_path_factory.mktemp("fifteen")
+    return write_report(replace(sample, pressed=pressed), folder / "report.html")
+
+
+def test_one_model_leaves_no_hole_no_swollen_mark_and_no_word_on_the_console(
+    browser, sample, tmp_path
+):
+    one = write_report(replace(sample, pressed=sample.pressed[:1]), tmp_path / "one.html")
+    tab = Tab(browser, 1280).open(one)
+
+    def box(selector):
+        return tab.js(
+            "(({top, bottom, height}) => ({top, bottom, height}))"
+            f"(document.querySelector('{selector}').getBoundingClientRect())"
+        )
+
+    assert tab.said() == []
+    assert box(".bar")["height"] <= 20
+    assert box(".legend")["bottom"] + 40 >= box(".matrix")["top"]
+    assert abs(box(".matrix")["bottom"] - box("#dumbbell svg")["bottom"]) < 15
+    assert box("#heat")["height"] < 31 * 23 + 60
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_every_number_is_there_without_scrolling_sideways(browser, page, fifteen, width):
+    for each in (page, fifteen):
+        tab = Tab(browser, width).open(each)
+        inside = "(t => t.scrollWidth - t.parentElement.clientWidth)"
+
+        assert tab.js(f"{inside}(document.getElementById('table'))") <= 0
+        assert not tab.js(
+            "(({left, top}, {right, bottom}) => left < right && top < bottom)("
+            "document.querySelector('#dumbbell').getBoundingClientRect(),"
+            "document.querySelector('#heat .matrix').getBoundingClientRect())"
+        )
+        assert tab.js(
+            "[...document.querySelectorAll('.matrix')].every(t => "
+            "t.getBoundingClientRect().right <= document.documentElement.clientWidth)"
+        )
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_fifteen_models_fit_the_window_and_a_list_chooses_one(browser, fifteen, width):
+    tab = Tab(browser, width).open(fifteen)
+    texts = "[...document.querySelectorAll('#dumbbell .mark-text.role-mark text')]"
+    losses = f"{texts}.map(text => text.textContent)"
+    before = tab.js(losses)
+
+    tab.js("document.getElementById('dumbbell-shown').focus()")
+    tab.press("ArrowDown", 40)
+
+    assert len(tab.until(losses, lambda shown: shown != before)) == 31
+    assert tab.js("document.querySelectorAll('.matrix caption').length") == 5
+    assert tab.js("document.documentElement.scrollWidth") <= width
+    assert tab.said() == []
+
+
+def test_a_table_is_downloaded_without_network_and_within_the_policy(browser, page, tmp_path):
+    tab = Tab(browser).open(page)
+    where = {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
+    browser.call("Browser.setDownloadBehavior", **where)
+
+    tab.js("document.querySelector('a[download=\"numbers.csv\"]').click()")
+    end = time.monotonic() + PATIENCE
+    while not (tmp_path / "numbers.csv").exists():
+        assert time.monotonic() < end, "nothing was downloaded"
+        time.sleep(0.05)
+
+    lines = (tmp_path / "numbers.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines[0].startswith("method,calibration,language,name")
+    assert len(lines) == 1 + 31 * 3
+    assert tab.said() == []
+    assert tab.asked() == [page.as_uri()]

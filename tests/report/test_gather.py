@@ -7,6 +7,7 @@ from scoring import LOSS, ON, run, scored
 
 from babelpress.errors import BadRun
 from babelpress.judge.scores import tally_path
+from babelpress.report import twins
 from babelpress.report.data import labels
 from babelpress.report.gather import report_input
 from babelpress.system.files import read_json, write_json
@@ -126,3 +127,90 @@ def test_shares_that_are_not_disclosed_are_not_in_a_report(tmp_path):
     assert given.shares is None
     assert given.share_unit == ""
     assert "not disclosed" in given.share_source
+
+
+# ---- what tells runs apart, what they took, how to do it again -----------------------------
+
+
+def told(folder, *, cost=None, ledger=None, **recipe):
+    """A run with a recipe, and what its manifest may say besides."""
+    folder = run(folder, LOSS)
+    manifest = read_json(folder / "manifest.json")
+    extra = {"recipe": recipe} | ({"cost": cost} if cost else {})
+    write_json(folder / "manifest.json", manifest | extra | ({"ledger": ledger} if ledger else {}))
+    (folder / "recipe.yaml").write_text("{}")
+    return folder
+
+
+def test_twins_go_by_what_their_recipes_differ_in_and_not_by_where_moments_lie(dense, tmp_path):
+    runs = [
+        told(
+            tmp_path / f"f{seed}{tokens}",
+            model="m",
+            calibration={"seed": seed, "tokens": tokens, "length": 64},
+            steps=[{"prune": {"moments": f"place {seed}"}}],
+        )
+        for seed in (0, 1)
+        for tokens in (256, 512)
+    ]
+
+    given = report_input(dense, runs, on=ON)
+
+    assert labels(given.pressed) == [
+        f"uniform, seed {seed}, tokens {tokens}" for seed in (0, 1) for tokens in (256, 512)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipes", "words"),
+    [
+        ([{"a": {"seed": 0}}, {"a": {"seed": 3}}], ["seed 0", "seed 3"]),
+        ([{"a": ["x", "y"]}, {"a": None}], ["a x y", "no a"]),
+        ([{"s": [{"bits": 3}]}, {"s": [{"bits": 4}]}], ["bits 3", "bits 4"]),
+        ([{"moments": "here"}, {"moments": "there"}], []),
+        ([{"a": 1}, {"a": 1}, {"a": 2}], []),
+    ],
+)
+def test_words_that_tell_recipes_apart(recipes, words):
+    assert twins.apart(recipes) == words
+
+
+def test_documents_time_memory_and_size_come_from_scores_and_manifest(dense, tmp_path):
+    steps = [
+        {"seconds": 2.5, "peak_memory_mib": 310.5},
+        {"seconds": 1.25, "peak_memory_mib": 290.0},
+    ]
+    ledger = {"bytes_stored": 4_100_000, "bytes_dense": 10_000_000}
+    one = told(tmp_path / "one", model="m", cost={"steps": steps}, ledger=ledger)
+
+    known, unknown = report_input(dense, [one, run(tmp_path / "two", LOSS)], on=ON).pressed
+
+    assert known.documents == dict.fromkeys(LOSS, 6)
+    assert (known.seconds, known.memory_mib, known.bytes_stored) == (3.75, 310.5, 4_100_000)
+    assert (unknown.seconds, unknown.memory_mib, unknown.bytes_stored) == (None, None, None)
+    assert list(known.kinds) == ["pruned"]
+    assert known.policy == "uniform"
+
+
+def test_commands_make_score_and_serve_a_run_again(dense, tmp_path):
+    ledger = {"bytes_stored": 4, "bytes_dense": 10}
+    one = told(tmp_path / "a run", model="org/model", ledger=ledger)
+    (one / "model").mkdir()
+    two = run(tmp_path / "two", LOSS)
+    identity = {"model": "w", "corpus": "texts?src=a", "window": 64, "options": {"k": 3}}
+    write_json(one / "tallies" / f"{ON}.json", {"identity": identity, "texts": {}})
+
+    given = report_input(dense, [one, two], on=ON, corpus="")
+
+    assert given.pressed[0].again == (
+        f"babelpress press org/model '{one}/recipe.yaml' --out '{one}-again'",
+        f"babelpress eval '{one}-again' --on {ON} --corpus 'texts?src=a' --window 64 --option k=3",
+        f"vllm serve '{one}/model'",
+        f"babelpress export '{one}' --format compressed-tensors --out '{one}-packed'",
+        f"vllm serve '{one}-packed'",
+    )
+    assert given.pressed[1].again[-1] == f"vllm serve {two}"
+    assert given.again == (
+        f"babelpress eval babel-mini --on {ON} --out {dense}",
+        f"babelpress report {dense} '{one}' {two} --out report.html",
+    )

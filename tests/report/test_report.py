@@ -14,8 +14,20 @@ import pytest
 
 from babelpress.errors import BadRun, NotFinite
 from babelpress.judge.compare import Summary
-from babelpress.report import ReportInput, charts, data, extras, write_report
+from babelpress.report import ReportInput, charts, data, extras, matrix, scale, write_report
 from babelpress.report.finding import WIDTH, cards, finding
+from babelpress.report.overview import overview
+
+LEDGER = {
+    "bytes_dense": 10_490_368,
+    "bytes_stored": 5_998_336,
+    "parameters": 5_245_184,
+    "bits_per_weight": 9.1487,
+    "parts": [
+        {"part": "blocks", "parameters": 5_245_184, "bytes_dense": 10_490_368,
+         "bytes_stored": 5_998_336, "bits": 9.1487},
+    ],
+}  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -88,7 +100,8 @@ def test_the_page_is_small_enough_to_send(sample, tmp_path):
 
 def test_hostile_text_adds_no_element_and_no_attribute(sample, tmp_path):
     attack = "</script></title><script>alert(1)</script>\" onload='x' {{ 7*7 }} \u2028\ud800"
-    usual = Page(written(sample, tmp_path))
+    first = replace(sample.pressed[0], name="other", calibration="plain")
+    usual = Page(written(replace(sample, pressed=(first, *sample.pressed[1:])), tmp_path))
     hostile = replace(
         sample,
         title=attack,
@@ -108,7 +121,7 @@ def test_hostile_text_adds_no_element_and_no_attribute(sample, tmp_path):
     assert not set("<>&\u2028") & set(page.inside["script"][0])
     labels = [
         value["label"]
-        for table in json.loads(page.inside["script"][0])["heat"]["data"]
+        for table in json.loads(page.inside["script"][0])["dumbbell"]["data"]
         for value in table.get("values", [])
     ]
     assert f"{shown} · {shown}" in labels
@@ -127,13 +140,21 @@ def test_what_cannot_be_seen_is_shown_to_be_there(given, shown):
     assert data.clean(given) == shown
 
 
-def test_languages_stand_in_the_order_of_their_training_share(sample):
-    shares = {"tha_Thai": 0.2, "swh_Latn": 0.7}
+def test_the_language_that_loses_most_in_any_model_comes_first(sample):
+    first, second, _ = sample.pressed
+    changes = [
+        replace(c, change=0.9) if c.language == "tha_Thai" else c for c in second.comparison.changes
+    ]
+    changes = [replace(c, change=-9.0) if c.language == "eng_Latn" else c for c in changes]
+    other = replace(second, comparison=replace(second.comparison, changes=tuple(changes)))
 
-    ordered = [tongue.tag for tongue in data.tongues(replace(sample, shares=shares))]
+    ordered = [tongue.tag for tongue in data.tongues(replace(sample, pressed=(first, other)))]
 
-    assert ordered[:2] == ["swh_Latn", "tha_Thai"]
-    assert len(ordered) == 31
+    assert ordered[0] == "tha_Thai"
+    assert ordered[-1] == "eng_Latn"
+    assert [t.tag for t in data.in_order(data.rows(sample))] == [
+        tongue.tag for tongue in data.tongues(sample)
+    ]
 
 
 def test_a_language_that_the_table_lacks_goes_by_its_tag(sample):
@@ -292,22 +313,60 @@ def test_the_bars_of_all_cards_share_one_scale(sample):
 
 def test_the_colour_classes_lie_around_zero_and_hold_every_change(sample):
     rows = data.rows(sample)
-    limits = charts.edges(rows)
+    limits = scale.edges(rows)
     largest = max(abs(row.change) for row in rows) * 100
 
     assert limits == [-limit for limit in reversed(limits)]
     assert limits == sorted(limits)
-    assert limits[-1] < largest <= 4 / 3 * limits[-1]
-    assert charts.class_of(0.0, limits) == 4
-    assert charts.class_of(limits[-1] / 100, limits) == 8
-    assert charts.class_of(-1.0, limits) == 0
-    assert charts.class_of((limits[4] - 1e-6) / 100, limits) == 4
+    assert largest <= 4 / 3 * limits[-1]
+    assert scale.class_of(0.0, limits) == scale.MIDDLE == 8
+    assert scale.class_of(limits[-1] / 100, limits) == 16
+    assert scale.class_of(-largest, limits) == 0
+    assert scale.class_of((limits[8] - 1e-6) / 100, limits) == 8
+
+
+def changed(sample, *percents):
+    """Rows whose changes are these, in per cent."""
+    rows = data.rows(sample)
+    return [replace(row, change=p / 100) for row, p in zip(rows, percents, strict=False)]
+
+
+def test_changes_of_fifteen_and_thirty_per_cent_have_colours_of_their_own(sample):
+    for largest in (30, 41, 61, 79, 100, 171, 399):
+        limits = scale.edges(changed(sample, 15.2, 29.9, largest))
+
+        assert scale.class_of(0.152, limits) < scale.class_of(0.299, limits), largest
+
+
+@pytest.mark.parametrize("largest", [0.03, 1.0, 9.9, 40.0, 40.1, 80.1, 160.1, 171.0, 3000.0])
+def test_twice_a_loss_is_another_colour_and_limits_are_round(sample, largest):
+    limits = scale.edges(changed(sample, largest))
+
+    for start in limits[10:]:
+        for change in (start * 1.001, start * 1.3):
+            if 2 * change <= largest:
+                first, second = (scale.class_of(c / 100, limits) for c in (change, 2 * change))
+                assert first < second, (change, limits)
+    assert all(float(f"{limit:.2g}") == limit for limit in limits)
+    assert limits[10] <= largest / 3
+
+
+def test_the_legend_has_the_classes_from_the_best_to_the_worst_and_no_others(sample):
+    rows = changed(sample, -1.5, 0.0, 25.0)
+    limits = scale.edges(rows)
+
+    assert limits[8:] == [1, 2.5, 5, 7.5, 10, 15, 20, 30]
+    assert scale.legend(rows, limits) == [
+        (7, ""), (8, "−1"), (9, "+1"), (10, "+2.5"), (11, "+5"), (12, "+7.5"), (13, "+10"),
+        (14, "+15"), (15, "+20"),
+    ]  # fmt: skip
+    assert scale.legend(changed(sample, 25.0), limits)[0] == (8, "")
 
 
 def test_a_report_with_no_change_at_all_still_has_classes(sample):
     rows = [replace(row, change=0.0) for row in data.rows(sample)]
 
-    assert len(set(charts.edges(rows))) == 8
+    assert len(set(scale.edges(rows))) == 16
 
 
 def test_per_cent_has_a_sign_and_a_real_minus():
@@ -323,7 +382,7 @@ def test_every_text_stands_out_from_its_background(scheme):
     colours = dict(
         re.findall(r"--([\w-]+): (#[0-9a-f]{6});", blocks[0 if scheme == "light" else 1])
     )
-    pairs = [(f"on-class-{index}", f"class-{index}") for index in range(9)]
+    pairs = [(f"on-class-{index}", f"class-{index}") for index in range(scale.CLASSES)]
     pairs += [(text, ground) for text in ("ink", "muted") for ground in ("paper", "card")]
     pairs += [(text, "card") for text in ("worse", "better", "accent")]
 
@@ -344,6 +403,162 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
+# ---- many models ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifteen(sample):
+    """Five methods with three calibrations each, as a sweep interleaves them."""
+    methods = ("wanda 0.5", "ria 0.5", "sparsegpt 0.5", "magnitude 0.5", "random 0.5")
+    return replace(
+        sample,
+        pressed=tuple(
+            replace(model, name=name, ledger=LEDGER | {"bytes_stored": 4_000_000 + 90_000 * place})
+            for model in sample.pressed
+            for place, name in enumerate(methods)
+        ),
+    )
+
+
+def test_a_sweep_is_a_matrix_for_every_method_the_worst_language_first(fifteen):
+    rows = data.rows(fifteen)
+
+    found = matrix.matrices(fifteen, rows, scale.edges(rows))
+
+    assert [each.title for each in found] == [
+        "wanda 0.5", "ria 0.5", "sparsegpt 0.5", "magnitude 0.5", "random 0.5"
+    ]  # fmt: skip
+    assert {each.labels for each in found} == {("english", "proportional", "minimax")}
+
+    def columns(one):
+        """The cells of every column; all were measured."""
+        return [[c for _, cells in one.lines if (c := cells[place])] for place in range(3)]
+
+    most = [max(c.row.change for c in cells if c) for _, cells in found[0].lines]
+    assert most == sorted(most, reverse=True)
+    assert len(most) == 31
+    for each in found:
+        for cells in columns(each):
+            assert len(cells) == 31
+            worst = [cell.row.change for cell in cells if cell.worst]
+            assert worst == [max(cell.row.change for cell in cells)]
+        assert [tongue.tag for tongue, _ in each.lines] == [t.tag for t, _ in found[0].lines]
+
+
+def test_a_cell_that_was_not_measured_is_empty(sample):
+    first, second, _ = sample.pressed
+    short = replace(first.comparison, changes=first.comparison.changes[:-1])
+    report = replace(sample, pressed=(replace(first, comparison=short), second))
+    rows = data.rows(report)
+
+    (found,) = matrix.matrices(report, rows, scale.edges(rows))
+
+    (khmer,) = [cells for tongue, cells in found.lines if tongue.tag == "khm_Khmr"]
+    assert khmer[0] is None
+    assert khmer[1] is not None
+
+
+def test_methods_with_one_model_each_stand_side_by_side(sample):
+    one, two, _ = sample.pressed
+    report = replace(sample, pressed=(one, replace(two, name="ria 0.5")))
+
+    assert matrix.groups(report.pressed) == [("", [0, 1])]
+
+
+def test_many_models_are_lines_by_method_and_few_have_cards(fifteen, sample, tmp_path):
+    found = overview(fifteen, cards(fifteen.pressed, data.rows(fifteen)))
+    many, few = written(fifteen, tmp_path), written(sample, tmp_path)
+
+    assert [(title, len(lines)) for title, lines in found.groups][:2] == [
+        ("wanda 0.5", 3),
+        ("ria 0.5", 3),
+    ]
+    assert found.titles[0] == "Worst language"
+    assert found.groups[1][1][0].size == "4.09\u202fMB"
+    assert many.count('<tr class="group">') == 5
+    assert 'class="card"' not in many
+    assert few.count('class="card"') == 3
+    assert 'id="overview"' not in few
+
+
+def test_size_against_worst_loss_is_drawn_where_models_differ_in_size(fifteen, sample):
+    labels = data.labels(fifteen.pressed)
+    same = [replace(model, ledger=LEDGER) for model in sample.pressed]
+
+    spec = charts.sizes(fifteen.pressed, labels)
+
+    assert charts.sizes(same, data.labels(tuple(same))) is None
+    assert charts.sizes(sample.pressed, data.labels(sample.pressed)) is None
+    assert spec is not None
+    points = {
+        value["language"]: value
+        for table in spec["data"]
+        for value in table.get("values", [])
+        if "language" in value
+    }
+    worst = fifteen.pressed[1].comparison.summaries[1]
+    assert points["ria 0.5 · english"]["size"] == pytest.approx(4.09)
+    assert points["ria 0.5 · english"]["percent"] == pytest.approx(100 * worst.value)
+    assert points["dense"]["size"] == pytest.approx(10.490368)
+    assert len(points) == 16
+
+
+# ---- what stands beside the numbers --------------------------------------------------------
+
+
+def test_size_time_memory_documents_and_the_meaning_of_words_are_visible(sample, tmp_path):
+    first = replace(
+        sample.pressed[0],
+        policy="minimax",
+        kinds={"pruned": "some of its weights are zero"},
+        ledger=LEDGER,
+        seconds=12.3,
+        memory_mib=371.0,
+        documents={"khm_Khmr": 1234},
+        again=("babelpress press a b --out c",),
+    )
+    text = written(
+        replace(sample, pressed=(first,), machine="cpu", again=("babelpress eval x",)), tmp_path
+    )
+
+    assert "6\u202fMB as stored; pressed in 12\u202fs, 371\u202fMiB at the peak" in text
+    assert "<dfn>Pruned</dfn>: some of its weights are zero." in text
+    assert "<dfn>Bits per byte</dfn>: " in text
+    assert "<dfn><bdi>minimax</bdi></dfn>: shares searched so that the language predicted" in text
+    assert '<td class="number" data-value="1234">1,234</td>' in text
+    assert "babelpress press a b --out c\n" in text
+    assert "babelpress eval x\n" in text
+
+
+def test_what_models_wrote_is_shown_and_escaped(sample, tmp_path):
+    said = (data.Said("dense", "before"), data.Said("english", "</dd><script>after"))
+    passage = data.Passage("amh_Ethi", "prompt<", "goes on", said)
+
+    text = written(replace(sample, passages=(passage,)), tmp_path)
+
+    assert "What the models write" not in written(sample, tmp_path)
+    assert '<dl lang="amh-Ethi">' in text
+    for shown in ("Amharic</h3>", "prompt&lt;", "goes on", "before", "&lt;/dd&gt;&lt;script&gt;"):
+        assert shown in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "memory", "shown"),
+    [(12.4, 370.7, "12 s, 371 MiB"), (5400, None, "90 min"), (None, 20480, "20 GiB"),
+     (None, None, "")],
+)  # fmt: skip
+def test_time_and_memory_in_words(seconds, memory, shown):
+    assert data.took(seconds, memory).replace("\u202f", " ") == shown
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [(None, ""), (12, "12 B"), (5_998_336, "6 MB"), (4_090_000, "4.09 MB"), (1.2e9, "1.2 GB")],
+)
+def test_size_in_words(stored, shown):
+    assert data.size(stored).replace("\u202f", " ") == shown
+
+
 # ---- range check and ledger ----------------------------------------------------------------
 
 
@@ -360,7 +575,7 @@ def test_runs_without_ledger_and_range_scores_have_neither_table(sample, tmp_pat
 def test_a_quantized_report_names_method_and_grid_and_what_was_measured(quantized, tmp_path):
     page = written(quantized, tmp_path)
 
-    assert '<dt>Pressed</dt><dd><bdi dir="auto">gptq 4 bits, group 64</bdi></dd>' in page
+    assert '<dt>Pressed</dt><dd><bdi dir="auto">gptq 4 bits, group 64</bdi>' in page
     assert "measured with its weights unpacked" in page
     assert "Zeros alone make nothing faster" not in page
 
@@ -396,9 +611,14 @@ def test_the_worst_language_and_the_worst_sites_come_first(quantized):
     assert found is not None
     assert found.labels == ("english", "proportional")
     assert [tongue.name for tongue, _ in found.rows] == ["Swahili", "Thai", "Khmer"]
-    assert found.limits == (0.005, 0.01, 0.02, 0.04)
+    assert found.limits[-4:] == (0.005, 0.01, 0.02, 0.04)
+    assert len(found.limits) == 8
     shown = [[(cell.share, cell.shade) for cell in cells] for _, cells in found.rows]
-    assert shown == [[(0.08, 8), (None, 4)], [(0.01, 6), (0.0399, 7)], [(None, 4), (0.0, 4)]]
+    assert shown == [
+        [(0.08, 16), (None, 8)],
+        [(0.01, 14), (0.0399, 15)],
+        [(None, 8), (0.0, 8)],
+    ]
     assert [(s.label, s.name, s.language, s.share) for s in found.sites][:2] == [
         ("proportional", "1.b", "Thai", 0.03),
         ("proportional", "0.a", "Khmer", 0.004),
@@ -413,7 +633,7 @@ def test_no_activation_beyond_the_range_is_shown_as_none(quantized):
     found = extras.beyond((model,))
 
     assert found is not None
-    assert found.rows[0][1] == (extras.Cell(0.0, 4),)
+    assert found.rows[0][1] == (extras.Cell(0.0, 8),)
 
 
 @pytest.mark.parametrize(
