@@ -97,7 +97,7 @@ def prune(
 
     Tested in tests/steps/test_step.py.
 
-    Example: babelpress prune babel-mini --method wanda --pattern 0.5 --mixture minimax --out run
+    Example: babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run
     """
 
 def quantize(
@@ -193,6 +193,7 @@ def eval(
     memory_mb: int | str = ...,
     moments: str | PathLike[str] | None = ...,
     mixture: str | PathLike[str] = ...,
+    generate: int | str = ...,
     device: str | PathLike[str] = ...,
     progress: Progress = ...,
 ) -> Outcome:
@@ -216,7 +217,7 @@ def compare(
     A change is relative, and positive where the run is worse. Summaries come first, then the
     languages, worst first.
 
-    Example: babelpress compare dense run-english run-minimax
+    Example: babelpress compare dense run-english run-uniform
     """
 
 def gate(
@@ -236,7 +237,7 @@ def gate(
 
 def report(
     dense: str | PathLike[str],
-    runs: str | Iterable[str] | PathLike[str] | Iterable[PathLike[str]],
+    runs: str | Iterable[str] | PathLike[str] | Iterable[PathLike[str]] = ...,
     *,
     out: str | PathLike[str] = ...,
     on: str | PathLike[str] = ...,
@@ -246,7 +247,9 @@ def report(
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
-    Example: babelpress report dense run-english run-minimax --out report.html
+    Of a sweep all runs with scores, by method, in the order of the sweep.
+
+    Example: babelpress report dense run-english run-uniform --out report.html
     """
 
 def export(
