@@ -184,8 +184,8 @@ def solve_all(
         return float(site.inputs**2 * (site.inputs + rows))
 
     def need(site: Site) -> int:
-        """Numbers in memory: of a Gram matrix, and of weights, each several times."""
-        return site.inputs * (site.inputs + sum(map(len, old[site].values())))
+        """Numbers in memory, some times over: of a Gram matrix, and twice as often of weights."""
+        return site.inputs * (site.inputs + 2 * sum(map(len, old[site].values())))
 
     some = TOGETHER * torch.get_num_threads()
     for start in range(0, len(sites), some):
