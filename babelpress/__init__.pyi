@@ -204,7 +204,7 @@ def eval(
 
 def compare(
     dense: str | PathLike[str],
-    runs: str | Iterable[str] | PathLike[str] | Iterable[PathLike[str]],
+    runs: str | PathLike[str] | Iterable[str | PathLike[str]],
     *,
     on: str | PathLike[str] = ...,
     corpus: str | PathLike[str] = ...,
@@ -237,7 +237,7 @@ def gate(
 
 def report(
     dense: str | PathLike[str],
-    runs: str | Iterable[str] | PathLike[str] | Iterable[PathLike[str]] = ...,
+    runs: str | PathLike[str] | Iterable[str | PathLike[str]] = ...,
     *,
     out: str | PathLike[str] = ...,
     on: str | PathLike[str] = ...,

@@ -37,14 +37,15 @@ class Pairs:
     example: str = "damp=0.05"
 
 
-_PATH, _NUMBER = "str | PathLike[str]", "float | str"
-_SPELLED: dict[Any, str] = {
+_PATH = ("str", "PathLike[str]")
+_WORDS = ("str", "Iterable[str]")
+_SPELLED: dict[Any, tuple[str, ...]] = {
     str: _PATH,
     Path: _PATH,
-    int: "int | str",
-    float: _NUMBER,
-    bool: "bool",
-    dict: "Mapping[Any, Any] | str | PathLike[str] | Iterable[str]",
+    int: ("int", "str"),
+    float: ("float", "str"),
+    bool: ("bool",),
+    dict: ("Mapping[Any, Any]", *_PATH, "Iterable[str]"),
 }
 
 
@@ -87,26 +88,24 @@ def spelled(annotation: Any) -> str:
     if _pairs_in(marks):
         found = _SPELLED[dict]
     elif COMMAS in marks:
-        found = "str | Iterable[str]"
+        found = _WORDS
     else:
-        found = " | ".join(_spelled(kind) for kind in kinds)
+        found = tuple(each for kind in kinds for each in _spelled(kind))
         if MAPPING in marks:
-            found += " | Mapping[str, Any]"
+            found += ("Mapping[str, Any]",)
         if str in kinds and any(isinstance(mark, BeforeValidator) for mark in marks):
-            found += " | float"
-    return " | ".join(dict.fromkeys([*found.split(" | "), *(["None"] * optional(annotation))]))
+            found += ("float",)
+    return " | ".join(dict.fromkeys((*found, *(("None",) * optional(annotation)))))
 
 
-def _spelled(kind: Any) -> str:
+def _spelled(kind: Any) -> tuple[str, ...]:
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return f"Literal[{', '.join(map(json.dumps, inside))}]"
+        return (f"Literal[{', '.join(map(json.dumps, inside))}]",)
     if origin in (list, tuple, Sequence):
-        return (
-            f"str | Iterable[str]{' | PathLike[str] | Iterable[PathLike[str]]' * (Path in inside)}"
-        )
+        return (*_PATH, "Iterable[str | PathLike[str]]") if Path in inside else _WORDS
     if origin is Callable:
-        return "Progress"
+        return ("Progress",)
     return _SPELLED[origin or kind]
 
 

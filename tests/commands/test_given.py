@@ -116,7 +116,7 @@ def test_a_path_with_a_comma_that_is_there_is_one_path(tmp_path, monkeypatch):
         (Path, "str | PathLike[str]"),
         (Path | None, "str | PathLike[str] | None"),
         (Annotated[str, COMMAS], "str | Iterable[str]"),
-        (Sequence[Path], "str | Iterable[str] | PathLike[str] | Iterable[PathLike[str]]"),
+        (Sequence[Path], "str | PathLike[str] | Iterable[str | PathLike[str]]"),
         (Annotated[str, BeforeValidator(str)], "str | PathLike[str] | float"),
         (float, "float | str"),
         (bool, "bool"),
