@@ -63,6 +63,13 @@ def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
     return tags
 
 
+def looking(name: str, corpus: str, languages: Sequence[str], progress: Progress) -> None:
+    """All that is asked of a model and a text that are only looked at."""
+    model(name, quantized=True)
+    text(corpus, languages)
+    load(progress)
+
+
 def calibration(asked: "CalibrationSettings") -> list[str]:
     """The same for the text of a calibration, and for what is kept apart from it."""
     if asked.evaluation:

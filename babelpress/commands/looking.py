@@ -53,9 +53,7 @@ def languages(
 
     Example: babelpress languages babel-mini
     """
-    checks.model(model, quantized=True)
-    checks.text(corpus, words(only))
-    checks.load(progress)
+    checks.looking(model, corpus, words(only), progress)
     from babelpress.runs.open import open_any
     from babelpress.text import fertility, mixtures
     from babelpress.text.corpus import open_corpus
@@ -63,8 +61,7 @@ def languages(
 
     opened = open_any(model, device=device, quantized=True)
     text = open_corpus(corpus)
-    tags = languages_of(text, words(only))
-    text.require(tags)
+    text.require(tags := languages_of(text, words(only)))
     documents = {tag: text.documents(tag, "test") for tag in tags}
     fertile = {tag: fertility.measure(opened.tokenizer, documents[tag], tag) for tag in tags}
     known = mixtures.distribution_of(opened.name)

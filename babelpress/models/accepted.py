@@ -106,7 +106,11 @@ def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
         config = read_json(folder / CONFIG, error=BadModel)
         beside = [each for each in QUANTIZED_FILES if (folder / each).exists()]
         check_config(name or where, config, beside, quantized=quantized)
-        check_entries(name or where, entries(files_of(folder)), quantized=quantized)
+        try:
+            there = entries(files_of(folder))
+        except BadModel as error:
+            raise BadModel(f"{name or where} cannot be opened: {error}") from error
+        check_entries(name or where, there, quantized=quantized)
 
 
 def check_config(

@@ -2,8 +2,6 @@
 
 `0.5` of every row, `0.5/layer`, `0.5/128` of every 128 columns, `2of4`; bits, group and clipping of
 a grid. What they do to weights is in patterns.py and grids.py.
-
-Tested in tests/numerics/test_patterns.py and tests/numerics/test_grids.py.
 """
 
 import re

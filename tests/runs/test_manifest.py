@@ -175,7 +175,7 @@ def test_shares_are_those_of_the_last_step_that_has_some(tmp_path):
 
 def test_a_run_is_told_by_its_recipe_and_a_finished_one_by_its_manifest(tmp_path):
     assert not manifest.is_run(tmp_path)
-    (tmp_path / manifest.RECIPE).write_text("steps: []")
+    (tmp_path / manifest.RECIPE).write_text("model: mine\nsteps: []")
     assert manifest.is_run(tmp_path)
     assert not manifest.is_finished(tmp_path)
     assert manifest.read_if_there(tmp_path) is None
