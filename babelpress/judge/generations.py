@@ -21,6 +21,7 @@ from babelpress.evals import Document
 from babelpress.evals._windows import prefix_of
 from babelpress.judge.written import FILE, Generation, read
 from babelpress.models.open import Opened
+from babelpress.models.tokenizers import Tokenizer, check_known, encode, vocabulary_of
 from babelpress.models.weights import weights_hash
 from babelpress.system.claims import held
 from babelpress.system.files import seal, write_text
@@ -82,7 +83,8 @@ def _write(
     room: int,
 ) -> Generation:
     prompt, ids = _prompt(opened, document.text, room - tokens)
-    tokenizer = opened.tokenizer
+    tokenizer: Tokenizer = opened.tokenizer
+    check_known(max(ids), vocabulary_of(opened.model), f"a test document of {tag}")
     found_BT = go_on(
         opened.model, torch.tensor([ids]), len(ids) + tokens, tokenizer.eos_token_id, _likeliest
     )
@@ -103,8 +105,8 @@ def _prompt(opened: Opened, text: str, room: int) -> tuple[str, list[int]]:
     first = prefix_of(opened.tokenizer)
     prompt = _cut(text, min(PROMPT, len(text) // 2))
     while True:
-        ids = opened.tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)
-        whole = [*([] if first is None else [first]), *ids["input_ids"]]
+        (ids,) = encode(opened.tokenizer, [prompt])["input_ids"]
+        whole = [*([] if first is None else [first]), *ids]
         if len(whole) <= room or len(prompt) < 2:
             return prompt, whole
         prompt = prompt[: len(prompt) // 2]

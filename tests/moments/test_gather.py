@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from babelpress.errors import BadModel, NotFinite
+from babelpress.models.handed import Hidden
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import Batch, batches, batches_at_once, gather, pass_on
 from babelpress.text.token_blocks import TokenBlocks
@@ -108,7 +109,8 @@ def test_a_fault_in_one_batch_ends_all_with_its_own_message(four_threads):
     walk = Walk(pico.model())
     todo = todo_of(walk)
     bad = todo[4]
-    todo[4] = Batch(bad.language, torch.full_like(bad.hidden_BTH, float("nan")), bad.counted_BT)
+    lost_BTH = Hidden.of(torch.full_like(bad.hidden_BTH, float("nan")), bad.hidden_BTH.own)
+    todo[4] = Batch(bad.language, lost_BTH, bad.counted_BT)
 
     with pytest.raises(NotFinite, match="in swh_Latn"):
         gather(walk, 0, todo, gram=True)

@@ -99,10 +99,12 @@ def test_a_name_does_not_count_as_a_code():
 def test_the_parts_are_those_of_the_name():
     assert parse("zh_hant_TW") == Locale("zh", "Hant", "TW")
     assert parse("de-CH-1996") == Locale("de", "", "CH", ("1996",))
-    assert parse("de-CH-1996").variety == "CH-1996"
-    assert parse("sw").variety == ""
-    assert parse("zh-TW").asks_script() == "Hant"
-    assert parse("sw-KE").asks_script() == ""
+    parts = {name: parse(name) for name in ("de-CH-1996", "sw", "zh-TW", "sw-KE")}
+    assert all(parts.values())
+    varieties = {name: each.variety for name, each in parts.items() if each}
+    assert (varieties["de-CH-1996"], varieties["sw"]) == ("CH-1996", "")
+    scripts = {name: each.asks_script() for name, each in parts.items() if each}
+    assert (scripts["zh-TW"], scripts["sw-KE"]) == ("Hant", "")
 
 
 def test_a_name_in_another_normalization_is_the_same():
