@@ -234,7 +234,7 @@ def test_a_family_that_gguf_does_not_have_is_named(line, tmp_path, family):
         (["calibrate", "--out", "x"], "--model"),
         (["mixture", "unifrom"], "no mixture policy is called 'unifrom'"),
         (["languages", "no-such-model"], "neither a folder nor a hub id"),
-        (["eval", "babel-mini"], "say with --out"),
+        (["eval", "babel-mini", "--generate", "4", "--documents", "1"], "add --out"),
         (["press", "babel-mini", "none.yaml", "--out", "x"], "the recipe none.yaml cannot be read"),
         (["compare", "none", "nothing"], "none has no bits_per_byte scores"),
         (["gate", "none", "--against", "nothing"], "has no bits_per_byte scores"),
@@ -260,9 +260,13 @@ def test_json_is_one_document_wherever_it_is_asked_for(capsys, place):
     assert [row["language"] for row in document["results"]] == ["swh_Latn", "amh_Ethi"]
 
 
-def test_with_json_a_failure_is_a_line_beside_an_empty_output(line):
-    assert "unifrom" in line("mixture", "unifrom", "--json")
-    assert "--jsonn" in line("mixture", "uniform", "--jsonn")
+def test_with_json_a_failure_is_a_document_and_a_line(capsys):
+    assert main(["mixture", "unifrom", "--json"]) == 2
+
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert set(document) == {"command", "error", "next"}
+    assert "unifrom" in document["error"] and "unifrom" in err
 
 
 def test_every_writing_command_prints_one_document_with_json(model, tmp_path, capsys):
@@ -591,7 +595,8 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(model, tmp_path, capsys
 
     assert process.returncode == 3, said
     assert out == ""
-    assert said == "babelpress: interrupted. What is done is kept: the same command goes on.\n"
+    last = said.splitlines()[-1]
+    assert last == "babelpress: interrupted. What is done is kept: the same command goes on."
     left = {path.name for path in (tmp_path / "moments").iterdir()}
     assert left == {"manifest.json", "block_000.safetensors"}
     done(capsys, *words, tmp_path / "moments")

@@ -27,6 +27,7 @@ from babelpress.moments.store import Store
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path("docs") / "reference.py"
+RECIPES = Path("docs") / "recipes.md"
 TEXT = "--languages en,sw --tokens 96 --length 32"
 CALIBRATION = "calibration: {languages: [en, sw], tokens: 96, length: 32}"
 DRIVER = """
@@ -75,8 +76,10 @@ class Used:
 
     @property
     def docs(self) -> str:
-        """The reference page of the copy."""
-        return (self.folder.parent / "docs" / "reference.md").read_text(encoding="utf-8")
+        """The generated pages of the copy."""
+        pages = ("reference.md", RECIPES.name)
+        docs = self.folder.parent / "docs"
+        return "\n".join((docs / page).read_text(encoding="utf-8") for page in pages)
 
     def words(self, *path: str) -> str:
         """A text file below the folder."""
@@ -114,7 +117,8 @@ def every(tmp_path_factory):
     copy = tmp_path_factory.mktemp("copy")
     shutil.copytree(ROOT / "babelpress", copy / "babelpress")
     (copy / REFERENCE).parent.mkdir()
-    shutil.copy(ROOT / REFERENCE, copy / REFERENCE)
+    for name in (REFERENCE, RECIPES):
+        shutil.copy(ROOT / name, copy / name)
     added = {}
     for kind, add in ADDED.items():
         (copy / kind).mkdir()

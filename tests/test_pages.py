@@ -18,6 +18,7 @@ from babelpress import cli
 from babelpress.models import names
 from babelpress.runs import recipe
 from babelpress.sweeps import plan
+from babelpress.system import plain
 from babelpress.system.files import DATA
 from babelpress.text import corpus
 
@@ -116,7 +117,7 @@ def test_every_yaml_of_the_pages_is_a_recipe_a_sweep_or_said_to_be_of_another_pr
     for page in PAGES:
         for language, block in blocks(page):
             if language == "yaml":
-                data = yaml.safe_load(block)
+                data = plain.load(block) if "apiVersion" not in block else yaml.safe_load(block)
                 if "apiVersion" in data:
                     (line,) = lines(data["spec"]["entrypoint"])
                     parse(line)

@@ -74,4 +74,5 @@ def export(
         {"file": str(path.relative_to(out)), "bytes": path.stat().st_size} for path in files
     ]
     size = sum(row["bytes"] for row in rows) / 2**20
-    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB", f"next: {serve}"))
+    after = (f"next: {serve}",) if serve else ()
+    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB", *after))

@@ -144,6 +144,10 @@ def evaluate(
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
+    return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
+
+
+def _scores(rows: list[Row]) -> tuple[Table]:
     columns = (
         o.key(o.tag()),
         o.beside(o.name()),
@@ -151,11 +155,13 @@ def evaluate(
         o.key(o.Column("value", _value, number=True)),
         o.count("documents", "documents"),
     )
-    if keep:
-        says = f"scores: {keep}/results.jsonl"
-    else:
-        says = "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
-    return Outcome(rows, keep, (Table(columns, rows),), (says,), warnings=tuple(unread))
+    return (Table(columns, rows),)
+
+
+def _where(kept: Path | None) -> str:
+    if kept:
+        return f"scores: {kept}/results.jsonl"
+    return "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
 
 
 @contextmanager

@@ -83,6 +83,10 @@ def languages(
     return Outcome(rows, tables=(Table(_COLUMNS, rows),), says=(says,), warnings=o.aside(text))
 
 
+EQUAL = (
+    "Every language gives as many tokens, whatever its share: each is looked at apart, and the "
+    "shares weigh what was seen afterwards, so that one calibration serves every mixture."
+)
 _COLUMNS = (
     o.key(o.tag()),
     o.beside(o.name()),
@@ -174,11 +178,7 @@ def mixture(
     source = f"{mixed.distribution} ({mixed.unit})" if mixed.distribution else mixed.unit
     says = f"{mixed.policy}: {source}. {mixed.note}".strip()
     aside = o.aside(text) if text else ()
-    equal = (
-        "Every language gives as many tokens, whatever its share: each is looked at apart, and the "
-        "shares weigh what was seen afterwards, so that one calibration serves every mixture."
-    )
-    return Outcome(rows, tables=(Table(columns, rows),), says=(says, equal), warnings=aside)
+    return Outcome(rows, tables=(Table(columns, rows),), says=(says, EQUAL), warnings=aside)
 
 
 @command(

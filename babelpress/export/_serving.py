@@ -29,8 +29,8 @@ class Way:
 
 
 def ways(form: str, source: Source, folder: Path) -> list[Way]:
-    """Every way to serve an export of this source, the usual one first."""
-    serves: Mapping[str, str] = FORMATS.facts(form)["SERVES"]
+    """Every way to serve an export of this source, the usual one first; a format may say none."""
+    serves: Mapping[str, str] = FORMATS.facts(form).get("SERVES", {})
     chosen = FORMATS.optional(form, "serves")
     return [_way(name, serves[name], folder) for name in (chosen(source) if chosen else serves)]
 

@@ -66,7 +66,7 @@ def write(
         if run:
             write_text(new / CARD, card.card(run, dense=against, served=_served(form, source)))
     progress(f"export {form}", 1, 1)
-    return says, ways(form, source, out)[0].line()
+    return says, next((way.line() for way in ways(form, source, out)), "")
 
 
 def _served(form: str, source: Source) -> Served:

@@ -11,8 +11,7 @@ from shlex import join
 from typing import Any
 
 from babelpress.runs import manifest
-from babelpress.runs.manifest import Manifest
-from babelpress.runs.open import MODEL
+from babelpress.runs.places import MODEL, Manifest
 
 FOLDER = "again"  # beside a run, what is made again
 

@@ -28,6 +28,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
+from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
 
 
@@ -148,13 +149,11 @@ class _NextToken(Trainer):
 
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
     """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
-    tables: list[nn.Module | None] = [m for m in model.modules() if isinstance(m, nn.Embedding)]
-    tables.append(model.get_output_embeddings())
-    outside = {id(p) for table in tables if table is not None for p in table.parameters()}
+    blocks = [block for stack in find_stacks(model) for block in stack.blocks]
+    inside = {id(p) for block in blocks for p in block.parameters() if p.ndim == 2}
     matrices, others = [], []
     for parameter in model.parameters():
-        inside = parameter.ndim == 2 and id(parameter) not in outside
-        (matrices if inside else others).append(parameter)
+        (matrices if id(parameter) in inside else others).append(parameter)
     decay = schedule.weight_decay
     return MasterWeights(
         [

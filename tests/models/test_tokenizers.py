@@ -244,7 +244,7 @@ def chain(tmp_path_factory):
         ("one", "safetensors"),
         ("two", "compressed-tensors"),
     ):
-        said[form] = export(str(place / model), place / f"{model}-out", form)
+        said[form], _ = export(str(place / model), place / f"{model}-out", form)
     return folder, place, said
 
 
