@@ -153,6 +153,11 @@ def _document(command: str, outcome: Outcome, seconds: float) -> str:
         "seconds": round(seconds, 3),
         "results": outcome.rows,
     }
+    return _json(document)
+
+
+def _json(document: dict[str, Any]) -> str:
+    """One line that stays what it is on a stream of any encoding."""
     whole = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     return json.dumps(document, ensure_ascii=not whole, allow_nan=False)
 
@@ -210,5 +215,5 @@ def _fail(words: Sequence[str], as_json: bool, text: str, code: int, next_: str 
     print(f"babelpress: {clean(line)}", file=sys.stderr)
     if as_json:
         document = {"command": _command(words), "error": line, "next": next_ or _help(words)}
-        print(json.dumps(document, ensure_ascii=False))
+        print(_json(document))
     return code

@@ -115,7 +115,7 @@ def sweep(asked: "Sequence[Recipe]", out: Path) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import origin_of
-    from babelpress.text.mixtures import mixture
+    from babelpress.text.mixtures import check_there, mixture
 
     model(asked.model)
     reads_text = False
@@ -125,7 +125,7 @@ def recipe(asked: "Recipe") -> None:
         elif policy := getattr(work, "mixture", None):
             reads_text = True
             if tags := text(asked.calibration.corpus, asked.calibration.languages):
-                mixture(policy, tags, model=origin_of(asked.model))
+                check_there(mixture(policy, tags, model=origin_of(asked.model)), tags)
     if reads_text:
         calibration(asked.calibration)
 

@@ -6,7 +6,7 @@ Tested in tests/commands/test_commands.py.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,8 +133,7 @@ def evaluate(
 
     run = folder_of(model)
     keep = out or (run if manifest.is_run(run) else None)
-    if generate and not keep:
-        raise BadSetting("--generate keeps what a model writes beside its scores: add --out.")
+    _check_kept(keep, generate)
     asks = _asks_ranges(model, asked.on, moments, mixture)
     texts = [texts_of(name, asked.corpus) for name in asked.on]
     unread = dict.fromkeys(line for each in texts for line in o.aside(each))
@@ -164,6 +163,11 @@ def _where(kept: Path | None) -> str:
     return "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
 
 
+def _check_kept(keep: Path | None, generate: int) -> None:
+    if generate and not keep:
+        raise BadSetting("--generate keeps what a model writes beside its scores: add --out.")
+
+
 @contextmanager
 def _kept(folder: Path | None) -> Iterator[Path]:
     """The folder of scores; without one a place that is gone afterwards."""
@@ -182,7 +186,9 @@ def _ranges(opened: Any, model: str, moments: Path | None, mixture: str) -> Any:
     """What calibration saw: of moments that are named, else of the run."""
     from babelpress.moments.ranges import of_moments
     from babelpress.runs.open import folder_of, ranges_of
+    from babelpress.runs.places import origin_of
 
+    opened = replace(opened, name=origin_of(model))
     return of_moments(moments, opened, mixture) if moments else ranges_of(folder_of(model))
 
 

@@ -55,6 +55,7 @@ def languages(
     """
     checks.looking(model, corpus, words(only), progress)
     from babelpress.runs.open import open_any
+    from babelpress.runs.places import origin_of
     from babelpress.text import fertility, mixtures
     from babelpress.text.corpus import open_corpus
     from babelpress.text.draw import languages_of
@@ -64,7 +65,7 @@ def languages(
     text.require(tags := languages_of(text, words(only)))
     documents = {tag: text.documents(tag, "test") for tag in tags}
     fertile = {tag: fertility.measure(opened.tokenizer, documents[tag], tag) for tag in tags}
-    known = mixtures.distribution_of(opened.name)
+    known = mixtures.distribution_of(origin_of(opened.name))
     table = mixtures.distribution(known.distribution)
     total = sum(table.values.values())
     scores = _bits(opened, documents, progress) if bits else {}
@@ -150,6 +151,7 @@ def mixture(
 
     Example: babelpress mixture mbs:256:bloom-roots --languages en,zh,fr,sw,yo
     """
+    from babelpress.runs.places import origin_of
     from babelpress.text.corpus import open_corpus
     from babelpress.text.languages import select
     from babelpress.text.mixtures import mixture as build
@@ -157,7 +159,7 @@ def mixture(
     asked = words(languages)
     text = None if asked else open_corpus(corpus)
     tags = text.languages() if text else select(asked)
-    mixed = build(policy, tags, model=model or None)
+    mixed = build(policy, tags, model=origin_of(model) if model else None)
     rows = [
         {
             "language": tag,

@@ -271,6 +271,7 @@ def _on(plan: "Recipe", work: Any, languages: int) -> str:
 def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
     """The shares that a step begins with, without opening the model; none without a mixture."""
     from babelpress.moments.store import Store
+    from babelpress.runs.places import origin_of
     from babelpress.text import mixtures
     from babelpress.text.corpus import open_corpus
     from babelpress.text.draw import languages_of
@@ -282,7 +283,9 @@ def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
     else:
         corpus = "embedded" if plan.calibration.corpus == SELF else plan.calibration.corpus
         tags = languages_of(open_corpus(corpus), plan.calibration.languages)
-    return mixtures.mixture(work.mixture, tags, model=plan.model).shares
+    mixed = mixtures.mixture(work.mixture, tags, model=origin_of(plan.model))
+    mixtures.check_there(mixed, tags)
+    return mixed.shares
 
 
 def _cost(found: Estimate) -> str:

@@ -246,13 +246,13 @@ def _state(row: Row, todo: Collection[str]) -> str:
 
 def _columns() -> tuple[o.Column, ...]:
     return (
-        o.word("fingerprint", "run"),
-        o.word("recipe", "recipe"),
-        o.word("metric", "metric"),
+        o.beside(o.word("fingerprint", "run")),
+        o.key(o.word("recipe", "recipe")),
+        o.beside(o.word("metric", "metric")),
         o.number("mean", "mean"),
         o.change("mean_change", "mean change"),
-        o.change("worst_change", "worst"),
-        o.name("worst"),
+        o.key(o.change("worst_change", "worst")),
+        o.key(o.name("worst")),
     )
 
 

@@ -21,6 +21,7 @@ from babelpress.report.card import Served
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any
+from babelpress.runs.places import folder_of, origin_of
 from babelpress.system.files import new_folder, write_text
 from babelpress.system.progress import Progress, silent
 from babelpress.text import mixtures
@@ -46,7 +47,8 @@ def write(
     """
     options = dict(options or {})
     FORMATS.check_options(form, options)
-    run = Path(model) if manifest.is_run(Path(model)) else None
+    here = folder_of(model)
+    run = here if manifest.is_run(here) else None
     if run and not manifest.is_finished(run):
         raise BadRun(f"{model} is not finished: run the same command again, then export it.")
     progress(f"export {form}", 0, 1)
@@ -102,7 +104,7 @@ def _shares(
         return dict(made.shares) if made and made.shares else None
     if store is None:
         raise BadSetting("--mixture is read with --moments, whose languages it weights.")
-    mixed = mixtures.mixture(policy, store.identity["languages"], model=model)
+    mixed = mixtures.mixture(policy, store.identity["languages"], model=origin_of(model))
     if mixed.policy == "minimax":
         raise BadSetting(
             "minimax is found while pressing: export a run that was pressed with it, and its "

@@ -11,9 +11,10 @@ from shlex import join
 from typing import Any
 
 from babelpress.runs import manifest
-from babelpress.runs.places import MODEL, Manifest
+from babelpress.runs.manifest import Manifest
+from babelpress.runs.places import MODEL
 
-FOLDER = "again"  # beside a run, what is made again
+FOLDER = "again"  # after the name of a run, what is made again
 
 
 def of_run(
@@ -26,7 +27,7 @@ def of_run(
     recipe = run / manifest.RECIPE
     if found is None or not recipe.exists():
         return (_score(run, run, on, scored), _serve(run))
-    new = Path(f"{run}-{FOLDER}")
+    new = Path(f"{run.name}-{FOLDER}")  # here, and not among the runs of a sweep
     there = run if (run / MODEL).exists() else new
     model = str(found.recipe.get("model", ""))
     lines = [
@@ -35,7 +36,7 @@ def of_run(
         _serve(there / MODEL),
     ]
     if found.ledger.get("bytes_stored", 0) < found.ledger.get("bytes_dense", 0):
-        packed, kind = f"{run}-packed", "compressed-tensors"
+        packed, kind = f"{run.name}-packed", "compressed-tensors"
         lines += [
             join(["babelpress", "export", f"{there}", "--format", kind, "--out", packed]),
             _serve(Path(packed)),
@@ -48,6 +49,10 @@ def of_page(
 ) -> tuple[str, ...]:
     """How to score the dense model as it was scored, and to make the page."""
     named = [] if on == "bits_per_byte" else ["--on", on]
+    if scored.get("corpus"):
+        named += ["--corpus", str(scored["corpus"])]
+    if scored.get("languages"):
+        named += ["--languages", ",".join(scored["languages"])]
     words = ["babelpress", "report", f"{dense}", *map(str, runs), *named, "--out", "report.html"]
     return (_score(Path(model), dense, on, scored), join(words))
 

@@ -44,6 +44,7 @@ class Card:
     lines: tuple[Line, ...]
     zero: float
     worse: int
+    untold: str  # where documents are too few for the test to find anything
     measured: int
 
 
@@ -129,7 +130,9 @@ def cards(pressed: tuple[Pressed, ...], rows: list[Row]) -> list[Card]:
         lines = tuple(line(by_name[name]) for name in SUMMARIES if name in by_name)
         changes = model.comparison.changes
         worse = sum(change.significant and change.change > 0 for change in changes)
-        card = Card(model.name, model.calibration, lines, place(0.0), worse, len(changes))
+        few = [change for change in changes if change.too_few]
+        words = untold(few) if few and not worse else ""
+        card = Card(model.name, model.calibration, lines, place(0.0), worse, words, len(changes))
         found.append(card)
     return found
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,13 +171,7 @@ def _documents(run: Path, on: str, corpus: str) -> dict[str, int]:
 def _scored(folder: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any]:
     """How the scores of a folder were made, as far as a command can say it."""
     tags = [change.language for change in found.changes]
-    return {**scores.identity_of(folder, on, corpus), "languages": _all_or(tags, folder, on)}
-
-
-def _all_or(tags: Iterable[str], folder: Path, on: str) -> list[str]:
-    """The languages of a comparison; none to name where they are all that was scored."""
-    there = {row["language"] for row in scores.read_results(folder) if row["evaluation"] == on}
-    return [] if there == set(tags) else list(tags)
+    return {**scores.identity_of(folder, on, corpus), "languages": tags}
 
 
 def _beyond(run: Path, languages: Sequence[str], corpus: str) -> dict[str, float]:

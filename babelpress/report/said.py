@@ -45,8 +45,10 @@ def _kept(folder: Path, on: str, corpus: str) -> dict[str, Generation]:
     found = written.read(folder)
     if not found:
         return {}
-    weights = scores.identity_of(folder, on, scores.prefer(folder, on, corpus)).get("model")
-    return {each.language: each for each in found if each.weights == weights}
+    corpus = scores.prefer(folder, on, corpus)
+    weights = scores.identity_of(folder, on, corpus).get("model")
+    own = [each for each in found if each.weights == weights and each.corpus == corpus]
+    return {each.language: each for each in own}
 
 
 def _chosen(pressed: Sequence[Pressed], labels: Sequence[str]) -> list[str]:

@@ -89,7 +89,10 @@ def cheaper(ledger: Mapping[str, Any]) -> str:
     if whole >= dense or saved < WORTH * whole:
         return ""
     bits = 8 * (whole - saved) / ledger["parameters"]
-    return f"With --embeddings 8bit it is about {bits:.1f} bits a weight, in a GGUF file."
+    return (
+        f"With --embeddings 8bit it is about {bits:.1f} bits a weight in a GGUF file, where "
+        "llama.cpp has the family."
+    )
 
 
 def on_size(ledger: Mapping[str, Any]) -> str:

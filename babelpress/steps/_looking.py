@@ -143,10 +143,5 @@ def mixture_of(policy: str, source: Source, model: str) -> Mixture:
     Moments may take hours to gather, so this is known first.
     """
     mixed = mixtures.mixture(policy, source.languages, model=model)
-    wanted = [tag for tag, share in mixed.shares.items() if share > 0]
-    if missing := [tag for tag in wanted if tag not in source.there]:
-        raise BadSetting(
-            f"the mixture {policy} gives a share to {', '.join(missing)}, which is not among the "
-            f"languages of this calibration: {', '.join(source.there)}. Add it with --languages."
-        )
+    mixtures.check_there(mixed, source.there)
     return mixed

@@ -376,3 +376,13 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 def _unreadable(path: Path, error: Exception) -> NoReturn:
     what = str(error).splitlines()[0]
     raise BadSetting(f"{path} cannot be read: {what}. Give a text file in UTF-8.") from error
+
+
+def check_there(mixed: "Mixture", there: Sequence[str]) -> None:
+    """Raise BadSetting where a mixture gives a share to a language that nothing is seen of."""
+    wanted = [tag for tag, share in mixed.shares.items() if share > 0]
+    if missing := [tag for tag in wanted if tag not in there]:
+        raise BadSetting(
+            f"the mixture {mixed.policy} gives a share to {', '.join(missing)}, which is not among "
+            f"the languages of this calibration: {', '.join(there)}. Add it with --languages."
+        )

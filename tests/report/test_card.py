@@ -277,7 +277,8 @@ DENSE_TABLES = {
 def test_where_dense_embeddings_weigh_it_says_what_eight_bits_would_do():
     # 8·(5,798,912 − 2,097,152)/5,245,184 bits
     assert cheaper(DENSE_TABLES) == (
-        "With --embeddings 8bit it is about 5.6 bits a weight, in a GGUF file."
+        "With --embeddings 8bit it is about 5.6 bits a weight in a GGUF file, where "
+        "llama.cpp has the family."
     )
 
 

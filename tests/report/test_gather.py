@@ -202,15 +202,17 @@ def test_commands_make_score_and_serve_a_run_again(dense, tmp_path):
 
     given = report_input(dense, [one, two], on=ON, corpus="")
 
+    tags = ",".join(change.language for change in given.pressed[0].comparison.changes)
     assert given.pressed[0].again == (
-        f"babelpress press org/model '{one}/recipe.yaml' --out '{one}-again'",
-        f"babelpress eval '{one}-again' --on {ON} --corpus 'texts?src=a' --window 64 --option k=3",
+        f"babelpress press org/model '{one}/recipe.yaml' --out 'a run-again'",
+        f"babelpress eval 'a run-again' --on {ON} --corpus 'texts?src=a' --window 64 --option k=3 "
+        f"--languages {tags}",
         f"vllm serve '{one}/model'",
-        f"babelpress export '{one}' --format compressed-tensors --out '{one}-packed'",
-        f"vllm serve '{one}-packed'",
+        f"babelpress export '{one}' --format compressed-tensors --out 'a run-packed'",
+        "vllm serve 'a run-packed'",
     )
     assert given.pressed[1].again[-1] == f"vllm serve {two}"
     assert given.again == (
-        f"babelpress eval babel-mini --on {ON} --out {dense}",
-        f"babelpress report {dense} '{one}' {two} --out report.html",
+        f"babelpress eval babel-mini --on {ON} --languages {tags} --out {dense}",
+        f"babelpress report {dense} '{one}' {two} --languages {tags} --out report.html",
     )

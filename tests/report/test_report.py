@@ -590,7 +590,8 @@ def test_models_with_one_ledger_share_a_table_and_the_embedding_is_called_what_i
     assert found[0].says == ""
     assert found[1].says == (
         "Most of the file, 72.1 %, is the embedding, not the layers. "
-        "With --embeddings 8bit it is about 5.8 bits a weight, in a GGUF file."
+        "With --embeddings 8bit it is about 5.8 bits a weight in a GGUF file, where "
+        "llama.cpp has the family."
     )
     assert [part.name for part in found[1].parts] == ["blocks", "embedding", "other", "whole"]
     assert found[1].parts[1].share == pytest.approx(4_322_560 / 5_998_336)
