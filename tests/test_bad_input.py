@@ -610,3 +610,31 @@ def test_an_output_that_cannot_be_a_folder_is_one_line(model, line, tmp_path):
         for out in (tmp_path / "file", tmp_path / "file" / "below"):
             assert str(tmp_path / "file") in line(command, model, *options, "--out", out)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_dry_run_refuses_a_share_of_a_language_that_is_not_looked_at(model, line, tmp_path):
+    recipe = (
+        f"model: {model}\ncalibration: {{languages: [en, sw], tokens: 96, length: 32}}\n"
+        "steps:\n  - prune: {method: wanda, mixture: 'only:fr'}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    (tmp_path / "sweep.yaml").write_text(
+        recipe + "vary: {steps.0.prune.mixture: ['only:fr', 'only:am']}\n"
+    )
+
+    out = ("--dry-run", "--out", tmp_path / "x")
+    assert "gives a share to fra_Latn" in line("press", model, tmp_path / "recipe.yaml", *out)
+    assert "gives a share to fra_Latn" in line("sweep", tmp_path / "sweep.yaml", *out)
+
+
+def test_an_error_is_json_on_an_ascii_terminal_too():
+    done = subprocess.run(
+        [sys.executable, "-c", "from babelpress.cli import run; run()", "--json", "eval", "nö“x”"],
+        env={**os.environ, "LANG": "C", "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "nö“x”" in json.loads(done.stdout)["error"]

@@ -4,6 +4,7 @@ A two-block model stands in for babel-mini, and a few lines of the embedded text
 needs a Ray cluster is read by the parser only (tests/sweeps/test_on_ray.py does sweeps on Ray).
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -71,7 +72,13 @@ def small(tmp_path_factory):
     tokenizer.save_pretrained(data / names.EMBEDDED)
     (data / "text").mkdir()
     for tag in LANGUAGES:
-        shutil.copy(corpus.EMBEDDED / f"{tag}.jsonl", data / "text")
+        lines = (corpus.EMBEDDED / f"{tag}.jsonl").read_text(encoding="utf-8").splitlines()
+        kept = [
+            line
+            for split in ("train", "test")
+            for line in [line for line in lines if json.loads(line)["split"] == split][:22]
+        ]
+        (data / "text" / f"{tag}.jsonl").write_text("\n".join(kept), encoding="utf-8")
     return data
 
 

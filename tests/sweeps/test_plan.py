@@ -712,8 +712,9 @@ def test_the_command_names_what_failed_and_exits_with_two(model, tmp_path):
     planned = command(tmp_path / "s.yaml", out=tmp_path / "out", dry_run=True)
     found = command(tmp_path / "s.yaml", out=tmp_path / "out")
 
-    assert not planned.exit_code
+    assert planned.exit_code == 2
     assert [row["value"] for row in planned.rows] == [None, None]
+    assert ["yor_Latn" in (row["error"] or "") for row in planned.rows] == [False, True]
     assert {row["fingerprint"] for row in found.rows} == {r["fingerprint"] for r in planned.rows}
     assert found.exit_code == 2
     assert [row["error"] is None for row in found.rows] == [True, True, False]
