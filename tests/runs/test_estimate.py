@@ -84,7 +84,7 @@ def test_a_rule_of_allocation_looks_at_all_blocks_first_and_is_estimated_too(fol
     (plain,) = estimate(asked(folder, pruning(method="wanda", propagate="dense")))
     (owl,) = estimate(asked(folder, pruning(method="wanda", propagate="dense", allocate="owl")))
 
-    assert owl.memory_bytes > plain.memory_bytes  # moments of all blocks are kept
+    assert owl.memory_bytes == pytest.approx(plain.memory_bytes, rel=0.05)
     assert owl.disk_bytes == pytest.approx(plain.disk_bytes, rel=0.01)
     assert owl.phases.keys() >= plain.phases.keys()
 
