@@ -51,13 +51,12 @@ def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
     Raises BadCorpus where there is no such folder or it lacks one of them, UnknownName for one
     that is none.
     """
-    from babelpress.text.corpus import open_corpus
+    from babelpress.text.corpus import open_source
     from babelpress.text.languages import select
-    from babelpress.text.settings import SELF
 
     if corpus.startswith("hub:"):
         return select(languages) if languages else []
-    found = open_corpus("embedded" if corpus == SELF else corpus)
+    found = open_source(corpus)
     tags = select(languages, among=found.languages()) if languages else found.languages()
     found.require(tags)
     return tags
@@ -115,13 +114,17 @@ def sweep(asked: "Sequence[Recipe]", out: Path) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import origin_of
+    from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
     model(asked.model)
     reads_text = False
     for work in (step.work for step in asked.steps):
         if moments := getattr(work, "moments", None):
-            _check_moments(Path(moments))
+            there = _of_moments(Path(moments))
+            tags = select(asked.calibration.languages, among=there) or there
+            if policy := getattr(work, "mixture", None):
+                check_there(mixture(policy, tags, model=origin_of(asked.model)), there)
         elif policy := getattr(work, "mixture", None):
             reads_text = True
             if tags := text(asked.calibration.corpus, asked.calibration.languages):
@@ -130,9 +133,18 @@ def recipe(asked: "Recipe") -> None:
         calibration(asked.calibration)
 
 
-def _check_moments(moments: Path) -> None:
+def _of_moments(moments: Path) -> list[str]:
+    """The languages of a moments folder. Raises BadMoments."""
+    from babelpress.system.files import read_json
+
     if not (moments / MANIFEST).exists():
         raise BadMoments(f"{moments} has no {MANIFEST}: it is no moments folder.")
+    found = read_json(moments / MANIFEST, error=BadMoments)
+    identity = found.get("identity") if isinstance(found, dict) else None
+    there = identity.get("languages") if isinstance(identity, dict) else None
+    if not isinstance(there, list) or not all(isinstance(tag, str) for tag in there):
+        raise BadMoments(f"{moments / MANIFEST} names no languages: it is no manifest of moments.")
+    return there
 
 
 # ---- where results go ----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from babelpress.errors import BadLayer
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepSettings
 from babelpress.system.progress import Progress, silent
-from babelpress.text.settings import SELF, CalibrationSettings
+from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
     from babelpress.runs.recipe import Recipe
@@ -273,7 +273,7 @@ def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
     from babelpress.moments.store import Store
     from babelpress.runs.places import origin_of
     from babelpress.text import mixtures
-    from babelpress.text.corpus import open_corpus
+    from babelpress.text.corpus import open_source
     from babelpress.text.draw import languages_of
 
     if not hasattr(work, "mixture"):
@@ -281,8 +281,7 @@ def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
     if work.moments:
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
-        corpus = "embedded" if plan.calibration.corpus == SELF else plan.calibration.corpus
-        tags = languages_of(open_corpus(corpus), plan.calibration.languages)
+        tags = languages_of(open_source(plan.calibration.corpus), plan.calibration.languages)
     mixed = mixtures.mixture(work.mixture, tags, model=origin_of(plan.model))
     mixtures.check_there(mixed, tags)
     return mixed.shares

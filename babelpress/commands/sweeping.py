@@ -122,7 +122,7 @@ def sweep(
     where = out.absolute()
     setup = Setup(where, results or str(where / "results"), device, keep_models)
     if dry_run:
-        return _plan(asked, setup, labels, sized=hands.on == "ray" and hands.memory_mb is None)
+        return _plan(asked, setup, labels, hands)
     with _hands(hands, setup, device, progress) as working:
         swept = schedule.do(asked, setup, working, progress=progress)
     return _outcome(swept, labels, out, setup)
@@ -216,13 +216,15 @@ def _wrong(asked: "Sweep") -> dict[str, str]:
     return found
 
 
-def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], *, sized: bool) -> Outcome:
+def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hands) -> Outcome:
     """What a sweep would do."""
     from babelpress.sweeps import schedule
 
     unfit, rest = schedule.fitting(asked, setup)
     unfit |= {mark: why for mark, why in _wrong(rest).items() if setup.shelf.get(mark) is None}
-    jobs = schedule.missing(rest, setup, apart=True, sized=sized) if rest.entries else []
+    apart = hands.on == "ray"  # there languages are seen one a job
+    sized = apart and hands.memory_mb is None
+    jobs = schedule.missing(rest, setup, apart=apart, sized=sized) if rest.entries else []
     todo = {job.name for job in jobs}
     rows = [{**EMPTY, "fingerprint": mark, **label} for mark, label in labels.items()]
     rows = [{**row, "error": unfit.get(row["fingerprint"])} for row in rows]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from babelpress.errors import BadRun, NotFinite
 from babelpress.export._source import Source, record
 from babelpress.models import carried
+from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.numerics.finite import all_finite
 from babelpress.system.files import read_json, write_json
@@ -47,7 +48,8 @@ def save(
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     _check_finite(tensors)
     try:
-        opened.model.save_pretrained(folder, state_dict=tensors)
+        with quiet():
+            opened.model.save_pretrained(folder, state_dict=tensors)
         carried.save(opened.carried, folder)
         save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:

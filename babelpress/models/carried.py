@@ -42,11 +42,13 @@ def unknown(model: PreTrainedModel, found: Iterable[Entry]) -> tuple[Entry, ...]
 
 
 def check(carried: Sequence[Entry], reported: Iterable[str], name: str) -> None:
-    """Raise BadModel where transformers left a tensor out that is not among those carried over."""
-    if not carried and (lost := sorted(reported)):
+    """Raise BadModel where transformers left out more tensors than are carried over."""
+    lost = sorted(set(reported))
+    if len(lost) > len(carried):
         raise BadModel(
-            f"{lost[0]} in the files of {name} is unknown to its class, and where it lies there is "
-            "not known either: it would be lost. Take it out of the files, or use another model."
+            f"{name} has {len(lost)} tensors that its class does not know, {lost[0]} first, and "
+            f"only {len(carried)} of them are found in its files: the others would be lost. Take "
+            "them out of the files, or use another model."
         )
 
 

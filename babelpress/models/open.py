@@ -29,6 +29,7 @@ from babelpress.errors import BadModel, BadSetting
 from babelpress.models import accepted, carried, headers
 from babelpress.models.headers import Entry
 from babelpress.models.names import INDEX, SINGLE, resolve
+from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import read_tokenizer
 from babelpress.models.weights import check_finite
 from babelpress.system.processor import attention
@@ -104,7 +105,8 @@ def open_model(
     if local:
         accepted.peek(where, name, quantized=quantized)
     try:
-        opened = _open(name, place, device, dtype, options, quantized=quantized)
+        with quiet():
+            opened = _open(name, place, device, dtype, options, quantized=quantized)
     except CANNOT_OPEN as error:
         if "trust_remote_code" in str(error):
             raise BadModel(

@@ -12,6 +12,7 @@ from torch import nn
 from babelpress.errors import BadRun
 from babelpress.models import carried
 from babelpress.models.open import Opened
+from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.models.weights import check_finite
 
@@ -27,7 +28,8 @@ def save_model(opened: Opened, folder: Path) -> None:
         _cast(model, opened.stored_dtype)
     try:
         check_finite(model)
-        model.save_pretrained(folder)
+        with quiet():
+            model.save_pretrained(folder)
         carried.save(opened.carried, folder)
         save_tokenizer(opened.tokenizer, folder, opened.files)
     except SafetensorError as error:

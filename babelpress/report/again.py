@@ -12,7 +12,7 @@ from typing import Any
 
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
-from babelpress.runs.places import MODEL
+from babelpress.runs.places import MODEL, folder_of
 
 FOLDER = "again"  # after the name of a run, what is made again
 
@@ -24,14 +24,12 @@ def of_run(
 
     A model from elsewhere can only be scored and served.
     """
-    recipe = run / manifest.RECIPE
-    if found is None or not recipe.exists():
+    if found is None or not (run / manifest.RECIPE).exists():
         return (_score(run, run, on, scored), _serve(run))
-    new = Path(f"{run.name}-{FOLDER}")  # here, and not among the runs of a sweep
+    new = _new(run)
     there = run if (run / MODEL).exists() else new
-    model = str(found.recipe.get("model", ""))
     lines = [
-        join(["babelpress", "press", model, f"{recipe}", "--out", f"{new}"]),
+        *_make(run, found),
         _score(new, None, on, scored),
         _serve(there / MODEL),
     ]
@@ -42,6 +40,22 @@ def of_run(
             _serve(Path(packed)),
         ]
     return tuple(lines)
+
+
+def _new(run: Path) -> Path:
+    """Where a run is made again: here, and not among the runs of a sweep."""
+    return Path(f"{run.name}-{FOLDER}")
+
+
+def _make(run: Path, found: Manifest) -> list[str]:
+    """How to make a run, and before it those runs that it began with, as far as they are there."""
+    model = str(found.recipe.get("model", ""))
+    first = folder_of(model)
+    lines: list[str] = []
+    if manifest.is_run(first) and (made := manifest.read_if_there(first)):
+        lines, model = _make(first, made), f"{_new(first)}"
+    recipe, new = f"{run / manifest.RECIPE}", f"{_new(run)}"
+    return [*lines, join(["babelpress", "press", model, recipe, "--out", new])]
 
 
 def of_page(

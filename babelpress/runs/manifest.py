@@ -5,8 +5,9 @@ that one too: its chain goes back to the model that everything began with.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
@@ -21,6 +22,7 @@ from babelpress.system.plain import NotPlain
 CONFIG = "config.json"  # of a model folder
 FILE = "manifest.json"  # of a run; written last, so that its run is finished
 RECIPE = "recipe.yaml"
+T = TypeVar("T")
 APART = {"cost", "files"}  # what the manifest has once, not for every step
 
 
@@ -145,23 +147,25 @@ def read(run: Path) -> Manifest:
     path = run / FILE
     if not path.exists():
         raise BadRun(f"{run} has no {FILE}: it is no finished run. Finish it first.")
-    found = read_json(path)
-    try:
-        return Manifest.model_validate(found)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "the whole"
-        raise BadRun(f"{path} is no manifest of a run: {place}: {problem['msg']}.") from error
+    return _checked(path, "manifest of a run", Manifest.model_validate)
 
 
 def read_report(path: Path) -> StepReport:
     """The report of a finished step. Raises BadRun for a damaged one."""
+    return _checked(path, "report of a step", report_of)
+
+
+def _checked(path: Path, what: str, made: Callable[[Any], T]) -> T:
+    """What a file holds, made into what it should be. Raises BadRun naming the file."""
+    found = read_json(path)
     try:
-        return report_of(read_json(path))
+        return made(found)
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the whole"
-        raise BadRun(f"{path} is no report of a step: {place}: {problem['msg']}.") from error
+        raise BadRun(f"{path} is no {what}: {place}: {problem['msg']}.") from error
+    except BadRun as error:
+        raise BadRun(f"{path} is no {what} that can be read here: {error}") from error
 
 
 def read_if_there(folder: Path) -> Manifest | None:

@@ -35,9 +35,9 @@ from babelpress.sweeps.results import Row
 from babelpress.system.claims import held, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
-from babelpress.text.corpus import open_corpus
+from babelpress.text.corpus import open_source
 from babelpress.text.draw import languages_of
-from babelpress.text.settings import SELF, CalibrationSettings
+from babelpress.text.settings import CalibrationSettings
 
 
 class Hands(Protocol):
@@ -216,8 +216,7 @@ def _moments(
 
 def _tags(asked: CalibrationSettings) -> Sequence[str]:
     """The languages of a calibration."""
-    corpus = "embedded" if asked.corpus == SELF else asked.corpus
-    return languages_of(open_corpus(corpus), asked.languages)
+    return languages_of(open_source(asked.corpus), asked.languages)
 
 
 def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> dict[str, str]:

@@ -25,6 +25,7 @@ from babelpress.text import folders, languages, readers
 from babelpress.text.paths import SPLIT_NAMES, SPLITS
 from babelpress.text.readers import Found, LeftOut, listed
 from babelpress.text.records import text_of
+from babelpress.text.settings import SELF
 
 EMBEDDED = DATA / "embedded" / "everyday"
 UNNAMED = "text-"  # ids of documents that nothing but their text tells apart
@@ -179,6 +180,11 @@ def open_corpus(src: str) -> Corpus:
         return Corpus(name + src[len(place) :], found, filters)
     folder = EMBEDDED if place == "embedded" else Path(place)
     return Corpus(src, folders.folder_files(folder, _known), filters)
+
+
+def open_source(src: str) -> Corpus:
+    """What a calibration has its languages of; where the model writes its text, `embedded`."""
+    return open_corpus("embedded" if src == SELF else src)
 
 
 def _filters(src: str, query: str) -> list[Filter]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import vocabulary_of
 from babelpress.text import calibration, self_written
-from babelpress.text.corpus import open_corpus
+from babelpress.text.corpus import open_corpus, open_source
 from babelpress.text.languages import select
 from babelpress.text.settings import SELF, CalibrationSettings
 
@@ -35,7 +35,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
     known = vocabulary_of(opened.model)
     length = fitting_length(opened, asked.length)
     if asked.corpus == SELF:
-        tags = languages_of(open_corpus("embedded"), asked.languages)
+        tags = languages_of(open_source(asked.corpus), asked.languages)
         written = self_written.write(
             opened.model,
             opened.tokenizer,

@@ -35,6 +35,9 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "r.yaml").write_text(
         "calibration: {languages: [swq]}\nsteps: [{prune: {}}, {quantize: {}}]\n"
     )
+    (tmp_path / "seen").mkdir()
+    seen = {"identity": {"languages": ["eng_Latn", "swh_Latn"]}}
+    (tmp_path / "seen" / "manifest.json").write_text(json.dumps(seen))
     (tmp_path / "s.yaml").write_text("model: nomodel\nsteps: [{prune: {propagate: dense}}]\n")
     return tmp_path
 
@@ -51,6 +54,8 @@ WRONG = [
     ("prune", {**MINI, "out": "full"}, "full is not empty and holds no run"),
     ("prune", {**MINI, "out": "o", "mixture": "unform"}, "no mixture policy is called 'unform'"),
     ("prune", {**MINI, "out": "o", "moments": "full"}, "full has no manifest.json"),
+    ("prune", {**MINI, "out": "o", "moments": "seen", "mixture": "unform"}, "called 'unform'"),
+    ("prune", {**MINI, "out": "o", "moments": "seen", "mixture": "only:fr"}, "share to fra_Latn"),
     ("prune", {**MINI, "out": "o", "pattern": "4of2"}, "keep 4 of 2 makes no sense"),
     ("prune", {**MINI, "out": "o", "option": ["damp=1"]}, "wanda has no option damp"),
     ("prune", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
@@ -84,7 +89,7 @@ def test_what_is_cheap_to_know_is_told_without_torch(places):
     assert not made.returncode, made.stderr
     for (name, given, words), said in zip(WRONG, json.loads(made.stdout), strict=True):
         assert words in said, (name, given)
-    assert {path.name for path in places.iterdir()} == {"afile", "full", "r.yaml", "s.yaml"}
+    assert {path.name for path in places.iterdir()} == {"afile", "full", "seen", "r.yaml", "s.yaml"}
 
 
 def test_a_folder_that_may_not_be_written_is_told(places, monkeypatch):

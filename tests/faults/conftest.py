@@ -38,12 +38,8 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Forked children must not touch OpenMP, and threads belong to what must agree."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def alone(one_thread):
+    """Every test here forks, and threads belong to what must agree."""
 
 
 @pytest.fixture(scope="session")

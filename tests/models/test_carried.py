@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from babelpress import commands
+from babelpress.errors import BadModel
 from babelpress.models import carried, headers
 from babelpress.models.open import Opened, open_model
 from babelpress.models.save import save_model
@@ -102,8 +103,17 @@ def test_what_is_carried_goes_into_the_index_of_a_model_in_several_files(tmp_pat
 
 def test_a_tensor_that_transformers_left_out_unseen_is_an_error():
     carried.check((), [], "mine")
-    with pytest.raises(Exception, match=r"odd\.weight in the files of mine is unknown"):
+    with pytest.raises(BadModel, match=r"mine has 1 tensors .*, odd\.weight first, and only 0 of"):
         carried.check((), ["odd.weight"], "mine")
+
+
+def test_one_that_is_carried_does_not_hide_another_that_is_not(tmp_path):
+    entries = [each for each in open_model(str(put(tmp_path / "m"))).carried if each.name in ODD]
+    names = [each.name for each in entries]
+
+    carried.check(entries, names, "mine")
+    with pytest.raises(BadModel, match=r"only \d+ of them are found"):
+        carried.check(entries, [*names, "lost.weight"], "mine")
 
 
 def test_a_chain_carries_and_every_place_names_what_it_carried(tmp_path):

@@ -9,6 +9,7 @@ import pico
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.utils import logging
 
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
 from babelpress.models import names
@@ -66,6 +67,18 @@ def test_a_saved_and_reopened_model_is_bitwise_the_same(family, tmp_path):
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert weights_hash(before.model) == weights_hash(after.model)
     assert before.tokenizer("juu ya mti").input_ids == after.tokenizer("juu ya mti").input_ids
+
+
+def test_transformers_draws_no_bars_and_reports_no_keys(folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(logging, "_tqdm_active", True)
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "odd.weight": torch.ones(3)}, path, {"format": "pt"})
+    capfd.readouterr()
+
+    save_model(open_model(str(folder)), tmp_path / "again")
+
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
 
 
 def test_the_fingerprint_changes_with_one_weight_and_with_the_dtype():

@@ -216,3 +216,22 @@ def test_commands_make_score_and_serve_a_run_again(dense, tmp_path):
         f"babelpress eval babel-mini --on {ON} --languages {tags} --out {dense}",
         f"babelpress report {dense} '{one}' {two} --languages {tags} --out report.html",
     )
+
+
+def test_of_a_chain_every_run_is_made_again_and_no_time_is_told_that_is_of_the_last(
+    dense, tmp_path
+):
+    first = told(tmp_path / "first", model="org/model")
+    second = told(tmp_path / "second", model=str(first), cost={"steps": [{"seconds": 2.0}]})
+    (second / "model").mkdir()
+    manifest = read_json(second / "manifest.json")
+    before = read_json(first / "manifest.json")["steps"]
+    write_json(second / "manifest.json", {**manifest, "before": before})
+
+    (pressed,) = report_input(dense, [second], on=ON).pressed
+
+    assert pressed.again[:2] == (
+        f"babelpress press org/model {first}/recipe.yaml --out first-again",
+        f"babelpress press first-again {second}/recipe.yaml --out second-again",
+    )
+    assert pressed.seconds is None

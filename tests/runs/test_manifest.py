@@ -229,7 +229,7 @@ def test_a_manifest_without_a_step_is_refused(tmp_path, rows):
 def test_a_step_of_a_kind_that_is_not_known_is_refused(tmp_path, kind):
     write_json(tmp_path / manifest.FILE, {"steps": [{**PRUNE, "kind": kind}]})
 
-    refusal(BadRun, manifest.read, tmp_path)
+    assert str(tmp_path / manifest.FILE) in refusal(BadRun, manifest.read, tmp_path)
 
 
 def test_a_changed_number_breaks_the_seal(tmp_path):
