@@ -190,6 +190,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     checks.plan(plan, out)
     checks.load(progress)
     from babelpress.models.carried import lines as carried_lines
+    from babelpress.models.tokenizers import replaced_line
     from babelpress.report.told import tell
     from babelpress.runs import run
 
@@ -211,6 +212,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     says = (
         *last.lines,
         *carried_lines(found.carried),
+        *replaced_line(found.tokenizer),
         *noted,
         *_size(found.ledger),
         f"next: babelpress eval {quote(str(out))}",

@@ -18,7 +18,7 @@ from babelpress.errors import BadRun, NotFinite
 from babelpress.export._source import Source, record
 from babelpress.models import carried
 from babelpress.models.quiet import quiet
-from babelpress.models.tokenizers import save_tokenizer
+from babelpress.models.tokenizers import replaced_line, save_tokenizer
 from babelpress.numerics.finite import all_finite
 from babelpress.system.files import read_json, write_json
 
@@ -57,12 +57,7 @@ def save(
     record(source, folder, form)
     lines = carried.lines([each.name for each in opened.carried])
     lines += _mend(folder, opened.stored_dtype, quantization)
-    if opened.otherwise:
-        lines.append(
-            f"as {opened.otherwise} transformers reads text as other tokens than tokenizer.json "
-            "says: load the tokenizer with PreTrainedTokenizerFast.from_pretrained"
-        )
-    return lines
+    return [*lines, *replaced_line(opened.replaced)]
 
 
 def _tensors(model: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -59,8 +59,8 @@ class Opened:
 
     `files` are those of the source, by name, that are written again as they are: its tokenizer and
     what lies beside it. Empty, the tokenizer is written anew, as it must be where it was changed.
-    `otherwise` is the class by which transformers would read the tokenizer as other tokens than its
-    own file says.
+    `replaced` is the tokenizer's class that they no longer name, for it reads other tokens than its
+    file says.
     `carried` are the tensors of its files that its class does not know, which are saved with it.
     """
 
@@ -69,7 +69,7 @@ class Opened:
     tokenizer: PreTrainedTokenizerBase
     stored_dtype: torch.dtype
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    otherwise: str = ""
+    replaced: str = ""
     carried: tuple[Entry, ...] = ()
 
 
@@ -154,7 +154,7 @@ def _open(
         carried.check(unknown, loading["unexpected_keys"], name)
     read = read_tokenizer(place, options)
     model.to(device).eval()
-    return Opened(name, model, read.tokenizer, stored, read.files, read.otherwise, unknown)
+    return Opened(name, model, read.tokenizer, stored, read.files, read.replaced, unknown)
 
 
 def open_shapes(name: str) -> PreTrainedModel:

@@ -1,5 +1,7 @@
 """While a model is loaded or saved transformers draws bars and reports keys: both are ours to tell.
 
+It also names what a plan for several devices leaves whole, where there is one device.
+
 Tested in tests/models/test_open.py.
 """
 
@@ -9,19 +11,23 @@ from contextlib import contextmanager
 
 from transformers.utils import logging as theirs
 
-LOADING = logging.getLogger("transformers.modeling_utils")
+LOADING = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Inside, transformers says nothing of loading and saving; errors are raised as ever."""
-    drawn, level = theirs.is_progress_bar_enabled(), LOADING.level
+    drawn = theirs.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in LOADING]
+    levels = [each.level for each in loggers]
     if drawn:
         theirs.disable_progress_bar()
-    LOADING.setLevel(logging.ERROR)
+    for each in loggers:
+        each.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        LOADING.setLevel(level)
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
         if drawn:
             theirs.enable_progress_bar()

@@ -8,10 +8,13 @@ the file is right: it is what the model was trained with, and what every other e
 Text that spells a special token is text, here and wherever text is read: `encode` alone does it.
 
 A tokenizer's files go along byte for byte. Written anew they would be of the newest transformers
-alone, and what it has no use for (`tokenizer.model`, `merges.txt`) would be gone.
+alone, and what it has no use for (`tokenizer.model`, `merges.txt`) would be gone. Only where a class
+does not do what the file says does tokenizer_config.json name the class that does, so that who is
+served by transformers or vLLM has the tokens that were calibrated on and scored.
 """
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from tokenizers import Tokenizer as Rules
 from tokenizers.models import BPE
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoTokenizer,
     BatchEncoding,
     PreTrainedTokenizerBase,
@@ -38,6 +42,10 @@ from babelpress.system.files import fingerprint, write_bytes
 Tokenizer: TypeAlias = Any
 
 RULES = "tokenizer.json"
+SETTINGS = "tokenizer_config.json"
+FOLLOWS = "PreTrainedTokenizerFast"  # as every transformers calls the class that adds no rule
+# What a class may know by itself, and its settings need not say.
+OF_CLASS = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 BPE_SETTINGS = (
     "dropout",
     "unk_token",
@@ -74,12 +82,13 @@ FILES = (
 class Read:
     """A tokenizer that does what its file says, and the files that go along with it, by name.
 
-    `otherwise` is the class by which transformers reads it as other tokens; empty where none does.
+    `replaced` is the class that reads it as other tokens and that the files no longer name; empty
+    where none does.
     """
 
     tokenizer: PreTrainedTokenizerBase
     files: Mapping[str, bytes]
-    otherwise: str = ""
+    replaced: str = ""
 
 
 def read_tokenizer(place: str, options: Mapping[str, Any]) -> Read:
@@ -92,8 +101,18 @@ def read_tokenizer(place: str, options: Mapping[str, Any]) -> Read:
     # Of this class a tokenizer is read from the file as it is.
     if RULES not in files or type(tokenizer) is PreTrainedTokenizerFast:
         return Read(tokenizer, files)
-    made = _by_file(tokenizer, files[RULES], place)
-    return Read(made, files, "" if made is tokenizer else type(tokenizer).__name__)
+    rules = _with_vocabulary_of(tokenizer, files[RULES]) or Rules.from_buffer(files[RULES])
+    texts = [*probes.texts(), *_vocabulary(rules)]
+    if encode(tokenizer, texts)["input_ids"] == _ids(rules, texts):
+        return Read(tokenizer, files)
+    return _by_file(tokenizer, files, place, options, texts)
+
+
+def replaced_line(name: str) -> list[str]:
+    """The line to tell the user of a class that files no longer name, where there is one."""
+    if not name:
+        return []
+    return [f"{SETTINGS} names {FOLLOWS} now: {name} reads text as other tokens than {RULES} says"]
 
 
 def _files(place: str, options: Mapping[str, Any], own: Sequence[str]) -> dict[str, bytes]:
@@ -107,34 +126,38 @@ def _files(place: str, options: Mapping[str, Any], own: Sequence[str]) -> dict[s
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
 
 
-def _by_file(tokenizer: Tokenizer, content: bytes, place: str) -> PreTrainedTokenizerBase:
-    """The tokenizer if it gives the ids of a tokenizer.json, else one that does, marks kept."""
-    rules = _with_vocabulary_of(tokenizer, content) or Rules.from_buffer(content)
-    texts = [*probes.texts(), *_vocabulary(rules)]
-    if encode(tokenizer, texts)["input_ids"] == _ids(rules, texts):
-        return tokenizer
-    rules = Rules.from_buffer(content)
-    said = _ids(rules, texts)
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=rules,
+def _by_file(
+    tokenizer: Tokenizer,
+    files: dict[str, bytes],
+    place: str,
+    options: Mapping[str, Any],
+    texts: Sequence[str],
+) -> Read:
+    """The tokenizer of a class that reads its file as it is, marks kept: loaded from what is
+    written, as it will be by whoever is handed the folder.
+    """
+    name = type(tokenizer).__name__
+    settings = {
+        **json.loads(files.get(SETTINGS, b"{}")),
+        **{word: getattr(tokenizer, word) for word in OF_CLASS},
         **tokenizer.special_tokens_map,
-        extra_special_tokens=list(tokenizer.extra_special_tokens),
-        chat_template=tokenizer.chat_template,
-        model_max_length=tokenizer.model_max_length,
-        model_input_names=tokenizer.model_input_names,
-        padding_side=tokenizer.padding_side,
-        truncation_side=tokenizer.truncation_side,
-        clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
-        name_or_path=tokenizer.name_or_path,
-    )
-    found = encode(made, texts)["input_ids"]
+        "tokenizer_class": FOLLOWS,
+    }
+    settings.pop("auto_map", None)
+    changed = {**files, SETTINGS: (json.dumps(settings, indent=2) + "\n").encode()}
+    with tempfile.TemporaryDirectory() as folder:
+        save_tokenizer(tokenizer, Path(folder), changed)
+        AutoConfig.from_pretrained(place, **options).save_pretrained(folder)
+        made = AutoTokenizer.from_pretrained(folder)
+    made.name_or_path = tokenizer.name_or_path
+    found, said = encode(made, texts)["input_ids"], _ids(Rules.from_buffer(files[RULES]), texts)
     if found != said:
         text = next(t for t, one, other in zip(texts, found, said, strict=True) if one != other)
         raise BadModel(
-            f"{place}: {type(tokenizer).__name__} reads {text[:20]!r} as other tokens than its "
-            f"{RULES} says. Remove what its tokenizer_config.json adds, or mend the file."
+            f"{place}: {name} reads {text[:20]!r} as other tokens than its {RULES} says. Remove "
+            f"what its {SETTINGS} adds, or mend the file."
         )
-    return made
+    return Read(made, changed, name)
 
 
 def _with_vocabulary_of(tokenizer: Tokenizer, content: bytes) -> Rules | None:

@@ -192,6 +192,7 @@ def _deeds(manifest: Manifest) -> dict[str, Any]:
         ],
         "mixed": list(mixed),
         "carried": _carried(manifest.carried),
+        "tokenizer": manifest.tokenizer,
         "scanned": [
             named(tag)
             | {

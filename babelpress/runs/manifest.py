@@ -86,6 +86,11 @@ class Manifest(BaseModel):
         return self.steps[-1].carried
 
     @property
+    def tokenizer(self) -> str:
+        """The class of the tokenizer that the files no longer name, empty where they all do."""
+        return next((step.tokenizer for step in self.chain if step.tokenizer), "")
+
+    @property
     def calibration(self) -> dict[str, Any]:
         """The text that the last step looked at which looked at any."""
         return next((step.calibration for step in reversed(self.chain) if step.calibration), {})

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from babelpress.errors import BabelpressError, BadModel, BadRun
 from babelpress.models.open import Opened
@@ -116,9 +117,11 @@ def _do_step(
             progress=within(progress, f"{several}{step.kind}"),
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
-        known_here = {"kind": step.kind}
+        known_here: dict[str, Any] = {"kind": step.kind}
         if opened.carried:
             known_here["carried"] = [each.name for each in opened.carried]
+        if opened.replaced:
+            known_here["tokenizer"] = opened.replaced
         report = done.report.model_copy(update=known_here)
         _save(replace(done, report=report), opened, new)
 

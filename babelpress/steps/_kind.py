@@ -61,7 +61,8 @@ class StepReport(_Row):
 
     `calibration` and `mixture` are empty for a kind that looks at no text; `damage` is the share of
     its layers' outputs that each language was predicted to lose; `carried` are the tensors that the
-    model's class does not know, which the files have as they were.
+    model's class does not know, which the files have as they were; `tokenizer` is the class of it
+    that they no longer name.
     """
 
     kind: str = "prune"
@@ -72,6 +73,7 @@ class StepReport(_Row):
     damage: dict[str, float] = Field(default_factory=dict)
     ledger: dict[str, Any] = Field(default_factory=dict)
     carried: list[str] = Field(default_factory=list)
+    tokenizer: str = ""
     cost: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
 

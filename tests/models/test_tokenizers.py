@@ -18,6 +18,7 @@ from babelpress.models.names import EMBEDDED
 from babelpress.models.open import Opened, open_model
 from babelpress.models.save import save_model
 from babelpress.models.tokenizers import encode, read_tokenizer, tokenizer_hash
+from babelpress.runs.manifest import read as read_manifest
 from babelpress.runs.open import open_any
 from babelpress.runs.run import do
 from babelpress.text.corpus import open_corpus
@@ -138,7 +139,7 @@ def test_ids_are_those_of_the_file_where_a_class_has_rules_of_its_own(tmp_path, 
     opened = open_model(str(folder))
 
     assert encode(opened.tokenizer, TEXTS)["input_ids"] == expected
-    assert opened.otherwise == type(made).__name__
+    assert opened.replaced == type(made).__name__
     marks = ("bos_token_id", "eos_token_id", "unk_token_id")
     for word in (*marks, "model_max_length", "chat_template", "padding_side"):
         assert getattr(opened.tokenizer, word) == getattr(made, word)
@@ -162,7 +163,7 @@ def test_a_class_that_follows_the_file_is_kept_with_its_hash(tmp_path):
 
     read = read_tokenizer(str(plain), LOCAL)
 
-    assert type(read.tokenizer) is type(made) and read.otherwise == ""
+    assert type(read.tokenizer) is type(made) and read.replaced == ""
     assert tokenizer_hash(read.tokenizer) == tokenizer_hash(AutoTokenizer.from_pretrained(plain))
 
 
@@ -198,12 +199,7 @@ def test_a_vocabulary_is_read_once_where_a_file_asks_for_the_model_of_the_class(
 def test_a_file_that_cannot_be_followed_is_refused(tmp_path, monkeypatch):
     folder = llama(tmp_path / "m", OWN["composed first"])
 
-    class Deaf(PreTrainedTokenizerFast):
-        def __init__(self, **given):
-            super().__init__(**given)
-            self.backend_tokenizer.normalizer = None  # pyright: ignore[reportOptionalMemberAccess]
-
-    monkeypatch.setattr(tokenizers, "PreTrainedTokenizerFast", Deaf)
+    monkeypatch.setattr(tokenizers, "FOLLOWS", "LlamaTokenizer")
 
     with pytest.raises(BadModel, match=r"m: LlamaTokenizer reads .* other tokens than its token"):
         open_model(str(folder))
@@ -212,7 +208,7 @@ def test_a_file_that_cannot_be_followed_is_refused(tmp_path, monkeypatch):
 def test_what_is_read_by_the_file_alone_is_not_compared(monkeypatch):
     monkeypatch.setattr(probes, "texts", lambda: pytest.fail("there is nothing to compare"))
 
-    assert open_model(EMBEDDED).otherwise == ""
+    assert open_model(EMBEDDED).replaced == ""
 
 
 def test_text_that_tells_tokenizers_apart_is_of_every_script():
@@ -244,7 +240,7 @@ def chain(tmp_path_factory):
         ("one", "safetensors"),
         ("two", "compressed-tensors"),
     ):
-        said[form], _ = export(str(place / model), place / f"{model}-out", form)
+        said[model], _ = export(str(place / model), place / f"{model}-out", form)
     return folder, place, said
 
 
@@ -256,7 +252,23 @@ def test_files_go_along_byte_for_byte(chain, where):
 
     expected = companions(folder)
     assert len(expected) == 11
+    settings = json.loads(expected.pop("tokenizer_config.json"))
     assert {name: made.get(name) for name in expected} == expected
+    found = json.loads(made["tokenizer_config.json"])
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    assert {name: found.get(name) for name in settings} == settings
+
+
+def test_files_of_a_class_that_follows_them_go_along_to_the_last_byte(tmp_path):
+    folder = llama(tmp_path / "m", rules(cuts=metaspace("first")))
+    made = AutoTokenizer.from_pretrained(folder)
+    (folder / "tokenizer.json").write_text(made.backend_tokenizer.to_str())
+
+    says, _ = export(str(folder), tmp_path / "out", "safetensors")
+
+    expected, found = companions(folder), companions(tmp_path / "out")
+    assert {name: found.get(name) for name in expected} == expected and len(expected) == 11
+    assert not any("tokenizer" in line for line in says)
 
 
 def test_a_run_and_an_export_have_the_tokens_of_the_model(chain):
@@ -264,14 +276,19 @@ def test_a_run_and_an_export_have_the_tokens_of_the_model(chain):
     expected = by_file(folder, TEXTS)
 
     for name in ("m", "one", "two"):
-        assert encode(open_any(str(place / name)).tokenizer, TEXTS)["input_ids"] == expected
+        opened = open_any(str(place / name))
+        assert encode(opened.tokenizer, TEXTS)["input_ids"] == expected
         assert by_file(place / f"{name}-out", TEXTS) == expected
-    loaded = PreTrainedTokenizerFast.from_pretrained(place / "two-out")
-    assert encode(loaded, TEXTS)["input_ids"] == expected
-    assert any(
-        "as LlamaTokenizer transformers reads text as other" in line
-        for line in said["compressed-tensors"]
-    )
+        # as transformers and vLLM load it
+        loaded = AutoTokenizer.from_pretrained(place / f"{name}-out")
+        assert encode(loaded, TEXTS)["input_ids"] == expected
+        assert tokenizer_hash(loaded) == tokenizer_hash(opened.tokenizer)
+    assert any("names PreTrainedTokenizerFast now: Llama" in line for line in said["m"])
+    assert not any("LlamaTokenizer" in line for line in said["two"])  # the run names it no more
+    for run in ("one", "two"):
+        assert read_manifest(place / run).tokenizer == "LlamaTokenizer"
+        card = (place / f"{run}-out" / "README.md").read_text()
+        assert "names PreTrainedTokenizerFast: LlamaTokenizer reads text as other" in card
 
 
 def test_calibration_and_scores_have_the_tokens_of_the_file(tmp_path):
@@ -298,7 +315,9 @@ def test_calibration_and_scores_have_the_tokens_of_the_file(tmp_path):
 
 
 def test_a_hub_model_brings_its_files_from_the_cache(tmp_path, monkeypatch):
-    snapshot = llama(tmp_path / "snapshots" / "abc", OWN["composed first"])
+    snapshot = llama(tmp_path / "snapshots" / "abc", rules(cuts=metaspace("first")))
+    auto = AutoTokenizer.from_pretrained(snapshot)
+    (snapshot / "tokenizer.json").write_text(auto.backend_tokenizer.to_str())
     expected = companions(snapshot)
     (snapshot / "weights.bin").write_text("never")
     asked = []
@@ -308,7 +327,6 @@ def test_a_hub_model_brings_its_files_from_the_cache(tmp_path, monkeypatch):
         assert "*.model" in allow_patterns and "*" not in allow_patterns
         return str(snapshot)
 
-    auto = AutoTokenizer.from_pretrained(snapshot)
     monkeypatch.setattr(tokenizers, "snapshot_download", download)
     monkeypatch.setattr(tokenizers.AutoTokenizer, "from_pretrained", lambda *_, **__: auto)
 
@@ -333,6 +351,7 @@ def test_files_are_those_that_were_read_though_the_source_is_gone(tmp_path):
     folder = llama(tmp_path / "m", OWN["composed first"])
     expected = companions(folder)
     opened = open_model(str(folder))
+    expected["tokenizer_config.json"] = opened.files["tokenizer_config.json"]
     for path in folder.rglob("*.json"):
         path.write_text("changed")
 
