@@ -84,6 +84,14 @@ def evaluation(asked: "EvaluationSettings") -> None:
         text(asked.corpus, asked.languages)
 
 
+def scores(folder: Path) -> None:
+    """Raise BadRun for a folder that is none, or has no scores that a card tells."""
+    from babelpress.judge.scores import in_common
+    from babelpress.report.losses import ON
+
+    in_common([folder], ON)
+
+
 def plan(asked: "Recipe", out: Path) -> None:
     """Raise for a recipe whose model, text, mixtures or moments are none, or whose folder is.
 
@@ -96,10 +104,13 @@ def plan(asked: "Recipe", out: Path) -> None:
         recipe(asked)
 
 
-def sweep(asked: "Sequence[Recipe]", out: Path) -> None:
-    """The same for the recipes of a sweep, where not one of them can be done."""
+def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
+    """The same for the recipes of a sweep, where not one of them can be done.
+
+    Of results that lie elsewhere than in a folder it is not known whether there are any.
+    """
     folder(out)
-    if (out / "results").exists():
+    if "://" in results or Path(results).exists():
         return  # what is done is not asked for again
     wrong: list[BabelpressError] = []
     for each in asked:
@@ -113,10 +124,11 @@ def sweep(asked: "Sequence[Recipe]", out: Path) -> None:
 
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
-    from babelpress.runs.places import origin_of
+    from babelpress.runs.places import check_pressable, origin_of
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
+    check_pressable(asked.model)
     model(asked.model)
     reads_text = False
     for work in (step.work for step in asked.steps):

@@ -53,9 +53,12 @@ def export(
 
     Example: babelpress export run --format compressed-tensors --out packed
     """
-    FORMATS.require(format)
+    options = pairs(option, example="kind=f16")
+    FORMATS.check_options(format, options)
     checks.model(model)
     checks.new_folder(out)
+    if against:
+        checks.scores(against)
     checks.load(progress)
     from babelpress.export import _write
 
@@ -66,7 +69,7 @@ def export(
         moments=moments,
         mixture=mixture,
         against=against,
-        options=pairs(option, example="kind=f16"),
+        options=options,
         progress=progress,
     )
     files = sorted(path for path in out.rglob("*") if path.is_file())

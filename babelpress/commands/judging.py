@@ -120,21 +120,22 @@ def evaluate(
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
     from babelpress.runs import manifest
+    from babelpress.runs.places import folder_of
 
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
+    run = folder_of(model)
+    keep = out or (run if manifest.is_run(run) else None)
+    _check_kept(keep, generate)
+    asks = _asks_ranges(model, asked.on, moments, mixture)
     checks.evaluation(asked)
     checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
     from babelpress.judge.evaluate import texts_of
     from babelpress.judge.generations import keep as write
-    from babelpress.runs.open import folder_of, open_any
+    from babelpress.runs.open import open_any
 
-    run = folder_of(model)
-    keep = out or (run if manifest.is_run(run) else None)
-    _check_kept(keep, generate)
-    asks = _asks_ranges(model, asked.on, moments, mixture)
     texts = [texts_of(name, asked.corpus) for name in asked.on]
     unread = dict.fromkeys(line for each in texts for line in o.aside(each))
     opened = open_any(model, device=device, quantized=True)
@@ -185,8 +186,8 @@ def _kept(folder: Path | None) -> Iterator[Path]:
 def _ranges(opened: Any, model: str, moments: Path | None, mixture: str) -> Any:
     """What calibration saw: of moments that are named, else of the run."""
     from babelpress.moments.ranges import of_moments
-    from babelpress.runs.open import folder_of, ranges_of
-    from babelpress.runs.places import origin_of
+    from babelpress.runs.open import ranges_of
+    from babelpress.runs.places import folder_of, origin_of
 
     opened = replace(opened, name=origin_of(model))
     return of_moments(moments, opened, mixture) if moments else ranges_of(folder_of(model))
@@ -195,9 +196,8 @@ def _ranges(opened: Any, model: str, moments: Path | None, mixture: str) -> Any:
 def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: str) -> bool:
     """Whether an evaluation must know what calibration saw. Raises BadSetting where nobody says."""
     from babelpress import evals
-    from babelpress.judge.evaluate import MOMENTS
-    from babelpress.moments import ranges
-    from babelpress.runs.open import folder_of
+    from babelpress.judge.settings import MOMENTS
+    from babelpress.runs.places import RANGES, folder_of
 
     asking = [name for name in on if evals.facts(name).needs_ranges]
     if not asking and (moments or mixture):
@@ -205,10 +205,9 @@ def _asks_ranges(model: str, on: Sequence[str], moments: Path | None, mixture: s
         raise BadSetting(f"{given} has no effect on {', '.join(on)}. Leave it out.")
     if mixture and not moments:
         raise BadSetting(f"--mixture {mixture} is a choice among languages: {MOMENTS}")
-    if asking and not moments and not (folder_of(model) / ranges.FILE).exists():
+    if asking and not moments and not (folder_of(model) / RANGES).exists():
         raise BadSetting(
-            f"{asking[0]} must know what calibration saw, and {model} keeps no {ranges.FILE}: "
-            f"{MOMENTS}"
+            f"{asking[0]} must know what calibration saw, and {model} keeps no {RANGES}: {MOMENTS}"
         )
     return bool(asking)
 

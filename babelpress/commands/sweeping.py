@@ -113,14 +113,15 @@ def sweep(
 
     _check(hands, device)
     asked = plan.load(sweep_file)
-    checks.sweep([entry.recipe for entry in asked.entries], out)
+    where = out.absolute()
+    results = results or str(where / "results")
+    checks.sweep([entry.recipe for entry in asked.entries], out, results)
     checks.load(progress)
     from babelpress.sweeps import schedule
     from babelpress.sweeps.jobs import Setup
 
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
-    where = out.absolute()
-    setup = Setup(where, results or str(where / "results"), device, keep_models)
+    setup = Setup(where, results, device, keep_models)
     if dry_run:
         return _plan(asked, setup, labels, hands)
     with _hands(hands, setup, device, progress) as working:

@@ -18,13 +18,14 @@ from babelpress.judge.scores import (
     Row,
     facts_path,
     files_of,
+    identity_of,
     read_results,
     sites,
     sites_path,
     tally_path,
     write_results,
 )
-from babelpress.judge.settings import EvaluationSettings
+from babelpress.judge.settings import MOMENTS, EvaluationSettings
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.weights import weights_hash
@@ -32,12 +33,12 @@ from babelpress.moments.ranges import Ranges
 from babelpress.numerics.tally import Tally
 from babelpress.system.claims import PARTIAL, held, remove_partials
 from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
-from babelpress.system.progress import Progress, silent
+from babelpress.system.progress import Progress, remark, silent
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length, languages_of
 
+ASIDE = "aside"  # of tallies, those of other settings
 WINDOW = 1024  # tokens in a window, where the model has as many positions
-MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
 
 
 def evaluate(
@@ -52,8 +53,9 @@ def evaluate(
     """Score a model and keep every tally; gives the rows of results.jsonl.
 
     `ranges` are for evaluations that need them. What was measured before on the same model and text
-    is not measured again; scores on other corpora stay, those of another model or setting are
-    dropped. Raises BadSetting, or BadCorpus naming a language that is not there.
+    is not measured again; scores on other corpora stay, those of other settings are set aside until
+    they are asked for again, those of another model are dropped. Raises BadSetting, or BadCorpus
+    naming a language that is not there.
     """
     for name in asked.on:
         if evals.facts(name).needs_ranges and ranges is None:
@@ -123,7 +125,7 @@ class _Work:
 def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
     """Score what is not there yet, and write the rows."""
     check_tokens(opened.model, opened.tokenizer, work.documents)
-    kept, tags = _Kept.open(out, work), list(work.documents)
+    kept, tags = _Kept.open(out, work, progress), list(work.documents)
     measure = evals.EVALUATIONS.get(work.name)
     for done, tag in enumerate(tags):
         documents = work.documents[tag]
@@ -137,8 +139,9 @@ def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[R
             kept.put(tag, documents, measured[tag])
         progress(f"eval {work.name}: language", done + 1, len(tags))
     metric = evals.facts(work.name).metric
-    new = [_row(opened.name, tag, work, metric, kept.tally(tag)) for tag in tags]
-    others = [row for row in read_results(out) if not _is_of(row, work, tags)]
+    back = sorted(set(kept.texts) - set(tags))  # they may have been set aside, rows and all
+    new = [_row(opened.name, tag, work, metric, kept.tally(tag)) for tag in [*tags, *back]]
+    others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
     write_results(out, others + new)
     return [row for row in read_results(out) if _is_of(row, work, tags)]
 
@@ -180,19 +183,27 @@ class _Kept:
     files: dict[str, str]
 
     @classmethod
-    def open(cls, folder: Path, work: _Work) -> "_Kept":
-        """What is there of the same model and settings; the rest of this evaluation is dropped.
+    def open(cls, folder: Path, work: _Work, progress: Progress) -> "_Kept":
+        """What is there of the same model and settings.
 
-        On other corpora only what is of another model is.
+        On this corpus what is of other settings is set aside, and came of the same ones before is
+        brought back; what is of another model is dropped, on all corpora.
         """
         _drop_other_models(folder, work)
         path = facts_path(folder, work.name, work.corpus)
-        if path.exists():
-            there = read_json(path)
-            if isinstance(there, dict) and there.get("identity") == work.identity:
-                texts, files = there["texts"], there.get("files", {})
-                return cls(folder, work.name, work.corpus, work.identity, texts, files)
+        there = identity_of(folder, work.name, work.corpus)
+        if path.exists() and there != work.identity:
+            if there.get("model") == work.identity["model"]:
+                other = _other_settings(there, work.identity)
+                remark(progress, f"scores with {other} are set aside; the same call has them again")
+                _set_aside(folder, work.name, work.corpus, there)
             _drop(folder, work.name, work.corpus)
+        if not path.exists():
+            _bring_back(folder, work.name, work.corpus, work.identity)
+        if path.exists():
+            found = read_json(path)
+            texts, files = found["texts"], found.get("files", {})
+            return cls(folder, work.name, work.corpus, work.identity, texts, files)
         kept = cls(folder, work.name, work.corpus, work.identity, {}, {})
         kept._note()
         return kept
@@ -245,6 +256,41 @@ def _drop(folder: Path, name: str, corpus: str) -> None:
     write_results(folder, [r for r in rows if (r["evaluation"], r.get("corpus", "")) != gone])
     for path in files:
         path.unlink()
+
+
+def _other_settings(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What scores were taken with, where it differs from what is asked for."""
+    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
+    told = [
+        f"{key} {there[key]}" if isinstance(there.get(key), int | str) else f"other {key}"
+        for key in keys
+    ]
+    return ", ".join(told)
+
+
+def _aside(folder: Path, identity: Mapping[str, Any]) -> Path:
+    return folder / TALLIES / ASIDE / fingerprint(identity)
+
+
+def _set_aside(folder: Path, name: str, corpus: str, identity: Mapping[str, Any]) -> None:
+    """Move the files of an evaluation on a corpus to where they are found by their settings.
+
+    What they are of goes last: until then they are scores that can be told.
+    """
+    place, facts = _aside(folder, identity), facts_path(folder, name, corpus)
+    place.mkdir(parents=True, exist_ok=True)
+    for path in sorted(files_of(folder, name, corpus), key=lambda path: path == facts):
+        path.replace(place / path.name)
+
+
+def _bring_back(folder: Path, name: str, corpus: str, identity: Mapping[str, Any]) -> None:
+    """Move them back, what they are of last; nothing where there are none."""
+    place, facts = _aside(folder, identity), facts_path(folder, name, corpus)
+    if not (place / facts.name).exists():
+        return
+    for path in sorted(place.iterdir(), key=lambda path: path.name == facts.name):
+        path.replace(facts.with_name(path.name))
+    place.rmdir()
 
 
 def _hash(documents: Sequence[Document]) -> str:

@@ -4,6 +4,7 @@
     tallies/NAME.KEY.json         what the tallies of an evaluation on a corpus are of, and hashes
     tallies/NAME.KEY.TAG.parquet  the tally of a language
     tallies/NAME.KEY.sites.json   of an evaluation that looks at sites: by language, by site
+    tallies/aside/SETTINGS/       the same of scores with other settings, by a hash of those
 
 KEY stands for the corpus, which is a part of every row: scores on another corpus stand beside.
 Every line has a seal: what a disk spoils is not taken for a score.
@@ -162,6 +163,8 @@ def in_common(folders: Sequence[Path], name: str, corpus: str = "") -> list[dict
     """
     there = {folder: corpora(folder, name) for folder in folders}
     for folder, found in there.items():
+        if not folder.is_dir():
+            raise BadRun(f"there is no folder {folder}. Give one that `babelpress eval` wrote.")
         if not found or (corpus and corpus not in found):
             of = f" on {corpus} (it has {', '.join(found)})" if corpus and found else ""
             raise BadRun(

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, model_validator
 from babelpress import evals
 from babelpress.system.settings import Strict, pairs, setting, words
 
+MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
+
 
 class EvaluationSettings(Strict):
     """Which evaluations, on which text, in which languages."""

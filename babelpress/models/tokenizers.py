@@ -8,9 +8,9 @@ the file is right: it is what the model was trained with, and what every other e
 Text that spells a special token is text, here and wherever text is read: `encode` alone does it.
 
 A tokenizer's files go along byte for byte. Written anew they would be of the newest transformers
-alone, and what it has no use for (`tokenizer.model`, `merges.txt`) would be gone. Only where a class
-does not do what the file says does tokenizer_config.json name the class that does, so that who is
-served by transformers or vLLM has the tokens that were calibrated on and scored.
+alone, and what it has no use for (`tokenizer.model`, `merges.txt`) would be gone. Only where a
+class does not do what the file says does tokenizer_config.json name the class that does, so that
+who is served by transformers or vLLM has the tokens that were calibrated on and scored.
 """
 
 import json

@@ -23,8 +23,6 @@ from babelpress.moments.store import Store
 from babelpress.system.files import load_tensors
 from babelpress.text import mixtures
 
-FILE = "ranges.safetensors"
-
 
 @dataclass(frozen=True, slots=True)
 class Ranges:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from babelpress.errors import BadRun
 from babelpress.models.open import Opened, open_model
-from babelpress.moments.ranges import FILE as RANGES
 from babelpress.moments.ranges import Ranges, read_ranges
 from babelpress.runs import manifest
-from babelpress.runs.places import MODEL, REPORT, STEPS, folder_of, place_of
+from babelpress.runs.places import MODEL, RANGES, REPORT, STEPS, folder_of, place_of
 from babelpress.system.files import check_hashes, read_json
 
 

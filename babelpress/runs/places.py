@@ -5,12 +5,14 @@ Tested in tests/runs/test_open.py.
 
 from pathlib import Path
 
-from babelpress.errors import BadRun
+from babelpress.errors import BadModel, BadRun
 from babelpress.runs import manifest
+from babelpress.steps import KINDS
 
 MODEL = "model"
 REPORT = "report.json"  # of a step
 STEPS = "steps"
+RANGES = "ranges.safetensors"  # the largest inputs of sites that calibration saw
 
 
 def folder_of(name: str) -> Path:
@@ -38,3 +40,15 @@ def origin_of(name: str) -> str:
     if manifest.is_run(run) and (found := manifest.read_if_there(run)):
         return found.origin.name
     return name
+
+
+def check_pressable(name: str) -> None:
+    """Raise BadModel for a run that no step can follow; other models are asked when opened."""
+    run = folder_of(name)
+    known = manifest.read_if_there(run) if manifest.is_run(run) else None
+    for step in known.chain if known else ():
+        if why := KINDS.facts(step.kind).get("LAST"):
+            raise BadModel(
+                f"{name}: no step can follow its {step.kind}, for {why}. Give the model that it "
+                "was made of, or one recipe with all steps."
+            )

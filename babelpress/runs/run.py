@@ -18,16 +18,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from babelpress.errors import BabelpressError, BadModel, BadRun
+from babelpress.errors import BabelpressError, BadRun
 from babelpress.models.open import Opened
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk
-from babelpress.moments.ranges import FILE as RANGES
 from babelpress.press.codes import FOLDER as CODES
 from babelpress.runs import fits, manifest, recipe
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any, open_step
-from babelpress.runs.places import MODEL, REPORT, STEPS, folder_of, origin_of
+from babelpress.runs.places import (
+    MODEL,
+    RANGES,
+    REPORT,
+    STEPS,
+    check_pressable,
+    folder_of,
+    origin_of,
+)
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Done, StepReport
@@ -59,7 +66,7 @@ def do(
     result is the same. Raises BadRun where the folder holds another run or is in use.
     """
     with held(out):
-        _check_model(plan.model)
+        check_pressable(plan.model)
         _check_folder(plan, out)
         if manifest.is_finished(out):
             remark(progress, f"{out} is finished: nothing is done again")
@@ -140,15 +147,6 @@ def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
     if known is None:
         return made
     return made.model_copy(update={"before": known.chain, "earlier": known.recipes})
-
-
-def _check_model(model: str) -> None:
-    """Raise BadModel for a run that was quantized; open_any refuses what others quantized."""
-    if (folder_of(model) / CODES).exists():
-        raise BadModel(
-            f"{model} is quantized already, and its codes cannot be pressed again. Give the model "
-            "that it was made of, or one recipe with both steps."
-        )
 
 
 def _check_folder(plan: Recipe, out: Path) -> None:

@@ -38,6 +38,11 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "seen").mkdir()
     seen = {"identity": {"languages": ["eng_Latn", "swh_Latn"]}}
     (tmp_path / "seen" / "manifest.json").write_text(json.dumps(seen))
+    (tmp_path / "packed" / "model").mkdir(parents=True)
+    (tmp_path / "packed" / "model" / "config.json").write_text('{"model_type": "llama"}')
+    made = {"kind": "quantize", "model": {"name": "m", "fingerprint": "f"}}
+    manifest = {"recipe": {}, "steps": [made], "cost": {}, "surroundings": {}}
+    (tmp_path / "packed" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "s.yaml").write_text("model: nomodel\nsteps: [{prune: {propagate: dense}}]\n")
     return tmp_path
 
@@ -66,6 +71,13 @@ WRONG = [
     ("eval", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
     ("eval", {**MINI, "out": "afile"}, "afile is a file"),
     ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("quantize", {"model": "packed", "out": "o"}, "packed: no step can follow its quantize, for"),
+    ("eval", {**MINI, "on": "range"}, "range must know what calibration saw, and babel-mini"),
+    ("eval", {**MINI, "moments": "seen"}, "--moments has no effect on bits_per_byte"),
+    ("eval", {**MINI, "generate": 4}, "add --out"),
+    ("compare", {"dense": "nowhere", "runs": "full"}, "there is no folder nowhere"),
+    ("export", {**MINI, "out": "o", "format": "gguf", "option": ["kid=f16"]}, "has no option kid"),
+    ("export", {**MINI, "out": "o", "format": "gguf", "against": "nowhere"}, "no folder nowhere"),
     ("export", {"model": "nomodel", "out": "o", "format": "gguf"}, "'nomodel' is neither"),
     ("export", {**MINI, "out": "full", "format": "gguf"}, "full exists already"),
     ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),
@@ -89,7 +101,14 @@ def test_what_is_cheap_to_know_is_told_without_torch(places):
     assert not made.returncode, made.stderr
     for (name, given, words), said in zip(WRONG, json.loads(made.stdout), strict=True):
         assert words in said, (name, given)
-    assert {path.name for path in places.iterdir()} == {"afile", "full", "seen", "r.yaml", "s.yaml"}
+    assert {path.name for path in places.iterdir()} == {
+        "afile",
+        "full",
+        "seen",
+        "packed",
+        "r.yaml",
+        "s.yaml",
+    }
 
 
 def test_a_folder_that_may_not_be_written_is_told(places, monkeypatch):

@@ -24,9 +24,10 @@ from babelpress.models.experts import Slice
 from babelpress.models.linears import linears, weight
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
-from babelpress.moments.ranges import FILE, Ranges, of_moments
+from babelpress.moments.ranges import Ranges, of_moments
 from babelpress.moments.store import Store
 from babelpress.runs.open import ranges_of
+from babelpress.runs.places import RANGES
 from babelpress.system.files import save_tensors
 from babelpress.text.corpus import Document, open_corpus
 
@@ -426,13 +427,13 @@ def test_calibration_text_lies_within_its_range_wherever_it_is_cut(dense):
 
 
 def test_a_run_keeps_its_own_ranges(tmp_path, narrow):
-    save_tensors(tmp_path / FILE, narrow, {"languages": "eng_Latn,deu_Latn"})
+    save_tensors(tmp_path / RANGES, narrow, {"languages": "eng_Latn,deu_Latn"})
 
     found = ranges_of(tmp_path)
 
     assert found.languages == ("eng_Latn", "deu_Latn")
     assert found.fingerprint() == Ranges(narrow, ()).fingerprint()
-    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:100])
+    (tmp_path / RANGES).write_bytes((tmp_path / RANGES).read_bytes()[:100])
     with pytest.raises(BadRun, match="damaged or cut short"):
         ranges_of(tmp_path)
     with pytest.raises(BadRun, match=r"keeps no ranges\.safetensors.*--moments"):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from functools import wraps
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path, measured):
 
 
 @pytest.mark.parametrize("change", ["model", "tokenizer", "window", "documents"])
-def test_another_model_text_or_setting_is_measured_anew_and_replaces_all(
+def test_another_model_text_or_setting_is_measured_anew_and_stands_in_its_place(
     tmp_path, measured, change
 ):
     scored(tmp_path / "dense")
@@ -156,6 +157,31 @@ def test_another_model_text_or_setting_is_measured_anew_and_replaces_all(
     assert scores.read_results(tmp_path / "dense") == rows
     assert rows[0]["value"] != before["swh_Latn"].value
     assert [*(tmp_path / "dense" / "tallies").glob("*.parquet")] == [tally_of(tmp_path / "dense")]
+
+
+@pytest.mark.parametrize("change", [{"window": 32}, {"documents": 2}])
+def test_scores_of_other_settings_are_set_aside_and_come_back(tmp_path, measured, change):
+    said = []
+    first = scored(tmp_path / "dense")
+    there = {path.name: path.read_bytes() for path in (tmp_path / "dense" / "tallies").iterdir()}
+
+    other = scored(
+        tmp_path / "dense",
+        languages=["swh_Latn"],
+        progress=lambda what, _done, total: said.append(what) if not total else None,
+        **change,
+    )
+
+    (line,), (setting,) = said, change
+    assert re.search(rf"scores with {setting} \d+ are set aside", line)
+    assert scores.read_results(tmp_path / "dense") == other
+    again = [row for row in first if row["language"] == "swh_Latn"]
+    assert scored(tmp_path / "dense", languages=["swh_Latn"]) == again
+    assert scores.read_results(tmp_path / "dense") == first
+    again = (tmp_path / "dense" / "tallies").glob("bits*")
+    assert {path.name: path.read_bytes() for path in again} == there
+    assert scored(tmp_path / "dense", languages=["swh_Latn"], **change) == other
+    assert measured == [*LANGUAGES, "swh_Latn"]
 
 
 LINES = ["Habari ya asubuhi", "Karibu sana", "Tutaonana kesho"]

@@ -62,6 +62,9 @@ def test_many_languages_get_the_draws_that_holm_needs(dense, pressed, monkeypatc
 
 
 def test_a_folder_without_scores_is_told_the_command_that_makes_them(dense, tmp_path):
+    with pytest.raises(BadRun, match=r"there is no folder .*nothing"):
+        verdicts.against(dense, tmp_path / "nothing")
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(BadRun, match=r"babelpress eval .*nothing --on bits_per_byte"):
         verdicts.against(dense, tmp_path / "nothing")
     with pytest.raises(BadRun, match=r"babelpress eval .*nothing --on bits_per_byte"):
