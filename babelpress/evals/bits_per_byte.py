@@ -13,6 +13,7 @@ Shapes: N scored tokens, V vocabulary.
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +26,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "bits_per_byte"
 SPOKEN = "bits per byte"
 LOWER_IS_BETTER = True
+CACHED = 1 << 18  # logits, in float32 a mebibyte
 
 
 def measure(
@@ -60,7 +62,19 @@ def score(
 
 
 def _loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    """Negative log-likelihoods (N,), in nats."""
+    """Negative log-likelihoods (N,), in nats.
+
+    On a processor a few rows at a time: what is added up over a vocabulary of 262,144 tokens stays
+    in its caches then, which is three times as fast.
+    """
+    target_N = target_N.to(logits_NV.device)
+    rows = max(1, CACHED // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else None
+    if rows is None or rows >= len(logits_NV):
+        return _loss_of(logits_NV, target_N)
+    slices = zip(logits_NV.split(rows), target_N.split(rows), strict=True)
+    return torch.cat([_loss_of(some, target) for some, target in slices])
+
+
+def _loss_of(logits_NV: Tensor, target_N: Tensor) -> Tensor:
     logits_NV = logits_NV.float()
-    at_N = logits_NV.gather(1, target_N.to(logits_NV.device)[:, None])[:, 0]
-    return logits_NV.logsumexp(1) - at_N
+    return logits_NV.logsumexp(1) - logits_NV.gather(1, target_N[:, None])[:, 0]

@@ -16,6 +16,7 @@ from transformers import (
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
+from babelpress.evals import bits_per_byte
 from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS, _head_runs_apart
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
@@ -368,6 +369,20 @@ def test_a_window_longer_than_the_model_knows_is_refused(tokenizer):
 def test_a_tokenizer_of_another_model_is_refused(tokenizer):
     with pytest.raises(BadModel, match="knows 40 tokens"):
         measure(tiny(vocab_size=40), tokenizer, documents(), window=16)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+def test_rows_of_a_large_vocabulary_are_summed_a_few_at_a_time_to_the_same_bits(monkeypatch, rows):
+    torch.manual_seed(0)
+    logits_NV, target_N = torch.randn(7, 50).bfloat16(), torch.arange(7)
+    whole = bits_per_byte._loss(logits_NV, target_N)
+    monkeypatch.setattr(bits_per_byte, "CACHED", rows * 50 + 1)
+
+    sliced = bits_per_byte._loss(logits_NV, target_N)
+
+    assert torch.equal(sliced, whole)
+    expected = torch.nn.functional.cross_entropy(logits_NV.double(), target_N, reduction="none")
+    assert torch.allclose(whole.double(), expected, atol=1e-5)
 
 
 def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch):
