@@ -11,7 +11,6 @@ BabelpressError    exit code 2: the user must mend something
   BadRun           a run folder that is incomplete, locked or does not fit
   NotFinite        NaN or infinity in weights, moments or scores
   MissingPackage   a part of the toolkit whose package is not installed
-  GateFailed       exit code 1: the run is worse than the gate allows
 
 BabelpressWarning is no error: a library call gives it to `warnings`, the command line prints it.
 """
@@ -109,12 +108,6 @@ class MissingPackage(BabelpressError):
             f"this needs the package {package}, which is not installed. "
             f"Install it with: pip install {wanted}"
         )
-
-
-class GateFailed(BabelpressError):
-    """The run is worse than the gate allows."""
-
-    exit_code = 1
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:

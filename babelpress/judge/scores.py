@@ -164,7 +164,8 @@ def in_common(folders: Sequence[Path], name: str, corpus: str = "") -> list[dict
     there = {folder: corpora(folder, name) for folder in folders}
     for folder, found in there.items():
         if not folder.is_dir():
-            raise BadRun(f"there is no folder {folder}. Give one that `babelpress eval` wrote.")
+            make = f"babelpress eval MODEL --on {name} --out {folder}"
+            raise BadRun(f"there is no folder {folder}. Make it: {make}")
         if not found or (corpus and corpus not in found):
             of = f" on {corpus} (it has {', '.join(found)})" if corpus and found else ""
             raise BadRun(

@@ -23,7 +23,6 @@ from babelpress.moments.blend import Blend
 from babelpress.moments.damage import Damage, by_layer, mean_damage
 from babelpress.moments.expert_loads import Load, layer_of
 from babelpress.moments.gather import batches, gather, pass_on
-from babelpress.moments.moments import Moments
 from babelpress.moments.store import BlockMoments
 from babelpress.numerics.counting import nonzeros
 from babelpress.numerics.finite import all_finite
@@ -35,7 +34,6 @@ from babelpress.system.offload import Hold, changing, in_memory
 from babelpress.system.progress import Progress, silent
 from babelpress.text.token_blocks import TokenBlocks
 
-SiteMoments = Mapping[str, Moments]  # by language
 Folds = Sequence[Mapping[str, Fold]]  # by block, then by site
 PROBE_TOKENS = 24
 

@@ -150,14 +150,10 @@ def _machine(found: Manifest | None) -> str:
 
 
 def _cost(found: Manifest) -> dict[str, float | None]:
-    """Seconds of all steps of a run together, and the largest of their peaks; None if not kept.
-
-    A run does not know what the runs before it took.
-    """
-    steps = () if found.before else found.cost.get("steps", ())
+    """Seconds of all steps back to the dense model, and the largest peak; None if not kept."""
 
     def of(name: str) -> list[float]:
-        return [step[name] for step in steps if name in step]
+        return [step[name] for step in found.costs if name in step]
 
     seconds, memory = of("seconds"), of("peak_memory_mib")
     return {

@@ -60,6 +60,15 @@ class Manifest(BaseModel):
         return (*self.before, *self.steps)
 
     @property
+    def costs(self) -> list[dict[str, float]]:
+        """What each step of the whole chain took, in its order; none where it is not known of all.
+
+        Of a run that was made while none kept what those before it took, nothing is known.
+        """
+        found = [*self.cost.get("before", ()), *self.cost.get("steps", ())]
+        return found if len(found) == len(self.chain) else []
+
+    @property
     def recipes(self) -> tuple[dict[str, Any], ...]:
         """The recipes of the whole chain, the last one that of this run."""
         return (*self.earlier, self.recipe)

@@ -146,7 +146,8 @@ def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
     )
     if known is None:
         return made
-    return made.model_copy(update={"before": known.chain, "earlier": known.recipes})
+    cost = {**made.cost, "before": known.costs}
+    return made.model_copy(update={"before": known.chain, "earlier": known.recipes, "cost": cost})
 
 
 def _check_folder(plan: Recipe, out: Path) -> None:

@@ -218,15 +218,16 @@ def test_commands_make_score_and_serve_a_run_again(dense, tmp_path):
     )
 
 
-def test_of_a_chain_every_run_is_made_again_and_no_time_is_told_that_is_of_the_last(
-    dense, tmp_path
-):
+def test_of_a_chain_every_run_is_made_again_and_the_time_of_all_is_told(dense, tmp_path):
     first = told(tmp_path / "first", model="org/model")
     second = told(tmp_path / "second", model=str(first), cost={"steps": [{"seconds": 2.0}]})
     (second / "model").mkdir()
     manifest = read_json(second / "manifest.json")
     before = read_json(first / "manifest.json")["steps"]
     write_json(second / "manifest.json", {**manifest, "before": before})
+    (unknown,) = report_input(dense, [second], on=ON).pressed  # as runs were kept before
+    cost = {"steps": [{"seconds": 2.0}], "before": [{"seconds": 3.0, "peak_memory_mib": 90.0}]}
+    write_json(second / "manifest.json", {**manifest, "before": before, "cost": cost})
 
     (pressed,) = report_input(dense, [second], on=ON).pressed
 
@@ -234,4 +235,5 @@ def test_of_a_chain_every_run_is_made_again_and_no_time_is_told_that_is_of_the_l
         f"babelpress press org/model {first}/recipe.yaml --out first-again",
         f"babelpress press first-again {second}/recipe.yaml --out second-again",
     )
-    assert pressed.seconds is None
+    assert unknown.seconds is None
+    assert (pressed.seconds, pressed.memory_mib) == (5.0, 90.0)

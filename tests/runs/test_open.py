@@ -45,8 +45,11 @@ def test_a_chain_over_two_runs_goes_back_to_the_first_model(model, tmp_path):
     assert [step["step"]["pattern"] for step in found["before"]] == ["0.25"]
     assert [step["step"]["pattern"] for step in found["steps"]] == ["1of4"]
     assert origin_of(str(tmp_path / "second")) == str(model)
+    assert len(manifest.read(tmp_path / "second").costs) == 2
     third = do(plan(tmp_path / "second", {"pattern": "0.9"}), tmp_path / "third")
     assert [step["step"]["pattern"] for step in third["before"]] == ["0.25", "1of4"]
+    costs = manifest.read(tmp_path / "third").costs
+    assert len(costs) == 3 and all(each["seconds"] > 0 for each in costs)
 
 
 def test_a_folder_that_is_neither_is_told_what_it_lacks(tmp_path):
