@@ -237,8 +237,8 @@ def test_an_error_of_ours_is_for_the_user_to_mend(capsys, monkeypatch):
         (
             ["compare", "dense", "run"],
             "compare",
-            "dense has no",
-            "Make them: babelpress eval dense",
+            "no folder dense",
+            "Make it: babelpress eval MODEL",
         ),
         (["eval", "nowhere"], "eval", "nowhere", ""),
     ],
