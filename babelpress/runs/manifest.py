@@ -65,8 +65,9 @@ class Manifest(BaseModel):
 
         Of a run that was made while none kept what those before it took, nothing is known.
         """
-        found = [*self.cost.get("before", ()), *self.cost.get("steps", ())]
-        return found if len(found) == len(self.chain) else []
+        if self.before and "before" not in self.cost:
+            return []
+        return [*self.cost.get("before", ()), *self.cost.get("steps", ())]
 
     @property
     def recipes(self) -> tuple[dict[str, Any], ...]:
