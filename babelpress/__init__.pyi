@@ -158,6 +158,7 @@ def press(
 def sweep(
     sweep_file: str | PathLike[str] | Mapping[str, Any],
     *,
+    change: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
     out: str | PathLike[str],
     on: str | PathLike[str] = ...,
     address: str | PathLike[str] = ...,

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Watched, command
-from babelpress.commands.given import MAPPING
+from babelpress.commands.given import MAPPING, Pairs
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BabelpressError, BadSetting
 from babelpress.system.progress import Progress, silent
@@ -81,6 +81,15 @@ def sweep(
         MAPPING,
     ],
     *,
+    change: Annotated[
+        Sequence[str],
+        Parameter(
+            name="--set",
+            help="PLACE=VALUE in the sweep, as in model=babel-mini or evaluate.documents=12; may "
+            "be repeated.",
+        ),
+        Pairs("--set", "evaluate.documents=12"),
+    ] = (),
     out: Annotated[
         Path, Parameter(help="Folder of the sweep; on a cluster one that all machines share.")
     ],
@@ -112,7 +121,7 @@ def sweep(
     from babelpress.sweeps import plan
 
     _check(hands, device)
-    asked = plan.load(sweep_file)
+    asked = plan.load(sweep_file, changes=change)
     where = out.absolute()
     results = results or str(where / "results")
     checks.sweep([entry.recipe for entry in asked.entries], out, results)

@@ -16,7 +16,7 @@ its values and of the evaluation, so that a result is known again wherever the s
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -32,7 +32,7 @@ from babelpress.runs.recipe import Recipe
 from babelpress.system import plain
 from babelpress.system.files import fingerprint
 from babelpress.system.plain import NotPlain
-from babelpress.system.settings import Strict, checked
+from babelpress.system.settings import Strict, checked, pairs
 
 MOST = 10_000  # recipes of a sweep; more is a slip of the pen
 DIGITS = 16  # of a fingerprint: for 10,000 recipes a clash has odds of 1 in 10^11
@@ -74,19 +74,30 @@ class Sweep:
     evaluate: EvaluationSettings
 
 
-def load(path: Path | Mapping[str, Any]) -> Sweep:
-    """Read a sweep, a file or what would be in one.
+def load(
+    path: Path | Mapping[str, Any], *, changes: Sequence[str] | Mapping[str, Any] = ()
+) -> Sweep:
+    """Read a sweep, a file or what would be in one; `--set a.b=c` changes win over it.
 
     Raises BadSetting naming the recipe, the place and what is allowed.
     """
-    if isinstance(path, Mapping):
-        return of(deepcopy(dict(path)))
+    where = "the sweep" if isinstance(path, Mapping) else str(path)
+    data = deepcopy(dict(path)) if isinstance(path, Mapping) else _read(path)
+    for place, value in pairs(changes, "--set", "calibration.tokens=4096").items():
+        varied = place.removeprefix("vary.")  # itself a place, which is a key of `vary`
+        if varied != place and isinstance(data, dict):
+            data["vary"] = {**(data.get("vary") or {}), varied: value}
+        elif not recipe.put(data, place, value):
+            raise BadSetting(f"--set {place}: there is no such place in the sweep.")
+    return of(data, where=where)
+
+
+def _read(path: Path) -> Any:
     try:
-        data = plain.load(path.read_text(encoding="utf-8"))
+        return plain.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, NotPlain) as error:
         first = str(error).split("\n")[0]
         raise BadSetting(f"the sweep {path} cannot be read: {first}.") from error
-    return of(data, where=str(path))
 
 
 def of(data: Any, *, where: str = "the sweep") -> Sweep:

@@ -167,6 +167,19 @@ def test_a_file_that_is_no_sweep_is_named(tmp_path, text):
     assert "s.yaml" in refusal(lambda: plan.load(tmp_path / "s.yaml"))
 
 
+def test_changes_win_over_the_file_and_over_every_recipe_of_it(model, tmp_path):
+    (tmp_path / "s.yaml").write_text(json.dumps(data("other", {"calibration.seed": [0]})))
+    changes = [f"model={model}", "evaluate.documents=3", "vary.calibration.seed=[4, 5]"]
+
+    found = plan.load(tmp_path / "s.yaml", changes=changes)
+
+    assert {entry.recipe.model for entry in found.entries} == {str(model)}
+    assert {entry.recipe.calibration.seed for entry in found.entries} == {4, 5}
+    assert found.evaluate.documents == 3
+    said = refusal(lambda: plan.load(tmp_path / "s.yaml", changes=["steps.7.prune.method=wanda"]))
+    assert "--set steps.7.prune.method: there is no such place in the sweep" in said
+
+
 # ---- moments of one language at a time ------------------------------------------------------
 
 
