@@ -1,0 +1,160 @@
+"""What a scored sweep says, for the pages of docs/papers: every run, and tables over seeds.
+
+The scripts beside it run from the root of the project:
+
+    python -m benchmarks.papers.kurz.table OUT
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from babelpress.judge import verdicts
+from babelpress.judge.compare import Comparison
+from babelpress.runs import manifest
+from babelpress.runs.recipe import Recipe
+from babelpress.sweeps.found import find
+from babelpress.text import languages
+
+ON = "bits_per_byte"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One recipe of a sweep: method with its setting, calibration in words, seed, what it cost."""
+
+    folder: Path
+    method: str
+    calibration: str
+    seed: int
+    found: Comparison
+
+    def loss(self, tag: str) -> float:
+        """The relative change of a language; positive is worse."""
+        return next(change.change for change in self.found.changes if change.language == tag)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """By language."""
+        return {change.language: change.change for change in self.found.changes}
+
+    def summary(self, name: str) -> tuple[float, float, float, str]:
+        """Value, 95 % interval and, of `worst`, the language."""
+        row = next(each for each in self.found.summaries if each.name == name)
+        return row.value, row.low, row.high, row.language or ""
+
+
+def load(folder: Path, on: str = ON, known: Sequence[Path] = ()) -> list[Run]:
+    """Every scored run of a sweep, and of further folders of it, in the sweep's order."""
+    runs: list[Run] = []
+    for place in (folder, *known):
+        there = find(place, on)
+        for run in there.runs:
+            plan = Recipe.model_validate(manifest.read(run).recipe)
+            found = verdicts.against(there.dense, run, on=on)
+            seed = plan.calibration.seed
+            runs.append(Run(run, _method(plan), _calibration(plan), seed, found))
+    return runs
+
+
+def short(tag: str) -> str:
+    """The shortest name of a language: `sw` for swh_Latn."""
+    aliases = (name for name in languages.find(tag).aliases if name.isascii())
+    return min(aliases, key=lambda name: (len(name), name), default=tag)
+
+
+def _method(plan: Recipe) -> str:
+    said: list[str] = []
+    for step in plan.steps:
+        work = step.work
+        setting = getattr(work, "pattern", None) or f"{getattr(work, 'bits', '')} bit"
+        said.append(f"{getattr(work, 'method', step.kind)} {setting}".strip())
+    return " > ".join(said)
+
+
+def _calibration(plan: Recipe) -> str:
+    mixture = str(getattr(plan.steps[0].work, "mixture", ""))
+    tags = plan.calibration.languages
+    if mixture == "uniform" and 0 < len(tags) <= 2:
+        return "+".join(tags)
+    corpus, colon, _ = plan.calibration.corpus.partition(":")
+    where = f"{corpus} " if colon and corpus not in ("hub",) else ""
+    return where + mixture.removeprefix("only:")
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+
+def percent(value: float) -> str:
+    """A change in per cent, as `+12.3`."""
+    return f"{100 * value:+.1f}"
+
+
+def seeds(runs: Iterable[Run], value: Callable[[Run], float]) -> str:
+    """The mean over seeds, and their range behind it where there are several."""
+    found = [value(run) for run in runs]
+    if not found:
+        return "–"
+    mean = percent(float(np.mean(found)))
+    return mean if len(found) == 1 else f"{mean} ({percent(min(found))} to {percent(max(found))})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown: the first column of words, all others of numbers."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def of(runs: Iterable[Run], method: str, calibration: str) -> list[Run]:
+    """The runs of one cell, by seed."""
+    found = [run for run in runs if (run.method, run.calibration) == (method, calibration)]
+    return sorted(found, key=lambda run: run.seed)
+
+
+def methods(runs: Iterable[Run]) -> list[str]:
+    """Every method with its setting, in order."""
+    return list(dict.fromkeys(run.method for run in runs))
+
+
+def calibrations(runs: Iterable[Run]) -> list[str]:
+    """Every calibration, in order."""
+    return list(dict.fromkeys(run.calibration for run in runs))
+
+
+# ---- correlations --------------------------------------------------------------------------
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """Ranks of values, ties at their mean."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values))
+
+
+def partial(x: Sequence[float], y: Sequence[float], given: Sequence[Sequence[float]] = ()) -> float:
+    """Spearman's correlation of x and y; what the ranks of `given` explain is taken out first."""
+    columns = np.column_stack([np.ones(len(x)), *map(ranks, given)])
+
+    def rest(values: Sequence[float]) -> np.ndarray:
+        own = ranks(values)
+        return own - columns @ np.linalg.lstsq(columns, own, rcond=None)[0]
+
+    a, b = rest(x), rest(y)
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def interval(
+    rows: Sequence[Mapping[str, float]],
+    value: Callable[[Sequence[Mapping[str, float]]], float],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval over rows, a row a language."""
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(len(rows), size=(draws, len(rows)))
+    found = [value([rows[i] for i in pick]) for pick in picks if len(set(pick.tolist())) > 3]
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)
