@@ -14,7 +14,7 @@ from benchmarks.papers import swept
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="+")
     args = parser.parse_args()
     runs = swept.load(args.out[0], known=args.out[1:])

@@ -20,7 +20,7 @@ LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "sw")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     runs = swept.load(args.out)

@@ -25,7 +25,7 @@ ALONE = "english", "fr", "zh", "ar", "hi", "sw", "yo", "ig"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="babel-mini", help="whose training shares are meant")
     args = parser.parse_args()
