@@ -96,11 +96,12 @@ def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])
         return _Work(step, tables, number, there, 0.0, 0, trial.offload)
-    length = next(iter(trial.blocks.values())).ids_BT.shape[1]
-    size = batch_size(walk, length)
-    counts = [len(each.ids_BT) for each in trial.blocks.values()]
-    shapes = {min(size, rest) for count in counts for rest in (count, count % size) if rest}
-    batches = sum(counts) / size
+    shapes: set[tuple[int, int]] = set()
+    batches = 0.0
+    for count, length in (tuple(each.ids_BT.shape) for each in trial.blocks.values()):
+        size = batch_size(walk, length)
+        shapes |= {(min(size, rest), length) for rest in (count, count % size) if rest}
+        batches += count / size
     tags = tuple(trial.blocks)
     return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
 

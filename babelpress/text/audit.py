@@ -34,6 +34,12 @@ SEVERAL: Mapping[str, tuple[str, bool, str]] = {
         "",
     ),
     "duplicates": ("have lines of train text that repeat an earlier one exactly; lines", False, ""),
+    "unpaired": (
+        "have train sentences without an English one of the same id, left out; sentences",
+        False,
+        "",
+    ),
+    "cut": ("have demonstrations that are longer than a block, and are cut; samples", False, ""),
     "script": ("have calibration text that is not in their own script; in it are", True, " %"),
     "unknown tokens": ("have tokens that the tokenizer does not know; tokens", False, ""),
 }
