@@ -35,6 +35,7 @@ from babelpress.text import scripts
 from babelpress.text.audit import (
     Finding,
     count_unknown,
+    cut,
     duplicates,
     in_both,
     missing,
@@ -44,6 +45,7 @@ from babelpress.text.audit import (
     several_names,
     shared,
     unknown_tokens,
+    unpaired,
 )
 from babelpress.text.calibration import CalibrationSet, facts_of, left_out_of, row_of
 from babelpress.text.corpus import Corpus, Sentence, require_english
@@ -189,11 +191,12 @@ def _gather(
         "unknown_share": unknown / max(1, sum(map(len, within))),
     }
     seen = [key(own.sentences[name].text) for name in names]
+    told = any(each.what == "missing" for each in (*own.findings, *english.findings))
     findings = [
-        *_too_few(asked, tag, len(names), len(samples), have, layout),
-        *_unpaired(own, len(names)),
+        *([] if told else _too_few(asked, tag, len(names), len(samples), have, layout)),
+        *unpaired(tag, own.records, own.records - len(names), of=ENGLISH),
         *duplicates(tag, len(seen), len({*seen})),
-        *_cut(tag, samples, layout),
+        *cut(tag, samples, layout),
         *script(tag, share),
         *unknown_tokens(tag, unknown, row["unknown_share"]),
     ]
@@ -288,20 +291,3 @@ def _too_few(
         words = f"{tag} has {have} of the {layout.tokens} {shown}, in {pairs} {what}; all are used."
         return [Finding("warning", tag, "short", have, words)]
     return []
-
-
-def _unpaired(own: _Side, pairs: int) -> list[Finding]:
-    """Sentences that cannot be shown for want of an id or of English."""
-    tag, left = own.language, own.records - pairs
-    why = "have no id of their own" if tag == ENGLISH else f"have no {ENGLISH} of the same id"
-    words = f"{tag}: {left} of {own.records} train sentences {why}, and are left out."
-    return [Finding("note", tag, "unpaired", left, words)] if left > 0 else []
-
-
-def _cut(tag: str, samples: Sequence[Sequence[int]], layout: Layout) -> list[Finding]:
-    count = sum(len(ids) > layout.body for ids in samples)
-    words = (
-        f"{tag}: {count} of {len(samples)} samples are longer than a block of {layout.length} "
-        "tokens, and are cut. Raise --length, or ask for fewer shots."
-    )
-    return [Finding("warning", tag, "cut", count, words)] if count else []
