@@ -137,6 +137,7 @@ def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
+    from babelpress.steps._pressing import check_against
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
@@ -144,15 +145,22 @@ def recipe(asked: "Recipe") -> None:
     model(asked.model)
     reads_text = False
     for work in (step.work for step in asked.steps):
+        policy = getattr(work, "mixture", None)
+        against = getattr(work, "against", None)
+        second = _of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = _of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
-            if policy := getattr(work, "mixture", None):
-                check_there(mixture(policy, tags, model=origin_of(asked.model)), there)
-        elif policy := getattr(work, "mixture", None):
+        elif policy:
             reads_text = True
-            if tags := _drawn(asked.calibration.corpus, asked.calibration.languages):
-                check_there(mixture(policy, tags, model=origin_of(asked.model)), tags)
+            there = tags = _drawn(asked.calibration.corpus, asked.calibration.languages)
+        else:
+            continue
+        if policy and tags:
+            mixed = mixture(policy, tags, model=origin_of(asked.model))
+            check_there(mixed, there)
+            if against:
+                check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
 

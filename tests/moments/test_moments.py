@@ -334,7 +334,12 @@ def test_moments_of_no_vectors_refuse_what_all_moments_refuse(dtype, bad):
 @pytest.mark.parametrize("methods", [PRUNERS, QUANTIZERS])
 def test_methods_read_what_can_be_kept(methods):
     for name in methods.names():
-        assert {*methods.facts(name).get("READS", ())} <= {*OPTIONAL, "gram", "languages"}
+        assert {*methods.facts(name).get("READS", ())} <= {
+            *OPTIONAL,
+            "gram",
+            "languages",
+            "against",
+        }
 
 
 @pytest.mark.parametrize("gram", [True, False])
