@@ -17,7 +17,7 @@ from babelpress.moments.store import Store
 from babelpress.numerics.patterns import PerRow
 from babelpress.runs.estimate import estimate
 from babelpress.steps._looking import contrasted
-from babelpress.steps.prune import Settings
+from babelpress.steps.prune import Report, Settings, tell
 from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,8 +79,9 @@ def test_a_run_prunes_by_the_contrast_of_both_folders(model, folders, tmp_path, 
     assert report["calibration"]["condition"] == "translation"
     assert report["against"] == Store.open(folders / against).manifest["calibration"]
     assert report["step"]["propagate"] == "dense"
-    card = (tmp_path / "run" / "card.md").exists()
-    assert not card  # written with the scores
+    told = tell(Report.model_validate(report))
+    text = Store.open(folders / against).manifest["calibration"]["corpus"]
+    assert f"against {text} in " in told.how and "Kim et al." in told.remarks[0]
     plain = do(plan(model, {"propagate": "dense"}), tmp_path / "plain")
     assert "against" not in plain["steps"][0]
 
