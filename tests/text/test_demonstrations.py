@@ -395,8 +395,10 @@ def test_what_pads_a_block_leaves_moments_as_they_are(folder):
                 assert torch.equal(tensor, other[site]["swh_Latn"].tensors()[name]), name
 
 
-def test_parts_of_one_language_each_make_what_all_make_together(tmp_path, folder):
-    whole = asked(folder, "shuffled")
+@pytest.mark.parametrize("other", ["eng_Latn", "yor_Latn"])
+def test_parts_of_one_language_each_make_what_all_make_together(tmp_path, folder, other):
+    write(folder, yo=records(EXAMPLES["sw"][:20]))
+    whole = asked(folder, "shuffled", languages=("swh_Latn", other))
     together = calibrate(opened(), whole, tmp_path / "whole", gram=False)
     parts = []
     for tag in whole.languages:
@@ -409,6 +411,16 @@ def test_parts_of_one_language_each_make_what_all_make_together(tmp_path, folder
         assert merged.identity[key] == together.identity[key]
     assert merged.manifest["calibration"] == together.manifest["calibration"]
     assert Store.open(tmp_path / "merged").manifest["files"] == together.manifest["files"]
+
+
+def test_another_english_is_another_text(folder):
+    before = built(folder, "monolingual").manifest
+    write(folder, en=records([f"{text}." for text in EXAMPLES["en"]]))
+
+    after = built(folder, "monolingual").manifest
+
+    assert before["fingerprint"] != after["fingerprint"]
+    assert before["languages"]["swh_Latn"]["ids"] == after["languages"]["swh_Latn"]["ids"]
 
 
 @needs_data
