@@ -119,7 +119,8 @@ def test_an_expert_that_no_token_of_the_other_text_chose_never_fired_in_it(folde
     assert (found[site]["swh_Latn"].against_I == 0).all()
     for each in rest:
         seen = held[each]["hin_Deva"]
-        assert torch.equal(found[each]["hin_Deva"].against_I, seen.sumsq_I / seen.n)
+        against_I = found[each]["hin_Deva"].against_I
+        assert against_I is not None and torch.equal(against_I, seen.sumsq_I / seen.n)
     few = {each: {"yor_Latn": s["swh_Latn"], "eus_Latn": s["hin_Deva"]} for each, s in kept.items()}
     assert contrasted(kept, few)[site]["swh_Latn"].against_I is None
 
