@@ -1,5 +1,7 @@
 """Pico models and text to press them on, for tests of whole blocks and models."""
 
+from dataclasses import replace
+
 import pico
 import torch
 
@@ -42,6 +44,20 @@ def few(family="llama"):
 
 def dense_moments(walk, blocks=None, gram=True, **options):
     return dict(gather_dense(walk, blocks or text(), gram=gram, **options))
+
+
+def held_against(moments):
+    """The moments of all blocks, with what another text had of the same inputs: another order."""
+    return {
+        index: {
+            site: {
+                tag: replace(each, against_I=each.sumsq_I.flip(0) / max(1, each.n))
+                for tag, each in seen.items()
+            }
+            for site, seen in of_block.items()
+        }
+        for index, of_block in moments.items()
+    }
 
 
 def all_linears(walk):

@@ -48,17 +48,29 @@ def model(name: str, *, quantized: bool = False) -> None:
 def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
     """The languages that are meant; none where only a hub could tell which there are.
 
-    Raises BadCorpus where there is no such folder or it lacks one of them, UnknownName for one
-    that is none.
+    Raises BadCorpus where there is no such folder, it lacks one of them, or it is demonstrations,
+    UnknownName for a language that is none.
     """
-    from babelpress.text.corpus import open_source
-    from babelpress.text.languages import select
+    from babelpress.text.corpus import refuse_shots
 
-    if corpus.startswith("hub:"):
+    refuse_shots(corpus)
+    return _drawn(corpus, languages)
+
+
+def _drawn(corpus: str, languages: Sequence[str]) -> list[str]:
+    """The same for what is calibrated on, which may be demonstrations."""
+    from babelpress.text.corpus import open_source, require_english
+    from babelpress.text.languages import select
+    from babelpress.text.shots import shots_of
+
+    shots = shots_of(corpus)
+    if (shots.src if shots else corpus).startswith("hub:"):
         return select(languages) if languages else []
     found = open_source(corpus)
     tags = select(languages, among=found.languages()) if languages else found.languages()
     found.require(tags)
+    if shots:
+        require_english(found)
     return tags
 
 
@@ -73,7 +85,7 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
     """The same for the text of a calibration, and for what is kept apart from it."""
     if asked.evaluation:
         text(asked.evaluation)
-    return text(asked.corpus, asked.languages)
+    return _drawn(asked.corpus, asked.languages)
 
 
 def evaluation(asked: "EvaluationSettings") -> None:
@@ -125,6 +137,7 @@ def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
+    from babelpress.steps._pressing import check_against
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
@@ -132,15 +145,22 @@ def recipe(asked: "Recipe") -> None:
     model(asked.model)
     reads_text = False
     for work in (step.work for step in asked.steps):
+        policy = getattr(work, "mixture", None)
+        against = getattr(work, "against", None)
+        second = _of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = _of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
-            if policy := getattr(work, "mixture", None):
-                check_there(mixture(policy, tags, model=origin_of(asked.model)), there)
-        elif policy := getattr(work, "mixture", None):
+        elif policy:
             reads_text = True
-            if tags := text(asked.calibration.corpus, asked.calibration.languages):
-                check_there(mixture(policy, tags, model=origin_of(asked.model)), tags)
+            there = tags = _drawn(asked.calibration.corpus, asked.calibration.languages)
+        else:
+            continue
+        if policy and tags:
+            mixed = mixture(policy, tags, model=origin_of(asked.model))
+            check_there(mixed, there)
+            if against:
+                check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from babelpress.runs.recipe import Recipe
 
 COUNTS = ("blocks", "tokens", "characters", "bytes", "documents")
-AUDITED = ("pieces", "script_share", "unknown_share")
+AUDITED = ("pieces", "script_share", "unknown_share", "pairs")
+SHOWN = ("condition", "shots")
 CALIBRATED = {
     "language": "canonical tag",
     "blocks": "token blocks of equal length",
@@ -33,9 +34,12 @@ CALIBRATED = {
     "characters": "characters of the text",
     "bytes": "UTF-8 bytes of the text",
     "documents": "documents that the text came from",
-    "pieces": "pieces of documents that were drawn; null for text that the model wrote",
-    "script_share": "share of letters in the language's script; null for that text",
-    "unknown_share": "share of unknown tokens; null for that text",
+    "pieces": "pieces of documents that were drawn; null for demonstrations and text of the model",
+    "script_share": "share of letters in the language's script; null for text of the model",
+    "unknown_share": "share of unknown tokens; null for text of the model",
+    "pairs": "sentences that were shown of those that English has too; null but for demonstrations",
+    "condition": "translation, monolingual or shuffled; null but for demonstrations",
+    "shots": "shots in a sample; null but for demonstrations",
 }
 STEPPED = {
     "step": "number of the step, from 1",
@@ -79,6 +83,7 @@ def calibrate(
             "language": tag,
             **{key: each[key] for key in COUNTS},
             **{key: each.get(key) for key in AUDITED},
+            **{key: facts.get(key) for key in SHOWN},
         }
         for tag, each in facts["languages"].items()
     ]
@@ -86,6 +91,7 @@ def calibrate(
         o.key(o.tag()),
         o.beside(o.name()),
         *(o.count(key, key) for key in ("tokens", "bytes", "documents")),
+        *([o.count("pairs", "pairs")] if "condition" in facts else []),
         *_audited(facts["findings"]),
     )
     warned, noted = _findings([facts])

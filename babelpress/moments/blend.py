@@ -17,7 +17,8 @@ class Blend:
     """What a method sees of a site: means over the tokens of a mixture of languages.
 
     `absmax_I` is over all languages that have a share, `tokens` how many tokens they have. What was
-    not kept is None. `shares` are of the languages that have one.
+    not kept is None. `shares` are of the languages that have one. `against_I` are mean squares on
+    the same shares in the text that a contrast is made with.
     """
 
     mean_square_I: Tensor
@@ -29,6 +30,7 @@ class Blend:
     tokens: int
     where: str
     shares: Mapping[str, float]
+    against_I: Tensor | None = None
     _apart: Mapping[str, Moments] | None = field(default=None, compare=False, repr=False)
     _factors: dict[tuple[float, bool], Tensor] = field(
         default_factory=dict, compare=False, repr=False
@@ -79,6 +81,15 @@ class Blend:
             )
         return self.mean_abs_I
 
+    def require_against(self) -> Tensor:
+        """Mean squares in the other text. Raises BadMoments where there is none."""
+        if self.against_I is None:
+            raise BadMoments(
+                f"nothing is known of {self.where} in a second text, which this method makes a "
+                "contrast with. Give its moments with --against FOLDER."
+            )
+        return self.against_I
+
     def require_gram(self) -> Tensor:
         """The mean Gram matrix. Raises BadMoments where none was kept."""
         if self.gram_II is None:
@@ -113,6 +124,7 @@ def blend(
         tokens=sum(m.n for m in used),
         where=where,
         shares={language: shares[language] for language in weight},
+        against_I=_if_kept([m.against_I for m in used], {tag: shares[tag] for tag in weight}),
         _apart={language: moments[language] for language in weight} if apart else None,
     )
 

@@ -20,7 +20,7 @@ from babelpress.system.cost import measured
 from babelpress.system.offload import in_memory, on_disk
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.surroundings import surroundings
-from babelpress.text import calibration
+from babelpress.text import calibration, demonstrations
 from babelpress.text.draw import draw
 from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
@@ -92,6 +92,7 @@ def _identity(
         "propagate": "dense",
         "batch_tokens": batch_tokens,
         "text": _text_hash(found.blocks),
+        **demonstrations.identity_of(manifest),
     }
 
 

@@ -23,7 +23,9 @@ OPTIONAL = ("sum", "sumabs", "positive")  # vectors that most methods do not rea
 class Moments:
     """Sums over the tokens of one language at one site; None are those that are not kept.
 
-    Where not all are kept and there is a Gram matrix, the squares are its diagonal.
+    Where not all are kept and there is a Gram matrix, the squares are its diagonal. `against_I` is
+    the mean square of the same inputs in the text that a contrast is made with, where one is: it
+    comes from another folder, and is never written with these.
     """
 
     n: int
@@ -33,6 +35,7 @@ class Moments:
     absmax_I: Tensor
     positive_I: Tensor | None
     gram_II: Tensor | None
+    against_I: Tensor | None = None
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
@@ -85,4 +88,8 @@ def assembled(n: int, vectors: Mapping[str, Tensor], gram_II: Tensor | None) -> 
 
 
 VECTORS = ("sum", "sumabs", "sumsq", "absmax", "positive")
-_FIELDS = {f.name: f.name.removesuffix("_II").removesuffix("_I") for f in fields(Moments)}
+_FIELDS = {
+    f.name: f.name.removesuffix("_II").removesuffix("_I")
+    for f in fields(Moments)
+    if f.name != "against_I"
+}

@@ -7,6 +7,7 @@ Shapes: O outputs, I inputs of a linear.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 import torch
@@ -58,6 +59,8 @@ def _try(method: Method) -> None:
         .finish()
         for tag in ("a", "b")
     }
+    if method.contrasts:
+        seen = {tag: replace(each, against_I=each.sumsq_I.flip(0)) for tag, each in seen.items()}
     stats = blend(seen, {"a": 0.25, "b": 0.75}, MADE_UP, apart=method.languages_apart)
     weights = {MADE_UP: torch.randn(ROWS, inputs, generator=lot)}
     if own.scales:

@@ -27,7 +27,8 @@ Weights = Mapping[str, Tensor]  # the linears of a site by name inside the block
 MIN_TOKENS = 32
 MIN_TOKENS_AN_INPUT = 2  # for methods that adapt weights
 FEW = 8  # inputs of a linear that is only tried
-GRAM, LANGUAGES = "gram", "languages"  # what a method may read besides vectors
+# what a method may read besides vectors
+GRAM, LANGUAGES, AGAINST = "gram", "languages", "against"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Method(Protocol):
     @property
     def languages_apart(self) -> bool:
         """Whether it reads every language's own means."""
+        ...
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether it reads the mean squares of a second text."""
         ...
 
     @property
@@ -127,12 +133,17 @@ class _Applied:
     @property
     def vectors(self) -> Sequence[str]:
         """The vectors of moments that it reads besides the squares and the largest."""
-        return tuple(each for each in self.reads if each not in (GRAM, LANGUAGES))
+        return tuple(each for each in self.reads if each not in (GRAM, LANGUAGES, AGAINST))
 
     @property
     def languages_apart(self) -> bool:
         """Whether it reads every language's own means."""
         return LANGUAGES in self.reads
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether it reads the mean squares of a second text."""
+        return AGAINST in self.reads
 
     def skips(self, site: Site) -> bool:
         """Whether `--skip` named this site."""

@@ -179,12 +179,11 @@ def for_everyone(
     moments: BlockMoments, batch: Batch, blocks: Mapping[str, TokenBlocks]
 ) -> BlockMoments:
     """Moments of every language that are those of one batch, as if they were of all its text."""
-    length = batch.counted_BT.shape[1]
     of_batch = batch.counted_BT.numel()
 
     def of(seen: Mapping[str, Moments], text: TokenBlocks) -> Moments:
         one = seen[batch.language]
-        tokens = round(one.n * len(text.ids_BT) * length / of_batch)
+        tokens = round(one.n * text.ids_BT.numel() / of_batch)
         return replace(one, n=max(tokens, 1))
 
     return {

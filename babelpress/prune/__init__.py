@@ -5,7 +5,8 @@ A method is a module with one function, and constants where they hold:
     def prune(weight_OI, stats, pattern, *, option=default, ...) -> weight_OI
     READS = ("gram", "sumabs", …)   what it reads besides mean squares and the largest inputs:
                         "gram" the Gram matrix, "sumabs" the mean of |x|, "sum" that of x,
-                        "positive" how often x > 0, "languages" every language's own means
+                        "positive" how often x > 0, "languages" every language's own means,
+                        "against" the mean squares of a second text
     ADAPTS = True       it fits the weights that stay to what was seen
     STACKS = True       the rows of all linears of a site come at once, with a `Stacked` pattern
     PAPER = "…"         authors, year, number, equation

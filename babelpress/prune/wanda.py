@@ -16,9 +16,10 @@ PAPER = "Sun et al. 2023, arXiv:2306.11695, eq. 1"
 DIFFERS = ("Root mean squares stand for norms over all tokens: the same ranking.",)
 
 
-def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern) -> Tensor:
-    """Zero the weights with the lowest |w| * rms(x).
+def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern, *, inverted: bool = False) -> Tensor:
+    """Zero the weights with the lowest |w| * rms(x); `inverted` those with the highest, a control.
 
     Scaling all inputs of a layer changes nothing. Surviving weights are left as they are.
     """
-    return zero_lowest(weight_OI, weight_OI.float().abs() * stats.rms_I(), stats, pattern)
+    score_OI = weight_OI.float().abs() * stats.rms_I()
+    return zero_lowest(weight_OI, score_OI, stats, pattern, inverted=inverted)

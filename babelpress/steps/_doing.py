@@ -86,6 +86,7 @@ def press(
     method: Method,
     folder: Path,
     *,
+    against: str | None = None,
     allocate: Allocate | None = None,
     tables: Tables | None = None,
     hold: Hold,
@@ -93,8 +94,9 @@ def press(
 ) -> Pressed:
     """Press a model in place; codes are written into `folder` as they are found.
 
-    `allocate` gives blocks methods of their own, `tables` quantizes embedding and head. `hold` is
-    where hidden states and pressed blocks lie.
+    `against` is a second moments folder, for a method that makes a contrast. `allocate` gives
+    blocks methods of their own, `tables` quantizes embedding and head. `hold` is where hidden
+    states and pressed blocks lie.
     """
     walk = Walk(opened.model)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
@@ -105,6 +107,8 @@ def press(
             else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
         )
         mixed = _looking.mixture_of(settings.mixture, source, opened.name)
+        if against is not None:
+            source = _looking.beside(source, opened, against, mixed.shares)
         shares, trace = _shares(walk, source, mixed, settings, method, progress)
         if allocate is not None:
             method = allocate(walk, source, method, shares)

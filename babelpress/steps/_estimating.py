@@ -20,6 +20,7 @@ from babelpress.press import trial as tries
 from babelpress.press.method import Method
 from babelpress.press.trial import Tried
 from babelpress.steps._kind import Estimate
+from babelpress.steps._looking import contrasted
 from babelpress.steps._pressing import MINIMAX, PressingSettings
 from babelpress.system.offload import in_memory, on_disk
 from babelpress.text.token_blocks import TokenBlocks
@@ -76,11 +77,20 @@ class _Work:
 
 
 def pressing(
-    trial: Trial, step: PressingSettings, method: Method, *, tables: bool = False, chained: bool
+    trial: Trial,
+    step: PressingSettings,
+    method: Method,
+    *,
+    against: str | None = None,
+    tables: bool = False,
+    chained: bool,
 ) -> Estimate:
-    """What a pressing step will take; a `chained` one opens what another made."""
+    """What a pressing step will take; a `chained` one opens what another made.
+
+    `against` is a second moments folder, which is read beside.
+    """
     work = _work(trial, step, tables)
-    tried = _try(trial, work, method)
+    tried = _try(trial, work, method, against)
     phases = {
         "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
         "text": 0.0 if step.moments else trial.text_seconds,
@@ -96,17 +106,18 @@ def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])
         return _Work(step, tables, number, there, 0.0, 0, trial.offload)
-    length = next(iter(trial.blocks.values())).ids_BT.shape[1]
-    size = batch_size(walk, length)
-    counts = [len(each.ids_BT) for each in trial.blocks.values()]
-    shapes = {min(size, rest) for count in counts for rest in (count, count % size) if rest}
-    batches = sum(counts) / size
+    shapes: set[tuple[int, int]] = set()
+    batches = 0.0
+    for count, length in (tuple(each.ids_BT.shape) for each in trial.blocks.values()):
+        size = batch_size(walk, length)
+        shapes |= {(min(size, rest), length) for rest in (count, count % size) if rest}
+        batches += count / size
     tags = tuple(trial.blocks)
     return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
 
 
-def _try(trial: Trial, work: _Work, method: Method) -> Tried:
-    tried, walk = Tried(), trial.walk
+def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Tried:
+    tried, other, walk = Tried(), Tried(), trial.walk
     with tempfile.TemporaryDirectory(dir=trial.near) as name:
         folder = Path(name)
         hold = on_disk(folder) if work.offload else in_memory
@@ -115,10 +126,16 @@ def _try(trial: Trial, work: _Work, method: Method) -> Tried:
         else:
             few, batch = tries.try_text(tried, walk, trial.blocks, method, hold=hold)
             moments = tries.for_everyone(few, batch, trial.blocks)
+        if against is not None:
+            second = tries.try_store(other, Store.open(Path(against)))
+            moments = contrasted(moments, second)
         shares = dict.fromkeys(work.languages, 1 / len(work.languages))
         tries.try_press(
             tried, walk, moments, method, shares, rounds=work.minimax, hold=hold, folder=folder
         )
+        tried.bytes.press += other.bytes.moments
+        tried.seconds.first_read += other.seconds.first_read
+        tried.seconds.read += other.seconds.read
         if work.tables:
             tries.try_table(tried, walk)
         tries.try_saving(tried, trial.opened, walk, folder)
@@ -130,11 +147,12 @@ def _phases(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
     number, each = work.blocks, tried.seconds
     rounds = work.step.minimax.rounds if work.minimax else 0
     found = {"minimax": number * rounds * each.round, "press": number * each.press}
+    if each.first_read:
+        found["read"] = number * (each.first_read + rounds * each.read)
     found["folds"] = number * each.folds * (1 + work.minimax)
     if work.tables:
         found["tables"] = each.table * _rows(walk)
     if work.step.moments:
-        found["read"] = number * (each.first_read + rounds * each.read)
         return found
     start = work.batches * each.start
     last = number - 1  # passes nothing on

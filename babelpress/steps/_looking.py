@@ -10,15 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.models.open import Opened
+from babelpress.models.sites import Site
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
+from babelpress.moments.expert_loads import languages_of
 from babelpress.moments.gather import gather_dense
 from babelpress.moments.store import BlockMoments, Store
 from babelpress.press.method import Method
-from babelpress.steps._pressing import PressingSettings
+from babelpress.steps._pressing import PressingSettings, check_against
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
 from babelpress.text import mixtures
@@ -112,16 +117,11 @@ def of_folder(
 ) -> Source:
     """Moments that were saved. Raises BadMoments or BadSetting where they are no use here."""
     assert settings.moments is not None
-    store = Store.open(Path(settings.moments))
+    store = _opened(Path(settings.moments), opened)
     if settings.propagate != "dense":
         raise BadSetting(
             "moments of a folder are of the dense model: use propagate dense, or drop moments."
         )
-    store.check(
-        model=weights_hash(opened.model),
-        tokenizer=tokenizer_hash(opened.tokenizer),
-        dtype=str(opened.model.dtype),
-    )
     if gram and not store.identity["gram"]:
         raise BadSetting(
             f"{settings.method} needs Gram matrices, which {settings.moments} has not. "
@@ -135,6 +135,57 @@ def of_folder(
             f"{', '.join(there)}. Calibrate with them, or leave them out of --languages."
         )
     return Source(languages, there, {}, store.manifest["calibration"], store.load)
+
+
+def _opened(folder: Path, opened: Opened) -> Store:
+    """A moments folder of this model. Raises BadMoments for one of another."""
+    store = Store.open(folder)
+    store.check(
+        model=weights_hash(opened.model),
+        tokenizer=tokenizer_hash(opened.tokenizer),
+        dtype=str(opened.model.dtype),
+    )
+    return store
+
+
+def beside(source: Source, opened: Opened, against: str, shares: Mapping[str, float]) -> Source:
+    """The same with what a second moments folder has of every input, to make a contrast with.
+
+    Raises BadMoments for moments of another model, or without a language that has a share.
+    """
+    store = _opened(Path(against), opened)
+    check_against(against, store.identity["languages"], shares)
+    return replace(
+        source, moments=lambda index: contrasted(source.moments(index), store.load(index))
+    )
+
+
+def text_of(folder: str) -> Mapping[str, Any]:
+    """The text that moments of a folder were taken of."""
+    return Store.open(Path(folder)).manifest["calibration"]
+
+
+def contrasted(moments: BlockMoments, other: BlockMoments) -> BlockMoments:
+    """Moments of a block, with the mean squares of the same inputs in another text.
+
+    Each language has its own of the other text, or those of the one language that this is in.
+    Inputs of an expert that no token of the other text chose never fired in it.
+    """
+    there = languages_of(other.values())
+    only = there[0] if len(there) == 1 else None
+
+    def mean_square(site: Site, tag: str) -> Tensor | None:
+        if only is None and tag not in there:
+            return None
+        seen = other[site].get(only or tag)
+        if seen is None or not seen.n:
+            return torch.zeros(site.inputs, dtype=torch.float64)
+        return seen.sumsq_I / seen.n
+
+    return {
+        site: {tag: replace(each, against_I=mean_square(site, tag)) for tag, each in seen.items()}
+        for site, seen in moments.items()
+    }
 
 
 def mixture_of(policy: str, source: Source, model: str) -> Mixture:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from babelpress.errors import BadSetting
+from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
@@ -104,6 +104,21 @@ def _check_option(method: str, name: str, default: object, value: object) -> Non
         ) from error
     if isinstance(value, float) and not math.isfinite(value):
         raise BadSetting(f"{method}'s option {name} must be a finite number; it is {value}.")
+
+
+def check_against(folder: str, there: Sequence[str], shares: Mapping[str, float]) -> None:
+    """Raise BadMoments where a language that has a share has no moments to make a contrast with.
+
+    Moments of a single language, such as source code, are held against every one.
+    """
+    wanted = [tag for tag, share in shares.items() if share > 0]
+    missing = [tag for tag in wanted if tag not in there] if len(there) > 1 else []
+    if missing:
+        raise BadMoments(
+            f"{folder} has no moments of {some(missing)} to make a contrast with; it has "
+            f"{', '.join(there)}. Calibrate it with them, or with a single language, such as "
+            "source code, which is then held against all."
+        )
 
 
 def provenance(methods: Registry, name: str) -> tuple[str, ...]:

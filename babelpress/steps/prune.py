@@ -3,12 +3,14 @@
 Tested in tests/steps/test_step.py.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress import allocate
+from babelpress.errors import BadSetting
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
 from babelpress.steps._kind import Done, Estimate, Told
@@ -20,6 +22,7 @@ from babelpress.steps._pressing import (
     fed_by,
     provenance,
     reads_gram,
+    some,
     spoken,
 )
 from babelpress.system.progress import Progress, silent
@@ -40,6 +43,30 @@ def _pattern(value: Any) -> str:
     return notation.written(str(value))
 
 
+def _contrasting() -> list[str]:
+    """The methods that make a contrast with a second text."""
+    return [name for name in PRUNERS.names() if "against" in PRUNERS.facts(name).get("READS", ())]
+
+
+def _check_contrast(method: str, against: str | None, propagate: str) -> None:
+    """Raise BadSetting for a contrast without a second text, and the other way round."""
+    contrasting = _contrasting()
+    if against is None and method in contrasting:
+        raise BadSetting(
+            f"{method} makes a contrast between two texts: give the moments of what to keep with "
+            "--moments, and of what to hold against it with --against."
+        )
+    if against is not None and method not in contrasting:
+        raise BadSetting(
+            f"{method} makes no contrast with {against}. Drop --against, or use --method "
+            f"{' or '.join(contrasting)}."
+        )
+    if against is not None and propagate != "dense":
+        raise BadSetting(
+            "moments of --against are of the dense model: use --propagate dense, or leave it out."
+        )
+
+
 class Settings(PressingSettings):
     """One pruning step."""
 
@@ -58,10 +85,25 @@ class Settings(PressingSettings):
         {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
     )
 
+    against: str | None = setting(
+        None,
+        f"A second moments folder, of text that shall not matter: for {', '.join(_contrasting())}; "
+        "propagate is dense.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside(cls, data: Any) -> Any:
+        """A contrast is made between moments of the dense model."""
+        if isinstance(data, Mapping) and data.get("against") and not data.get("propagate"):
+            return {**data, "propagate": "dense"}
+        return data
+
     @model_validator(mode="after")
     def _options(self) -> "Settings":
         check_options(PRUNERS, self.method, self.options)
         check_options(allocate.RULES, self.allocate, self.allocation)
+        _check_contrast(self.method, self.against, self.propagate)
         return self
 
     @property
@@ -76,15 +118,20 @@ class Settings(PressingSettings):
 
 
 class Report(PressingReport):
-    """`allocated` are the shares of each block that went, where a rule gave blocks their own."""
+    """`allocated` are the shares of each block that went, where a rule gave blocks their own.
+
+    `against` is the text that a contrast was made with, as `calibration` is the other.
+    """
 
     allocated: list[float] = Field(default_factory=list)
+    against: dict[str, Any] = Field(default_factory=dict)
 
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
     rule = "" if settings.allocate == "uniform" else f", by block as {settings.allocate} says"
-    return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}"
+    against = "" if settings.against is None else f", against {settings.against}"
+    return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}{against}"
 
 
 def method(settings: Settings) -> "Method":
@@ -117,7 +164,7 @@ def do(
     progress: Progress = silent,
 ) -> Done:
     """Prune a model in place."""
-    from babelpress.steps import _allocating, _doing
+    from babelpress.steps import _allocating, _doing, _looking
 
     rule = _allocating.Rule(settings.allocate, settings.allocation)
     pressed = _doing.press(
@@ -126,11 +173,14 @@ def do(
         settings,
         method(settings),
         folder,
+        against=settings.against,
         allocate=rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
     )
-    own = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
+    own: dict[str, Any] = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
+    if settings.against is not None:
+        own["against"] = _looking.text_of(settings.against)
     return pressed.done(Report, **own)
 
 
@@ -144,7 +194,7 @@ def tell(report: Report) -> Told:
         adjective="pruned",
         means="a share of the weights in its blocks is set to zero, the rest stays or is fitted",
         method=name,
-        how=spoken(step, pattern, by),
+        how=spoken(step, pattern, by, _against(report)),
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
@@ -164,6 +214,12 @@ def tell(report: Report) -> Told:
     )
 
 
+def _against(report: Report) -> str:
+    """The text that a contrast was made with."""
+    text = report.against
+    return f"against {text['corpus']} in {some([*text['languages']])}" if text else ""
+
+
 def _no_room(report: Report, rule: str) -> list[str]:
     """What is to be said where a rule had nothing to choose from, as with 1of4."""
     if not report.allocated or len(set(report.allocated)) > 1:
@@ -176,4 +232,6 @@ def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
     """What pruning will take."""
     from babelpress.steps import _estimating
 
-    return _estimating.pressing(trial, settings, method(settings), chained=chained)
+    return _estimating.pressing(
+        trial, settings, method(settings), against=settings.against, chained=chained
+    )

@@ -14,7 +14,8 @@ from typing import Any
 from babelpress.moments.store import BlockMoments, Store
 from babelpress.system.files import fingerprint
 from babelpress.system.progress import Progress, silent
-from babelpress.text.corpus import open_corpus
+from babelpress.text.corpus import open_source, read_of
+from babelpress.text.demonstrations import identity_of
 from babelpress.text.settings import SELF, CalibrationSettings
 
 
@@ -33,8 +34,10 @@ def merge(
     """
     stores = [Store.open(part) for part in parts]
     first = stores[0].manifest
+    facts = _calibration(asked, [store.manifest["calibration"] for store in stores])
     identity = {
         **first["identity"],
+        **identity_of(facts),
         "languages": [tag for store in stores for tag in store.identity["languages"]],
         "gram": gram,
         "text": fingerprint([store.identity["text"] for store in stores]),
@@ -43,11 +46,10 @@ def merge(
     for index in range(first["blocks"]):
         merged.save(index, _union([store.load(index) for store in stores], gram=gram))
         progress("merge: block", index + 1, first["blocks"])
-    manifests = [store.manifest["calibration"] for store in stores]
     seconds = sum(store.manifest["cost"]["seconds"] for store in stores)
     peak = max(store.manifest["cost"]["peak_memory_mib"] for store in stores)
     merged.finish(
-        calibration=_calibration(asked, manifests),
+        calibration=facts,
         cost={"seconds": round(seconds, 3), "peak_memory_mib": peak},
     )
     return merged
@@ -70,7 +72,7 @@ def _calibration(asked: CalibrationSettings, parts: Sequence[dict[str, Any]]) ->
     if asked.corpus == SELF:
         text = fingerprint([part["fingerprint"] for part in parts])
     else:
-        text = open_corpus(asked.corpus).fingerprint(rows)
+        text = open_source(asked.corpus).fingerprint(read_of(asked.corpus, rows))
     findings = [finding for part in parts for finding in part["findings"]]
     return {
         **parts[0],

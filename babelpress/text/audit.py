@@ -34,6 +34,12 @@ SEVERAL: Mapping[str, tuple[str, bool, str]] = {
         "",
     ),
     "duplicates": ("have lines of train text that repeat an earlier one exactly; lines", False, ""),
+    "unpaired": (
+        "have train sentences without an English one of the same id, left out; sentences",
+        False,
+        "",
+    ),
+    "cut": ("have demonstrations that are longer than a block, and are cut; samples", False, ""),
     "script": ("have calibration text that is not in their own script; in it are", True, " %"),
     "unknown tokens": ("have tokens that the tokenizer does not know; tokens", False, ""),
 }
@@ -138,6 +144,23 @@ def short(tag: str, ids: Sequence[Sequence[int]], layout: Layout) -> list[Findin
     have = len(joined(ids, layout))
     words = f"{tag} has {have} tokens of the {layout.wanted} that fill its blocks; all are used."
     return [Finding("warning", tag, "short", have, words)] if have < layout.wanted else []
+
+
+def unpaired(tag: str, records: int, left: int, *, of: str) -> list[Finding]:
+    """Sentences that cannot be shown in demonstrations, for want of an id or of the other side."""
+    why = "have no id of their own" if tag == of else f"have no {of} of the same id"
+    words = f"{tag}: {left} of {records} train sentences {why}, and are left out."
+    return [Finding("note", tag, "unpaired", left, words)] if left else []
+
+
+def cut(tag: str, samples: Sequence[Sequence[int]], layout: Layout) -> list[Finding]:
+    """Samples of demonstrations that no block holds."""
+    count = sum(len(ids) > layout.body for ids in samples)
+    words = (
+        f"{tag}: {count} of {len(samples)} samples are longer than a block of {layout.length} "
+        "tokens, and are cut. Raise --length, or ask for fewer shots."
+    )
+    return [Finding("warning", tag, "cut", count, words)] if count else []
 
 
 def script(tag: str, share: float | None) -> list[Finding]:

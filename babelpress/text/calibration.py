@@ -92,16 +92,15 @@ def build(
     findings = of_corpus(corpus, tags)
     findings += [finding for each in gathered.values() for finding in each.findings]
     raise_errors(findings)
-    manifest = _manifest(tokenizer, layout, findings) | {
+    manifest = facts_of(tokenizer, layout, findings) | {
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint(tags),
         "evaluation": None if evaluation is None else evaluation.name,
         "seed": seed,
         "piece_characters": PIECE_CHARACTERS,
         "languages": {tag: each.row for tag, each in gathered.items()},
+        **left_out_of(corpus),
     }
-    if corpus.left_out:
-        manifest["left_out"] = [{"path": each.path, "why": each.why} for each in corpus.left_out]
     return CalibrationSet({tag: each.blocks for tag, each in gathered.items()}, manifest)
 
 
@@ -155,9 +154,9 @@ def from_ids(
     for tag, ids in documents.items():
         blocks[tag] = pack(tag, ids, layout)
         texts = tokenizer.batch_decode([list(each) for each in ids], skip_special_tokens=True)
-        rows[tag] = _row(blocks[tag], len(ids), texts)
+        rows[tag] = row_of(blocks[tag], len(ids), texts)
         findings += short(tag, ids, layout)
-    manifest = _manifest(tokenizer, layout, findings) | {
+    manifest = facts_of(tokenizer, layout, findings) | {
         "corpus": source,
         "fingerprint": fingerprint({tag: [list(each) for each in documents[tag]] for tag in rows}),
         "seed": seed,
@@ -187,7 +186,7 @@ def _gather(
     texts = [*(piece.text for piece in used[:-1]), *_last_text(used, ids, tokenizer, layout)]
     share = scripts.share(registry.find(tag).script, scripts.counts(texts))
     unknown = count_unknown(ids, tokenizer)
-    row = _row(blocks, len({piece.document for piece in used}), texts) | {
+    row = row_of(blocks, len({piece.document for piece in used}), texts) | {
         "pieces": len(used),
         "script_share": share,
         "unknown_share": unknown / max(1, sum(map(len, ids))),
@@ -273,7 +272,14 @@ def _last_text(
     return [str(tokenizer.decode(list(ids[-1][: len(ids[-1]) - over]))).rstrip("\ufffd")]
 
 
-def _row(blocks: TokenBlocks, num_documents: int, texts: Sequence[str]) -> dict[str, Any]:
+def left_out_of(corpus: Corpus) -> dict[str, Any]:
+    """What lies in a corpus and is not read, for the manifest; nothing where all is."""
+    rows = [{"path": each.path, "why": each.why} for each in corpus.left_out]
+    return {"left_out": rows} if rows else {}
+
+
+def row_of(blocks: TokenBlocks, num_documents: int, texts: Sequence[str]) -> dict[str, Any]:
+    """What the manifest of a calibration set tells of every language."""
     return {
         "blocks": len(blocks.ids_BT),
         "tokens": int(blocks.counted_BT.sum()),
@@ -283,7 +289,8 @@ def _row(blocks: TokenBlocks, num_documents: int, texts: Sequence[str]) -> dict[
     }
 
 
-def _manifest(tokenizer: Tokenizer, layout: Layout, findings: Sequence[Finding]) -> dict[str, Any]:
+def facts_of(tokenizer: Tokenizer, layout: Layout, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What the manifest of every calibration set tells."""
     return {
         "tokenizer": tokenizer_hash(tokenizer),
         "tokens": layout.tokens,

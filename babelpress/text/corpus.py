@@ -15,7 +15,7 @@ test. Whatever lies in a corpus and is not read is in `left_out`, with the reaso
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from babelpress.text import folders, languages, readers
 from babelpress.text.paths import SPLIT_NAMES, SPLITS
 from babelpress.text.readers import Found, LeftOut, listed
 from babelpress.text.records import text_of
-from babelpress.text.settings import SELF
+from babelpress.text.shots import ENGLISH, SELF, shots_of
 
 EMBEDDED = DATA / "embedded" / "everyday"
 UNNAMED = "text-"  # ids of documents that nothing but their text tells apart
@@ -39,6 +39,15 @@ class Document:
     language: str
     src: str
     split: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One record. `id` is SRC/ID, equal in two languages where the content is; empty without id."""
+
+    id: str
+    document: str
     text: str
 
 
@@ -112,6 +121,15 @@ class Corpus:
             self._last = (tag, self._read(tag))
         return list(self._last[1].get(split, ()))
 
+    def sentences(self, tag: str, split: str) -> list[Sentence]:
+        """The records of a language and split, in the order of the file; may be none.
+
+        Raises BadCorpus as `documents` does.
+        """
+        assert split in SPLITS, split
+        self.require([tag])
+        return [each for found, _, each in self._records(tag) if found == split]
+
     def fingerprint(self, tags: Iterable[str]) -> str:
         """SHA-256 over the bytes of these languages' files, and the filters on them."""
         wanted = sorted(set(tags))
@@ -135,6 +153,17 @@ class Corpus:
     def _read(self, tag: str) -> dict[str, list[Document]]:
         texts: dict[tuple[str, str], list[str]] = {}
         srcs: dict[str, str] = {}
+        for split, src, each in self._records(tag):
+            srcs.setdefault(each.document, src)
+            texts.setdefault((each.document, split), []).append(each.text)
+        found: dict[str, list[Document]] = {}
+        for (name, split), lines in texts.items():
+            document = Document(name, tag, srcs[name], split, "\n".join(lines))
+            found.setdefault(split, []).append(document)
+        return found
+
+    def _records(self, tag: str) -> Iterator[tuple[str, str, Sentence]]:
+        """Every record that the filters keep, with its split and src."""
         seen: Counter[str] = Counter()
         fields_seen: dict[str, None] = {}
         for place, line, fields in self._sources[tag].records():
@@ -147,14 +176,8 @@ class Corpus:
             src = str(fields.get("src") or "")
             name = _document_name(src, text, fields, seen)
             split = _split(place, line, fields, name)
-            srcs.setdefault(name, src)
-            texts.setdefault((name, split), []).append(text)
+            yield split, src, Sentence(_record_name(src, fields), name, text)
         self._check_filters(tag, fields_seen)
-        found: dict[str, list[Document]] = {}
-        for (name, split), lines in texts.items():
-            document = Document(name, tag, srcs[name], split, "\n".join(lines))
-            found.setdefault(split, []).append(document)
-        return found
 
     def _check_filters(self, tag: str, fields: Mapping[str, None]) -> None:
         """Raise BadCorpus for a filter on what no record has: it keeps or drops nothing."""
@@ -173,6 +196,7 @@ def open_corpus(src: str) -> Corpus:
     Raises BadCorpus where there is none, where nothing in it is named after a language, where two
     files say that they are the same, or where the hub cannot be reached.
     """
+    refuse_shots(src)
     place, _, query = src.partition("?")
     filters = _filters(src, query)
     if place.startswith("hub:"):
@@ -183,8 +207,35 @@ def open_corpus(src: str) -> Corpus:
 
 
 def open_source(src: str) -> Corpus:
-    """What a calibration has its languages of; where the model writes its text, `embedded`."""
-    return open_corpus("embedded" if src == SELF else src)
+    """What a calibration has its languages of; where the model writes its text, `embedded`.
+
+    Of demonstrations it is the corpus whose sentences are shown.
+    """
+    shots = shots_of(src)
+    return open_corpus("embedded" if src == SELF else shots.src if shots else src)
+
+
+def refuse_shots(src: str) -> None:
+    """Raise BadCorpus for demonstrations, where they are no calibration text."""
+    if shots := shots_of(src):
+        raise BadCorpus(
+            f"{src} is text to calibrate on, and no corpus for anything else. Name the corpus "
+            f"itself: {shots.src}."
+        )
+
+
+def require_english(corpus: Corpus) -> None:
+    """Raise BadCorpus for a corpus without the other side of every demonstration."""
+    if ENGLISH not in corpus.languages():
+        raise BadCorpus(
+            f"{corpus.name} has no {ENGLISH}, which demonstrations show beside every language. It "
+            f"has {listed(corpus.languages())}. Add a file of the same sentences in English."
+        )
+
+
+def read_of(src: str, tags: Iterable[str]) -> list[str]:
+    """The languages of a corpus that a calibration in some reads: demonstrations need English."""
+    return list(dict.fromkeys((*tags, ENGLISH) if shots_of(src) else tags))
 
 
 def _filters(src: str, query: str) -> list[Filter]:
@@ -260,6 +311,12 @@ def _document_name(src: str, text: str, fields: Mapping[str, object], seen: Coun
     name = f"{UNNAMED}{sha256_text(text)[:16]}" if own is None or own == "" else f"{prefix}{own}"
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def _record_name(src: str, fields: Mapping[str, object]) -> str:
+    """SRC/ID; empty for a record without an id."""
+    own = fields.get("id")
+    return "" if own is None or own == "" else f"{src}/{own}" if src else str(own)
 
 
 def _split(name: str, line: int, fields: Mapping[str, object], document: str) -> str:

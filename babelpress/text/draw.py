@@ -1,17 +1,19 @@
-"""The calibration text that a run asks for, drawn from a corpus or written by the model.
+"""The calibration text that a run asks for: of a corpus, demonstrations, or the model's own.
 
 Tested in tests/moments/test_store.py.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import vocabulary_of
-from babelpress.text import calibration, self_written
+from babelpress.text import calibration, demonstrations, self_written
 from babelpress.text.corpus import open_corpus, open_source
 from babelpress.text.languages import select
 from babelpress.text.settings import SELF, CalibrationSettings
+from babelpress.text.shots import shots_of
 
 
 class Tagged(Protocol):
@@ -53,8 +55,9 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
             count_special=asked.count_special,
             known=known,
         )
-    corpus = open_corpus(asked.corpus)
-    return calibration.build(
+    corpus, shots = open_source(asked.corpus), shots_of(asked.corpus)
+    build = calibration.build if shots is None else partial(demonstrations.build, shots)
+    return build(
         corpus,
         opened.tokenizer,
         languages_of(corpus, asked.languages),

@@ -21,6 +21,8 @@ Resource level, from the UTF-8 bytes of the language in FineWeb-2 (data/distribu
 Traditional Chinese and Dari are counted there with Simplified Chinese and Persian, and take
 their levels.
 
+What is no language, such as source code, is the row zxx, as in ISO 639; its script is not known.
+
 Families are the wide ones (niger-congo with Mande and Ubangian; creole and constructed stand for
 families too; isolate has no relatives); an empty autonym or family is not recorded.
 """

@@ -5,21 +5,27 @@ Tested in tests/runs/test_recipe.py.
 
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from babelpress.system.settings import Strict, setting, words
+from babelpress.text.shots import CONDITIONS, SELF, shots_of
 
-SELF = "self"  # the corpus that the model writes
 CORPORA = ("embedded", SELF)  # those that have a name of their own
+
+
+def _corpus(name: str) -> str:
+    shots_of(name)  # raises BadSetting for demonstrations that are not asked for rightly
+    return name
 
 
 class CalibrationSettings(Strict):
     """Which text a run looks at, in which languages."""
 
-    corpus: str = setting(
+    corpus: Annotated[str, AfterValidator(_corpus)] = setting(
         "embedded",
-        "embedded, self (the model writes it), a folder, or hub:ID[@revision].",
-        offers=CORPORA,
+        "embedded, self (the model writes it), a folder, or hub:ID[@revision]; "
+        f"{', '.join(f'{each}:' for each in CONDITIONS)} before it make demonstrations.",
+        offers=(*CORPORA, *(f"{each}:embedded" for each in CONDITIONS)),
     )
     languages: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         (), "Languages or groups; all of the corpus by default."

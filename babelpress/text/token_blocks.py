@@ -1,8 +1,8 @@
 """Documents to pieces of text, and token ids to blocks of fixed length.
 
 A block is one sequence of a model: BOS where the tokenizer has one, then tokens of documents joined
-by EOS. Without BOS in front a model takes the first token of text for the sink of its attention,
-and that token's outsized features would be counted.
+by EOS, or one sample and padding. Without BOS in front a model takes the first token of text for
+the sink of its attention, and that token's outsized features would be counted.
 
 Shapes: B blocks, T positions of a block.
 
@@ -118,14 +118,30 @@ def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> T
     Raises BadModel for an id that the model has no embedding for.
     """
     ids = joined(documents, layout)[: layout.wanted]
-    num_blocks = -(-len(ids) // layout.body)
-    ids_BT = torch.full((num_blocks, layout.body), layout.pad, dtype=torch.long)
-    ids_BT.view(-1)[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+    starts = range(0, len(ids), layout.body)
+    rows = [ids[start : start + layout.body] for start in starts]
+    return _padded(language, rows, layout.body, layout)
+
+
+def apart(language: str, samples: Sequence[Sequence[int]], layout: Layout) -> TokenBlocks:
+    """A block for each sample, with BOS before it; padded to the longest, cut where none can hold.
+
+    Raises BadModel for an id that the model has no embedding for.
+    """
+    rows = [ids[: layout.body] for ids in samples]
+    return _padded(language, rows, max(map(len, rows), default=layout.body), layout)
+
+
+def _padded(language: str, rows: Sequence[Sequence[int]], body: int, layout: Layout) -> TokenBlocks:
+    """Blocks of BOS and `body` positions; what rows lack is padding, which never counts."""
+    ids_BT = torch.full((len(rows), body), layout.pad, dtype=torch.long)
     counted_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-    counted_BT.view(-1)[: len(ids)] = True
+    for row, ids in enumerate(rows):
+        ids_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+        counted_BT[row, : len(ids)] = True
     if layout.bos is not None:
-        ids_BT = torch.cat([ids_BT.new_full((num_blocks, 1), layout.bos), ids_BT], dim=1)
-        counted_BT = torch.cat([counted_BT.new_ones((num_blocks, 1)), counted_BT], dim=1)
+        ids_BT = torch.cat([ids_BT.new_full((len(rows), 1), layout.bos), ids_BT], dim=1)
+        counted_BT = torch.cat([counted_BT.new_ones((len(rows), 1)), counted_BT], dim=1)
     if layout.known is not None and ids_BT.numel():
         check_known(int(ids_BT.max()), layout.known, language)
     if not layout.count_special:

@@ -184,6 +184,20 @@ def test_calibrate_on_the_models_own_text_has_the_same_keys(place):
     assert found.rows[0]["script_share"] is None
 
 
+def test_calibrate_on_demonstrations_says_condition_shots_and_pairs(place):
+    with pytest.warns(BabelpressWarning, match="are cut"):  # the model reads few bytes at once
+        found = commands.calibrate(
+            "tiny", out=Path("shown"), corpus="shuffled:embedded?shots=1", languages="sw,en",
+            tokens=300, length=100,
+        )  # fmt: skip
+
+    assert [list(row) for row in found.rows] == [documented("calibrate")] * 2
+    assert [row["condition"] for row in found.rows] == ["shuffled"] * 2
+    assert [row["shots"] for row in found.rows] == [1, 1]
+    assert [row["pairs"] for row in found.rows] == [found.rows[0]["blocks"], 0]
+    assert found.rows[0]["pieces"] is None and found.rows[0]["script_share"] == 1
+
+
 def test_quantize_keeps_codes_and_says_what_the_file_would_weigh(documents, place):
     assert documents["quantize"]["out"] == "coded"
     assert {row["share"] for row in rows(documents, "quantize")} == {0, 1}

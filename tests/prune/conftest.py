@@ -1,5 +1,7 @@
 """Layers and what they saw, for every pruning method."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -14,7 +16,9 @@ def saw():
     def gather(inputs, shares):
         moments = {}
         for language, x_TI in inputs.items():
-            moments[language] = Accumulator(x_TI.shape[1], gram=True).add(x_TI).finish()
+            seen = Accumulator(x_TI.shape[1], gram=True).add(x_TI).finish()
+            other_I = seen.sumsq_I.flip(0) / seen.n  # what a second text had of the same inputs
+            moments[language] = replace(seen, against_I=other_I)
         return blend(moments, shares, "blocks.0.mlp.up", apart=True)
 
     return gather

@@ -67,3 +67,20 @@ def test_many_tokens_of_one_language_do_not_outvote_another(saw):
     )
 
     assert pruned_OI.tolist() == [[0.0, 1.0]]
+
+
+def test_inverted_it_drops_the_highest_and_what_was_zero_before(weight_OI, stats):
+    """The control of Kim et al.: the weights that matter most go first."""
+    score_OI = weight_OI.abs() * stats.rms_I()
+    order = [sorted(range(24), key=row.__getitem__, reverse=True) for row in score_OI.tolist()]
+    expected = weight_OI.clone()
+    for row, columns in zip(expected, order, strict=True):
+        row[columns[:6]] = 0
+
+    found = prune(weight_OI, stats, PerRow(0.25), inverted=True)
+
+    assert torch.equal(expected, found)
+    again = prune(found, stats, PerRow(0.25), inverted=True)
+    assert torch.equal(found, again)
+    more = prune(found, stats, PerRow(0.5), inverted=True)
+    assert torch.equal(more == 0, prune(weight_OI, stats, PerRow(0.5), inverted=True) == 0)

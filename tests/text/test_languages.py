@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from babelpress.errors import AmbiguousName, BadSetting, UnknownName
-from babelpress.text import languages
+from babelpress.text import languages, scripts
 from babelpress.text.languages import all_languages, find, groups, select
 
 CORPUS = {
@@ -219,3 +219,10 @@ def test_the_two_latin_groups_part_all_languages():
 
 def test_the_table_is_read_once():
     assert languages.all_languages() is languages.all_languages()
+
+
+def test_what_is_no_language_is_a_row_whose_script_nobody_knows():
+    row = languages.find("zxx")
+
+    assert (row.tag, row.name) == ("zxx_Zyyy", "No linguistic content")
+    assert scripts.share(row.script, scripts.counts(["def f(x): return x"])) is None
