@@ -79,6 +79,24 @@ class Blend:
             )
         return self.mean_abs_I
 
+    def require_mean(self) -> Tensor:
+        """The mean of x. Raises BadMoments where it was not kept."""
+        if self.mean_I is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no sum of x, which this method needs. "
+                'Its module has to say so: READS = ("sum",).'
+            )
+        return self.mean_I
+
+    def require_firing(self) -> Tensor:
+        """How often x > 0, as a share of tokens. Raises BadMoments where it was not kept."""
+        if self.firing_I is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no count of x > 0, which this method needs. "
+                'Its module has to say so: READS = ("positive",).'
+            )
+        return self.firing_I
+
     def require_gram(self) -> Tensor:
         """The mean Gram matrix. Raises BadMoments where none was kept."""
         if self.gram_II is None:

@@ -176,7 +176,7 @@ def test_a_wrong_name_says_the_right_ones():
         PRUNERS.get("wnada")
 
     assert str(error.value) == (
-        "no pruning method is called 'wnada'. Did you mean 'wanda'? "
+        "no pruning method is called 'wnada'. Did you mean 'wanda' or 'mwanda'? "
         f"Known: {', '.join(PRUNERS.names())}. Add one in babelpress/prune/."
     )
 
