@@ -32,9 +32,13 @@ def prune(weight_OI: Tensor, stats: Blend, pattern: Pattern, *, power: float = 0
     """
     if not 0 <= power < math.inf:
         raise BadSetting(f"ria's power must be zero or more, not {power}.")
+    return zero_lowest(weight_OI, score(weight_OI, stats, power), stats, pattern)
+
+
+def score(weight_OI: Tensor, stats: Blend, power: float) -> Tensor:
+    """The scores (O, I) by which weights go."""
     size_OI = weight_OI.float().abs().contiguous()  # sums have another order where inputs are first
-    score_OI = (_share(size_OI, 0) + _share(size_OI, 1)) * stats.rms_I().pow(power)
-    return zero_lowest(weight_OI, score_OI, stats, pattern)
+    return (_share(size_OI, 0) + _share(size_OI, 1)) * stats.rms_I().pow(power)
 
 
 def _share(size_OI: Tensor, dim: int) -> Tensor:
