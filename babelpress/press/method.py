@@ -16,7 +16,8 @@ from babelpress.errors import BadLayer
 from babelpress.models.sites import Site
 from babelpress.moments.blend import Blend
 from babelpress.numerics.grids import Codes, Grid
-from babelpress.numerics.patterns import KeepOf, Plain, Stacked, parse
+from babelpress.numerics.patterns import KeepOf, Plain, Spared, Stacked, parse
+from babelpress.press.protected import NOTHING, Spare, most_used
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.registry import Registry, taken
@@ -129,11 +130,6 @@ class _Applied:
         """The vectors of moments that it reads besides the squares and the largest."""
         return tuple(each for each in self.reads if each not in (GRAM, LANGUAGES))
 
-    @property
-    def languages_apart(self) -> bool:
-        """Whether it reads every language's own means."""
-        return LANGUAGES in self.reads
-
     def skips(self, site: Site) -> bool:
         """Whether `--skip` named this site."""
         return any(site.matches(pattern) for pattern in self.skip)
@@ -159,12 +155,17 @@ class Pruner(_Applied):
     """A pruning method with its options and pattern.
 
     `allocated` are the patterns of linears by block and by name inside it, where a rule gave them
-    other ones than `pattern`; `patterns` are those of the block at hand.
+    other ones than `pattern`; `patterns` are those of the block at hand. `protected` is what stays
+    of linears by block and name, `spared` that of the block at hand; `used` is the share of every
+    site's inputs that stays, by the language that they are largest in.
     """
 
     METHODS: ClassVar = PRUNERS
 
     pattern: Plain
+    protected: Mapping[int, Mapping[str, Spare]] = field(default_factory=dict)
+    spared: Mapping[str, Spare] = field(default_factory=dict)
+    used: Mapping[str, float] = field(default_factory=dict)
     allocated: Mapping[int, Mapping[str, Plain]] = field(default_factory=dict)
     patterns: Mapping[str, Plain] = field(default_factory=dict)
 
@@ -192,11 +193,22 @@ class Pruner(_Applied):
         """Never: what goes does not depend on the scale of inputs and weights together."""
         return False
 
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        return LANGUAGES in self.reads or bool(self.used)
+
     def at(self, block: int) -> "Pruner":
-        """With the patterns of this block."""
-        if block not in self.allocated:
+        """With the patterns of this block, and what stays of it."""
+        if block not in self.allocated and block not in self.protected:
             return self
-        return replace(self, allocated={}, patterns=self.allocated[block])
+        return replace(
+            self,
+            allocated={},
+            patterns=self.allocated.get(block, {}),
+            protected={},
+            spared=self.protected.get(block, {}),
+        )
 
     @property
     def narrowest(self) -> int:
@@ -217,7 +229,9 @@ class Pruner(_Applied):
     def press(self, weights: Weights, stats: Blend) -> Pressed:
         """New weights for the linears of one site; exact counts in each linear."""
         apply = self.METHODS.get(self.name)
-        patterns = {name: self.patterns.get(name, self.pattern) for name in weights}
+        patterns = {
+            name: self._pattern(name, weight_OI, stats) for name, weight_OI in weights.items()
+        }
         if not self.METHODS.facts(self.name).get("STACKS", False):
             new = {
                 name: apply(weight_OI, stats, patterns[name], **self.options)
@@ -228,6 +242,21 @@ class Pruner(_Applied):
         stacked = Stacked(tuple(patterns.values()), rows)
         new_OI = apply(torch.cat(list(weights.values())), stats, stacked, **self.options)
         return Pressed(dict(zip(weights, new_OI.split(rows), strict=True)), {})
+
+    def _pattern(self, name: str, weight_OI: Tensor, stats: Blend) -> Plain | Spared:
+        """That of a linear; BadLayer names the place of one where too little may go."""
+        plain, spare = self.patterns.get(name, self.pattern), self.spared.get(name, NOTHING)
+        columns = spare.columns
+        for language, share in self.used.items():
+            columns |= most_used(stats.own_mean_square_I(language), share, plain, columns)
+        if not (spare.rows or columns):
+            return plain
+        pattern = Spared(plain, spare.rows, columns)
+        try:
+            pattern.count(*weight_OI.shape)
+        except BadLayer as error:
+            raise BadLayer(f"{stats.where} ({name}): {error}") from error
+        return pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +298,11 @@ class Quantizer(_Applied):
     def scales(self) -> bool:
         """Whether it wants the inputs of a site scaled in the layer before."""
         return self.METHODS.optional(self.name, "scale_inputs") is not None
+
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        return LANGUAGES in self.reads
 
     def at(self, block: int) -> "Quantizer":
         """With the grid of this block."""

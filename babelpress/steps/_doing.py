@@ -32,6 +32,7 @@ from babelpress.text.settings import CalibrationSettings
 
 Allocate = Callable[[Walk, Source, Method, Mapping[str, float]], Method]
 Tables = Callable[[PreTrainedModel], dict[str, Codes]]
+Seen = Callable[[Source], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def press(
     method: Method,
     folder: Path,
     *,
+    seen: Seen | None = None,
     allocate: Allocate | None = None,
     tables: Tables | None = None,
     hold: Hold,
@@ -93,8 +95,9 @@ def press(
 ) -> Pressed:
     """Press a model in place; codes are written into `folder` as they are found.
 
-    `allocate` gives blocks methods of their own, `tables` quantizes embedding and head. `hold` is
-    where hidden states and pressed blocks lie.
+    `seen` is told what is looked at and may refuse it; `allocate` gives blocks methods of their
+    own, `tables` quantizes embedding and head. `hold` is where hidden states and pressed blocks
+    lie.
     """
     walk = Walk(opened.model)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
@@ -104,6 +107,8 @@ def press(
             if settings.moments is None
             else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
         )
+        if seen is not None:
+            seen(source)
         mixed = _looking.mixture_of(settings.mixture, source, opened.name)
         shares, trace = _shares(walk, source, mixed, settings, method, progress)
         if allocate is not None:

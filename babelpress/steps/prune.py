@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from babelpress import allocate
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
+from babelpress.steps import _protecting
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
@@ -29,7 +30,7 @@ from babelpress.text.settings import CalibrationSettings
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.models.walk import Walk
-    from babelpress.press.method import Method
+    from babelpress.press.method import Pruner
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
 
@@ -58,10 +59,17 @@ class Settings(PressingSettings):
         {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
     )
 
+    protect: Annotated[dict[str, Any], BeforeValidator(_protecting.read)] = setting(
+        {},
+        "File of neurons, features and sites that are not pruned, or used:LANGUAGE:SHARE: others "
+        "go in their place.",
+    )
+
     @model_validator(mode="after")
     def _options(self) -> "Settings":
         check_options(PRUNERS, self.method, self.options)
         check_options(allocate.RULES, self.allocate, self.allocation)
+        _protecting.protected(self.protect)
         return self
 
     @property
@@ -87,8 +95,8 @@ def say(settings: Settings) -> str:
     return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}"
 
 
-def method(settings: Settings) -> "Method":
-    """The method with its options and pattern."""
+def method(settings: Settings) -> "Pruner":
+    """The method with its options and pattern; what is protected is known with the model only."""
     from babelpress.press.method import Pruner
 
     return Pruner.of(
@@ -104,7 +112,7 @@ def check(name: str, walk: "Walk", settings: Settings) -> None:  # noqa: ARG001
     """Raise BadLayer or BadSetting where a model cannot be pruned so: known from its shapes."""
     from babelpress.press import fitting
 
-    fitting.check(walk, method(settings))
+    fitting.check(walk, _protecting.protected(settings.protect).within(method(settings), walk))
 
 
 def do(
@@ -117,15 +125,18 @@ def do(
     progress: Progress = silent,
 ) -> Done:
     """Prune a model in place."""
+    from babelpress.models.walk import Walk
     from babelpress.steps import _allocating, _doing
 
     rule = _allocating.Rule(settings.allocate, settings.allocation)
+    protected = _protecting.protected(settings.protect)
     pressed = _doing.press(
         opened,
         calibration,
         settings,
-        method(settings),
+        protected.within(method(settings), Walk(opened.model)),
         folder,
+        seen=lambda source: protected.check_languages(source.there),
         allocate=rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
@@ -144,7 +155,7 @@ def tell(report: Report) -> Told:
         adjective="pruned",
         means="a share of the weights in its blocks is set to zero, the rest stays or is fitted",
         method=name,
-        how=spoken(step, pattern, by),
+        how=spoken(step, pattern, by, _protecting.words(step.get("protect", {}))),
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
