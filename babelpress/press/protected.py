@@ -86,7 +86,7 @@ def resolve(
         for name in site.linears:
             columns.setdefault((index, name), set()).update(wanted)
     found: dict[int, dict[str, Spare]] = {}
-    for index, name in rows.keys() | columns.keys():
+    for index, name in sorted(rows.keys() | columns.keys()):
         key = index, name
         spare = Spare(frozenset(rows.get(key, ())), frozenset(columns.get(key, ())))
         found.setdefault(index, {})[name] = spare
