@@ -3,7 +3,7 @@
 Tested in tests/steps/test_step.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,14 @@ class Pressed:
 
     def unfolded(self) -> list[str]:
         """The sites whose scales no layer before them can take."""
-        names = (expert_loads.name_of(s.block, s.site, s.load) for s in self.sites if not s.folded)
+        return self._named(s for s in self.sites if not s.folded)
+
+    def unordered(self) -> list[str]:
+        """The sites whose inputs no layer before them can put in another order."""
+        return self._named(s for s in self.sites if not s.ordered)
+
+    def _named(self, sites: Iterable[SiteReport]) -> list[str]:
+        names = (expert_loads.name_of(s.block, s.site, s.load) for s in sites)
         return list(dict.fromkeys(names))
 
 

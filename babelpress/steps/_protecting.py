@@ -50,6 +50,11 @@ class Protected:
         found = replace(pruner, skip=(*pruner.skip, *self.sites), used=dict(self.used))
         if not (self.neurons or self.features):
             return found
+        if pruner.reorders:
+            raise BadSetting(
+                f"{pruner.name}'s permute moves the neurons and features that protect has by their "
+                "numbers. Leave one of them out; sites and used:LANGUAGE:SHARE go with both."
+            )
         blocks = fitting.seen(walk)
         spared = protected.resolve(self.neurons, self.features, blocks, pruner.pattern)
         return replace(found, protected=spared)

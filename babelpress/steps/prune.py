@@ -21,6 +21,7 @@ from babelpress.steps._pressing import (
     fed_by,
     provenance,
     reads_gram,
+    some,
     spoken,
 )
 from babelpress.system.progress import Progress, silent
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from babelpress.system.offload import Hold
 
 EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run"
+PERMUTED = (
+    "the neurons of its MLPs, and what attention values are made of inside heads, stand in another "
+    "order than in the model before, which computes the same: their numbers are others."
+)
 
 
 def _pattern(value: Any) -> str:
@@ -84,9 +89,13 @@ class Settings(PressingSettings):
 
 
 class Report(PressingReport):
-    """`allocated` are the shares of each block that went, where a rule gave blocks their own."""
+    """`allocated` are the shares of each block that went, where a rule gave blocks their own.
+
+    `unpermuted` are the sites whose inputs stayed in order where a method was to permute them.
+    """
 
     allocated: list[float] = Field(default_factory=list)
+    unpermuted: list[str] = Field(default_factory=list)
 
 
 def say(settings: Settings) -> str:
@@ -142,7 +151,8 @@ def do(
         progress=progress,
     )
     own = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
-    return pressed.done(Report, **own)
+    stuck = {"unpermuted": found} if (found := pressed.unordered()) else {}
+    return pressed.done(Report, **own, **stuck)
 
 
 def tell(report: Report) -> Told:
@@ -162,9 +172,14 @@ def tell(report: Report) -> Told:
         lines=(
             f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
             *_no_room(report, rule),
+            *_permuted(report),
         ),
         warnings=tuple(expert_lines(report.experts)),
-        remarks=(*provenance(PRUNERS, name), *provenance(allocate.RULES, rule)),
+        remarks=(
+            *provenance(PRUNERS, name),
+            *provenance(allocate.RULES, rule),
+            *((PERMUTED,) if step.get("options", {}).get("permute") else ()),
+        ),
         limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
         note=(
             "Zeros alone make nothing faster.",
@@ -181,6 +196,13 @@ def _no_room(report: Report, rule: str) -> list[str]:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
+
+
+def _permuted(report: Report) -> list[str]:
+    """The sites that no layer before could put in order."""
+    if not report.unpermuted:
+        return []
+    return [f"Not permuted, for no layer before can: {some(report.unpermuted)}."]
 
 
 def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
