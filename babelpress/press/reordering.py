@@ -56,7 +56,11 @@ def find_all_reorders(walk: Walk, method: Method) -> list[dict[str, Reorder]]:
     """Where each site's inputs can be reordered, by block; nothing for a method that does not."""
     if not method.reorders:
         return [{} for _ in walk.blocks]
-    return list(probed(walk, lambda *at: find_reorders(*at, method.reorders)))
+
+    def find(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Reorder]:
+        return find_reorders(walk, index, hidden_BTH, method.reorders)
+
+    return list(probed(walk, find))
 
 
 def reordered(

@@ -4,8 +4,9 @@ mask are exchanged until the mean output of every row is nearly what it was.
 e = Σ_j w_j·E[x_j] over the weights of a row that went is what its output lacks in the mean. In
 every cycle the row gets back the weight that went with the largest w_j·E[x_j] / Var(x_j)^power of
 e's sign, and gives in its place the one that stays with the lowest Wanda score |w_j|·rms(x_j) whose
-loss lowers |e| too. A row is done when |e| would not fall, when e has changed its sign or |e| is a
-small share of what it began with, or after so many cycles. No weight moves twice.
+loss lowers |e| too. A row is done when |e| would not fall, as it never does once e has changed its
+sign, when |e| is a small share of what it began with, or after so many cycles. No weight moves
+twice.
 
 Counts stay those of the start mask: exact in every row, and where the pattern takes groups of
 columns (keep n of m, or 0.5/128) a weight is exchanged within its group.
@@ -123,7 +124,6 @@ def _exchange(
         keep_OI[active_O, given_O] = False
         price_OGW[active_O, group_O[good_O], place_O] = torch.inf
         error_O[active_O] = after_O[good_O]
-        active_O = active_O[error_O[active_O] * sign_O1[active_O, 0] > 0]
         if not len(active_O):
             return
 

@@ -9,6 +9,7 @@ from pressing import SHARES, all_linears, dense_moments, loud, text, weights_of
 from running import do, plan, refusal, weights
 
 from babelpress.errors import BadSetting
+from babelpress.models.linears import weight
 from babelpress.models.walk import Walk
 from babelpress.moments.blend import blend
 from babelpress.numerics.patterns import KeepOf, parse
@@ -36,8 +37,7 @@ def skewed(family="llama"):
     with torch.no_grad():
         for (_, name), layer in all_linears(walk).items():
             if any(part in name for part in ("down", "o_proj", "out_proj", "fc2", "4h_to_h")):
-                inputs = layer.weight.shape[1]
-                layer.weight.mul_(torch.linspace(2, 0.02, inputs))
+                weight(layer).mul_(torch.linspace(2, 0.02, weight(layer).shape[1]))
     return walk
 
 
@@ -47,7 +47,7 @@ def kept_scores(walk, moments):
     for (index, name), layer in all_linears(walk).items():
         (site,) = (each for each in moments[index] if name in each.linears)
         stats = blend(moments[index][site], SHARES, name)
-        score_OI = ria.score(layer.weight.data, stats, 0.5)
+        score_OI = ria.score(weight(layer), stats, 0.5)
         found[index, name] = float((score_OI * parse("2of4").keep(score_OI)).sum())
     return found
 

@@ -1,6 +1,7 @@
 """M-Wanda against its formula, as plain loops over the inputs of every language."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from babelpress.numerics.patterns import KeepOf, PerRow
 from babelpress.prune import PRUNERS, wanda
 from babelpress.prune.mwanda import prune
 
-OPTIONS = (
+OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"variance": 0.0},
     {"variance": 5.0},

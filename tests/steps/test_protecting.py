@@ -1,6 +1,7 @@
 """What is protected stays, in every method and pattern, and others go in its place."""
 
 import json
+from typing import Any
 
 import pico
 import pytest
@@ -114,7 +115,7 @@ def test_a_neuron_is_what_one_product_of_the_mlp_is_made_of(family):
     walk = Walk(loud(family))
     (spared,) = resolve({0: [5]}, {}, fitting.seen(walk), PerRow(0.1)).values()
     block = walk.blocks[0]
-    layers = linears(block)
+    layers: dict[str, Any] = dict(linears(block))
     (reading,) = (name for name, spare in spared.items() if spare.columns)
     feeding = [name for name, spare in spared.items() if spare.rows]
     seen = []
