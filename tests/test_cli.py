@@ -184,7 +184,10 @@ def test_names_in_json_are_written_as_they_are(capsys, monkeypatch):
         (["mixture", "proportional", "--languages", "en,mri", "--model", "bloom"], "mri_Latn"),
         (["calibrate", "nowhere", "--out", "moments"], "neither a folder nor a hub id"),
         (["calibrate", "nowhere", "--tokens", "0", "--out", "moments"], "tokens"),
-        (["prune", "nowhere", "--method", "wnada", "--out", "run"], "Did you mean 'wanda'?"),
+        (
+            ["prune", "nowhere", "--method", "wnada", "--out", "run"],
+            "Did you mean 'wanda' or 'mwanda'?",
+        ),
         (["prune", "nowhere", "--pattern", "3of2", "--out", "run"], "keep 3 of 2"),
         (["prune", "nowhere", "--option", "damp", "--out", "run"], "--option damp"),
         (["prune", "nowhere", "--option", "damp={", "--out", "run"], "--option damp={"),

@@ -20,7 +20,7 @@ it, P positions of all sequences, first positions first.
 """
 
 import math
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -123,6 +123,14 @@ def find_folds(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Fold]:
     sequence is enough. Needs the block once more in float32. The model is left as it was, bit for
     bit.
     """
+    with probing(walk, index, hidden_BTH) as (probe, sites):
+        found = {site.name: probe.fold(site) for site in sites}
+    return {name: fold for name, fold in found.items() if fold}
+
+
+@contextmanager
+def probing(walk: Walk, index: int, hidden_BTH: Tensor) -> Iterator[tuple["Probe", Sequence[Site]]]:
+    """Inside, block `index` is in float32 and can be run with something changed; its sites."""
     walk.prepare(hidden_BTH)
     sites = walk.sites(index, hidden_BTH)
     block, exact_BTH = walk.blocks[index], Hidden.of(hidden_BTH.float(), own_of(hidden_BTH))
@@ -132,12 +140,10 @@ def find_folds(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Fold]:
         return [passed_BTH, *passed_BTH.own.handed_on()]
 
     with _in_float32(block):
-        probe = _Probe(block, run, hidden_BTH.shape)
-        found = {site.name: probe.fold(site) for site in sites}
-    return {name: fold for name, fold in found.items() if fold}
+        yield Probe(block, run, hidden_BTH.shape), sites
 
 
-class _Probe:
+class Probe:
     """A block in float32 that can be run with something changed.
 
     `run` gives its output, and all that blocks to come are handed besides.
@@ -209,7 +215,7 @@ class _Probe:
 
     def _ways(self, name: str, site: Site) -> Iterator[Fold]:
         if name in self.linears:
-            rows_I = self._rows(name, site)
+            rows_I = self.rows(name, site)
             if rows_I is not None:
                 yield Fold(site.name, name, False, rows_I)
             return
@@ -233,21 +239,22 @@ class _Probe:
             before = self.block.get_submodule(fold.module)
         with ExitStack() as stack:
             for module in {id(m): m for m in map(_module, (before, *layers))}.values():
-                stack.enter_context(_copied(module))
+                stack.enter_context(copied(module))
             for layer in layers:
                 set_weight(layer, weight(layer) * scale_I)
-            change = self._change()
+            change = self.change()
             fold.apply(self.block, scale_I)
-            left = self._change()
+            left = self.change()
         return left, change
 
-    def _change(self) -> float:
+    def change(self) -> float:
+        """How far the outputs are from those of the block as it was."""
         pairs = zip(self.run(), self.outputs, strict=True)
         return math.hypot(
             *(float(torch.linalg.vector_norm(a - b, dtype=torch.float64)) for a, b in pairs)
         )
 
-    def _rows(self, name: str, site: Site) -> Tensor | None:
+    def rows(self, name: str, site: Site) -> Tensor | None:
         """The row of a linear that every input of the site is proportional to, if there is one."""
         outputs = len(weight(self.linears[name]))
         plain_PI = self._inputs(name, site, torch.ones(outputs))
@@ -327,12 +334,12 @@ def _in_float32(block: nn.Module) -> Iterator[None]:
 
     with ExitStack() as stack:
         stack.callback(block.register_forward_pre_hook(cast, with_kwargs=True).remove)
-        stack.enter_context(_copied(block))
+        stack.enter_context(copied(block))
         yield
 
 
 @contextmanager
-def _copied(module: nn.Module) -> Iterator[None]:
+def copied(module: nn.Module) -> Iterator[None]:
     """Inside, weights are float32 copies; after, they are the very tensors they were."""
     kept = [(each, each.data) for each in chain(module.parameters(), module.buffers())]
     try:

@@ -65,12 +65,24 @@ class Blend:
 
         Raises BadMoments where the languages were not kept apart.
         """
+        apart = self._kept_apart()
+        return {tag: blend(apart, {tag: 1.0}, self.where) for tag in self.shares}
+
+    def own_mean_square_I(self, language: str) -> Tensor | None:
+        """The mean squares of a language, with or without a share; None where no token of it came.
+
+        Raises BadMoments where the languages were not kept apart.
+        """
+        seen = self._kept_apart().get(language)
+        return None if seen is None else seen.sumsq_I / seen.n
+
+    def _kept_apart(self) -> Mapping[str, Moments]:
         if self._apart is None:
             raise BadMoments(
                 f"the means of {self.where} are those of a mixture only, and this method needs "
                 'every language\'s own. Its module has to say so: READS = ("languages",).'
             )
-        return {tag: blend(self._apart, {tag: 1.0}, self.where) for tag in self.shares}
+        return self._apart
 
     def require_mean_abs(self) -> Tensor:
         """The mean of |x|. Raises BadMoments where it was not kept."""
@@ -89,6 +101,24 @@ class Blend:
                 "contrast with. Give its moments with --against FOLDER."
             )
         return self.against_I
+
+    def require_mean(self) -> Tensor:
+        """The mean of x. Raises BadMoments where it was not kept."""
+        if self.mean_I is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no sum of x, which this method needs. "
+                'Its module has to say so: READS = ("sum",).'
+            )
+        return self.mean_I
+
+    def require_firing(self) -> Tensor:
+        """How often x > 0, as a share of tokens. Raises BadMoments where it was not kept."""
+        if self.firing_I is None:
+            raise BadMoments(
+                f"the moments of {self.where} hold no count of x > 0, which this method needs. "
+                'Its module has to say so: READS = ("positive",).'
+            )
+        return self.firing_I
 
     def require_gram(self) -> Tensor:
         """The mean Gram matrix. Raises BadMoments where none was kept."""
@@ -109,7 +139,7 @@ def blend(
 ) -> Blend:
     """The means of a mixture. `shares` are of tokens and sum to one.
 
-    With `apart` the moments of the languages are held, for whoever asks for their own means.
+    With `apart` the moments of all languages are held, for whoever asks for their own means.
     Raises BadMoments for a language that has a share but no tokens.
     """
     weight = _weights(moments, shares, where)
@@ -125,7 +155,7 @@ def blend(
         where=where,
         shares={language: shares[language] for language in weight},
         against_I=_if_kept([m.against_I for m in used], {tag: shares[tag] for tag in weight}),
-        _apart={language: moments[language] for language in weight} if apart else None,
+        _apart={language: seen for language, seen in moments.items() if seen.n} if apart else None,
     )
 
 

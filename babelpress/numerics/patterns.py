@@ -1,7 +1,7 @@
 """Sparsity patterns: which weights stay, given a score for each.
 
 Shapes: O outputs, I inputs of one linear layer; B columns that a solver takes at a time,
-inputs first; R rows, C columns of any score; P pairs of columns.
+inputs first.
 The lowest scores go, ties by position, and exactly as many as asked: fractions are read as the
 decimals that were written, so 0.29 of 100 is 29, where binary floats would give 28.
 The published SparseGPT, and the magnitude baseline beside the published Wanda, take a threshold
@@ -10,20 +10,15 @@ instead and lose one more, and all ties.
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-from itertools import combinations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from babelpress.errors import BadLayer
 from babelpress.numerics import notation
-from babelpress.numerics.counting import nonzeros
+from babelpress.numerics.selecting import FEW, keep_highest, places
 
 SPARSEGPT_GROUP = 128
-ROWS = 1 << 16  # of a few scores that are compared at once
-FEW = 8  # scores of a row that are compared each with each, which beats selecting among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +39,14 @@ class PerRow:
 
     def keep(self, score_OI: Tensor) -> Tensor:
         """True where a weight stays."""
-        return _keep_highest(score_OI, _share(score_OI.shape[1], self.fraction))
+        return keep_highest(score_OI, _share(score_OI.shape[1], self.fraction))
 
     def keep_among(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep` for the columns from `start` on; the parts of a row add up to its exact count."""
         end = start + len(score_BO)
         assert end <= total_columns
         drop = _share(end, self.fraction) - _share(start, self.fraction)
-        return _keep_highest(score_BO.T, drop).T
+        return keep_highest(score_BO.T, drop).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +68,7 @@ class PerLayer:
     def keep(self, score_OI: Tensor) -> Tensor:
         """True where a weight stays."""
         drop = _share(score_OI.numel(), self.fraction)
-        return _keep_highest(score_OI.reshape(1, -1), drop).reshape(score_OI.shape)
+        return keep_highest(score_OI.reshape(1, -1), drop).reshape(score_OI.shape)
 
     def keep_among(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep`, which needs the whole layer at once."""
@@ -113,7 +108,7 @@ class PerGroup:
         assert start % self.columns == 0
         assert start + width == min(start + self.columns, total_columns)
         drop = _share(rows * (start + width), self.fraction) - _share(rows * start, self.fraction)
-        return _keep_highest(score_BO.T.reshape(1, -1), drop).reshape(rows, width).T
+        return keep_highest(score_BO.T.reshape(1, -1), drop).reshape(rows, width).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +133,7 @@ class KeepOf:
         """True where a weight stays. Raises BadLayer where `of` does not divide the columns."""
         self._check_columns(score_OI.shape[1])
         drop = self.of - self.keep_count
-        return _keep_highest(score_OI.reshape(-1, self.of), drop).reshape(score_OI.shape)
+        return keep_highest(score_OI.reshape(-1, self.of), drop).reshape(score_OI.shape)
 
     def keep_among(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
         """`keep` for the group that begins at `start`, in numbers: 1 where a weight stays, or 0."""
@@ -147,8 +142,8 @@ class KeepOf:
         self._check_columns(total_columns)
         drop = self.of - self.keep_count
         if self.of > FEW:
-            return _keep_highest(score_BO.T, drop).T.float()
-        return _places(score_BO).ge_(drop)
+            return keep_highest(score_BO.T, drop).T.float()
+        return places(score_BO).ge_(drop)
 
     def _check_columns(self, columns: int) -> None:
         if columns % self.of:
@@ -159,13 +154,110 @@ class KeepOf:
 
 
 @dataclass(frozen=True, slots=True)
+class Spared:
+    """A pattern of a linear of which some rows and columns stay whole; others go in their place.
+
+    As many weights go as without. Where every row is to lose its share, the other rows lose what
+    those that stay whole do not: equally many, and the first of them one more. A solver that sees
+    some columns at a time takes of them what their share of the columns that may go is.
+    """
+
+    plain: "Plain"
+    rows: frozenset[int] = frozenset()
+    columns: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.plain}"
+
+    def count(self, rows: int, columns: int) -> int:
+        """How many weights go. Raises BadLayer where too few of those may that are to."""
+        total, others = self.plain.count(rows, columns), rows - len(self.rows)
+        match self.plain:
+            case KeepOf(keep_count=keep, of=of):
+                if self.rows and total:
+                    raise BadLayer(
+                        f"{self} takes weights of every row, so that none can stay whole. "
+                        "Protect columns only, or use --pattern 0.5."
+                    )
+                self._check_groups(keep, of, columns)
+            case PerGroup(fraction=fraction, columns=width):
+                for start in range(0, columns, width):
+                    end = min(start + width, columns)
+                    drop = _share(rows * end, fraction) - _share(rows * start, fraction)
+                    where = f"columns {start} to {end - 1} of this layer"
+                    self._check(drop, others * self._free(start, end), where)
+            case _:
+                self._check(total, others * self._free(0, columns), "this layer")
+        return total
+
+    def keep(self, score_OI: Tensor) -> Tensor:
+        """True where a weight stays. Raises BadLayer as `count`."""
+        self.count(*score_OI.shape)
+        if isinstance(self.plain, PerRow):
+            return self.keep_among(score_OI.T, 0, score_OI.shape[1]).T
+        return self.plain.keep(score_OI.masked_fill(self.spared(score_OI, 0), torch.inf))
+
+    def keep_among(self, score_BO: Tensor, start: int, total_columns: int) -> Tensor:
+        """As the pattern's own; the parts of a row, a group or the layer add up to exact counts."""
+        score_OB = score_BO.T
+        score_OB = score_OB.masked_fill(self.spared(score_OB, start), torch.inf)
+        if not isinstance(self.plain, PerRow):
+            return self.plain.keep_among(score_OB.T, start, total_columns)
+        keep_OB = torch.ones_like(score_OB, dtype=torch.bool)
+        drop_O = self._drops(len(score_OB), start, start + len(score_BO), total_columns)
+        for drop in drop_O.unique().tolist():
+            rows_O = (drop_O == drop).to(score_OB.device)
+            keep_OB[rows_O] = keep_highest(score_OB[rows_O].contiguous(), drop)
+        return keep_OB.T
+
+    def spared(self, score_OB: Tensor, start: int) -> Tensor:
+        """True where a weight must stay, of the columns from `start` on."""
+        spared_OB = torch.zeros_like(score_OB, dtype=torch.bool)
+        end = start + score_OB.shape[1]
+        spared_OB[sorted(self.rows)] = True
+        spared_OB[:, [column - start for column in self.columns if start <= column < end]] = True
+        return spared_OB
+
+    def _drops(self, rows: int, start: int, end: int, total_columns: int) -> Tensor:
+        """How many weights of every row go, of these columns."""
+        others = [row for row in range(rows) if row not in self.rows]
+        drop_O, free = torch.zeros(rows, dtype=torch.long), self._free(0, total_columns)
+        if others and free:
+            each, more = divmod(self.plain.count(rows, total_columns), len(others))
+            drop_O[others] = each
+            drop_O[others[:more]] += 1
+            before, so_far = self._free(0, start), self._free(0, end)
+            drop_O = drop_O * so_far // free - drop_O * before // free
+        return drop_O
+
+    def _free(self, start: int, end: int) -> int:
+        """How many of these columns may go."""
+        return end - start - sum(start <= column < end for column in self.columns)
+
+    def _check(self, drop: int, free: int, where: str) -> None:
+        if drop > free:
+            raise BadLayer(
+                f"{self} takes {drop} weights of {where}, where protection leaves {free}. "
+                "Protect less, or prune less."
+            )
+
+    def _check_groups(self, keep: int, of: int, columns: int) -> None:
+        for start in range(0, columns, of):
+            if (free := self._free(start, start + of)) < of - keep:
+                raise BadLayer(
+                    f"{self} takes {of - keep} of inputs {start} to {start + of - 1}, where "
+                    f"protection leaves {free}. Protect at most {keep} of them."
+                )
+
+
+@dataclass(frozen=True, slots=True)
 class Stacked:
     """Patterns of linears that read the same input and lie on top of one another.
 
     `rows` says how many rows each linear has; each gets its own exact count.
     """
 
-    patterns: "tuple[Plain, ...]"
+    patterns: "tuple[Plain | Spared, ...]"
     rows: tuple[int, ...]
 
     def __str__(self) -> str:
@@ -192,7 +284,7 @@ class Stacked:
 
 
 Plain = PerRow | PerLayer | PerGroup | KeepOf  # of one linear
-Pattern = Plain | Stacked
+Pattern = Plain | Spared | Stacked
 
 
 def chosen_together(pattern: Pattern, columns: int, total_columns: int) -> int:
@@ -206,6 +298,8 @@ def chosen_together(pattern: Pattern, columns: int, total_columns: int) -> int:
             return width
         case KeepOf(of=of):
             return of
+        case Spared(plain=plain):
+            return chosen_together(plain, columns, total_columns)
         case Stacked(patterns=patterns):
             return max(chosen_together(each, columns, total_columns) for each in patterns)
 
@@ -215,6 +309,8 @@ def most_dropped(pattern: Pattern, together: int) -> int:
     match pattern:
         case KeepOf(keep_count=keep_count, of=of):
             return of - keep_count
+        case Spared(plain=plain):
+            return most_dropped(plain, together)
         case Stacked(patterns=patterns):
             return max(most_dropped(each, together) for each in patterns)
         case _:
@@ -240,72 +336,3 @@ def parse(text: str) -> Plain:
 
 def _share(number: int, fraction: float | Fraction) -> int:
     return int(number * Fraction(str(fraction)))
-
-
-def _keep_highest(score_RC: Tensor, drop: int) -> Tensor:
-    """True but for the `drop` lowest of each row; of equal scores the first go."""
-    rows, columns = score_RC.shape
-    if drop == 0:
-        return torch.ones_like(score_RC, dtype=torch.bool)
-    if 1 < columns <= FEW:
-        return _keep_of_few(score_RC, drop)
-    # Selecting the threshold costs a fraction of a stable sort; only ties at it need an order.
-    threshold_R1 = _lowest(score_RC, drop)
-    keep_RC = score_RC > threshold_R1
-    if nonzeros(keep_RC) == rows * (columns - drop):
-        return keep_RC  # no row keeps more than this above its threshold
-    spared_R = columns - keep_RC.sum(1) - drop
-    for_ties = spared_R.nonzero().flatten()
-    keep_RC[for_ties] = _keep_last_ties(
-        score_RC[for_ties], threshold_R1[for_ties], spared_R[for_ties]
-    )
-    return keep_RC
-
-
-def _lowest(score_RC: Tensor, place: int) -> Tensor:
-    """The score at a place, counted from one, in the order of every row."""
-    if score_RC.device.type != "cpu" or score_RC.dtype not in (torch.float32, torch.float64):
-        return score_RC.kthvalue(place, dim=1, keepdim=True).values
-    # NumPy's selection uses vector instructions: some eight times as fast as kthvalue on a CPU.
-    parted_RC = np.partition(score_RC.numpy(), place - 1, axis=1)
-    return torch.from_numpy(parted_RC[:, place - 1 : place].copy())
-
-
-def _keep_of_few(score_RC: Tensor, drop: int) -> Tensor:
-    """The same for rows of a few scores, by their places."""
-    kept = [(_places(some_RC.T.contiguous()) >= drop).T for some_RC in score_RC.split(ROWS)]
-    return kept[0] if len(kept) == 1 else torch.cat(kept)
-
-
-def _places(score_CR: Tensor) -> Tensor:
-    """How many scores of the same row go before each, found by comparing each with each.
-
-    Numbers all the way: comparisons that give truth values, and those turned into numbers, take
-    several times as long.
-    """
-    columns, rows = score_CR.shape
-    not_above_CCR = torch.empty(columns, columns, rows, device=score_CR.device)
-    torch.le(score_CR[:, None], score_CR, out=not_above_CCR)
-    sign_CP, start_C1 = _signs(columns, score_CR.device)
-    # small whole numbers, exact in float32
-    return torch.addmm(start_C1, sign_CP, not_above_CCR.view(-1, rows))
-
-
-@cache
-def _signs(columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How the place of each score follows from P comparisons, each whether b's is not above c's."""
-    sign_CCC = torch.zeros(columns, columns, columns)
-    start_C1 = torch.zeros(columns, 1)
-    for first, later in combinations(range(columns), 2):
-        sign_CCC[later, first, later] = 1
-        sign_CCC[first, first, later] = -1
-        start_C1[first] += 1
-    return sign_CCC.flatten(1).to(device), start_C1.to(device)
-
-
-def _keep_last_ties(score_RC: Tensor, threshold_R1: Tensor, spared_R: Tensor) -> Tensor:
-    """True above the threshold and for the last `spared` scores that equal it."""
-    tied_RC = score_RC == threshold_R1
-    place_RC = tied_RC.cumsum(1)
-    drop_ties_R1 = place_RC[:, -1:] - spared_R[:, None]
-    return (score_RC > threshold_R1) | (tied_RC & (place_RC > drop_ties_R1))

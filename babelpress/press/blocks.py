@@ -16,7 +16,8 @@ from torch import Tensor
 
 from babelpress.errors import NotFinite
 from babelpress.models.folds import Fold, find_folds
-from babelpress.models.linears import linears, set_weight, weight
+from babelpress.models.linears import linears, set_weight
+from babelpress.models.reorders import Reorder
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
 from babelpress.moments.blend import Blend
@@ -28,6 +29,7 @@ from babelpress.numerics.counting import nonzeros
 from babelpress.numerics.finite import all_finite
 from babelpress.numerics.grids import Codes
 from babelpress.press.method import Method, Weights
+from babelpress.press.reordering import find_all_reorders, probed, reordered
 from babelpress.press.sites import UNSCALED, Means, Scaled, Solved, looking, solve_all, weights_of
 from babelpress.system.memory import give_back, large_goes_back
 from babelpress.system.offload import Hold, changing, in_memory
@@ -35,7 +37,6 @@ from babelpress.system.progress import Progress, silent
 from babelpress.text.token_blocks import TokenBlocks
 
 Folds = Sequence[Mapping[str, Fold]]  # by block, then by site
-PROBE_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ class SiteReport:
     `were_zero` counts the weights that were zero before. `absmax_I` is the largest input in the
     calibration languages, as the pressed model sees it; `codes` are those of the linears by name
     inside the block. `folded` is False where the method wanted to scale the inputs and no layer
-    before can take the scale. `load` is what reached an expert, None for what is none; an expert
-    that saw too few tokens is left as it was, without codes.
+    before can take the scale, `ordered` where it wanted them in another order and none can. `load`
+    is what reached an expert, None for what is none; an expert that saw too few tokens is left as
+    it was, without codes.
     """
 
     block: int
@@ -58,6 +60,7 @@ class SiteReport:
     absmax_I: Tensor
     codes: dict[str, Codes]
     folded: bool
+    ordered: bool = True
     load: Load | None = None
 
     @property
@@ -91,9 +94,14 @@ def press_block(
     shares: Mapping[str, float],
     folds: Mapping[str, Fold],
     means: Means | None = None,
+    reorders: Mapping[str, Reorder] | None = None,
 ) -> list[SiteReport]:
     """Press every site of a block in place, but those that `method.skip` names."""
     layers = linears(walk.blocks[index])
+    as_is = looking(walk, index, moments, method, shares, means)
+    in_order = reordered(walk, index, moments, method, as_is, reorders or {})
+    if method.reorders:  # means that others made are of inputs as they were
+        moments, means = in_order.moments, None
     dense = weights_of(walk, index, moments, method)
     if method.scales:  # which changes the linears of other sites, before those are solved
         dense = {s: {name: w.clone() for name, w in old.items()} for s, old in dense.items()}
@@ -134,6 +142,7 @@ def press_block(
                 absmax_I=solved.largest_I if scale_I is None else solved.largest_I / scale_I,
                 codes=new.codes,
                 folded=scale_I is not None or not method.scales,
+                ordered=site.name not in in_order.stuck,
                 load=solved.load,
             )
         )
@@ -186,15 +195,7 @@ def find_all_folds(walk: Walk, method: Method) -> list[dict[str, Fold]]:
     """
     if not method.scales:
         return [{} for _ in walk.blocks]
-    table_VH = weight(walk.model.get_input_embeddings())
-    lot = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(len(table_VH), (1, PROBE_TOKENS), generator=lot)
-    hidden_BTH = walk.start(ids_BT.to(table_VH.device))
-    found: list[dict[str, Fold]] = []
-    for index in range(len(walk.blocks)):
-        found.append(find_folds(walk, index, hidden_BTH))
-        hidden_BTH = walk.forward(index, hidden_BTH)
-    return found
+    return list(probed(walk, find_folds))
 
 
 def damage_of(reports: Sequence[SiteReport]) -> dict[str, float]:
@@ -273,14 +274,23 @@ def press_dense(
     `settled` is told the reports of a block when it is done, and gives back what is kept of them.
     `means` are kept between calls on the same moments: factors on the same shares serve again.
     """
-    folds = find_all_folds(walk, method)
+    folds, reorders = find_all_folds(walk, method), find_all_reorders(walk, method)
     reports: list[SiteReport] = []
     progress("press: block", 0, len(walk.blocks))
     for index in range(len(walk.blocks)):
         of_block = moments(index)
         with changing(walk.blocks[index], hold):
             reports += settled(
-                press_block(walk, index, of_block, method.at(index), shares, folds[index], means)
+                press_block(
+                    walk,
+                    index,
+                    of_block,
+                    method.at(index),
+                    shares,
+                    folds[index],
+                    means,
+                    reorders[index],
+                )
             )
         del of_block  # before those of the next block are gathered
         give_back()
@@ -301,7 +311,7 @@ def press_compressed(
     progress: Progress = silent,
 ) -> list[SiteReport]:
     """Press all blocks in place, each on what the pressed blocks before it pass on."""
-    folds = find_all_folds(walk, method)
+    folds, reorders = find_all_folds(walk, method), find_all_reorders(walk, method)
     todo = batches(walk, blocks, batch_tokens=batch_tokens, hold=hold)
     reports: list[SiteReport] = []
     progress("press: block", 0, len(walk.blocks))
@@ -311,7 +321,15 @@ def press_compressed(
         )
         with changing(walk.blocks[index], hold):
             reports += settled(
-                press_block(walk, index, moments, method.at(index), shares, folds[index])
+                press_block(
+                    walk,
+                    index,
+                    moments,
+                    method.at(index),
+                    shares,
+                    folds[index],
+                    reorders=reorders[index],
+                )
             )
         del moments
         give_back()

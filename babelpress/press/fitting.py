@@ -15,12 +15,13 @@ import torch
 from babelpress.errors import BadSetting
 from babelpress.models import experts
 from babelpress.models.handed import own_of
-from babelpress.models.linears import linears, weight
+from babelpress.models.linears import Linear, linears, weight
 from babelpress.models.sites import FEW, Site
 from babelpress.models.walk import Walk
 from babelpress.moments.accumulator import Accumulator
 from babelpress.moments.blend import blend
 from babelpress.press.method import Method
+from babelpress.press.protected import Block
 
 Shape = tuple[int, int]  # outputs, inputs
 Layout = tuple[tuple[str, Shape], ...]
@@ -47,6 +48,25 @@ def check(walk: Walk, method: Method) -> None:
             if not (own.skips(site) or (not known and _may_skip(site, own.skip))):
                 for name in site.linears:
                     own.check(shapes[name], walk.name(index, name))
+
+
+def seen(walk: Walk) -> list[Block]:
+    """Every block as protection asks of it: its linears and sites."""
+    layouts = [_layout(walk, index) for index in range(len(walk.blocks))]
+    sites = _sites(walk, layouts)
+    return [
+        Block(
+            walk.name(index),
+            dict(layout),
+            sites[layout],
+            frozenset(n for n, each in linears(walk.blocks[index]).items() if _stacked(each)),
+        )
+        for index, layout in enumerate(layouts)
+    ]
+
+
+def _stacked(linear: Linear) -> bool:
+    return isinstance(linear, experts.Slice)
 
 
 def _try(method: Method) -> None:

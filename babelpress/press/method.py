@@ -1,6 +1,6 @@
 """A method with its options, as pressing applies it to the linears of one site.
 
-Shapes: O outputs, I inputs of a linear.
+Shapes: O outputs, I inputs of a linear; G parts of S inputs that change alike.
 
 Tested in tests/press/test_blocks.py.
 """
@@ -12,16 +12,18 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadLayer
+from babelpress.errors import BadLayer, BadSetting
 from babelpress.models.sites import Site
 from babelpress.moments.blend import Blend
 from babelpress.numerics.grids import Codes, Grid
-from babelpress.numerics.patterns import KeepOf, Plain, Stacked, parse
+from babelpress.numerics.patterns import KeepOf, Plain, Spared, Stacked, parse
+from babelpress.press.protected import NOTHING, Spare, most_used
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.registry import Registry, taken
 
 Weights = Mapping[str, Tensor]  # the linears of a site by name inside the block
+Parts = Sequence[Tensor]  # inputs (G, S) that may change places within their lines, all alike
 # With fewer tokens methods do worse on other text than those that look at none: Wanda and SparseGPT
 # than magnitude, GPTQ than RTN (seen in the MLP of a block of babel-mini).
 MIN_TOKENS = 32
@@ -73,6 +75,11 @@ class Method(Protocol):
         """Whether it wants the inputs of a site scaled in the layer before."""
         ...
 
+    @property
+    def reorders(self) -> int:
+        """Of how many inputs it wants groups in another order in the layer before; 0 of none."""
+        ...
+
     def at(self, block: int) -> "Method":
         """The method as this block is to be pressed with."""
         ...
@@ -96,6 +103,10 @@ class Method(Protocol):
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """What the inputs of the site should be divided by. Only where `scales`."""
+        ...
+
+    def order_inputs(self, weights: Weights, stats: Blend, parts_GS: Parts) -> Tensor:
+        """The order (I,) that the inputs of the site should have. Only where `reorders`."""
         ...
 
     def press(self, weights: Weights, stats: Blend) -> Pressed:
@@ -136,11 +147,6 @@ class _Applied:
         return tuple(each for each in self.reads if each not in (GRAM, LANGUAGES, AGAINST))
 
     @property
-    def languages_apart(self) -> bool:
-        """Whether it reads every language's own means."""
-        return LANGUAGES in self.reads
-
-    @property
     def contrasts(self) -> bool:
         """Whether it reads the mean squares of a second text."""
         return AGAINST in self.reads
@@ -170,12 +176,17 @@ class Pruner(_Applied):
     """A pruning method with its options and pattern.
 
     `allocated` are the patterns of linears by block and by name inside it, where a rule gave them
-    other ones than `pattern`; `patterns` are those of the block at hand.
+    other ones than `pattern`; `patterns` are those of the block at hand. `protected` is what stays
+    of linears by block and name, `spared` that of the block at hand; `used` is the share of every
+    site's inputs that stays, by the language that they are largest in.
     """
 
     METHODS: ClassVar = PRUNERS
 
     pattern: Plain
+    protected: Mapping[int, Mapping[str, Spare]] = field(default_factory=dict)
+    spared: Mapping[str, Spare] = field(default_factory=dict)
+    used: Mapping[str, float] = field(default_factory=dict)
     allocated: Mapping[int, Mapping[str, Plain]] = field(default_factory=dict)
     patterns: Mapping[str, Plain] = field(default_factory=dict)
 
@@ -190,9 +201,15 @@ class Pruner(_Applied):
         min_tokens: int | None = None,
     ) -> "Pruner":
         """From words. Raises UnknownName or BadSetting."""
+        found, asked = parse(pattern), dict(options or {}).get("permute")
+        if asked and not isinstance(found, KeepOf):
+            raise BadSetting(
+                f"{name}'s permute is for patterns that keep n of m, not for {found}. Leave it "
+                "out, or use --pattern 2of4."
+            )
         return cls(
             name=name,
-            pattern=parse(pattern),
+            pattern=found,
             options=dict(options or {}),
             skip=tuple(skip),
             min_tokens=min_tokens,
@@ -203,11 +220,28 @@ class Pruner(_Applied):
         """Never: what goes does not depend on the scale of inputs and weights together."""
         return False
 
+    @property
+    def reorders(self) -> int:
+        """The m of keep n of m, where the method has the option `permute` and it is set."""
+        able = self.METHODS.defines(self.name, "order_inputs") and self.options.get("permute")
+        return self.pattern.of if able and isinstance(self.pattern, KeepOf) else 0
+
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        return LANGUAGES in self.reads or bool(self.used)
+
     def at(self, block: int) -> "Pruner":
-        """With the patterns of this block."""
-        if block not in self.allocated:
+        """With the patterns of this block, and what stays of it."""
+        if block not in self.allocated and block not in self.protected:
             return self
-        return replace(self, allocated={}, patterns=self.allocated[block])
+        return replace(
+            self,
+            allocated={},
+            patterns=self.allocated.get(block, {}),
+            protected={},
+            spared=self.protected.get(block, {}),
+        )
 
     @property
     def narrowest(self) -> int:
@@ -225,20 +259,46 @@ class Pruner(_Applied):
         """Never asked for."""
         raise AssertionError(f"{self.name} scales nothing ({len(weights)} linears, {stats.where})")
 
+    def order_inputs(self, weights: Weights, stats: Blend, parts_GS: Parts) -> Tensor:
+        """The order that the inputs of the site should have. Only where `reorders`."""
+        order = self.METHODS.optional(self.name, "order_inputs")
+        assert order is not None
+        pattern = self.patterns.get(next(iter(weights)), self.pattern)
+        stacked_OI = torch.cat(list(weights.values()))
+        return order(stacked_OI, stats, pattern, parts_GS, **taken(order, self.options))
+
     def press(self, weights: Weights, stats: Blend) -> Pressed:
         """New weights for the linears of one site; exact counts in each linear."""
         apply = self.METHODS.get(self.name)
-        patterns = {name: self.patterns.get(name, self.pattern) for name in weights}
+        options = taken(apply, self.options)
+        patterns = {
+            name: self._pattern(name, weight_OI, stats) for name, weight_OI in weights.items()
+        }
         if not self.METHODS.facts(self.name).get("STACKS", False):
             new = {
-                name: apply(weight_OI, stats, patterns[name], **self.options)
+                name: apply(weight_OI, stats, patterns[name], **options)
                 for name, weight_OI in weights.items()
             }
             return Pressed(new, {})
         rows = _rows(weights)
         stacked = Stacked(tuple(patterns.values()), rows)
-        new_OI = apply(torch.cat(list(weights.values())), stats, stacked, **self.options)
+        new_OI = apply(torch.cat(list(weights.values())), stats, stacked, **options)
         return Pressed(dict(zip(weights, new_OI.split(rows), strict=True)), {})
+
+    def _pattern(self, name: str, weight_OI: Tensor, stats: Blend) -> Plain | Spared:
+        """That of a linear; BadLayer names the place of one where too little may go."""
+        plain, spare = self.patterns.get(name, self.pattern), self.spared.get(name, NOTHING)
+        columns = spare.columns
+        for language, share in self.used.items():
+            columns |= most_used(stats.own_mean_square_I(language), share, plain, columns)
+        if not (spare.rows or columns):
+            return plain
+        pattern = Spared(plain, spare.rows, columns)
+        try:
+            pattern.count(*weight_OI.shape)
+        except BadLayer as error:
+            raise BadLayer(f"{stats.where} ({name}): {error}") from error
+        return pattern
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +341,11 @@ class Quantizer(_Applied):
         """Whether it wants the inputs of a site scaled in the layer before."""
         return self.METHODS.optional(self.name, "scale_inputs") is not None
 
+    @property
+    def languages_apart(self) -> bool:
+        """Whether it reads every language's own means."""
+        return LANGUAGES in self.reads
+
     def at(self, block: int) -> "Quantizer":
         """With the grid of this block."""
         return replace(self, grid=self.grids.get(block, self.grid), grids={})
@@ -293,6 +358,17 @@ class Quantizer(_Applied):
     def check(self, shape: tuple[int, int], where: str) -> None:
         """Raise BadLayer, naming the place, for a linear (O, I) that the group does not divide."""
         self.grid.width(shape[1], where)
+
+    @property
+    def reorders(self) -> int:
+        """Never: what is rounded does not depend on the order of inputs, but for their groups."""
+        return 0
+
+    def order_inputs(self, weights: Weights, stats: Blend, parts_GS: Parts) -> Tensor:
+        """Never asked for."""
+        raise AssertionError(
+            f"{self.name} reorders nothing ({len(weights)} linears, {stats.where}, {len(parts_GS)})"
+        )
 
     def scale_inputs(self, weights: Weights, stats: Blend) -> Tensor:
         """What the inputs of the site should be divided by. Only where `scales`."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from babelpress.models.folds import Fold, find_folds
 from babelpress.models.linears import linears, weight
 from babelpress.models.open import Opened
+from babelpress.models.reorders import Reorder, find_reorders
 from babelpress.models.tokenizers import save_tokenizer
 from babelpress.models.walk import Walk
 from babelpress.models.weights import check_finite
@@ -32,6 +33,7 @@ from babelpress.moments.store import BlockMoments, Store
 from babelpress.press import blocks as press
 from babelpress.press import codes, embeddings
 from babelpress.press.method import Method
+from babelpress.press.reordering import PROBE_TOKENS
 from babelpress.system.files import save_tensors, sha256_file
 from babelpress.system.memory import give_back, peak, used
 from babelpress.system.offload import Hold, changing, in_memory
@@ -50,8 +52,8 @@ class Seconds:
     """What parts take, in seconds.
 
     `start`, `gather`, `reach` and `pass_on` are of one batch, `prepare` of a batch shape, `sites`,
-    `folds`, `round`, `press`, `first_read` and `read` of a block, `warm` of the first call of all,
-    `dense` of a byte of the model, `table` of a row, `tokenizer` once.
+    `folds` (or reorders), `round`, `press`, `first_read` and `read` of a block, `warm` of the first
+    call of all, `dense` of a byte of the model, `table` of a row, `tokenizer` once.
     """
 
     start: float = 0.0
@@ -224,10 +226,16 @@ def try_press(
     folds: dict[str, Fold] = {}
     seconds = tried.seconds
     seconds.folds = 0.0
-    if method.scales:
+    reorders: dict[str, Reorder] = {}
+    if method.scales or method.reorders:
         table_VH = weight(walk.model.get_input_embeddings())
-        hidden_BTH = walk.start(torch.arange(press.PROBE_TOKENS, device=table_VH.device)[None])
-        folds, seconds.folds = timed(lambda: find_folds(walk, 0, hidden_BTH))
+        hidden_BTH = walk.start(torch.arange(PROBE_TOKENS, device=table_VH.device)[None])
+        if method.scales:
+            folds, seconds.folds = timed(lambda: find_folds(walk, 0, hidden_BTH))
+        else:
+            multiple = method.reorders
+            found = timed(lambda: find_reorders(walk, 0, hidden_BTH, multiple))
+            reorders, seconds.folds = found
     seconds.round = 0.0
     if rounds:
         one = walk.only(1)
@@ -238,7 +246,7 @@ def try_press(
 
     def whole() -> None:
         with changing(walk.blocks[0], hold):
-            reports = press.press_block(walk, 0, moments, method, shares, folds)
+            reports = press.press_block(walk, 0, moments, method, shares, folds, reorders=reorders)
         writer = codes.Writer(written, walk.index_of)
         writer.add({walk.name(0, n): c for each in reports for n, c in each.codes.items()})
         del reports

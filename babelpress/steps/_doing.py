@@ -3,7 +3,7 @@
 Tested in tests/steps/test_step.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from babelpress.text.settings import CalibrationSettings
 
 Allocate = Callable[[Walk, Source, Method, Mapping[str, float]], Method]
 Tables = Callable[[PreTrainedModel], dict[str, Codes]]
+Seen = Callable[[Source], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,14 @@ class Pressed:
 
     def unfolded(self) -> list[str]:
         """The sites whose scales no layer before them can take."""
-        names = (expert_loads.name_of(s.block, s.site, s.load) for s in self.sites if not s.folded)
+        return self._named(s for s in self.sites if not s.folded)
+
+    def unordered(self) -> list[str]:
+        """The sites whose inputs no layer before them can put in another order."""
+        return self._named(s for s in self.sites if not s.ordered)
+
+    def _named(self, sites: Iterable[SiteReport]) -> list[str]:
+        names = (expert_loads.name_of(s.block, s.site, s.load) for s in sites)
         return list(dict.fromkeys(names))
 
 
@@ -87,6 +95,7 @@ def press(
     folder: Path,
     *,
     against: str | None = None,
+    seen: Seen | None = None,
     allocate: Allocate | None = None,
     tables: Tables | None = None,
     hold: Hold,
@@ -94,9 +103,9 @@ def press(
 ) -> Pressed:
     """Press a model in place; codes are written into `folder` as they are found.
 
-    `against` is a second moments folder, for a method that makes a contrast. `allocate` gives
-    blocks methods of their own, `tables` quantizes embedding and head. `hold` is where hidden
-    states and pressed blocks lie.
+    `against` is a second moments folder, for a method that makes a contrast. `seen` is told what is
+    looked at and may refuse it; `allocate` gives blocks methods of their own, `tables` quantizes
+    embedding and head. `hold` is where hidden states and pressed blocks lie.
     """
     walk = Walk(opened.model)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
@@ -106,6 +115,8 @@ def press(
             if settings.moments is None
             else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
         )
+        if seen is not None:
+            seen(source)
         mixed = _looking.mixture_of(settings.mixture, source, opened.name)
         if against is not None:
             source = _looking.beside(source, opened, against, mixed.shares)

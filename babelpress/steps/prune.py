@@ -13,6 +13,7 @@ from babelpress import allocate
 from babelpress.errors import BadSetting
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
+from babelpress.steps import _protecting
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
@@ -32,11 +33,15 @@ from babelpress.text.settings import CalibrationSettings
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.models.walk import Walk
-    from babelpress.press.method import Method
+    from babelpress.press.method import Pruner
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
 
 EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run"
+PERMUTED = (
+    "the neurons of its MLPs, and what attention values are made of inside heads, stand in another "
+    "order than in the model before, which computes the same: their numbers are others."
+)
 
 
 def _pattern(value: Any) -> str:
@@ -85,6 +90,11 @@ class Settings(PressingSettings):
         {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
     )
 
+    protect: Annotated[dict[str, Any], BeforeValidator(_protecting.read)] = setting(
+        {},
+        "File of neurons, features and sites that are not pruned, or used:LANGUAGE:SHARE: others "
+        "go in their place.",
+    )
     against: str | None = setting(
         None,
         f"A second moments folder, of text that shall not matter: for {', '.join(_contrasting())}; "
@@ -104,6 +114,7 @@ class Settings(PressingSettings):
         check_options(PRUNERS, self.method, self.options)
         check_options(allocate.RULES, self.allocate, self.allocation)
         _check_contrast(self.method, self.against, self.propagate)
+        _protecting.protected(self.protect)
         return self
 
     @property
@@ -120,11 +131,13 @@ class Settings(PressingSettings):
 class Report(PressingReport):
     """`allocated` are the shares of each block that went, where a rule gave blocks their own.
 
-    `against` is the text that a contrast was made with, as `calibration` is the other.
+    `against` is the text that a contrast was made with, as `calibration` is the other. `unpermuted`
+    are the sites whose inputs stayed in order where a method was to permute them.
     """
 
     allocated: list[float] = Field(default_factory=list)
     against: dict[str, Any] = Field(default_factory=dict)
+    unpermuted: list[str] = Field(default_factory=list)
 
 
 def say(settings: Settings) -> str:
@@ -134,8 +147,8 @@ def say(settings: Settings) -> str:
     return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}{against}"
 
 
-def method(settings: Settings) -> "Method":
-    """The method with its options and pattern."""
+def method(settings: Settings) -> "Pruner":
+    """The method with its options and pattern; what is protected is known with the model only."""
     from babelpress.press.method import Pruner
 
     return Pruner.of(
@@ -151,7 +164,7 @@ def check(name: str, walk: "Walk", settings: Settings) -> None:  # noqa: ARG001
     """Raise BadLayer or BadSetting where a model cannot be pruned so: known from its shapes."""
     from babelpress.press import fitting
 
-    fitting.check(walk, method(settings))
+    fitting.check(walk, _protecting.protected(settings.protect).within(method(settings), walk))
 
 
 def do(
@@ -164,16 +177,19 @@ def do(
     progress: Progress = silent,
 ) -> Done:
     """Prune a model in place."""
+    from babelpress.models.walk import Walk
     from babelpress.steps import _allocating, _doing, _looking
 
     rule = _allocating.Rule(settings.allocate, settings.allocation)
+    protected = _protecting.protected(settings.protect)
     pressed = _doing.press(
         opened,
         calibration,
         settings,
-        method(settings),
+        protected.within(method(settings), Walk(opened.model)),
         folder,
         against=settings.against,
+        seen=lambda source: protected.check_languages(source.there),
         allocate=rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
@@ -181,6 +197,8 @@ def do(
     own: dict[str, Any] = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
     if settings.against is not None:
         own["against"] = _looking.text_of(settings.against)
+    if found := pressed.unordered():
+        own["unpermuted"] = found
     return pressed.done(Report, **own)
 
 
@@ -194,16 +212,21 @@ def tell(report: Report) -> Told:
         adjective="pruned",
         means="a share of the weights in its blocks is set to zero, the rest stays or is fitted",
         method=name,
-        how=spoken(step, pattern, by, _against(report)),
+        how=spoken(step, pattern, by, _against(report), _protecting.words(step.get("protect", {}))),
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
         lines=(
             f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
             *_no_room(report, rule),
+            *_permuted(report),
         ),
         warnings=tuple(expert_lines(report.experts)),
-        remarks=(*provenance(PRUNERS, name), *provenance(allocate.RULES, rule)),
+        remarks=(
+            *provenance(PRUNERS, name),
+            *provenance(allocate.RULES, rule),
+            *((PERMUTED,) if step.get("options", {}).get("permute") else ()),
+        ),
         limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
         note=(
             "Zeros alone make nothing faster.",
@@ -226,6 +249,13 @@ def _no_room(report: Report, rule: str) -> list[str]:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
+
+
+def _permuted(report: Report) -> list[str]:
+    """The sites that no layer before could put in order."""
+    if not report.unpermuted:
+        return []
+    return [f"Not permuted, for no layer before can: {some(report.unpermuted)}."]
 
 
 def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:

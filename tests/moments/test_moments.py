@@ -314,6 +314,10 @@ def test_what_was_not_kept_stays_unknown():
     assert (stats.mean_I, stats.mean_abs_I, stats.firing_I) == (None, None, None)
     with pytest.raises(BadMoments, match="here hold no sum of"):
         stats.require_mean_abs()
+    with pytest.raises(BadMoments, match=r"here hold no sum of x, .*\"sum\""):
+        stats.require_mean()
+    with pytest.raises(BadMoments, match="here hold no count of x > 0"):
+        stats.require_firing()
     with pytest.raises(BadMoments, match="lack positive, sum, sumabs"):
         Moments.from_tensors(few.tensors())
 

@@ -1,5 +1,6 @@
 """Patterns against a stable sort, one weight at a time, with exact counts."""
 
+import math
 from fractions import Fraction
 from math import floor
 
@@ -14,6 +15,7 @@ from babelpress.numerics.patterns import (
     PerGroup,
     PerLayer,
     PerRow,
+    Spared,
     Stacked,
     chosen_together,
     parse,
@@ -42,6 +44,17 @@ def slow_keep_of(score_OI, keep, of):
         for row in score_OI.tolist()
     ]
     return torch.tensor(rows)
+
+
+def slow_per_group(score_OI, fraction, width):
+    rows, columns = score_OI.shape
+    exact, kept, gone = Fraction(str(fraction)), [], 0
+    for start in range(0, columns, width):
+        part = score_OI[:, start : start + width]
+        drop = floor(exact * rows * min(start + width, columns)) - gone
+        gone += drop
+        kept.append(torch.tensor(slow_keep(part.flatten().tolist(), drop)).reshape(part.shape))
+    return torch.cat(kept, 1)
 
 
 @st.composite
@@ -77,18 +90,10 @@ def test_keep_of_is_a_stable_sort_of_every_group(score_OI, keep):
 @seeded
 @given(tied_scores(), fractions, st.integers(1, 5))
 def test_per_group_is_a_stable_sort_of_all_rows_of_a_group(score_OI, fraction, width):
-    rows, columns = score_OI.shape
-    exact, kept, gone = Fraction(str(fraction)), [], 0
-    for start in range(0, columns, width):
-        part = score_OI[:, start : start + width]
-        drop = floor(exact * rows * min(start + width, columns)) - gone
-        gone += drop
-        kept.append(torch.tensor(slow_keep(part.flatten().tolist(), drop)).reshape(part.shape))
-
     keep_OI = PerGroup(fraction, width).keep(score_OI)
 
-    assert torch.equal(torch.cat(kept, 1), keep_OI)
-    assert (~keep_OI).sum() == floor(exact * rows * columns)
+    assert torch.equal(slow_per_group(score_OI, fraction, width), keep_OI)
+    assert (~keep_OI).sum() == floor(Fraction(str(fraction)) * score_OI.numel())
 
 
 def test_large_scores_without_and_with_ties_match_a_stable_sort():
@@ -233,3 +238,129 @@ def test_keep_of_needs_a_number_of_inputs_that_divides():
     ):
         with pytest.raises(BadLayer, match=message):
             refuse()
+
+
+# ---- what stays whole ----------------------------------------------------------------------
+
+SPARE = {
+    "columns": (frozenset(), frozenset({1, 2, 7})),
+    "rows": (frozenset({0, 3}), frozenset()),
+    "both": (frozenset({3}), frozenset({1, 5, 11})),
+}
+every_spare = pytest.mark.parametrize("spare", SPARE)
+
+
+def slow_spared(score_OI, plain, rows, columns):
+    """The weights that stay, row by row or group by group, those that are spared never going."""
+    scores = score_OI.tolist()
+    for i, row in enumerate(scores):
+        for j in range(len(row)):
+            if i in rows or j in columns:
+                row[j] = math.inf
+    others = [i for i in range(len(scores)) if i not in rows]
+    total = plain.count(*score_OI.shape)
+    if isinstance(plain, PerRow):
+        each, more = divmod(total, len(others))
+        drops = {i: each + (place < more) for place, i in enumerate(others)}
+        return torch.tensor([slow_keep(row, drops.get(i, 0)) for i, row in enumerate(scores)])
+    masked_OI = torch.tensor(scores)
+    if isinstance(plain, PerGroup):
+        return slow_per_group(masked_OI, plain.fraction, plain.columns)
+    if isinstance(plain, KeepOf):
+        return slow_keep_of(masked_OI, plain.keep_count, plain.of)
+    return slow_per_layer(masked_OI, plain.fraction)
+
+
+@pytest.mark.parametrize(
+    ("plain", "spare"),
+    [
+        *((each, spare) for each in (PerRow(0.29), PerRow(0.5), PerLayer(0.4)) for spare in SPARE),
+        *((PerGroup(0.3, 5), spare) for spare in SPARE),
+        (KeepOf(2, 4), "columns"),
+        (KeepOf(3, 4), "columns"),
+    ],
+)
+def test_others_go_in_the_place_of_what_stays_whole(plain, spare):
+    rows, columns = SPARE[spare]
+    score_OI = torch.randint(0, 9, (5, 12), generator=torch.Generator().manual_seed(0)).float()
+    score_OI[:, [1, 2]] = 0  # the first to go
+    pattern = Spared(plain, rows, columns)
+
+    keep_OI = pattern.keep(score_OI)
+
+    assert torch.equal(slow_spared(score_OI, plain, rows, columns), keep_OI)
+    assert (~keep_OI).sum() == pattern.count(5, 12) == plain.count(5, 12)
+    assert keep_OI[sorted(rows)].all()
+    assert keep_OI[:, sorted(columns)].all()
+    stacked = Stacked((pattern, plain), (5, 2)).keep(score_OI[[*range(5), 0, 1]])
+    assert torch.equal(stacked, torch.cat([keep_OI, plain.keep(score_OI[:2])]))
+
+
+@every_spare
+@pytest.mark.parametrize("plain", [PerRow(0.29), PerRow(0.5), PerGroup(0.29, 6), PerLayer(0.29)])
+@pytest.mark.parametrize("width", [3, 5, 6])
+def test_with_what_stays_whole_blocks_of_columns_add_up_too(plain, width, spare):
+    pattern = Spared(plain, *SPARE[spare])
+    width = chosen_together(pattern, width, 12)
+    score_IO = torch.rand(12, 5, generator=torch.Generator().manual_seed(1))
+
+    parts = [
+        pattern.keep_among(part_BO, start, 12)
+        for start, part_BO in zip(range(0, 12, width), score_IO.split(width), strict=True)
+    ]
+
+    keep_OI = torch.cat(parts).T
+    assert (~keep_OI).sum() == plain.count(5, 12)
+    assert keep_OI[sorted(pattern.rows)].all()
+    assert keep_OI[:, sorted(pattern.columns)].all()
+    if isinstance(plain, PerRow):
+        assert torch.equal((~keep_OI).sum(1), (~pattern.keep(score_IO.T)).sum(1))
+
+
+def test_rows_that_stay_whole_are_made_up_for_evenly():
+    """5 rows lose 3 of 12 each, 15: three others lose 5 each, four 4, 4, 4 and 3."""
+    score_OI = torch.rand(5, 12)
+
+    three = Spared(PerRow(0.25), frozenset({0, 2})).keep(score_OI)
+    four = Spared(PerRow(0.25), frozenset({2})).keep(score_OI)
+
+    assert (~three).sum(1).tolist() == [0, 5, 0, 5, 5]
+    assert (~four).sum(1).tolist() == [4, 4, 0, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        (
+            Spared(PerRow(0.75), frozenset(), frozenset(range(4))),
+            "0.75 takes 45 weights of this layer, where protection leaves 40. Protect less, or "
+            "prune less.",
+        ),
+        (
+            Spared(PerLayer(0.5), frozenset(range(3)), frozenset()),
+            "0.5/layer takes 30 weights of this layer, where protection leaves 24. Protect less, "
+            "or prune less.",
+        ),
+        (
+            Spared(PerGroup(0.5, 4), frozenset(), frozenset({4, 5, 6})),
+            "0.5/4 takes 10 weights of columns 4 to 7 of this layer, where protection leaves 5. "
+            "Protect less, or prune less.",
+        ),
+        (
+            Spared(KeepOf(2, 4), frozenset(), frozenset({4, 5, 7})),
+            "2of4 takes 2 of inputs 4 to 7, where protection leaves 1. Protect at most 2 of them.",
+        ),
+        (
+            Spared(KeepOf(2, 4), frozenset({1})),
+            "2of4 takes weights of every row, so that none can stay whole. Protect columns only, "
+            "or use --pattern 0.5.",
+        ),
+    ],
+)
+def test_where_too_few_may_go_it_is_refused(pattern, words):
+    with pytest.raises(BadLayer) as counted:
+        pattern.count(5, 12)
+    with pytest.raises(BadLayer) as kept:
+        pattern.keep(torch.rand(5, 12))
+
+    assert str(counted.value) == str(kept.value) == words

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from babelpress.errors import BadLayer, BadSetting, NotFinite, UnknownName
-from babelpress.numerics.patterns import KeepOf, PerGroup, PerLayer, PerRow, Stacked
+from babelpress.numerics.patterns import KeepOf, PerGroup, PerLayer, PerRow, Spared, Stacked
 from babelpress.prune import PRUNERS
 
 every_method = pytest.mark.parametrize("method", PRUNERS.names())
@@ -55,6 +55,30 @@ def test_in_a_stack_every_linear_has_its_own_exact_count(method, weight_OI, stat
 
     assert (pruned_OI[:2] == 0).sum() == PerLayer(0.29).count(2, 24)
     assert (pruned_OI[2:] == 0).sum() == PerLayer(0.29).count(5, 24)
+
+
+@every_method
+@pytest.mark.parametrize(
+    "plain", [PerRow(0.29), PerRow(0.55), PerLayer(0.29), PerGroup(0.4, 7), KeepOf(2, 4)]
+)
+@pytest.mark.parametrize("rows", [(), (1, 4)])
+def test_what_is_protected_stays_and_others_go_in_its_place(method, plain, rows, weight_OI, stats):
+    rows = frozenset() if isinstance(plain, KeepOf) else frozenset(rows)
+    pattern = Spared(plain, rows, frozenset({0, 3, 13}))
+    weight_OI[:, [0, 3, 13]] *= 1e-3  # the first to go
+
+    pruned_OI = PRUNERS.get(method)(weight_OI, stats, pattern)
+    stacked_OI = PRUNERS.get(method)(
+        torch.cat([weight_OI, weight_OI]), stats, Stacked((plain, pattern), (7, 7))
+    )
+
+    for found_OI in (pruned_OI, stacked_OI[7:]):
+        assert (found_OI == 0).sum() == plain.count(7, 24)
+        assert found_OI[sorted(rows)].all()
+        assert found_OI[:, [0, 3, 13]].all()
+    assert (stacked_OI[:7] == 0).sum() == plain.count(7, 24)
+    if isinstance(plain, KeepOf):
+        assert (pruned_OI.unflatten(1, (-1, plain.of)) == 0).sum(2).eq(2).all()
 
 
 @pytest.mark.parametrize("method", sorted({*PRUNERS.names()} - {"random"}))  # a lot is blind
@@ -176,7 +200,7 @@ def test_a_wrong_name_says_the_right_ones():
         PRUNERS.get("wnada")
 
     assert str(error.value) == (
-        "no pruning method is called 'wnada'. Did you mean 'wanda'? "
+        "no pruning method is called 'wnada'. Did you mean 'wanda' or 'mwanda'? "
         f"Known: {', '.join(PRUNERS.names())}. Add one in babelpress/prune/."
     )
 

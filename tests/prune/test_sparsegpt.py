@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from babelpress.errors import BadMoments, BadSetting
-from babelpress.numerics.patterns import KeepOf, PerGroup, PerLayer, PerRow, Stacked
+from babelpress.numerics.patterns import KeepOf, PerGroup, PerLayer, PerRow, Spared, Stacked
 from babelpress.prune import magnitude, wanda
 from babelpress.prune.sparsegpt import prune
 
@@ -182,3 +182,15 @@ def test_moments_without_a_gram_matrix_are_refused(weight_OI, stats):
 def test_options_out_of_range_are_refused(weight_OI, stats, options, message):
     with pytest.raises(BadSetting, match=message):
         prune(weight_OI, stats, PerRow(0.29), **options)
+
+
+@pytest.mark.parametrize("columns", [1, 5, 7, 128])
+@pytest.mark.parametrize("rows", [(), (1, 4)])
+def test_a_few_columns_at_a_time_what_is_protected_stays_too(weight_OI, stats, columns, rows):
+    pattern = Spared(PerRow(0.5), frozenset(rows), frozenset({0, 1, 2, 3, 4, 20}))
+
+    pruned_OI = prune(weight_OI, stats, pattern, columns=columns)
+
+    drops = [12] * 7 if not rows else [17, 0, 17, 17, 0, 17, 16]
+    assert (pruned_OI == 0).sum(1).tolist() == drops
+    assert pruned_OI[:, sorted(pattern.columns)].all()

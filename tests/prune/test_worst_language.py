@@ -1,6 +1,7 @@
 """Worst language against its definition, as plain loops over the inputs of every language."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,16 @@ from babelpress.numerics.patterns import KeepOf, PerRow
 from babelpress.prune import wanda
 from babelpress.prune.worst_language import prune
 
-WAYS = (("max", 4.0), ("norm", 1.0), ("norm", 2.5), ("norm", 4.0), ("norm", 8))
+WAYS: tuple[dict[str, Any], ...] = (
+    {"over": "max"},
+    {"over": "pnorm", "p": 1.0},
+    {"over": "pnorm", "p": 2.5},
+    {"over": "pnorm", "p": 4.0},
+    {"over": "pnorm", "p": 8},
+    {"over": "softmax", "temperature": 0.3},
+    {"over": "softmax", "temperature": 2.0},
+)
+every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 def scaled_scores(weight, xs):
@@ -23,7 +33,18 @@ def scaled_scores(weight, xs):
     return [[score / mean for score in row] for row in scores]
 
 
-def slow_worst_language(weight, inputs, shares, drop, over, p):
+def slow_combined(own, shares, over, p=4.0, temperature=0.1):
+    """One score of the scores of all languages."""
+    top = max(own.values())
+    if over == "max":
+        return top
+    if over == "pnorm":  # divided by the largest, no power is too large for a float
+        return top * sum(shares[lang] * (s / top) ** p for lang, s in own.items()) ** (1 / p)
+    weights = {lang: shares[lang] * math.exp((s - top) / temperature) for lang, s in own.items()}
+    return sum(weights[lang] * s for lang, s in own.items()) / sum(weights.values())
+
+
+def slow_worst_language(weight, inputs, shares, drop, **way):
     """The definition, one weight at a time, in Python floats."""
     scores = {lang: scaled_scores(weight, xs) for lang, xs in inputs.items() if shares[lang]}
     pruned = [row[:] for row in weight]
@@ -31,9 +52,7 @@ def slow_worst_language(weight, inputs, shares, drop, over, p):
         combined = []
         for j in range(len(row)):
             own = {lang: score[i][j] for lang, score in scores.items()}
-            top = max(own.values())  # divided by it, no power is too large for a float
-            sum_of_powers = sum(shares[lang] * (s / top) ** p for lang, s in own.items())
-            combined.append(top if over == "max" else top * sum_of_powers ** (1 / p))
+            combined.append(slow_combined(own, shares, **way))
         for j in sorted(range(len(row)), key=combined.__getitem__)[:drop]:
             row[j] = 0.0
     return pruned
@@ -55,34 +74,37 @@ def shares():
     return {"swh_Latn": 0.6, "hin_Deva": 0.3, "tha_Thai": 0.1}
 
 
-@pytest.mark.parametrize(("over", "p"), WAYS)
+@every_way
 @pytest.mark.parametrize(("fraction", "drop"), [(0.25, 6), (0.29, 6), (0.7, 16)])
-def test_matches_the_definition(weight_OI, inputs, shares, stats, fraction, drop, over, p):
-    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, drop, over, p)
+def test_matches_the_definition(weight_OI, inputs, shares, stats, fraction, drop, way):
+    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, drop, **way)
 
-    pruned_OI = prune(weight_OI, stats, PerRow(fraction), over=over, p=p)
+    pruned_OI = prune(weight_OI, stats, PerRow(fraction), **way)
 
     assert torch.equal(torch.tensor(expected), pruned_OI)
 
 
 def test_the_ways_are_not_all_the_same_here(weight_OI, stats):
     """Else the oracle above would not tell them apart."""
-    found = [prune(weight_OI, stats, PerRow(0.5), over=over, p=p) for over, p in WAYS]
+    found = [prune(weight_OI, stats, PerRow(0.5), **way) for way in WAYS]
     plain = wanda.prune(weight_OI, stats, PerRow(0.5))
 
     assert len({tuple(each.flatten().tolist()) for each in [*found, plain]}) == len(WAYS) + 1
 
 
-def test_the_maximum_is_taken_where_nothing_is_said_and_the_norm_is_of_order_four(weight_OI, stats):
+def test_what_is_taken_where_nothing_is_said(weight_OI, stats):
     pattern = PerRow(0.5)
+    said: tuple[dict[str, Any], ...] = (
+        {"over": "max"},
+        {"over": "pnorm", "p": 4.0},
+        {"over": "softmax", "temperature": 0.1},
+    )
 
-    assert torch.equal(
-        prune(weight_OI, stats, pattern, over="max"), prune(weight_OI, stats, pattern)
-    )
-    assert torch.equal(
-        prune(weight_OI, stats, pattern, over="norm", p=4.0),
-        prune(weight_OI, stats, pattern, over="norm"),
-    )
+    for way in said:
+        options = {} if way["over"] == "max" else {"over": way["over"]}
+        expected = prune(weight_OI, stats, pattern, **way)
+
+        assert torch.equal(expected, prune(weight_OI, stats, pattern, **options))
 
 
 def test_a_weight_stays_for_the_one_language_that_needs_it(saw):
@@ -96,40 +118,40 @@ def test_a_weight_stays_for_the_one_language_that_needs_it(saw):
 
     assert wanda.prune(torch.ones(1, 2), stats, PerRow(0.5)).tolist() == [[1.0, 0.0]]
     assert kept(over="max") == [[0.0, 1.0]]
-    assert kept(over="norm", p=1.0) == kept(over="norm", p=20.0) == [[1.0, 0.0]]
-    assert kept(over="norm", p=21.0) == [[0.0, 1.0]]
+    assert kept(over="pnorm", p=1.0) == kept(over="pnorm", p=20.0) == [[1.0, 0.0]]
+    assert kept(over="pnorm", p=21.0) == [[0.0, 1.0]]
 
 
-@pytest.mark.parametrize(("over", "p"), WAYS)
+@every_way
 @pytest.mark.parametrize("pattern", [PerRow(0.29), KeepOf(1, 4)])
-def test_one_language_alone_is_wanda(weight_OI, saw, inputs, over, p, pattern):
+def test_one_language_alone_is_wanda(weight_OI, saw, inputs, way, pattern):
     stats = saw({"tha_Thai": inputs["tha_Thai"]}, {"tha_Thai": 1.0})
 
     expected = wanda.prune(weight_OI, stats, pattern)
 
-    assert torch.equal(expected, prune(weight_OI, stats, pattern, over=over, p=p))
+    assert torch.equal(expected, prune(weight_OI, stats, pattern, **way))
 
 
-@pytest.mark.parametrize(("over", "p"), WAYS)
+@every_way
 def test_scaling_the_inputs_of_one_language_changes_nothing(
-    weight_OI, saw, inputs, shares, stats, over, p
+    weight_OI, saw, inputs, shares, stats, way
 ):
     louder = inputs | {"hin_Deva": inputs["hin_Deva"] * 64}
 
-    pruned_OI = prune(weight_OI, saw(louder, shares), PerRow(0.5), over=over, p=p)
+    pruned_OI = prune(weight_OI, saw(louder, shares), PerRow(0.5), **way)
 
-    assert torch.equal(prune(weight_OI, stats, PerRow(0.5), over=over, p=p), pruned_OI)
+    assert torch.equal(prune(weight_OI, stats, PerRow(0.5), **way), pruned_OI)
 
 
-@pytest.mark.parametrize(("over", "p"), WAYS)
-def test_a_language_without_a_share_counts_not(weight_OI, saw, inputs, over, p):
+@every_way
+def test_a_language_without_a_share_counts_not(weight_OI, saw, inputs, way):
     both = {"swh_Latn": 0.7, "hin_Deva": 0.3}
     two = {language: inputs[language] for language in both}
 
-    expected = prune(weight_OI, saw(two, both), PerRow(0.5), over=over, p=p)
+    expected = prune(weight_OI, saw(two, both), PerRow(0.5), **way)
 
     of_three = saw(inputs, both | {"tha_Thai": 0.0})
-    assert torch.equal(expected, prune(weight_OI, of_three, PerRow(0.5), over=over, p=p))
+    assert torch.equal(expected, prune(weight_OI, of_three, PerRow(0.5), **way))
 
 
 def test_of_the_maximum_the_shares_decide_nothing_as_long_as_there_are_some(
@@ -140,47 +162,82 @@ def test_of_the_maximum_the_shares_decide_nothing_as_long_as_there_are_some(
     assert torch.equal(prune(weight_OI, stats, PerRow(0.5)), prune(weight_OI, others, PerRow(0.5)))
 
 
-@pytest.mark.parametrize(("over", "p"), WAYS)
-def test_a_language_that_saw_only_zeros_has_no_say(weight_OI, saw, inputs, over, p):
+@every_way
+def test_a_language_that_saw_only_zeros_has_no_say(weight_OI, saw, inputs, way):
     x_TI = inputs["swh_Latn"]
     stats = saw({"swh_Latn": x_TI, "hin_Deva": x_TI * 0}, {"swh_Latn": 0.5, "hin_Deva": 0.5})
 
     expected = wanda.prune(weight_OI, saw({"swh_Latn": x_TI}, {"swh_Latn": 1.0}), PerRow(0.29))
 
-    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.29), over=over, p=p))
+    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.29), **way))
 
 
 @pytest.mark.parametrize("p", [32.0, 64.0, 300.0])
 def test_a_high_order_matches_the_definition_whose_powers_no_float_holds(
     weight_OI, inputs, shares, stats, p
 ):
-    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, 12, "norm", p)
+    expected = slow_worst_language(weight_OI.tolist(), lists(inputs), shares, 12, over="pnorm", p=p)
 
     assert torch.equal(
-        torch.tensor(expected), prune(weight_OI, stats, PerRow(0.5), over="norm", p=p)
+        torch.tensor(expected), prune(weight_OI, stats, PerRow(0.5), over="pnorm", p=p)
     )
 
 
 def test_the_norm_of_a_very_high_order_is_the_maximum(weight_OI, stats):
     expected = prune(weight_OI, stats, PerRow(0.5), over="max")
 
-    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.5), over="norm", p=1e5))
+    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.5), over="pnorm", p=1e5))
+
+
+def test_the_name_that_the_norm_had_in_earlier_recipes_still_means_it(weight_OI, stats):
+    expected = prune(weight_OI, stats, PerRow(0.5), over="pnorm", p=2.5)
+
+    assert torch.equal(expected, prune(weight_OI, stats, PerRow(0.5), over="norm", p=2.5))
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-300])
+def test_the_softmax_of_a_temperature_near_zero_is_the_maximum(weight_OI, stats, temperature):
+    expected = prune(weight_OI, stats, PerRow(0.5), over="max")
+
+    found = prune(weight_OI, stats, PerRow(0.5), over="softmax", temperature=temperature)
+
+    assert torch.equal(expected, found)
+
+
+def test_a_high_temperature_and_an_order_of_one_are_both_the_mean(weight_OI, stats):
+    expected = prune(weight_OI, stats, PerRow(0.5), over="pnorm", p=1.0)
+
+    found = prune(weight_OI, stats, PerRow(0.5), over="softmax", temperature=1e6)
+
+    assert torch.equal(expected, found)
 
 
 def test_a_way_that_is_none_is_refused_with_those_that_are(weight_OI, stats):
     with pytest.raises(BadSetting) as caught:
         prune(weight_OI, stats, PerRow(0.5), over="mean")
 
-    assert str(caught.value) == "worst_language's over is 'mean'. Choose one of max, norm."
+    assert (
+        str(caught.value) == "worst_language's over is 'mean'. Choose one of max, pnorm, softmax."
+    )
 
 
 @pytest.mark.parametrize("p", [0.99, 0.0, -2.0, math.inf, math.nan])
-@pytest.mark.parametrize("over", ["max", "norm"])
+@pytest.mark.parametrize("over", ["max", "pnorm", "softmax"])
 def test_an_order_that_is_no_norm_is_refused(weight_OI, stats, over, p):
     with pytest.raises(BadSetting) as caught:
         prune(weight_OI, stats, PerRow(0.5), over=over, p=p)
 
     assert str(caught.value) == f"worst_language's p must be 1 or more, not {p}."
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_a_temperature_that_is_not_above_zero_is_refused(weight_OI, stats, temperature):
+    with pytest.raises(BadSetting) as caught:
+        prune(weight_OI, stats, PerRow(0.5), over="softmax", temperature=temperature)
+
+    assert str(caught.value) == (
+        f"worst_language's temperature must be above 0, not {temperature}."
+    )
 
 
 def test_means_of_a_mixture_only_are_refused_with_what_the_module_must_say(weight_OI, inputs):
