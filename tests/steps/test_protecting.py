@@ -6,7 +6,7 @@ from typing import Any
 import pico
 import pytest
 import torch
-from pressing import SHARES, dense_moments, loud
+from pressing import SHARES, dense_moments, held_against, loud
 from running import do, plan, refusal, weights
 from safetensors.torch import load_file
 
@@ -61,6 +61,7 @@ def pruned_with(protect, method="wanda", pattern="0.5", family="llama"):
     }
     own = protected(read(protect)).within(Pruner.of(method, pattern), walk)
     seen = dense_moments(walk)
+    seen = held_against(seen) if own.contrasts else seen
 
     press_dense(walk, seen.__getitem__, own, SHARES)
 
