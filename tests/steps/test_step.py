@@ -168,10 +168,10 @@ def test_what_is_quantized_cannot_be_quantized_again(model, tmp_path, again):
 
     words = refusal(BadModel, run.do, quantizing(tmp_path / "run", **again), tmp_path / "twice")
 
-    assert words.startswith(f"{tmp_path / 'run'} is quantized already")
+    assert words.startswith(f"{tmp_path / 'run'}: no step can follow its quantize")
     assert not (tmp_path / "twice").exists()
     words = refusal(BadModel, run.do, plan(tmp_path / "run"), tmp_path / "twice")
-    assert "is quantized already" in words
+    assert "no step can follow its quantize" in words
 
 
 def test_quantize_is_the_last_step_of_a_recipe(model):
