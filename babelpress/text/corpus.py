@@ -15,7 +15,7 @@ test. Whatever lies in a corpus and is not read is in `left_out`, with the reaso
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,20 @@ class Document:
 
     id: str
     language: str
+    src: str
+    split: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One record. `id` is SRC/ID of its own, equal in two languages where the content is equal.
+
+    It is empty where the record has no id; `document` is the id of the document that it is of.
+    """
+
+    id: str
+    document: str
     src: str
     split: str
     text: str
@@ -132,9 +146,12 @@ class Corpus:
                 f"{self._aside()}"
             )
 
-    def _read(self, tag: str) -> dict[str, list[Document]]:
-        texts: dict[tuple[str, str], list[str]] = {}
-        srcs: dict[str, str] = {}
+    def sentences(self, tag: str) -> Iterator[Sentence]:
+        """The records of a language one by one, in the order of the file, of all splits.
+
+        Raises BadCorpus where the language has no file or its file is broken.
+        """
+        self.require([tag])
         seen: Counter[str] = Counter()
         fields_seen: dict[str, None] = {}
         for place, line, fields in self._sources[tag].records():
@@ -146,10 +163,17 @@ class Corpus:
             _check_names(place, line, fields)
             src = str(fields.get("src") or "")
             name = _document_name(src, text, fields, seen)
-            split = _split(place, line, fields, name)
-            srcs.setdefault(name, src)
-            texts.setdefault((name, split), []).append(text)
+            own = str(fields.get("id") or "")
+            id = f"{src}/{own}" if src and own else own
+            yield Sentence(id, name, src, _split(place, line, fields, name), text)
         self._check_filters(tag, fields_seen)
+
+    def _read(self, tag: str) -> dict[str, list[Document]]:
+        texts: dict[tuple[str, str], list[str]] = {}
+        srcs: dict[str, str] = {}
+        for each in self.sentences(tag):
+            srcs.setdefault(each.document, each.src)
+            texts.setdefault((each.document, each.split), []).append(each.text)
         found: dict[str, list[Document]] = {}
         for (name, split), lines in texts.items():
             document = Document(name, tag, srcs[name], split, "\n".join(lines))
