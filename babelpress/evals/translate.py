@@ -175,35 +175,55 @@ def _prompts(
 ) -> list[Prompt]:
     """What the model is to go on with, sentence by sentence, each with its cap.
 
-    Raises BadSetting where there are fewer examples, or one and what follows it does not fit.
+    Raises BadSetting where there are fewer examples, or a prompt and its translation do not fit.
     """
     if shots > len(examples):
         raise BadSetting(
             f"shots is {shots}, and there are {len(examples)} pairs to be examples of "
             f"{tasks[0].name.partition(' of ')[2]}. Give --option shots={len(examples)} or less."
         )
+    prompts = _with(tokenizer, tasks, examples[:shots], examples)
+    worst = max(prompts, key=_size)
+    if _size(worst) > window:
+        fitting = (
+            fewer
+            for fewer in range(shots - 1, -1, -1)
+            if max(map(_size, _with(tokenizer, tasks, examples[:fewer], examples))) <= window
+        )
+        fewer = next(fitting, None)
+        cure = "shorter text" if fewer is None else f"--option shots={fewer}"
+        raise BadSetting(
+            f"with {shots} examples, sentence {worst.name} takes {len(worst.ids)} tokens and up to "
+            f"{worst.most} for its translation, and the window has {window}. Give {cure} or, where "
+            "the model has more positions, a larger --window."
+        )
+    return prompts
+
+
+def _size(prompt: Prompt) -> int:
+    """Tokens that a prompt and its translation take at most."""
+    return len(prompt.ids) + prompt.most
+
+
+def _with(
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[_Task],
+    shown: Sequence[Pair],
+    examples: Sequence[Pair],
+) -> list[Prompt]:
+    """The prompts with these examples shown; all examples say how long a translation gets."""
     first = prefix_of(tokenizer)
-    texts = [prompt_of(each.source, each.target, examples[:shots], each.text) for each in tasks]
-    ids = encode(tokenizer, texts)["input_ids"]
+    front = [] if first is None else [first]
+    whole = [prompt_of(each.source, each.target, shown, each.text) for each in tasks]
     lengths = [len(each) for each in encode(tokenizer, [t.text for t in tasks])["input_ids"]]
     targets = {task.target for task in tasks}
     ratio = {tag: _ratio(tokenizer, examples, tag == ENGLISH) for tag in targets}
-    prompts = [
-        Prompt(
-            task.name,
-            [*([] if first is None else [first]), *each],
-            math.ceil(2 * ratio[task.target] * length) + SPARE,
+    return [
+        Prompt(task.name, [*front, *ids], math.ceil(2 * ratio[task.target] * length) + SPARE)
+        for task, ids, length in zip(
+            tasks, encode(tokenizer, whole)["input_ids"], lengths, strict=True
         )
-        for task, each, length in zip(tasks, ids, lengths, strict=True)
     ]
-    for each in prompts:
-        if len(each.ids) + each.most > window:
-            raise BadSetting(
-                f"with {shots} examples, sentence {each.name} takes {len(each.ids)} tokens and up "
-                f"to {each.most} for its translation, and the window has {window}. Give fewer "
-                "examples (--option shots=…) or, where the model has more positions, --window."
-            )
-    return prompts
 
 
 def prompt_of(source: str, target: str, examples: Sequence[Pair], text: str) -> str:

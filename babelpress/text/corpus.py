@@ -164,8 +164,8 @@ class Corpus:
             src = str(fields.get("src") or "")
             name = _document_name(src, text, fields, seen)
             own = str(fields.get("id") or "")
-            id = f"{src}/{own}" if src and own else own
-            yield Sentence(id, name, src, _split(place, line, fields, name), text)
+            prefix = f"{src}/" if own and src and not own.startswith(f"{src}/") else ""
+            yield Sentence(prefix + own, name, src, _split(place, line, fields, name), text)
         self._check_filters(tag, fields_seen)
 
     def _read(self, tag: str) -> dict[str, list[Document]]:
