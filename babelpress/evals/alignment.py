@@ -97,7 +97,7 @@ def measure(
         score_L = score_NL.mean(0)
         score_N = score_NL[:, score_L.argmax()] if layers == "max" else score_NL.mean(1)
         tallies[tag] = _tally(some, score_N)
-        detail(tag, {f"layer {layer}": float(each) for layer, each in enumerate(score_L)})
+        detail(tag, {f"layer {layer:02}": float(each) for layer, each in enumerate(score_L)})
     return tallies
 
 

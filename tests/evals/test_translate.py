@@ -247,6 +247,26 @@ def test_a_prompt_shows_examples_in_the_direction_asked_for():
     assert out == "English: Come!\nSwahili: Njoo!\n\nEnglish: We sing.\nSwahili:"
 
 
+def test_a_translation_may_be_twice_as_long_as_the_examples_lead_to_expect(
+    documents, tokenizer, monkeypatch
+):
+    asked: list[Prompt] = []
+
+    def nothing(_model, _tokenizer, prompts, **_):
+        asked[:] = prompts
+        return [""] * len(prompts)
+
+    monkeypatch.setattr(translate, "write", nothing)
+    thai = {"tha_Thai": documents["tha_Thai"]}
+    measure(random_model(), tokenizer, thai, window=WINDOW, into="both", shots=0)
+
+    # In bytes the examples are 33 and 24 in Thai, and 14 and 15 in English.
+    into, out = asked[:2]
+    assert [len(each.text.encode()) for each in thai["tha_Thai"][0].examples] == [33, 24]
+    assert into.most == math.ceil(2 * (15 / 24) * len("ฝนตก".encode())) + 16
+    assert out.most == math.ceil(2 * (33 / 14) * len("It rained.")) + 16
+
+
 def slow_translations(model, tokenizer, tag, documents, into, shots):
     """Hypothesis and reference of every sentence, by document, one sentence at a time."""
 
