@@ -1,24 +1,22 @@
-"""How near a sentence lies to its English translation inside the model.
-
-A sentence is a vector at every layer: of its tokens' hidden states (BOS left out) the mean
-(`pool=mean`), the mean weighted by place, 1 for the first token, 2 for the second and so on
-(`weighted`), or the last one (`last`). Layers are the embeddings and the output of every block,
-and the cosine is between vectors of the same layer.
+"""How near a sentence lies to its English translation inside the model, on parallel text.
 
 `metric=mexa` (Kargaran et al. 2024, arXiv:2410.05873, section 3): a sentence is aligned at a layer
 where its cosine with its translation is larger than with every other English sentence, and than
-that of the translation with every other sentence of the language:
+that of the translation with every other sentence of the language. The score is the share of aligned
+ones, as the mean over layers or (`layers=max`) at the layer where the language has most. It falls
+with the number of sentences to choose among, and those are all that are scored: compare equal
+numbers only; the paper takes 100. `metric=ranker` (Li et al. 2024, arXiv:2404.11553, Language
+Ranker): the mean over sentences and layers of that cosine, which may be below zero.
 
-    hit_i = 1[ c_ii > max over j ≠ i of c_ij and c_ji ]
+A sentence is a vector at every layer, the embeddings and the output of every block: of its tokens'
+hidden states the mean weighted by place (`pool=weighted`, the default of mexa), the plain `mean`,
+or the `last` one (the default of ranker). A corpus needs English, and sentences with the ids of
+English ones, as FLORES has them.
 
-The score is the share of hits, as the mean over layers or (`layers=max`) at the layer where the
-language has most; that layer is the one of all documents, and is not chosen anew in a bootstrap.
-It falls with the number of sentences to choose among, and those are all that are scored: compare
-equal numbers only. The paper takes 100 sentences, weighted means, and BOS where a tokenizer puts
-it; we leave BOS out, whose state is of another size and the same in every sentence.
-
-`metric=ranker` (Li et al. 2024, arXiv:2404.11553, Language Ranker): the mean over sentences and
-layers of the cosine of a sentence with its translation, of last tokens. A cosine may be below zero.
+Weights by place are 1 for the first token, 2 for the second and so on. The papers have BOS in the
+mean where a tokenizer puts it; we leave it out, for its state is of another size and the same in
+every sentence. With `layers=max` the layer is the one of all documents, and is not chosen anew in a
+bootstrap; nor are the sentences to choose among.
 
 English is read anew for every language. The vectors of both take 4 bytes × sentences × 2 × layers ×
 hidden size of memory.

@@ -1,10 +1,11 @@
 """In which language a model goes on: the share of continuations in the prompt's own language.
 
 A prompt is the beginning of a test document: 80 characters, never more than half of it. The model
-writes `tokens` tokens after it, the likeliest one every time, and what it writes is in the
-language of the prompt or not (_spoken.py); one without a letter is not. A document counts as one.
-Multiple choice cannot see a model drift into English; this can (Marchisio et al. 2024,
-arXiv:2406.20052, measure it for prompts with instructions).
+writes `tokens` tokens after it, the likeliest one every time, and what it writes is in the language
+of the prompt or not (_spoken.py: by its script, and by the package py3langid of the extra `audit`
+where it is installed); one without a letter is not. A document counts as one. Multiple choice
+cannot see a model drift into English; this can (Marchisio et al. 2024, arXiv:2406.20052, measure it
+for prompts with instructions).
 
 What is right is counted, so that a change relative to the dense model is of the larger part.
 """

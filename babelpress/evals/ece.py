@@ -1,21 +1,21 @@
 """Expected calibration error: how far the model's own probability of its first guess is off.
 
 Every next token is a guess: the token that the model ranks first, with the probability p that it
-gives it. Guesses go by p into 15 bins of equal width, and
+gives it; hit is 1 where that token came and else 0. Guesses go by p into 15 bins of equal width,
+and the error is Σ_bins |Σ_guesses of the bin (p − hit)| over all guesses of the language (Guo et
+al. 2017, arXiv:1706.04599, equation 3). Misra et al. (2023, arXiv:2308.14969) find that sparsity
+harms it and quantization does not.
 
-    ECE = Σ_bins |Σ_guesses of the bin (p − hit)| / guesses
+Not comparable across tokenizers: compare a pressed model with its parent. Every token is scored
+once, in windows (_windows.py).
 
-(Guo et al. 2017, arXiv:1706.04599, equation 3); hit is 1 where the guess came and else 0. Misra et
-al. (2023, arXiv:2308.14969) find that sparsity harms it and quantization does not.
-
-It is no sum over documents, for a bin takes the absolute value over all of them. What is tallied is
-its first-order form: the sign s_b of every bin is that of the whole language, and a document has
-Σ_b s_b Σ_guesses of the document in b (p − hit) over its guesses. So the value is exactly the ECE,
-a document may count below zero, and a bootstrap draws with the signs as they are: in a draw where
-the gap of a bin changes its sign, the ECE of the draw would be larger than what is drawn. The
-interval is right where gaps are wide of zero, and a little low for a model that is calibrated well.
-
-Not comparable across tokenizers. Every token is scored once, in windows (_windows.py).
+The error is no sum over documents, for a bin takes the absolute value over all of them. What is
+tallied is its first-order form: the sign s_b of every bin is that of the whole language, and a
+document has Σ_b s_b Σ_guesses of the document in b (p − hit) over its guesses. So the value is
+exactly the error, a document may count below zero, and a bootstrap draws with the signs as they
+are: in a draw where the gap of a bin changes its sign, the error of the draw would be larger than
+what is drawn. The interval is right where gaps are wide of zero, and a little low for a model that
+is calibrated well.
 
 Shapes: N scored tokens, V vocabulary, D documents, K bins.
 """

@@ -1,6 +1,17 @@
 """Translation into and out of English, from a few examples, on parallel text.
 
-The prompt has `shots` example pairs and then the sentence:
+The model is shown `shots` sentences with their translations and then one without, and writes its
+translation. `metric=chrf` is the mean over sentences of chrF++ (Popović 2017: character 6-grams,
+word 2-grams, β = 2), `bleu` that of BLEU (effective order, exponential smoothing), both from 0 to
+100 as sacrebleu has them; `on_target` is the share of translations in the language asked for, by
+script and, with the extra `audit`, by an identifier (_spoken.py). `into=english` translates into
+English, `language` out of it, and `both` is the mean over the sentences of both directions.
+
+Examples are the first pairs of the train split of the corpus, else of its test split, which then
+are not scored (_parallel.py); 8 are set aside whatever `shots` is. A corpus needs English, and
+sentences with the ids of English ones, as FLORES has them.
+
+The prompt, of which the last line is to be ended:
 
     Swahili: …
     English: …
@@ -8,23 +19,14 @@ The prompt has `shots` example pairs and then the sentence:
     Swahili: …
     English:
 
-The model goes on with the likeliest token every time, to the end of the line, EOS, or a cap: twice
-the tokens that the sentence would take in translation by the longest ratio of the examples, and 16.
-Examples are the first pairs of the train split of the corpus, else of its test split, which then
-are not scored (_parallel.py); 8 are set aside whatever `shots` is.
+The likeliest token is taken every time, to the end of the line, EOS, or a cap: twice the tokens
+that the sentence would have in translation by the longest ratio of the examples, and 16.
 
-What is tallied is the mean over sentences of the sentence's score, 0 to 100: `chrf` is chrF++
-(Popović 2017: character 6-grams, word 2-grams, β = 2), `bleu` BLEU with effective order and
-exponential smoothing, both as sacrebleu computes them. The score of a whole corpus is no ratio of
-two sums over sentences, so it cannot be drawn by document. It is what is published mostly, and is
-told beside, as `corpus`.
-
-`on_target` is the share of translations in the language asked for (_spoken.py); an empty one is in
-none. The off-target rate of Mohammadshahi et al. (2022, arXiv:2205.10828) is 1 − it, and is told
-beside every score. What is right is tallied because a dense model often has no output off target,
-and then there is no relative change to give.
-
-Into and out of English at once (`both`) is the mean over all sentences of both directions.
+The score of a whole corpus is no ratio of two sums over sentences, so it cannot be drawn by
+document. It is what is published mostly, and is told beside, as `corpus`. The off-target rate of
+Mohammadshahi et al. (2022, arXiv:2205.10828) is 1 − `on_target`, and is told beside every score; an
+empty translation is in no language. What is right is tallied because a dense model often has no
+output off target, and then there is no relative change to give.
 
 Words of BLEU are those of sacrebleu's 13a, single characters where a script puts no space between
 words, and its `zh` for Chinese.
