@@ -184,9 +184,10 @@ def spoken(language: str) -> str:
 
 def aside(texts: object) -> tuple[str, ...]:
     """Warnings about what lies in a corpus and is not read; other texts have nothing to say."""
+    from babelpress.evals._parallel import Parallel
     from babelpress.text.corpus import Corpus
 
-    return tuple(texts.says()) if isinstance(texts, Corpus) else ()
+    return tuple(texts.says()) if isinstance(texts, Corpus | Parallel) else ()
 
 
 def signed(value: float) -> str:

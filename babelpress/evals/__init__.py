@@ -10,18 +10,23 @@ An evaluation is a module with constants and one or two functions:
     def texts(corpus) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
                              else the test split of a corpus
+    def made_with(options) -> what its scores hang on besides model, text and options: the
+                             version of a library, say; scores made with another are other ones
 
 Its keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
-a window; `memory_mb`, memory for what it computes at once; `progress`; and with NEEDS_RANGES
-`ranges`, the largest activations of every site by name, and `detail`, which it tells each
-language's score at every site.
+a window; `memory_mb`, memory for what it computes at once; `progress`; `detail`, which it tells the
+parts of each language's score by name: those at every site, or in every wrong language; and with
+NEEDS_RANGES `ranges`, the largest activations of every site by name.
+
+An option that is called `metric` says which of several things is measured, all with the same
+direction: rows of results carry its value, and METRIC that of its default.
 
 A tally is a ratio of sums, document by document, so that intervals, gate and report work for it. It
 changes nothing in the model and writes nothing to disk; a failure is an error, never a zero.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from babelpress.errors import BadSetting
@@ -29,6 +34,13 @@ from babelpress.registry import Registry
 
 EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure",))
 GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "progress"})
+
+Detail = Callable[[str, Mapping[str, float]], None]
+"""What is told a language, and the parts of its score by name."""
+
+
+def unheard(_language: str, _parts: Mapping[str, float]) -> None:
+    """The detail of those who do not ask."""
 
 
 class Document(Protocol):
@@ -69,6 +81,17 @@ def facts(name: str) -> Facts:
     metric = found["METRIC"]
     spoken = found.get("SPOKEN", metric.replace("_", " "))
     return Facts(metric, spoken, found["LOWER_IS_BETTER"], found.get("NEEDS_RANGES", False))
+
+
+def metric(name: str, given: Mapping[str, Any]) -> str:
+    """What an evaluation measures with these options. Raises UnknownName."""
+    return str(given.get("metric", facts(name).metric))
+
+
+def made_with(name: str, given: Mapping[str, Any]) -> dict[str, str]:
+    """What its scores hang on besides model, text and options; mostly nothing."""
+    own = EVALUATIONS.optional(name, "made_with")
+    return own({**options(name), **given}) if own else {}
 
 
 def options(name: str) -> dict[str, object]:

@@ -1,12 +1,11 @@
 """Sums over documents of what a model's logits say of every next token.
 
 Shapes: B windows of a batch, T tokens of the longest of them, N scored tokens, V vocabulary,
-H hidden size, D documents.
+H hidden size, D documents, K numbers a token.
 
 Tested in tests/evals/test_bits_per_byte.py.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +28,8 @@ from babelpress.models.tokenizers import vocabulary_of
 from babelpress.system.progress import Progress
 
 Say = Callable[[Tensor, Tensor], Tensor]
-"""What logits (N, V) say of the tokens (N,) that came: one number each, NaN where they are."""
+"""What logits (N, V) say of the tokens (N,) that came, NaN where they are: one number each (N,), or
+several (N, K)."""
 
 # Measured with 8M parameters: on a processor more than this leaves the caches and pads more.
 BATCH_TOKENS = {"cpu": 2048, "other": 16384}
@@ -48,7 +48,9 @@ def sums(
     memory_mb: int,
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """By language the sum over each document (D,); logits take at most `memory_mb` (2^20 bytes).
+    """By language the sum over each document, (D,) or (D, K) as `say` has it.
+
+    Logits take at most `memory_mb` (2^20 bytes).
 
     `what` is told to progress after each batch, with the tokens done and the tokens in all. The
     batch size changes a sum by rounding only. Raises NotFinite with the language and the document,
@@ -61,11 +63,12 @@ def sums(
     with evaluating(model):
         scorer = _scorer(model, prepared, say, memory_mb << 20)
         for tag, one in prepared.items():
-            found[tag] = np.zeros(len(one.documents))
             for batch in batches(one.windows, scorer.batch_tokens):
                 for window, number in zip(batch, scorer.sums(batch), strict=True):
-                    if not math.isfinite(number):
+                    if not np.isfinite(number).all():
                         raise _not_finite(tag, one.documents[window.document])
+                    if tag not in found:
+                        found[tag] = np.zeros((len(one.documents), *np.shape(number)))
                     found[tag][window.document] += number
                 done += sum(w.scored for w in batch)
                 progress(what, done, total)
@@ -97,8 +100,8 @@ class _Scorer:
     def batch_tokens(self) -> int:
         return BATCH_TOKENS[_place(self.model)] if self.sliced else 1
 
-    def sums(self, batch: Sequence[Window]) -> list[float]:
-        """One sum per window, float32 in each token, float64 over tokens."""
+    def sums(self, batch: Sequence[Window]) -> np.ndarray:
+        """One sum per window, (B,) or (B, K), float32 in each token, float64 over tokens."""
         ids_BT, mask_BT, target_BT, scored_BT = (x.to(self.model.device) for x in padded(batch))
         target_N = target_BT[scored_BT]
         if self.sliced:
@@ -107,8 +110,9 @@ class _Scorer:
         else:
             logits_BTV = self.model(ids_BT, attention_mask=mask_BT, use_cache=False).logits
             said_N = self.say(logits_BTV[scored_BT], target_N)
-        sum_B = torch.zeros(len(batch), dtype=torch.float64, device=said_N.device)
-        return sum_B.index_add_(0, scored_BT.nonzero()[:, 0], said_N.double()).tolist()
+        said_N = said_N.double()
+        sum_B = said_N.new_zeros(len(batch), *said_N.shape[1:])
+        return sum_B.index_add_(0, scored_BT.nonzero()[:, 0], said_N).cpu().numpy()
 
     def _sliced(self, body: ModelOutput, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
         rows = min(self.rows, CHUNK_TOKENS[_place(self.model)])

@@ -45,6 +45,14 @@ class Prepared:
     bytes_D: np.ndarray
     windows: tuple[Window, ...]
 
+    @property
+    def tokens_D(self) -> np.ndarray:
+        """How many tokens of every document are scored."""
+        found_D = np.zeros(len(self.documents))
+        for window in self.windows:
+            found_D[window.document] += window.scored
+        return found_D
+
 
 def prepare(
     tokenizer: PreTrainedTokenizerBase,

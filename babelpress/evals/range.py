@@ -15,7 +15,7 @@ An expert of a mixture counts the tokens that it got.
 Shapes: S sites, D documents, B windows of a batch, T positions, I inputs of a site, R rows of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadModel, BadMoments, BadSetting, NotFinite
-from babelpress.evals import Document
+from babelpress.evals import Detail, Document, unheard
 from babelpress.evals._windows import (
     Prepared,
     Window,
@@ -48,12 +48,6 @@ NEEDS_RANGES = True
 BATCH_TOKENS = 2048
 PROBE = 8  # tokens that show which linears read the same input
 
-Detail = Callable[[str, Mapping[str, float]], None]
-
-
-def _unheard(_language: str, _share: Mapping[str, float]) -> None:
-    """The detail of those who do not ask."""
-
 
 def measure(
     model: PreTrainedModel,
@@ -63,7 +57,7 @@ def measure(
     ranges: Mapping[str, Tensor],
     window: int,
     memory_mb: int = 256,
-    detail: Detail = _unheard,
+    detail: Detail = unheard,
     progress: Progress = silent,
 ) -> dict[str, Tally]:
     """Return one Tally of pairs beyond the range over all pairs per language.

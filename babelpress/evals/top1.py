@@ -9,14 +9,13 @@ Shapes: N scored tokens, V vocabulary, D documents.
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.evals import Document
 from babelpress.evals._next_token import sums
-from babelpress.evals._windows import Prepared, prepare
+from babelpress.evals._windows import prepare
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 
@@ -41,7 +40,7 @@ def measure(
     """
     prepared = prepare(tokenizer, documents, window=window, stride=stride)
     hits = sums(model, prepared, _first, what="top 1", memory_mb=memory_mb, progress=progress)
-    return {tag: Tally(one.documents, hits[tag], _tokens(one)) for tag, one in prepared.items()}
+    return {tag: Tally(one.documents, hits[tag], one.tokens_D) for tag, one in prepared.items()}
 
 
 def _first(logits_NV: Tensor, target_N: Tensor) -> Tensor:
@@ -49,11 +48,3 @@ def _first(logits_NV: Tensor, target_N: Tensor) -> Tensor:
     best_N, place_N = logits_NV.float().max(1)
     hit_N = (place_N == target_N.to(place_N.device)).float()
     return hit_N.masked_fill(~best_N.isfinite(), torch.nan)
-
-
-def _tokens(prepared: Prepared) -> np.ndarray:
-    """How many tokens of every document (D,) are scored."""
-    found_D = np.zeros(len(prepared.documents))
-    for window in prepared.windows:
-        found_D[window.document] += window.scored
-    return found_D

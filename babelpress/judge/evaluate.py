@@ -91,6 +91,7 @@ class _Work:
     documents: Mapping[str, Sequence[Document]]
     identity: dict[str, Any]
     given: dict[str, Any]
+    metric: str
     ranges: Ranges | None
 
     @classmethod
@@ -109,17 +110,20 @@ class _Work:
         texts.require(tags)
         documents = {tag: texts.documents(tag, "test")[: asked.documents or None] for tag in tags}
         window = asked.window or fitting_length(opened, WINDOW)
+        made_with = evals.made_with(name, options)
         identity = {
             **model,
             "corpus": texts.name,
             "documents": asked.documents,
             "window": window,
             **({"options": dict(options)} if options else {}),
+            **({"made_with": made_with} if made_with else {}),
             **({"ranges": ranges.fingerprint()} if ranges else {}),
         }
         common = {"window": window, "memory_mb": memory_mb}
         given = {key: value for key, value in common.items() if evals.accepts(name, key)}
-        return cls(name, texts.name, documents, identity, {**given, **options}, ranges)
+        metric = evals.metric(name, options)
+        return cls(name, texts.name, documents, identity, {**given, **options}, metric, ranges)
 
 
 def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
@@ -130,17 +134,16 @@ def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[R
     for done, tag in enumerate(tags):
         documents = work.documents[tag]
         if not kept.has(tag, documents):
-            looked: dict[str, Any] = {}
-            if work.ranges:
-                looked = {"ranges": work.ranges.largest, "detail": kept.put_sites}
+            looked: dict[str, Any] = {"ranges": work.ranges.largest} if work.ranges else {}
+            if evals.accepts(work.name, "detail"):
+                looked["detail"] = kept.put_sites
             measured = measure(
                 opened.model, opened.tokenizer, {tag: documents}, **work.given, **looked
             )
             kept.put(tag, documents, measured[tag])
         progress(f"eval {work.name}: language", done + 1, len(tags))
-    metric = evals.facts(work.name).metric
     back = sorted(set(kept.texts) - set(tags))  # they may have been set aside, rows and all
-    new = [_row(opened.name, tag, work, metric, kept.tally(tag)) for tag in [*tags, *back]]
+    new = [_row(opened.name, tag, work, kept.tally(tag)) for tag in [*tags, *back]]
     others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
     write_results(out, others + new)
     return [row for row in read_results(out) if _is_of(row, work, tags)]
@@ -152,13 +155,13 @@ def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
     return same and row["language"] in tags
 
 
-def _row(model: str, tag: str, work: _Work, metric: str, tally: Tally) -> Row:
+def _row(model: str, tag: str, work: _Work, tally: Tally) -> Row:
     return {
         "model": model,
         "language": tag,
         "evaluation": work.name,
         "corpus": work.corpus,
-        "metric": metric,
+        "metric": work.metric,
         "value": tally.value,
         "numerator": float(tally.numerator_D.sum()),
         "denominator": float(tally.denominator_D.sum()),
@@ -224,7 +227,7 @@ class _Kept:
         self._note()
 
     def put_sites(self, tag: str, shares: Mapping[str, float]) -> None:
-        """Keep a language's score at every site."""
+        """Keep the parts of a language's score: those at every site, or in every wrong language."""
         by_language = {**sites(self.folder, self.name, self.corpus), tag: dict(shares)}
         write_json(sites_path(self.folder, self.name, self.corpus), by_language)
 

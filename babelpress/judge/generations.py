@@ -26,7 +26,7 @@ from babelpress.models.weights import weights_hash
 from babelpress.system.claims import held
 from babelpress.system.files import seal, write_text
 from babelpress.system.progress import Progress, silent
-from babelpress.text.continuing import before, go_on
+from babelpress.text.continuing import before, beginning, go_on
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length, languages_of
 
@@ -103,20 +103,13 @@ def _write(
 def _prompt(opened: Opened, text: str, room: int) -> tuple[str, list[int]]:
     """The beginning of a text and its ids, after BOS, else EOS, as they are scored."""
     first = prefix_of(opened.tokenizer)
-    prompt = _cut(text, min(PROMPT, len(text) // 2))
+    prompt = beginning(text, min(PROMPT, len(text) // 2))
     while True:
         (ids,) = encode(opened.tokenizer, [prompt])["input_ids"]
         whole = [*([] if first is None else [first]), *ids]
         if len(whole) <= room or len(prompt) < 2:
             return prompt, whole
         prompt = prompt[: len(prompt) // 2]
-
-
-def _cut(text: str, characters: int) -> str:
-    """The beginning of a text, ending with a word where spaces part words."""
-    cut = text[:characters]
-    word = cut.rfind(" ")
-    return cut[:word] if word > characters // 2 else cut
 
 
 def _long_enough(tag: str, documents: Iterable[Document]) -> Document:

@@ -3,7 +3,7 @@
     results.jsonl                 model, language, evaluation, corpus, metric, value, …, by line
     tallies/NAME.KEY.json         what the tallies of an evaluation on a corpus are of, and hashes
     tallies/NAME.KEY.TAG.parquet  the tally of a language
-    tallies/NAME.KEY.sites.json   of an evaluation that looks at sites: by language, by site
+    tallies/NAME.KEY.sites.json   parts of scores, by language: by site, layer or wrong language
     tallies/aside/SETTINGS/       the same of scores with other settings, by a hash of those
 
 KEY stands for the corpus, which is a part of every row: scores on another corpus stand beside.
@@ -238,7 +238,7 @@ def _tally(folder: Path, row: Mapping[str, Any], files: Mapping[str, str]) -> Ta
 
 
 def sites(folder: Path, name: str, corpus: str | None = None) -> dict[str, dict[str, float]]:
-    """Scores by language and site, of an evaluation that looks at sites; else empty."""
+    """The parts of scores by language, of an evaluation that tells them: by site, say; or empty."""
     if corpus is None:
         corpus = next(iter(corpora(folder, name)), "")
     path = sites_path(folder, name, corpus)

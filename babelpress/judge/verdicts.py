@@ -34,9 +34,10 @@ def against(
 
     Of scores on several corpora those on `corpus` are compared, else those that both have. `draws`
     0 are as many as the languages need. Raises BadRun where one has no such scores, or not of the
-    same languages and documents.
+    same languages, documents and options.
     """
     which = scores.the_corpus([dense, run], on, corpus)
+    _check_alike(which, on)
     first, second = (scores.tallies(folder, on, which[folder]) for folder in (dense, run))
     if languages:
         tags = select(languages, among=first)
@@ -49,6 +50,29 @@ def against(
         draws=draws,
         seed=seed,
     )
+
+
+def _check_alike(which: Mapping[Path, str], on: str) -> None:
+    """Raise BadRun for scores with other options, or made with other libraries: of another metric,
+    say. Where it was not kept how they were made, nobody can tell.
+    """
+    found = {folder: scores.identity_of(folder, on, corpus) for folder, corpus in which.items()}
+    for key in ("options", "made_with"):
+        made = {
+            folder: {**(evals.options(on) if key == "options" else {}), **each.get(key, {})}
+            for folder, each in found.items()
+            if each
+        }
+        if any(each != next(iter(made.values())) for each in made.values()):
+            said = "; ".join(f"{folder}: {_pairs(each)}" for folder, each in made.items())
+            raise BadRun(
+                f"these {on} scores were not made alike ({said}). Evaluate both with the same "
+                "options and packages."
+            )
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing said"
 
 
 def _only(tallies: Mapping[str, Tally], tags: Sequence[str]) -> dict[str, Tally]:

@@ -41,6 +41,13 @@ def before(ids: list[int], eos: int | None) -> list[int]:
     return ids[: ids.index(eos)] if eos in ids else ids
 
 
+def beginning(text: str, characters: int) -> str:
+    """The beginning of a text, ending with a word where spaces part words."""
+    cut = text[:characters]
+    word = cut.rfind(" ")
+    return cut[:word] if word > characters // 2 else cut
+
+
 def _finite(logits_BV: Tensor) -> Tensor:
     """The logits; a row may have -inf in places (words that are never said), not everywhere."""
     if not bool(logits_BV.isfinite().any(dim=1).all()) or bool(logits_BV.isnan().any()):

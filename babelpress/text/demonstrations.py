@@ -79,7 +79,9 @@ class _Side:
         found: dict[str, Sentence] = {}
         records = 0
         dropped: Counter[str] = Counter()
-        for each in corpus.sentences(tag, "train"):
+        for each in corpus.sentences(tag):
+            if each.split != "train":
+                continue
             known = sum(line in heldout for line in keys(each.text))
             dropped[each.document] += known
             records += not known

@@ -417,7 +417,9 @@ def test_a_text_that_spells_a_special_token_is_text(llama, tokenizer):
 
 
 def test_the_folder_is_the_registry():
-    assert evals.EVALUATIONS.names() == ["bits_per_byte", "range", "top1"]
+    names = evals.EVALUATIONS.names()
+    assert names == sorted(names)
+    assert {"alignment", "bits_per_byte", "confusion", "ece", "range", "top1"} < {*names}
     assert evals.facts("bits_per_byte") == ("bits_per_byte", "bits per byte", True, False)
     assert evals.EVALUATIONS.get("bits_per_byte") is measure
     assert evals.options("bits_per_byte") == {"stride": None}

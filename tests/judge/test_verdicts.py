@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scoring import LOSS, ON, run, scored
 
 from babelpress.errors import BadRun, BadSetting
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import compare
+from babelpress.numerics.tally import Tally
 from babelpress.system.files import read_json, write_json
 from babelpress.text import mixtures
 
@@ -51,6 +53,44 @@ def test_a_language_that_one_side_lacks_is_an_error_that_names_it(dense, tmp_pat
     with pytest.raises(BadRun, match=r"pressed model was not evaluated in tha_Thai"):
         verdicts.against(dense, fewer)
     assert len(verdicts.against(dense, fewer, languages=["latin", "hi"]).changes) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "mine", "theirs", "said"),
+    [
+        ("options", {"metric": "bleu"}, {}, "metric=bleu, into=english.*metric=chrf, into=english"),
+        ("options", {}, {"shots": 0}, "shots=4.*shots=0"),
+        ("made_with", {"languages": "one 1"}, {"languages": "one 2"}, "languages=one 1.*=one 2"),
+    ],
+)
+def test_scores_that_were_not_made_alike_are_not_compared(tmp_path, key, mine, theirs, said):
+    """A score of BLEU against one of chrF++ would be a loss of a half in every language."""
+    corpus = "text?src=flores"
+    folders = []
+    for name, made in (("dense", mine), ("run", theirs)):
+        folder = tmp_path / name
+        rows = []
+        for tag in LOSS:
+            row = {"model": "m", "language": tag, "evaluation": "translate", "corpus": corpus}
+            tally = Tally(("a", "b"), np.array([40.0, 30.0]), np.array([1.0, 1.0]))
+            tally.save(scores.tally_path(folder, row))
+            rows.append({**row, "value": tally.value})
+        scores.write_results(folder, rows)
+        write_json(scores.facts_path(folder, "translate", corpus), {"identity": {key: made}})
+        folders.append(folder)
+
+    with pytest.raises(BadRun, match=f"these translate scores were not made alike .*{said}"):
+        verdicts.against(*folders, on="translate")
+    path = scores.facts_path(folders[1], "translate", corpus)
+    write_json(path, {"identity": {key: mine}})
+    assert len(verdicts.against(*folders, on="translate").changes) == len(LOSS)
+
+
+def test_an_option_that_is_left_out_is_its_default(dense, pressed):
+    write_json(scores.facts_path(dense, ON, ""), {"identity": {"options": {"stride": None}}})
+    write_json(scores.facts_path(pressed, ON, ""), {"identity": {"model": "m"}})
+
+    assert verdicts.against(dense, pressed).changes
 
 
 def test_many_languages_get_the_draws_that_holm_needs(dense, pressed, monkeypatch):

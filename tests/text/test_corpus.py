@@ -58,6 +58,26 @@ def test_a_document_is_all_records_of_equal_source_and_doc_in_order(tmp_path):
     assert corpus.documents("swh_Latn", "valid") == []
 
 
+def test_sentences_are_records_and_name_their_document(tmp_path):
+    """An id is of its source, so two sources may number alike; without one a record has none."""
+    rows = [
+        {"id": "7", "src": "news", "doc": "b", "split": "test", "text": "two"},
+        {"id": "news/8", "src": "news", "doc": "b", "split": "test", "text": "three"},
+        {"id": "7", "split": "train", "text": "four"},
+        {"src": "news", "doc": "c", "split": "train", "text": "one"},
+    ]
+    (tmp_path / "sw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    found = list(open_corpus(str(tmp_path)).sentences("swh_Latn"))
+
+    assert [(each.id, each.document, each.split, each.text) for each in found] == [
+        ("news/7", "news/b", "test", "two"),
+        ("news/8", "news/b", "test", "three"),
+        ("7", "7", "train", "four"),
+        ("", "news/c", "train", "one"),
+    ]
+
+
 def test_every_kind_of_file_gives_the_same_documents(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(THREE), tmp_path / "swahili.parquet")
     texts = {}
