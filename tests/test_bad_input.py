@@ -237,9 +237,9 @@ def test_a_family_that_gguf_does_not_have_is_named(line, tmp_path, family):
         (["languages", "no-such-model"], "neither a folder nor a hub id"),
         (["eval", "babel-mini", "--generate", "4", "--documents", "1"], "add --out"),
         (["press", "babel-mini", "none.yaml", "--out", "x"], "the recipe none.yaml cannot be read"),
-        (["compare", "none", "nothing"], "none has no bits_per_byte scores"),
+        (["compare", "none", "nothing"], "there is no folder none"),
         (["gate", "none", "--against", "nothing"], "has no bits_per_byte scores"),
-        (["report", "none", "nothing"], "none has no bits_per_byte scores"),
+        (["report", "none", "nothing"], "there is no folder none"),
     ],
 )
 def test_a_wrong_command_line_is_named(line, tmp_path, monkeypatch, words, said):
