@@ -38,7 +38,10 @@ SCORED = {
     "denominator": "summed over documents",
     "documents": "how many",
     "seed": "of the evaluation; null where it draws nothing",
+    "chance": "what guessing finds; null where there is no such thing",
+    "majority": "what the answer that is right most often finds; null where there is no such thing",
 }
+HELD_AGAINST = ("chance", "majority")
 COMPARED = {
     "run": "folder of the run",
     "kind": "summary or language",
@@ -55,8 +58,9 @@ COMPARED = {
     "significant": "whether p_holm is under 0.05; null for a summary",
     "documents": "how many were compared; null for a summary",
     "needed": "how many documents it takes before the test can find anything; null for a summary",
-    "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
-    "few documents to tell (N; at least M); null for a summary",
+    "at_chance": "whether the dense model does no better than guessing; null for a summary",
+    "verdict": "worse, better, no significant difference, at chance or, with fewer documents than "
+    "needed, too few documents to tell (N; at least M); null for a summary",
 }
 FAILED = {
     "language": "canonical tag of a language that loses too much; worst first",
@@ -70,6 +74,7 @@ FAILED = {
     "significant": "whether p_holm is under 0.05",
     "documents": "how many were compared",
     "needed": "how many documents it takes before the test can find anything",
+    "at_chance": "false: what is at chance fails no gate",
     "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
     "few documents to tell (N; at least M)",
 }
@@ -119,6 +124,7 @@ def evaluate(
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
+    from babelpress import evals
     from babelpress.runs import manifest
     from babelpress.runs.places import folder_of
 
@@ -136,7 +142,8 @@ def evaluate(
     from babelpress.judge.generations import keep as write
     from babelpress.runs.open import open_any
 
-    texts = [texts_of(name, asked.corpus) for name in asked.on]
+    options = evals.options_of(asked.on, asked.options)
+    texts = [texts_of(name, asked.corpus, options[name]) for name in asked.on]
     unread = dict.fromkeys(line for each in texts for line in o.aside(each))
     opened = open_any(model, device=device, quantized=True)
     seen = _ranges(opened, model, moments, mixture) if asks else None
@@ -144,15 +151,18 @@ def evaluate(
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
+    rows = [dict.fromkeys(HELD_AGAINST) | row for row in rows]
     return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:
+    held_against = [key for key in HELD_AGAINST if any(row[key] is not None for row in rows)]
     columns = (
         o.key(o.tag()),
         o.beside(o.name()),
         o.word("metric", "metric"),
         o.key(o.Column("value", _value, number=True)),
+        *(o.number(key, key) for key in held_against),
         o.count("documents", "documents"),
     )
     return (Table(columns, rows),)
@@ -259,6 +269,7 @@ def compare(
                 f"Spearman correlation of {noted['spearman']:.2f}: {_ranked(noted['spearman'])} "
                 "(1: in the order measured here; 0: no order; -1: the wrong way round)."
             )
+        says += verdicts.at_chance(found, label)
     return Outcome(rows, tables=tuple(tables), says=tuple(says))
 
 
@@ -317,6 +328,7 @@ def gate(
         f"{'failed' if bad else 'passed'}: {len(bad)} of {len(found.changes)} languages lose more "
         f"than {100 * max_loss:g} % against {against} ({judged}).",
         *_unsaid(found.changes),
+        *verdicts.at_chance(found),
     )
     tables = (Table(columns, rows),) if bad else ()
     return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0)

@@ -6,15 +6,18 @@ An evaluation is a module with constants and one or two functions:
     SPOKEN = "…"             the same as a reader says it
     LOWER_IS_BETTER = True   which direction is a loss
     NEEDS_RANGES = True      where `measure` asks what calibration saw
+    BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
+                             compared by McNemar's test
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
-    def texts(corpus) -> Texts
+    def texts(corpus, *, option=default, ...) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
                              else the test split of a corpus
+    def baselines(documents) -> what a score is held against, by name: `chance`, `majority`
 
-Its keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
-a window; `memory_mb`, memory for what it computes at once; `progress`; and with NEEDS_RANGES
-`ranges`, the largest activations of every site by name, and `detail`, which it tells each
-language's score at every site.
+Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
+a window; `memory_mb`, memory for what it computes at once; `progress`; `kept`, where what
+a model said of choices is looked for and left; and with NEEDS_RANGES `ranges`, the largest
+activations of every site by name, and `detail`, which it tells each language's score at every site.
 
 A tally is a ratio of sums, document by document, so that intervals, gate and report work for it. It
 changes nothing in the model and writes nothing to disk; a failure is an error, never a zero.
@@ -22,13 +25,13 @@ changes nothing in the model and writes nothing to disk; a failure is an error, 
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from babelpress.errors import BadSetting
 from babelpress.registry import Registry
 
-EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure",))
-GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "progress"})
+EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"))
+GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "kept", "progress"})
 
 
 class Document(Protocol):
@@ -54,6 +57,15 @@ class Texts(Protocol):
     def require(self, tags: Iterable[str]) -> None: ...
 
 
+@runtime_checkable
+class Says(Protocol):
+    """Texts that know what lies beside them and is not read."""
+
+    def says(self) -> tuple[str, ...]:
+        """A sentence about it; none where all is read."""
+        ...
+
+
 class Facts(NamedTuple):
     """What an evaluation declares."""
 
@@ -69,6 +81,11 @@ def facts(name: str) -> Facts:
     metric = found["METRIC"]
     spoken = found.get("SPOKEN", metric.replace("_", " "))
     return Facts(metric, spoken, found["LOWER_IS_BETTER"], found.get("NEEDS_RANGES", False))
+
+
+def is_binary(name: str) -> bool:
+    """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
+    return bool(EVALUATIONS.facts(name).get("BINARY", False))
 
 
 def options(name: str) -> dict[str, object]:
@@ -95,3 +112,9 @@ def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict
 def accepts(name: str, argument: str) -> bool:
     """Whether an evaluation's `measure` takes an argument that it may be given."""
     return argument in inspect.signature(EVALUATIONS.get(name)).parameters
+
+
+def baselines(name: str, documents: Sequence[Document]) -> dict[str, float]:
+    """What the score of an evaluation on these documents is held against; mostly nothing."""
+    own = EVALUATIONS.optional(name, "baselines")
+    return own(documents) if own else {}
