@@ -19,7 +19,7 @@ from babelpress.commands.declared import Device, Model, Offers, Watched, command
 from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
-from babelpress.evals import EVALUATIONS
+from babelpress.evals import EVALUATIONS, HELD_AGAINST
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
 from babelpress.system.settings import words
@@ -41,7 +41,6 @@ SCORED = {
     "chance": "what guessing finds; null where there is no such thing",
     "majority": "what the answer that is right most often finds; null where there is no such thing",
 }
-HELD_AGAINST = ("chance", "majority")
 COMPARED = {
     "run": "folder of the run",
     "kind": "summary or language",
@@ -151,7 +150,6 @@ def evaluate(
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
-    rows = [dict.fromkeys(HELD_AGAINST) | row for row in rows]
     return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
 
 

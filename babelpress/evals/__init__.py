@@ -12,11 +12,11 @@ An evaluation is a module with constants and one or two functions:
     def texts(corpus, *, option=default, ...) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
                              else the test split of a corpus
-    def baselines(documents) -> what a score is held against, by name: `chance`, `majority`
+    def baselines(documents) -> what a score is held against, by HELD_AGAINST
 
-Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
-a window; `memory_mb`, memory for what it computes at once; `progress`; `kept`, where what
-a model said of choices is looked for and left; and with NEEDS_RANGES `ranges`, the largest
+Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens
+in a window; `memory_mb`, memory for what it computes at once; `progress`; `kept`, where what a
+model said of choices is looked for and left; and with NEEDS_RANGES `ranges`, the largest
 activations of every site by name, and `detail`, which it tells each language's score at every site.
 
 A tally is a ratio of sums, document by document, so that intervals, gate and report work for it. It
@@ -31,6 +31,7 @@ from babelpress.errors import BadSetting
 from babelpress.registry import Registry
 
 EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"))
+HELD_AGAINST = ("chance", "majority")  # of a score; nothing where there is no such thing
 GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "kept", "progress"})
 
 

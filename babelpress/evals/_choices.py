@@ -7,7 +7,7 @@ scored from the first token in which any of them leaves the tokens of `before`: 
 exactly what the probabilities of the whole texts do. Where what is before differs from choice to
 choice, each is scored from where its own ends.
 
-What is longer than a window loses its beginning: of all choices of an item the same tokens.
+What is longer than a window loses its beginning; all choices after one beginning lose the same.
 
 Shapes: T tokens of a text.
 
@@ -16,7 +16,7 @@ Tested in tests/evals/test_choice.py.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -130,7 +130,7 @@ def _score(
     loss = sums(model, {tag: prepared}, nats, what=what, memory_mb=memory_mb, progress=progress)
     likelihoods, tokens = (-loss[tag]).tolist(), [each.scored for each in windows]
     ends = np.cumsum([0, *(len(item.options) for item in items)]).tolist()
-    spans = list(zip(ends[:-1], ends[1:], strict=True))
+    spans = list(pairwise(ends))
     return {
         "language": tag,
         "items": [item.id for item in items],
@@ -152,18 +152,23 @@ def _windows(
         begin = len(found)
         own = slice(begin, begin + len(item.options))
         starts = _starts(item, befores[own], wholes[own], bare=prefix is None)
-        cut = max(0, max(map(len, wholes[own])) - window - (prefix is None))
-        for number, (start, whole) in enumerate(zip(starts, wholes[own], strict=True)):
-            where = f"choice {number + 1} of {item.id} in {tag}"
-            if start >= len(whole):
+        cuts = [max(0, len(whole) - window - (prefix is None)) for whole in wholes[own]]
+        if _begins_alike(item):
+            cuts = [max(cuts)] * len(cuts)
+        for number, (start, cut, whole) in enumerate(
+            zip(starts, cuts, wholes[own], strict=True), 1
+        ):
+            size = len(whole) - start
+            where = f"choice {number} of {item.id} in {tag}"
+            if size < 1:
                 raise BadCorpus(f"{where} has no token to score. Mend it, or its template.")
-            if cut > start - (prefix is None):
+            if size > window:
                 raise BadSetting(
-                    f"{where} has {len(whole) - start} tokens, more than a window of {window} has "
-                    "room for. Give a larger --window."
+                    f"{where} has {size} tokens, more than a window of {window} has room for. Give "
+                    "a larger --window."
                 )
             ids = [*([] if prefix is None else [prefix]), *whole[cut:]]
-            found.append(Window(begin + number, np.array(ids, dtype=np.int64), len(whole) - start))
+            found.append(Window(begin + number - 1, np.array(ids, dtype=np.int64), size))
     return found
 
 
@@ -178,7 +183,7 @@ def _starts(
         sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, whole, strict=False)))
         for before, whole in zip(befores, wholes, strict=True)
     ]
-    if len({each.before for each in item.options}) == 1:
+    if _begins_alike(item):
         common = [min(common)] * len(common)
     if bare and 0 in common:
         raise BadModel(
@@ -186,3 +191,7 @@ def _starts(
             "it after. Use a template with words before the choice."
         )
     return common
+
+
+def _begins_alike(item: Item) -> bool:
+    return len({each.before for each in item.options}) == 1

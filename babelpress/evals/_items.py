@@ -105,8 +105,8 @@ class Items:
     def documents(self, tag: str, split: str) -> list[Item]:
         """The items of a language; they are all of the test split.
 
-        Files are sorted by label, as SIB-200's are, so the order is that of the hashes of names: the
-        first so many are a sample then, and the same in every language that has the same items.
+        Files may be sorted by label, as SIB-200's are, so the order is that of the hashes of names:
+        the first so many are a sample then, and the same one wherever items have the same names.
 
         Raises BadCorpus for a record that is no question, BadSetting without a template for it.
         """

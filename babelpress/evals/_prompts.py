@@ -17,6 +17,7 @@ Tested in tests/evals/test_choice.py.
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import Formatter
 
@@ -55,10 +56,9 @@ class Template:
 
     def _check(self, fields: Mapping[str, str]) -> None:
         try:
-            parts = [*Formatter().parse(self.before), *Formatter().parse(self.choice)]
+            asked = (*_fields(self.before), *_fields(self.choice))
         except ValueError as error:
             raise BadSetting(f"{self.place} is no template: {error}. Write {{premise}}.") from error
-        asked = [(name, spec or turn) for _, name, spec, turn in parts if name is not None]
         if wrong := [name for name, more in asked if name not in fields or more]:
             raise BadSetting(
                 f"{self.place} has {{{wrong[0]}}}, which a question has not. It may have "
@@ -86,14 +86,14 @@ class Templates:
                 )
 
     def of(self, tag: str, kind: str, prompts: str) -> Template:
-        """The template for a language: `own`, or `english`. Raises BadSetting where there is none."""
+        """The `own` template of a language, or the `english` one. Raises BadSetting for none."""
         wanted = tag if prompts == "own" else ENGLISH
         for language in (wanted, ANY):
             if (language, kind) in self._rows:
                 return self._rows[language, kind]
         raise BadSetting(
-            f"there is no template of {self._task} in {wanted}{f' for {kind}' if kind else ''}. Add "
-            f"a row to {self._where}, take prompts=english, or leave the language out."
+            f"there is no template of {self._task} in {wanted}{f' for {kind}' if kind else ''}. "
+            f"Add a row to {self._where}, take prompts=english, or leave the language out."
         )
 
 
@@ -101,6 +101,13 @@ def check_prompts(prompts: str) -> None:
     """Raise BadSetting for a language of templates that is none of those known."""
     if prompts not in PROMPTS:
         raise BadSetting(f"prompts is {prompts!r}. It is {' or '.join(PROMPTS)}.")
+
+
+@cache
+def _fields(pattern: str) -> tuple[tuple[str, str], ...]:
+    """The fields in braces of a pattern, each with what is said beside its name."""
+    parts = Formatter().parse(pattern)
+    return tuple((name, f"{spec}{turn or ''}") for _, name, spec, turn in parts if name is not None)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, tuple[str, str], Template]]:

@@ -226,7 +226,9 @@ def table(path: Path) -> Iterator[tuple[str, Record]]:
             ) from error
         blank = f"{sentence[:start]}_{sentence[start + len(pronoun[0]) :]}"
         fields: dict[str, object] = {
-            **{"sentence": blank, "option1": first, "option2": second},
+            "sentence": blank,
+            "option1": first,
+            "option2": second,
             "answer": right[0] + 1 if len(right) == 1 else 0,
         }
         yield language, Record(str(path), number, fields)
@@ -243,11 +245,9 @@ def _place(sentence: str, tokens: Sequence[str]) -> int:
     """Where the last of some tokens begins, which are a sentence's first ones in order."""
     end = place = 0
     for token in tokens:
-        place = sentence.find(token, end)
-        if place < 0 and token in QUOTES:
-            token = QUOTES[token]
-            place = sentence.find(token, end)
+        found = [(sentence.find(each, end), each) for each in (token, QUOTES.get(token, token))]
+        place, written = max(found[0], found[1], key=lambda each: each[0] >= 0)
         if place < 0:
             raise ValueError(f"its sentence has no {token!r}")
-        end = place + len(token)
+        end = place + len(written)
     return place

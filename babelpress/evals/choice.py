@@ -6,6 +6,8 @@ log-likelihood by the length of the choice, as acc_norm of lm-eval does by chara
 those of `_tasks.py`, templates those of `_prompts.py`: in English, or with `prompts=own` in the
 language of the task.
 
+For one: babelpress eval MODEL --on choice --option task=sib200 --corpus FOLDER --out dense
+
 An item is a document with 1 or 0 of 1, so two models are compared by McNemar's test. `chance` is
 what guessing finds, `majority` what giving one place (of labels: one label) for every item does.
 """

@@ -15,6 +15,7 @@ w_j·j/C, summed; with two choices 0.634.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -164,23 +165,17 @@ def measure(
 def consistency(one: Sequence[int], other: Sequence[int]) -> float:
     """RankC of two orders of the same choices, both best first."""
     both = [len({*one[:j]} & {*other[:j]}) / j for j in range(1, len(one) + 1)]
-    return math.fsum(w * p for w, p in zip(_weights(len(one)), both, strict=True))
+    return _weighted(both)
 
 
 def baselines(pairs: Sequence[Pair]) -> dict[str, float]:
     """The mean of orders that are drawn at random."""
-    each = [
-        math.fsum(w * j / _size(pair) for j, w in enumerate(_weights(_size(pair)), 1))
-        for pair in pairs
-    ]
+    sizes = [len(pair.own.options) for pair in pairs]
+    each = [_weighted([j / size for j in range(1, size + 1)]) for size in sizes]
     return {"chance": math.fsum(each) / len(each)}
 
 
-def _size(pair: Pair) -> int:
-    return len(pair.own.options)
-
-
-def _weights(choices: int) -> list[float]:
-    """w_1 to w_C, which add up to one."""
-    falling = [math.exp(-j) for j in range(choices)]
-    return [each / math.fsum(falling) for each in falling]
+def _weighted(precision_C: Sequence[float]) -> float:
+    """Σ_j w_j·P@j."""
+    falling = [math.exp(-j) for j in range(len(precision_C))]
+    return math.fsum(map(mul, falling, precision_C)) / math.fsum(falling)

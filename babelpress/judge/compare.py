@@ -123,10 +123,11 @@ def compare(
     """Compare two models on the same documents of the same languages.
 
     `binary` asks for McNemar's test, and is passed over where a document is more than right or
-    wrong. `floors` are the scores of those who know nothing, by language. `shares` are training shares: the bottom third is the low-resource group and the top third the
-    high-resource one. Without them the resource level of languages.csv decides. `draws` 0 are as
-    many as the number of languages needs. BadRun names the
-    language and the difference where the two were not measured on the same text.
+    wrong. `floors` are the scores of those who know nothing, by language. `shares` are training
+    shares: the bottom third is the low-resource group and the top third the high-resource one.
+    Without them the resource level of languages.csv decides. `draws` 0 are as many as the number of
+    languages needs. BadRun names the language and the difference where the two were not measured on
+    the same text.
     """
     _check(dense, pressed)
     draws = draws_for(len(dense), draws)

@@ -80,9 +80,9 @@ def evaluate(
 
 
 def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
-    """The documents of an evaluation: its own by the options given, else the test split of a corpus.
+    """The documents of an evaluation: its own, else the test split of a corpus.
 
-    Options that are not of its texts are passed over.
+    Of the options given those that are of its texts are taken.
     """
     own = evals.EVALUATIONS.optional(name, "texts")
     return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
@@ -143,17 +143,12 @@ def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[R
             looked: dict[str, Any] = {}
             if work.ranges:
                 looked = {"ranges": work.ranges.largest, "detail": kept.put_sites}
-            measured = measure(
-                opened.model, opened.tokenizer, {tag: documents}, **given, **looked
-            )
+            measured = measure(opened.model, opened.tokenizer, {tag: documents}, **given, **looked)
             kept.put(tag, documents, measured[tag], evals.baselines(work.name, documents))
         progress(f"eval {work.name}: language", done + 1, len(tags))
     metric = evals.facts(work.name).metric
     back = sorted(set(kept.texts) - set(tags))  # they may have been set aside, rows and all
-    new = [
-        _row(opened.name, tag, work, metric, kept.tally(tag)) | kept.baselines.get(tag, {})
-        for tag in [*tags, *back]
-    ]
+    new = [_row(opened.name, tag, work, metric, kept) for tag in [*tags, *back]]
     others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
     write_results(out, others + new)
     return [row for row in read_results(out) if _is_of(row, work, tags)]
@@ -165,7 +160,8 @@ def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
     return same and row["language"] in tags
 
 
-def _row(model: str, tag: str, work: _Work, metric: str, tally: Tally) -> Row:
+def _row(model: str, tag: str, work: _Work, metric: str, kept: "_Kept") -> Row:
+    tally, held_against = kept.tally(tag), kept.baselines.get(tag, {})
     return {
         "model": model,
         "language": tag,
@@ -177,6 +173,7 @@ def _row(model: str, tag: str, work: _Work, metric: str, tally: Tally) -> Row:
         "denominator": float(tally.denominator_D.sum()),
         "documents": len(tally.documents),
         "seed": None,
+        **{key: held_against.get(key) for key in evals.HELD_AGAINST},
     }
 
 
@@ -219,9 +216,7 @@ class _Kept:
             found = read_json(path)
             texts, files = found["texts"], found.get("files", {})
             held_against = found.get(BASELINES, {})
-            return cls(
-                folder, work.name, work.corpus, work.identity, texts, files, held_against
-            )
+            return cls(folder, work.name, work.corpus, work.identity, texts, files, held_against)
         kept = cls(folder, work.name, work.corpus, work.identity, {}, {}, {})
         kept._note()
         return kept

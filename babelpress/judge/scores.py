@@ -4,6 +4,7 @@
     tallies/NAME.KEY.json         what the tallies of an evaluation on a corpus are of, and hashes
     tallies/NAME.KEY.TAG.parquet  the tally of a language
     tallies/NAME.KEY.sites.json   of an evaluation that looks at sites: by language, by site
+    tallies/likelihoods/          what models said of choices (likelihoods.py)
     tallies/aside/SETTINGS/       the same of scores with other settings, by a hash of those
 
 KEY stands for the corpus, which is a part of every row: scores on another corpus stand beside.

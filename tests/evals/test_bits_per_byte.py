@@ -16,7 +16,7 @@ from transformers import (
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
-from babelpress.evals import bits_per_byte
+from babelpress.evals import _next_token
 from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS, _head_runs_apart
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
@@ -417,7 +417,9 @@ def test_a_text_that_spells_a_special_token_is_text(llama, tokenizer):
 
 
 def test_the_folder_is_the_registry():
-    assert evals.EVALUATIONS.names() == ["bits_per_byte", "range", "top1"]
+    assert evals.EVALUATIONS.names() == [
+        *("bits_per_byte", "choice", "lm_eval", "range", "rankc", "top1")
+    ]
     assert evals.facts("bits_per_byte") == ("bits_per_byte", "bits per byte", True, False)
     assert evals.EVALUATIONS.get("bits_per_byte") is measure
     assert evals.options("bits_per_byte") == {"stride": None}
