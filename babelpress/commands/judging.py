@@ -123,7 +123,6 @@ def evaluate(
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
-    from babelpress import evals
     from babelpress.runs import manifest
     from babelpress.runs.places import folder_of
 
@@ -137,13 +136,11 @@ def evaluate(
     checks.evaluation(asked)
     checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
-    from babelpress.judge.evaluate import texts_of
+    from babelpress.judge.evaluate import texts_asked
     from babelpress.judge.generations import keep as write
     from babelpress.runs.open import open_any
 
-    options = evals.options_of(asked.on, asked.options)
-    texts = [texts_of(name, asked.corpus, options[name]) for name in asked.on]
-    unread = dict.fromkeys(line for each in texts for line in o.aside(each))
+    unread = dict.fromkeys(line for each in texts_asked(asked) for line in o.aside(each))
     opened = open_any(model, device=device, quantized=True)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:

@@ -34,7 +34,7 @@ from babelpress.system.progress import Progress, silent
 from babelpress.text import languages
 from babelpress.text.readers import LeftOut, listed
 
-METRIC = "lm_eval"
+METRIC = "acc"
 SPOKEN = "score of a task of lm-eval"
 LOWER_IS_BETTER = False
 BINARY = True
@@ -209,15 +209,21 @@ def _language(name: str, task: Any, said: str) -> str:
 
 
 def _asked(task: Any, number: int, fields: Any) -> Asked:
-    text = json.dumps(fields, ensure_ascii=False, sort_keys=True, default=str)
-    name = f"{task.task_name}/{number}"
+    name, answer = f"{task.task_name}/{number}", task.doc_to_target(fields)
+    # All that a score hangs on: a task file may be changed and keep its name and its documents.
+    hangs_on = [fields, task.doc_to_text(fields), answer, task.config.num_fewshot]
     if task.OUTPUT_TYPE != "multiple_choice":
-        return Asked(task, number, name, text)
-    choices, answer = task.doc_to_choice(fields), task.doc_to_target(fields)
+        return Asked(task, number, name, _written(hangs_on))
+    choices = task.doc_to_choice(fields)
+    text = _written([*hangs_on, choices])
     if isinstance(answer, str):
         answer = choices.index(answer) if answer in choices else None
     known = answer if isinstance(answer, int) else None  # some tasks have several right ones
     return Asked(task, number, name, text, len(choices), known)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def _by_task(asked: Sequence[Asked]) -> list[list[Asked]]:

@@ -88,6 +88,12 @@ def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
     return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
 
 
+def texts_asked(asked: EvaluationSettings) -> list[Texts]:
+    """The documents of every evaluation asked for."""
+    options = evals.options_of(asked.on, asked.options)
+    return [texts_of(name, asked.corpus, options[name]) for name in asked.on]
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """One evaluation of one model: its documents by language, and what it is given."""

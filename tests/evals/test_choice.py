@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -230,7 +231,7 @@ def test_a_choice_without_a_token_is_an_error(llama, tokenizer):
 
 
 def test_a_score_that_is_no_number_names_the_item(tokenizer):
-    model = pico.model()
+    model: Any = pico.model()
     model.get_input_embeddings().weight.data[tokenizer("q")["input_ids"][-1]] = float("nan")
 
     with pytest.raises(NotFinite, match="'c, choice 2' in eng_Latn"):
@@ -654,17 +655,15 @@ def test_the_published_data_is_read_whole(task):
         pytest.skip("BABELPRESS_DATA names no folder with the published tasks")
     items = open_items(task, f"{data}/tasks/{task}", prompts="english", templates="")
 
-    found = {tag: items.documents(tag, "test") for tag in items.languages()}
-
-    assert len(found) == REAL[task]
+    assert len(items.languages()) == REAL[task]
     assert items.says() == ()
-    sizes = {tag: len(each) for tag, each in found.items()}
     wanted = {
         "xcopa": {"swh_Latn": 500},
         "xwinograd": {"eng_Latn": 2325, "jpn_Jpan": 959, "zho_Hans": 16},
         "sib200": {"yor_Latn": 204},
-        "afrisenti": {"hau_Latn": 5303, "swh_Latn": 748},
+        "afrisenti": {"swh_Latn": 748, "tir_Ethi": 2000},
     }[task]
-    assert {tag: sizes[tag] for tag in wanted} == wanted
+    found = {tag: items.documents(tag, "test") for tag in wanted}
+    assert {tag: len(each) for tag, each in found.items()} == wanted
     assert all(0 < baselines(each)["majority"] < 1 for each in found.values())
     assert np.mean([len(each.options) for each in found[next(iter(wanted))]]) >= 2

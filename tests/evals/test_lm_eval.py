@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from babelpress.cli import main
 from babelpress.errors import BadCorpus, BadSetting, MissingPackage, UnknownName
 from babelpress.evals.choice import measure as choose
 from babelpress.evals.choice import texts as items_of
-from babelpress.evals.lm_eval import baselines, measure, texts
+from babelpress.evals.lm_eval import _loaded, baselines, measure, texts
 from babelpress.models.open import open_model
 
 THERE = importlib.util.find_spec("lm_eval") is not None
@@ -75,9 +76,10 @@ def folder(tmp_path):
 def mini():
     """The embedded model; its tokenizer puts BOS first by itself here, as many others do."""
     opened = open_model("babel-mini")
-    bos = opened.tokenizer.bos_token
-    opened.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{bos} $A", special_tokens=[(bos, opened.tokenizer.bos_token_id)]
+    tokenizer: Any = opened.tokenizer
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
     )
     return opened
 
@@ -127,6 +129,19 @@ def test_some_documents_have_what_they_have_among_all(folder, mini):
     some = measure(mini.model, mini.tokenizer, {"swh_Latn": asked[5:1:-1]}, window=128)["swh_Latn"]
 
     assert np.array_equal(some.numerator_D, whole.numerator_D[5:1:-1])
+
+
+@needs_it
+def test_a_task_file_that_changes_is_another_text(folder, mini):
+    tasks = folder / "tasks"
+    before = texts(str(tasks), task="because_sw").documents("swh_Latn", "test")[0].text
+    file = tasks / "because_sw.yaml"
+    file.write_text(file.read_text().replace("}} because", "}} for"))
+    _loaded.cache_clear()
+
+    after = texts(str(tasks), task="because_sw").documents("swh_Latn", "test")[0].text
+
+    assert before.replace(" because", " for") == after != before
 
 
 @needs_it
