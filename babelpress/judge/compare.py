@@ -14,7 +14,7 @@ and the interval is the same.
 A score may have floors: what guessing finds, or giving one answer always. A language in which the
 dense model's own interval does not lie above its floor is at chance: it has nothing to lose, so its
 change is called neither loss nor gain, fails no gate, and counts in no summary where there are
-languages that are not.
+languages that are not. Draws in which it has no dense hit at all are left out of its interval.
 
 Shapes: L languages, D documents, R bootstrap draws.
 """
@@ -139,16 +139,20 @@ def compare(
     at_chance: set[str] = set()
     for column, (tag, pair) in enumerate(pairs.items()):
         counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
-        change_RL[:, column] = sign * (pair.ratio_R(counts_RD, tag) - 1)
         if floors and tag in floors and not pair.dense_above(counts_RD, floors[tag]):
             at_chance.add(tag)
+        ratio_R = pair.ratio_R(counts_RD, tag, at_chance=tag in at_chance)
+        change_RL[:, column] = sign * (ratio_R - 1)
     exact = binary and all(pair.is_binary for pair in pairs.values())
     changes = _changes(dense, pressed, pairs, change_L, change_RL, exact=exact, at_chance=at_chance)
     told = [i for i, tag in enumerate(pairs) if tag not in at_chance] or list(range(len(pairs)))
     tags = [tag for i, tag in enumerate(pairs) if i in told]
     groups = _groups(list(pairs), shares)
     there = {name: [tag for tag in members if tag in tags] for name, members in groups.items()}
-    summaries = _summaries(tags, change_L[told], change_RL[:, told], there)
+    sound_R = ~np.isnan(change_RL[:, told]).any(1)
+    if not sound_R.any():
+        raise _too_few(tags[0], len(pairs[tags[0]].documents))
+    summaries = _summaries(tags, change_L[told], change_RL[sound_R][:, told], there)
     return Comparison(changes, summaries, draws, seed, paired)
 
 
@@ -201,15 +205,25 @@ class _Pair:
         top_R, bottom_R = (counts_RD @ self.dense_D2).T
         return bool(np.quantile(top_R / bottom_R, ALPHA / 2) > floor)
 
-    def ratio_R(self, counts_RD: np.ndarray, tag: str) -> np.ndarray:
-        """Pressed over dense in every draw."""
+    def ratio_R(self, counts_RD: np.ndarray, tag: str, *, at_chance: bool) -> np.ndarray:
+        """Pressed over dense in every draw.
+
+        Raises BadRun where the dense score is zero in one; at chance, where nothing is read of it,
+        such a draw has NaN.
+        """
         top_R2, bottom_R2 = counts_RD @ self.pressed_D2, counts_RD @ self.dense_D2
-        if not (top_R2[:, 1].all() and bottom_R2.all()):
-            raise BadRun(
-                f"{tag}: {len(self.documents)} documents are too few for a relative change: the "
-                "dense score is zero in some resamples. Evaluate on more documents."
-            )
-        return (top_R2[:, 0] / top_R2[:, 1]) / (bottom_R2[:, 0] / bottom_R2[:, 1])
+        sizes_R = top_R2[:, 1] * bottom_R2[:, 1]
+        if not (sizes_R.all() and (at_chance or bottom_R2.all())):
+            raise _too_few(tag, len(self.documents))
+        dense_R = np.where(bottom_R2[:, 0] == 0, np.nan, bottom_R2[:, 0]) / bottom_R2[:, 1]
+        return (top_R2[:, 0] / top_R2[:, 1]) / dense_R
+
+
+def _too_few(tag: str, documents: int) -> BadRun:
+    return BadRun(
+        f"{tag}: {documents} documents are too few for a relative change: the dense score is zero "
+        "in some resamples. Evaluate on more documents."
+    )
 
 
 def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally]) -> None:
@@ -236,7 +250,10 @@ def _align(tag: str, dense: Tally, pressed: Tally) -> _Pair:
             )
     dense_D2, pressed_D2 = _sorted_parts(dense), _sorted_parts(pressed)
     if not (dense_D2.sum(0).all() and pressed_D2.sum(0)[1]):
-        raise BadRun(f"{tag}: the dense score is zero, so there is no relative change to give.")
+        raise BadRun(
+            f"{tag}: the dense score is zero, so there is no relative change to give. Leave the "
+            "language out with --languages."
+        )
     return _Pair(tuple(sorted(ours)), dense_D2, pressed_D2)
 
 
@@ -300,7 +317,7 @@ def _p_value(change: float, change_R: np.ndarray, documents: int) -> float:
 
 
 def _interval(draws_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.quantile(draws_R, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    low, high = np.nanquantile(draws_R, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return low, high
 
 

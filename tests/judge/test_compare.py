@@ -475,3 +475,25 @@ def test_where_all_are_at_chance_summaries_are_of_all():
 
     assert all(change.at_chance for change in found.changes)
     assert named(found)["mean"].value == 0
+
+
+def test_a_language_with_hardly_a_hit_does_not_keep_others_from_being_compared():
+    """Of 100 answers 3 are right: some draws have none, and no relative change."""
+    dense = {"eng_Latn": answers((1, 90), (0, 10)), "yor_Latn": answers((1, 3), (0, 97))}
+    pressed = {"eng_Latn": answers((1, 70), (0, 30)), "yor_Latn": answers((1, 5), (0, 95))}
+    floors = {"eng_Latn": 0.25, "yor_Latn": 0.25}
+
+    english, yoruba = compare(dense, pressed, lower_is_better=False, floors=floors).changes
+    alone = {"yor_Latn": dense["yor_Latn"]}, {"yor_Latn": pressed["yor_Latn"]}
+    (worst,) = (
+        row
+        for row in compare(*alone, lower_is_better=False, floors=floors).summaries
+        if row.name == "worst"
+    )
+
+    assert (english.verdict, yoruba.verdict) == ("worse", AT_CHANCE)
+    assert yoruba.change == pytest.approx(-2 / 3)
+    assert yoruba.low < yoruba.change < yoruba.high
+    assert (worst.low, worst.high) == (yoruba.low, yoruba.high)
+    with pytest.raises(BadRun, match="yor_Latn: 100 documents are too few"):
+        compare(dense, pressed, lower_is_better=False)
