@@ -19,7 +19,7 @@ from babelpress.commands.declared import Device, Model, Offers, Watched, command
 from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
-from babelpress.evals import EVALUATIONS
+from babelpress.evals import EVALUATIONS, HELD_AGAINST
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
 from babelpress.system.settings import words
@@ -38,6 +38,8 @@ SCORED = {
     "denominator": "summed over documents",
     "documents": "how many",
     "seed": "of the evaluation; null where it draws nothing",
+    "chance": "what guessing finds; null where there is no such thing",
+    "majority": "what the answer that is right most often finds; null where there is no such thing",
 }
 COMPARED = {
     "run": "folder of the run",
@@ -55,8 +57,9 @@ COMPARED = {
     "significant": "whether p_holm is under 0.05; null for a summary",
     "documents": "how many were compared; null for a summary",
     "needed": "how many documents it takes before the test can find anything; null for a summary",
-    "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
-    "few documents to tell (N; at least M); null for a summary",
+    "at_chance": "whether the dense model does no better than guessing; null for a summary",
+    "verdict": "worse, better, no significant difference, at chance or, with fewer documents than "
+    "needed, too few documents to tell (N; at least M); null for a summary",
 }
 FAILED = {
     "language": "canonical tag of a language that loses too much; worst first",
@@ -70,6 +73,7 @@ FAILED = {
     "significant": "whether p_holm is under 0.05",
     "documents": "how many were compared",
     "needed": "how many documents it takes before the test can find anything",
+    "at_chance": "false: what is at chance fails no gate",
     "verdict": "worse, better, no significant difference or, with fewer documents than needed, too "
     "few documents to tell (N; at least M)",
 }
@@ -132,12 +136,11 @@ def evaluate(
     checks.evaluation(asked)
     checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
-    from babelpress.judge.evaluate import texts_of
+    from babelpress.judge.evaluate import texts_asked
     from babelpress.judge.generations import keep as write
     from babelpress.runs.open import open_any
 
-    texts = [texts_of(name, asked.corpus) for name in asked.on]
-    unread = dict.fromkeys(line for each in texts for line in o.aside(each))
+    unread = dict.fromkeys(line for each in texts_asked(asked) for line in o.aside(each))
     opened = open_any(model, device=device, quantized=True)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
@@ -148,11 +151,13 @@ def evaluate(
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:
+    held_against = [key for key in HELD_AGAINST if any(row[key] is not None for row in rows)]
     columns = (
         o.key(o.tag()),
         o.beside(o.name()),
         o.word("metric", "metric"),
         o.key(o.Column("value", _value, number=True)),
+        *(o.number(key, key) for key in held_against),
         o.count("documents", "documents"),
     )
     return (Table(columns, rows),)
@@ -259,6 +264,7 @@ def compare(
                 f"Spearman correlation of {noted['spearman']:.2f}: {_ranked(noted['spearman'])} "
                 "(1: in the order measured here; 0: no order; -1: the wrong way round)."
             )
+        says += verdicts.at_chance(found, label)
     return Outcome(rows, tables=tuple(tables), says=tuple(says))
 
 
@@ -317,6 +323,7 @@ def gate(
         f"{'failed' if bad else 'passed'}: {len(bad)} of {len(found.changes)} languages lose more "
         f"than {100 * max_loss:g} % against {against} ({judged}).",
         *_unsaid(found.changes),
+        *verdicts.at_chance(found),
     )
     tables = (Table(columns, rows),) if bad else ()
     return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0)

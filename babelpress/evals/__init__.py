@@ -6,17 +6,21 @@ An evaluation is a module with constants and one or two functions:
     SPOKEN = "…"             the same as a reader says it
     LOWER_IS_BETTER = True   which direction is a loss
     NEEDS_RANGES = True      where `measure` asks what calibration saw
+    BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
+                             compared by McNemar's test
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
-    def texts(corpus) -> Texts
+    def texts(corpus, *, option=default, ...) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
                              else the test split of a corpus
     def made_with(options) -> what its scores hang on besides model, text and options: the
                              version of a library, say; scores made with another are other ones
+    def baselines(documents) -> what a score is held against, by HELD_AGAINST
 
-Its keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens in
-a window; `memory_mb`, memory for what it computes at once; `progress`; `detail`, which it tells the
-parts of each language's score by name: those at every site, or in every wrong language; and with
-NEEDS_RANGES `ranges`, the largest activations of every site by name.
+Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens
+in a window; `memory_mb`, memory for what it computes at once; `progress`; `detail`, which it tells
+the parts of each language's score by name: those at every site, or in every wrong language; `kept`,
+where what a model said of choices is looked for and left; and with NEEDS_RANGES `ranges`, the
+largest activations of every site by name.
 
 An option that is called `metric` says which of several things is measured, all with the same
 direction: rows of results carry its value, and METRIC that of its default.
@@ -27,13 +31,14 @@ changes nothing in the model and writes nothing to disk; a failure is an error, 
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from babelpress.errors import BadSetting
 from babelpress.registry import Registry
 
-EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure",))
-GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "progress"})
+EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"))
+HELD_AGAINST = ("chance", "majority")  # of a score; nothing where there is no such thing
+GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "kept", "progress"})
 
 Detail = Callable[[str, Mapping[str, float]], None]
 """What is told a language, and the parts of its score by name."""
@@ -66,6 +71,15 @@ class Texts(Protocol):
     def require(self, tags: Iterable[str]) -> None: ...
 
 
+@runtime_checkable
+class Says(Protocol):
+    """Texts that know what lies beside them and is not read."""
+
+    def says(self) -> tuple[str, ...]:
+        """A sentence about it; none where all is read."""
+        ...
+
+
 class Facts(NamedTuple):
     """What an evaluation declares."""
 
@@ -94,6 +108,11 @@ def made_with(name: str, given: Mapping[str, Any]) -> dict[str, str]:
     return own({**options(name), **given}) if own else {}
 
 
+def is_binary(name: str) -> bool:
+    """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
+    return bool(EVALUATIONS.facts(name).get("BINARY", False))
+
+
 def options(name: str) -> dict[str, object]:
     """The options of an evaluation of its own, with their defaults."""
     found = EVALUATIONS.options(name)
@@ -118,3 +137,9 @@ def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict
 def accepts(name: str, argument: str) -> bool:
     """Whether an evaluation's `measure` takes an argument that it may be given."""
     return argument in inspect.signature(EVALUATIONS.get(name)).parameters
+
+
+def baselines(name: str, documents: Sequence[Document]) -> dict[str, float]:
+    """What the score of an evaluation on these documents is held against; mostly nothing."""
+    own = EVALUATIONS.optional(name, "baselines")
+    return own(documents) if own else {}

@@ -36,6 +36,7 @@ BATCH_TOKENS = {"cpu": 2048, "other": 16384}
 CHUNK_TOKENS = {"cpu": 128, "other": 4096}
 # Logits as the model gives them, their float32 copy, and what log-softmax and a soft cap add.
 BYTES_PER_LOGIT = 16
+CACHED = 1 << 18  # logits, in float32 a mebibyte
 
 
 @torch.inference_mode()
@@ -73,6 +74,25 @@ def sums(
                 done += sum(w.scored for w in batch)
                 progress(what, done, total)
     return found
+
+
+def nats(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    """Negative log-likelihoods (N,), in nats.
+
+    On a processor a few rows at a time: what is added up over a vocabulary of 262,144 tokens stays
+    in its caches then, which is three times as fast.
+    """
+    target_N = target_N.to(logits_NV.device)
+    rows = max(1, CACHED // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else None
+    if rows is None or rows >= len(logits_NV):
+        return _nats_of(logits_NV, target_N)
+    slices = zip(logits_NV.split(rows), target_N.split(rows), strict=True)
+    return torch.cat([_nats_of(some, target) for some, target in slices])
+
+
+def _nats_of(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    logits_NV = logits_NV.float()
+    return logits_NV.logsumexp(1) - logits_NV.gather(1, target_N[:, None])[:, 0]
 
 
 def _not_finite(tag: str, document: str) -> NotFinite:

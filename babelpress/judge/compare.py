@@ -8,30 +8,47 @@ The two-sided p-value is 2·(k + 1)/(draws + 1), where k draws lie at zero or on
 (Davison and Hinkley 1997, section 4.2), but never under 2^(1−D): D documents that all agree are no
 rarer than that. Holm's step-down (1979) corrects the p-values over languages.
 
+Where every document is right or wrong, the p-value is that of McNemar's exact test (evidence.py),
+and the interval is the same.
+
+A score may have floors: what guessing finds, or giving one answer always. A language in which the
+dense model's own interval does not lie above its floor is at chance: it has nothing to lose, so its
+change is called neither loss nor gain, fails no gate, and counts in no summary where there are
+languages that are not. Draws in which it has no dense hit at all are left out of its interval.
+
 Shapes: L languages, D documents, R bootstrap draws.
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.judge.evidence import ALPHA, draws_for, holm, needed_documents, smallest_p
+from babelpress.judge.evidence import (
+    ALPHA,
+    draws_for,
+    holm,
+    mcnemar,
+    needed_documents,
+    smallest_p,
+)
 from babelpress.numerics.tally import Tally
 from babelpress.text import languages
 
 NO_DIFFERENCE = "no significant difference"
 TOO_FEW = "too few documents to tell"
+AT_CHANCE = "at chance"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """The loss of one language; `low` and `high` bound its 95 % interval.
 
-    `needed` is how many documents it takes before the test can find anything.
+    `needed` is how many documents it takes before the test can find anything; `at_chance` says that
+    the dense model does no better than guessing, and then nothing is significant.
     """
 
     language: str
@@ -45,6 +62,7 @@ class Change:
     significant: bool
     documents: int
     needed: int
+    at_chance: bool = False
 
     @property
     def too_few(self) -> bool:
@@ -53,7 +71,12 @@ class Change:
 
     @property
     def finding(self) -> str:
-        """`worse`, `better`, or the words for a difference that is not there or cannot be told."""
+        """`worse`, `better`, or the words for a difference that is not there or cannot be told.
+
+        `at chance` where there was nothing to lose.
+        """
+        if self.at_chance:
+            return AT_CHANCE
         if self.significant:
             return "worse" if self.change > 0 else "better"
         return TOO_FEW if self.too_few else NO_DIFFERENCE
@@ -91,16 +114,20 @@ def compare(
     pressed: Mapping[str, Tally],
     *,
     lower_is_better: bool = True,
+    binary: bool = False,
+    floors: Mapping[str, float] | None = None,
     shares: Mapping[str, float] | None = None,
     draws: int = 0,
     seed: int = 0,
 ) -> Comparison:
     """Compare two models on the same documents of the same languages.
 
-    `shares` are training shares: the bottom third is the low-resource group and the top third the
-    high-resource one. Without them the resource level of languages.csv decides. `draws` 0 are as
-    many as the number of languages needs. BadRun names the
-    language and the difference where the two were not measured on the same text.
+    `binary` asks for McNemar's test, and is passed over where a document is more than right or
+    wrong. `floors` are the scores of those who know nothing, by language. `shares` are training
+    shares: the bottom third is the low-resource group and the top third the high-resource one.
+    Without them the resource level of languages.csv decides. `draws` 0 are as many as the number of
+    languages needs. BadRun names the language and the difference where the two were not measured on
+    the same text.
     """
     _check(dense, pressed)
     draws = draws_for(len(dense), draws)
@@ -109,16 +136,24 @@ def compare(
     sign = 1.0 if lower_is_better else -1.0
     change_L = np.array([sign * (pair.ratio() - 1) for pair in pairs.values()])
     change_RL = np.empty((draws, len(pairs)))
+    at_chance: set[str] = set()
     for column, (tag, pair) in enumerate(pairs.items()):
         counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
-        change_RL[:, column] = sign * (pair.ratio_R(counts_RD, tag) - 1)
-    changes = _changes(
-        dense, pressed, change_L, change_RL, [len(p.documents) for p in pairs.values()]
-    )
+        if floors and tag in floors and not pair.dense_above(counts_RD, floors[tag]):
+            at_chance.add(tag)
+        ratio_R = pair.ratio_R(counts_RD, tag, at_chance=tag in at_chance)
+        change_RL[:, column] = sign * (ratio_R - 1)
+    exact = binary and all(pair.is_binary for pair in pairs.values())
+    changes = _changes(dense, pressed, pairs, change_L, change_RL, exact=exact, at_chance=at_chance)
+    told = [i for i, tag in enumerate(pairs) if tag not in at_chance] or list(range(len(pairs)))
+    tags = [tag for i, tag in enumerate(pairs) if i in told]
     groups = _groups(list(pairs), shares)
-    return Comparison(
-        changes, _summaries(list(pairs), change_L, change_RL, groups), draws, seed, paired
-    )
+    there = {name: [tag for tag in members if tag in tags] for name, members in groups.items()}
+    sound_R = ~np.isnan(change_RL[:, told]).any(1)
+    if not sound_R.any():
+        raise _too_few(tags[0], len(pairs[tags[0]].documents))
+    summaries = _summaries(tags, change_L[told], change_RL[sound_R][:, told], there)
+    return Comparison(changes, summaries, draws, seed, paired)
 
 
 def untold(few: Sequence[Change]) -> str:
@@ -129,7 +164,7 @@ def untold(few: Sequence[Change]) -> str:
 
 
 def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> list[Change]:
-    """The languages that lose more than `max_loss` (0.05 is 5 %), worst first.
+    """The languages that lose more than `max_loss` (0.05 is 5 %), worst first; none at chance.
 
     The point estimate is judged; with `confident` the upper limit of the interval, so that a
     language passes only where the data show that it loses no more.
@@ -138,7 +173,8 @@ def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> li
     def loss(change: Change) -> float:
         return change.high if confident else change.change
 
-    return sorted((c for c in comparison.changes if loss(c) > max_loss), key=loss, reverse=True)
+    told = [change for change in comparison.changes if not change.at_chance]
+    return sorted((c for c in told if loss(c) > max_loss), key=loss, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +189,41 @@ class _Pair:
         (a, b), (c, d) = self.pressed_D2.sum(0), self.dense_D2.sum(0)
         return (a / b) / (c / d)
 
-    def ratio_R(self, counts_RD: np.ndarray, tag: str) -> np.ndarray:
-        """Pressed over dense in every draw."""
+    @property
+    def is_binary(self) -> bool:
+        """Whether both models have every document right or wrong: 1 or 0 of 1."""
+        both_2D2 = np.stack([self.dense_D2, self.pressed_D2])
+        return bool(np.isin(both_2D2[..., 0], (0, 1)).all() and (both_2D2[..., 1] == 1).all())
+
+    def exact_p(self) -> float:
+        """McNemar's p-value."""
+        turned_D = self.pressed_D2[:, 0] - self.dense_D2[:, 0]
+        return mcnemar(int((turned_D < 0).sum()), int((turned_D > 0).sum()))
+
+    def dense_above(self, counts_RD: np.ndarray, floor: float) -> bool:
+        """Whether the 95 % interval of the dense score lies above a floor."""
+        top_R, bottom_R = (counts_RD @ self.dense_D2).T
+        return bool(np.quantile(top_R / bottom_R, ALPHA / 2) > floor)
+
+    def ratio_R(self, counts_RD: np.ndarray, tag: str, *, at_chance: bool) -> np.ndarray:
+        """Pressed over dense in every draw.
+
+        Raises BadRun where the dense score is zero in one; at chance, where nothing is read of it,
+        such a draw has NaN.
+        """
         top_R2, bottom_R2 = counts_RD @ self.pressed_D2, counts_RD @ self.dense_D2
-        if not (top_R2[:, 1].all() and bottom_R2.all()):
-            raise BadRun(
-                f"{tag}: {len(self.documents)} documents are too few for a relative change: the "
-                "dense score is zero in some resamples. Evaluate on more documents."
-            )
-        return (top_R2[:, 0] / top_R2[:, 1]) / (bottom_R2[:, 0] / bottom_R2[:, 1])
+        sizes_R = top_R2[:, 1] * bottom_R2[:, 1]
+        if not (sizes_R.all() and (at_chance or bottom_R2.all())):
+            raise _too_few(tag, len(self.documents))
+        dense_R = np.where(bottom_R2[:, 0] == 0, np.nan, bottom_R2[:, 0]) / bottom_R2[:, 1]
+        return (top_R2[:, 0] / top_R2[:, 1]) / dense_R
+
+
+def _too_few(tag: str, documents: int) -> BadRun:
+    return BadRun(
+        f"{tag}: {documents} documents are too few for a relative change: the dense score is zero "
+        "in some resamples. Evaluate on more documents."
+    )
 
 
 def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally]) -> None:
@@ -188,7 +250,10 @@ def _align(tag: str, dense: Tally, pressed: Tally) -> _Pair:
             )
     dense_D2, pressed_D2 = _sorted_parts(dense), _sorted_parts(pressed)
     if not (dense_D2.sum(0).all() and pressed_D2.sum(0)[1]):
-        raise BadRun(f"{tag}: the dense score is zero, so there is no relative change to give.")
+        raise BadRun(
+            f"{tag}: the dense score is zero, so there is no relative change to give. Leave the "
+            "language out with --languages."
+        )
     return _Pair(tuple(sorted(ours)), dense_D2, pressed_D2)
 
 
@@ -212,13 +277,17 @@ def _counts(documents: int, draws: int, seed: int, stream: str) -> np.ndarray:
 def _changes(
     dense: Mapping[str, Tally],
     pressed: Mapping[str, Tally],
+    pairs: Mapping[str, _Pair],
     change_L: np.ndarray,
     change_RL: np.ndarray,
-    documents: Sequence[int],
+    *,
+    exact: bool,
+    at_chance: Collection[str],
 ) -> tuple[Change, ...]:
+    documents = [len(pair.documents) for pair in pairs.values()]
     p = [
-        _p_value(change, change_R, size)
-        for change, change_R, size in zip(change_L, change_RL.T, documents, strict=True)
+        pair.exact_p() if exact else _p_value(change, change_R, len(pair.documents))
+        for pair, change, change_R in zip(pairs.values(), change_L, change_RL.T, strict=True)
     ]
     low_L, high_L = _interval(change_RL)
     needed = needed_documents(documents, len(change_RL))
@@ -232,9 +301,10 @@ def _changes(
             high=float(high_L[i]),
             p=p[i],
             p_holm=adjusted,
-            significant=adjusted < ALPHA,
+            significant=adjusted < ALPHA and tag not in at_chance,
             documents=documents[i],
             needed=needed[i],
+            at_chance=tag in at_chance,
         )
         for i, (tag, adjusted) in enumerate(zip(dense, holm(p), strict=True))
     )
@@ -247,7 +317,7 @@ def _p_value(change: float, change_R: np.ndarray, documents: int) -> float:
 
 
 def _interval(draws_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.quantile(draws_R, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    low, high = np.nanquantile(draws_R, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return low, high
 
 

@@ -12,7 +12,9 @@ from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Texts
 from babelpress.evals._windows import check_tokens
+from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
+    BASELINES,
     RESULTS,
     TALLIES,
     Row,
@@ -31,6 +33,7 @@ from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.weights import weights_hash
 from babelpress.moments.ranges import Ranges
 from babelpress.numerics.tally import Tally
+from babelpress.registry import taken
 from babelpress.system.claims import PARTIAL, held, remove_partials
 from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
 from babelpress.system.progress import Progress, remark, silent
@@ -76,10 +79,19 @@ def evaluate(
     return found
 
 
-def texts_of(name: str, corpus: str) -> Texts:
-    """The documents of an evaluation: its own, else the test split of a corpus."""
+def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
+    """The documents of an evaluation: its own, else the test split of a corpus.
+
+    Of the options given those that are of its texts are taken.
+    """
     own = evals.EVALUATIONS.optional(name, "texts")
-    return own(corpus) if own else open_corpus(corpus)
+    return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
+
+
+def texts_asked(asked: EvaluationSettings) -> list[Texts]:
+    """The documents of every evaluation asked for."""
+    options = evals.options_of(asked.on, asked.options)
+    return [texts_of(name, asked.corpus, options[name]) for name in asked.on]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +117,7 @@ class _Work:
         memory_mb: int,
         ranges: Ranges | None,
     ) -> "_Work":
-        texts = texts_of(name, asked.corpus)
+        texts = texts_of(name, asked.corpus, options)
         tags = languages_of(texts, asked.languages)
         texts.require(tags)
         documents = {tag: texts.documents(tag, "test")[: asked.documents or None] for tag in tags}
@@ -122,8 +134,9 @@ class _Work:
         }
         common = {"window": window, "memory_mb": memory_mb}
         given = {key: value for key, value in common.items() if evals.accepts(name, key)}
+        given |= taken(evals.EVALUATIONS.get(name), options)
         metric = evals.metric(name, options)
-        return cls(name, texts.name, documents, identity, {**given, **options}, metric, ranges)
+        return cls(name, texts.name, documents, identity, given, metric, ranges)
 
 
 def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
@@ -131,19 +144,20 @@ def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[R
     check_tokens(opened.model, opened.tokenizer, work.documents)
     kept, tags = _Kept.open(out, work, progress), list(work.documents)
     measure = evals.EVALUATIONS.get(work.name)
+    given = dict(work.given)
+    if evals.accepts(work.name, "kept"):
+        given["kept"] = Likelihoods.open(out, work.identity["model"], work.identity["tokenizer"])
     for done, tag in enumerate(tags):
         documents = work.documents[tag]
         if not kept.has(tag, documents):
             looked: dict[str, Any] = {"ranges": work.ranges.largest} if work.ranges else {}
             if evals.accepts(work.name, "detail"):
                 looked["detail"] = kept.put_sites
-            measured = measure(
-                opened.model, opened.tokenizer, {tag: documents}, **work.given, **looked
-            )
-            kept.put(tag, documents, measured[tag])
+            measured = measure(opened.model, opened.tokenizer, {tag: documents}, **given, **looked)
+            kept.put(tag, documents, measured[tag], evals.baselines(work.name, documents))
         progress(f"eval {work.name}: language", done + 1, len(tags))
     back = sorted(set(kept.texts) - set(tags))  # they may have been set aside, rows and all
-    new = [_row(opened.name, tag, work, kept.tally(tag)) for tag in [*tags, *back]]
+    new = [_row(opened.name, tag, work, kept) for tag in [*tags, *back]]
     others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
     write_results(out, others + new)
     return [row for row in read_results(out) if _is_of(row, work, tags)]
@@ -155,7 +169,8 @@ def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
     return same and row["language"] in tags
 
 
-def _row(model: str, tag: str, work: _Work, tally: Tally) -> Row:
+def _row(model: str, tag: str, work: _Work, kept: "_Kept") -> Row:
+    tally, held_against = kept.tally(tag), kept.baselines.get(tag, {})
     return {
         "model": model,
         "language": tag,
@@ -167,6 +182,7 @@ def _row(model: str, tag: str, work: _Work, tally: Tally) -> Row:
         "denominator": float(tally.denominator_D.sum()),
         "documents": len(tally.documents),
         "seed": None,
+        **{key: held_against.get(key) for key in evals.HELD_AGAINST},
     }
 
 
@@ -175,7 +191,8 @@ class _Kept:
     """The tallies of one evaluation on one corpus in a folder, and what each is of.
 
     That is written so that no tally is ever taken for one of another model or text, wherever a
-    process dies. `texts` are hashes of documents, `files` those of tallies, by language.
+    process dies. `texts` are hashes of documents, `files` those of tallies, and `baselines` what
+    scores are held against, by language.
     """
 
     folder: Path
@@ -184,6 +201,7 @@ class _Kept:
     identity: dict[str, Any]
     texts: dict[str, str]
     files: dict[str, str]
+    baselines: dict[str, dict[str, float]]
 
     @classmethod
     def open(cls, folder: Path, work: _Work, progress: Progress) -> "_Kept":
@@ -206,8 +224,9 @@ class _Kept:
         if path.exists():
             found = read_json(path)
             texts, files = found["texts"], found.get("files", {})
-            return cls(folder, work.name, work.corpus, work.identity, texts, files)
-        kept = cls(folder, work.name, work.corpus, work.identity, {}, {})
+            held_against = found.get(BASELINES, {})
+            return cls(folder, work.name, work.corpus, work.identity, texts, files, held_against)
+        kept = cls(folder, work.name, work.corpus, work.identity, {}, {}, {})
         kept._note()
         return kept
 
@@ -217,13 +236,21 @@ class _Kept:
         there = self.texts.get(tag) == _hash(documents) and path.exists()
         return there and self.files.get(tag, "") in ("", sha256_file(path))
 
-    def put(self, tag: str, documents: Sequence[Document], tally: Tally) -> None:
-        """Keep a tally."""
+    def put(
+        self,
+        tag: str,
+        documents: Sequence[Document],
+        tally: Tally,
+        baselines: Mapping[str, float],
+    ) -> None:
+        """Keep a tally, and what its score is held against."""
         if self.texts.pop(tag, None):
             self._note()
         tally.save(self._path(tag))
         self.files[tag] = sha256_file(self._path(tag))
         self.texts[tag] = _hash(documents)
+        if baselines:
+            self.baselines[tag] = dict(baselines)
         self._note()
 
     def put_sites(self, tag: str, shares: Mapping[str, float]) -> None:
@@ -236,7 +263,12 @@ class _Kept:
         return Tally.load(self._path(tag))
 
     def _note(self) -> None:
-        value = {"identity": self.identity, "texts": self.texts, "files": self.files}
+        value: dict[str, Any] = {
+            "identity": self.identity,
+            "texts": self.texts,
+            "files": self.files,
+            **({BASELINES: self.baselines} if self.baselines else {}),
+        }
         write_sealed(facts_path(self.folder, self.name, self.corpus), value)
 
     def _path(self, tag: str) -> Path:

@@ -4,6 +4,7 @@
     tallies/NAME.KEY.json         what the tallies of an evaluation on a corpus are of, and hashes
     tallies/NAME.KEY.TAG.parquet  the tally of a language
     tallies/NAME.KEY.sites.json   parts of scores, by language: by site, layer or wrong language
+    tallies/likelihoods/          what models said of choices (likelihoods.py)
     tallies/aside/SETTINGS/       the same of scores with other settings, by a hash of those
 
 KEY stands for the corpus, which is a part of every row: scores on another corpus stand beside.
@@ -30,6 +31,7 @@ from babelpress.system.files import (
 
 RESULTS = "results.jsonl"
 TALLIES = "tallies"
+BASELINES = "baselines"  # what scores are held against: by language, as `chance` and `majority`
 KEY = 8  # characters of a hash that tell corpora apart
 
 Row = dict[str, Any]
@@ -202,6 +204,17 @@ def values(folder: Path, name: str, corpus: str | None = None) -> dict[str, floa
         for row in read_results(folder)
         if row["evaluation"] == name and row.get("corpus", "") == corpus
     }
+
+
+def baselines(folder: Path, name: str, corpus: str | None = None) -> dict[str, dict[str, float]]:
+    """What scores are held against, by language: what guessing finds (`chance`), and the answer
+    that is right most often (`majority`). Empty of an evaluation that has no such thing.
+    """
+    if corpus is None:
+        corpus = next(iter(corpora(folder, name)), "")
+    path = facts_path(folder, name, corpus)
+    kept = read_json(path) if path.exists() else {}
+    return kept.get(BASELINES, {}) if isinstance(kept, dict) else {}
 
 
 def tallies(folder: Path, name: str, corpus: str | None = None) -> dict[str, Tally]:

@@ -16,7 +16,7 @@ from babelpress.judge.compare import Comparison, compare
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
-from babelpress.text import mixtures
+from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
 
 
@@ -46,6 +46,8 @@ def against(
         first,
         second,
         lower_is_better=evals.facts(on).lower_is_better,
+        binary=evals.is_binary(on),
+        floors=floors(dense, on, which[dense]),
         shares=training_shares(model_name(dense, on), first),
         draws=draws,
         seed=seed,
@@ -73,6 +75,15 @@ def _check_alike(which: Mapping[Path, str], on: str) -> None:
 
 def _pairs(values: Mapping[str, object]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing said"
+
+
+def floors(dense: Path, on: str, corpus: str) -> dict[str, float]:
+    """The score of those who know nothing, by language: the best of guessing and one answer always.
+
+    None where an evaluation has no such thing.
+    """
+    known = scores.baselines(dense, on, corpus)
+    return {tag: max(each.values()) for tag, each in known.items()}
 
 
 def _only(tallies: Mapping[str, Tally], tags: Sequence[str]) -> dict[str, Tally]:
@@ -115,6 +126,23 @@ def names(runs: Sequence[Path]) -> list[str]:
             raise BadRun(f"{run} is given {times} times. Name each run once.")
     short = Counter(run.resolve().name for run in runs)
     return [str(run) if short[run.resolve().name] > 1 else run.resolve().name for run in runs]
+
+
+def at_chance(found: Comparison, run: str = "") -> list[str]:
+    """A line about languages in which the dense model does no better than guessing, if there are.
+
+    `run` is who was compared, where there may be several.
+    """
+    tags = [change.language for change in found.changes if change.at_chance]
+    if not tags:
+        return []
+    known = map(languages.known, tags)
+    names = [row.name if row else tag for row, tag in zip(known, tags, strict=True)]
+    return [
+        f"{f'{run}: ' if run else ''}the dense model does no better than chance, or one answer "
+        f"always, in {len(names)} of {len(found.changes)} languages ({', '.join(names)}): a change "
+        "there is neither loss nor gain."
+    ]
 
 
 def rows(name: str, found: Comparison) -> list[dict[str, Any]]:

@@ -79,6 +79,8 @@ def finding(pressed: tuple[Pressed, ...], rows: list[Row]) -> str:
 def _nothing_found(pressed: tuple[Pressed, ...], names: dict[str, str]) -> str:
     """That there is no difference, or that nobody can tell; then what was measured."""
     changes = [change for model in pressed for change in model.comparison.changes]
+    if all(change.at_chance for change in changes):
+        return "The dense model does no better than chance in any language: it has nothing to lose."
     few = [change for change in changes if change.too_few]
     if not few:
         return "No significant difference from the dense model in any language."

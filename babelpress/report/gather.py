@@ -10,7 +10,7 @@ from typing import Any
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import Comparison
 from babelpress.report import again, said, told, twins
-from babelpress.report.data import Pressed, ReportInput
+from babelpress.report.data import Pressed, ReportInput, tongue
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.text import mixtures
@@ -59,7 +59,11 @@ def report_input(
         share_unit=unit,
         share_source=known.words,
         manifest=dict(zip(folders, map(_written, manifests), strict=True)),
-        notes=(*notes, *filter(None, map(_chain, folders, manifests))),
+        notes=(
+            *notes,
+            *_held_against(dense, on, which, found[0]),
+            *filter(None, map(_chain, folders, manifests)),
+        ),
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
@@ -76,6 +80,23 @@ def _chain(folder: str, found: Manifest | None) -> str:
     if len(found.chain) < 2:
         return ""
     return f"{folder}, of {found.origin.name}: {'; '.join(told.steps(found))}."
+
+
+def _held_against(dense: Path, on: str, corpus: str, found: Comparison) -> list[str]:
+    """What scores are held against, by language, and where the dense model is no better."""
+    known = scores.baselines(dense, on, corpus)
+    parts = [
+        f"{tongue(tag).name} {' and '.join(f'{value:.3f}' for value in known[tag].values())}"
+        for tag in (change.language for change in found.changes)
+        if tag in known
+    ]
+    if not parts:
+        return []
+    names = {"chance": "chance", "majority": "the answer that is right most often"}
+    keys = dict.fromkeys(key for each in known.values() for key in each)
+    said_of = " and ".join(names.get(key, key) for key in keys)
+    told_of = [f"{line[:1].upper()}{line[1:]}" for line in verdicts.at_chance(found)]
+    return [f"Scores of {said_of}, by language: {'; '.join(parts)}.", *told_of]
 
 
 def _pressed(

@@ -16,7 +16,7 @@ from transformers import (
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
-from babelpress.evals import bits_per_byte
+from babelpress.evals import _next_token
 from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS, _head_runs_apart
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
@@ -375,10 +375,10 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer):
 def test_rows_of_a_large_vocabulary_are_summed_a_few_at_a_time_to_the_same_bits(monkeypatch, rows):
     torch.manual_seed(0)
     logits_NV, target_N = torch.randn(7, 50).bfloat16(), torch.arange(7)
-    whole = bits_per_byte._loss(logits_NV, target_N)
-    monkeypatch.setattr(bits_per_byte, "CACHED", rows * 50 + 1)
+    whole = _next_token.nats(logits_NV, target_N)
+    monkeypatch.setattr(_next_token, "CACHED", rows * 50 + 1)
 
-    sliced = bits_per_byte._loss(logits_NV, target_N)
+    sliced = _next_token.nats(logits_NV, target_N)
 
     assert torch.equal(sliced, whole)
     expected = torch.nn.functional.cross_entropy(logits_NV.double(), target_N, reduction="none")

@@ -4,9 +4,10 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.judge.compare import NO_DIFFERENCE, compare, gate
+from babelpress.judge.compare import AT_CHANCE, NO_DIFFERENCE, compare, gate
 from babelpress.judge.evidence import holm
 from babelpress.numerics.tally import Tally
 
@@ -390,3 +391,109 @@ def test_a_language_without_a_share_is_named():
 
     with pytest.raises(BadSetting, match="no training share for tha_Thai"):
         compare(dense, pressed, shares={"eng_Latn": 1, "hin_Deva": 1, "yor_Latn": 1})
+
+
+# ---- right or wrong ------------------------------------------------------------------------
+
+
+def answers(*runs):
+    """A tally of documents that are right (1) or wrong (0): so many of each, in turn."""
+    hits = [hit for hit, times in runs for _ in range(times)]
+    return tally(hits, [1] * len(hits))
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(9, 2), (3, 3), (0, 0), (1, 0), (2, 14)])
+def test_where_documents_are_right_or_wrong_the_p_value_is_that_of_mcnemar(lost, gained):
+    dense = {"eng_Latn": answers((1, 30), (1, lost), (0, gained), (0, 7))}
+    pressed = {"eng_Latn": answers((1, 30), (0, lost), (1, gained), (0, 7))}
+
+    (change,) = compare(dense, pressed, lower_is_better=False, binary=True).changes
+    (other,) = compare(dense, pressed, lower_is_better=False).changes
+
+    expected = binomtest(lost, lost + gained, 0.5).pvalue if lost + gained else 1.0
+    assert change.p == pytest.approx(expected)
+    assert (change.low, change.high) == (other.low, other.high)
+    assert change.change == pytest.approx((lost - gained) / (30 + lost))
+
+
+def test_documents_of_more_than_one_answer_are_no_case_for_mcnemar():
+    dense, pressed = pair(documents=20)
+
+    assert compare(dense, pressed, binary=True) == compare(dense, pressed)
+
+
+def test_p_values_of_mcnemar_are_corrected_over_languages_as_others_are():
+    dense = {"eng_Latn": answers((1, 40)), "swh_Latn": answers((1, 40))}
+    pressed = {"eng_Latn": answers((1, 33), (0, 7)), "swh_Latn": answers((1, 34), (0, 6))}
+
+    english, swahili = compare(dense, pressed, lower_is_better=False, binary=True).changes
+
+    assert (english.p, swahili.p) == (2 / 2**7, 2 / 2**6)
+    assert (english.p_holm, swahili.p_holm) == (4 / 2**7, 2 / 2**6)
+    assert [english.verdict, swahili.verdict] == ["worse", "worse"]
+
+
+def test_a_language_at_chance_has_nothing_to_lose():
+    """55 of 100 are no more than guessing finds; 90 of 100 are."""
+    dense = {"eng_Latn": answers((1, 90), (0, 10)), "yor_Latn": answers((1, 55), (0, 45))}
+    pressed = {"eng_Latn": answers((1, 70), (0, 30)), "yor_Latn": answers((1, 20), (0, 80))}
+    floors = {"eng_Latn": 0.5, "yor_Latn": 0.5}
+
+    told = compare(dense, pressed, lower_is_better=False, binary=True, floors=floors)
+    blind = compare(dense, pressed, lower_is_better=False, binary=True)
+
+    english, yoruba = told.changes
+    assert (english.at_chance, english.verdict) == (False, "worse")
+    assert (yoruba.at_chance, yoruba.significant, yoruba.verdict) == (True, False, AT_CHANCE)
+    assert [change.verdict for change in blind.changes] == ["worse", "worse"]
+    assert [change.language for change in gate(told, 0.05)] == ["eng_Latn"]
+    assert [change.language for change in gate(blind, 0.05)] == ["yor_Latn", "eng_Latn"]
+    assert named(told)["worst"].language == "eng_Latn"
+    assert named(told)["mean"].value == pytest.approx(2 / 9)
+    assert "low_resource" not in named(told)  # Yoruba alone would have been in it
+
+
+def test_the_interval_decides_what_is_at_chance_and_the_majority_may_be_higher():
+    """Of 100 answers 60 are right: their interval ends near 0.5."""
+    dense = {"eng_Latn": answers((1, 62), (0, 38))}
+    found = {
+        floor: compare(dense, dense, lower_is_better=False, floors={"eng_Latn": floor})
+        .changes[0]
+        .at_chance
+        for floor in (0.45, 0.51, 0.55, 0.7)
+    }
+
+    low = binomtest(62, 100).proportion_ci(method="wilson").low
+    assert 0.51 < low < 0.55
+    assert found == {0.45: False, 0.51: False, 0.55: True, 0.7: True}
+
+
+def test_where_all_are_at_chance_summaries_are_of_all():
+    dense = {"eng_Latn": answers((1, 50), (0, 50)), "yor_Latn": answers((1, 55), (0, 45))}
+
+    found = compare(dense, dense, lower_is_better=False, floors=dict.fromkeys(dense, 0.6))
+
+    assert all(change.at_chance for change in found.changes)
+    assert named(found)["mean"].value == 0
+
+
+def test_a_language_with_hardly_a_hit_does_not_keep_others_from_being_compared():
+    """Of 100 answers 3 are right: some draws have none, and no relative change."""
+    dense = {"eng_Latn": answers((1, 90), (0, 10)), "yor_Latn": answers((1, 3), (0, 97))}
+    pressed = {"eng_Latn": answers((1, 70), (0, 30)), "yor_Latn": answers((1, 5), (0, 95))}
+    floors = {"eng_Latn": 0.25, "yor_Latn": 0.25}
+
+    english, yoruba = compare(dense, pressed, lower_is_better=False, floors=floors).changes
+    alone = {"yor_Latn": dense["yor_Latn"]}, {"yor_Latn": pressed["yor_Latn"]}
+    (worst,) = (
+        row
+        for row in compare(*alone, lower_is_better=False, floors=floors).summaries
+        if row.name == "worst"
+    )
+
+    assert (english.verdict, yoruba.verdict) == ("worse", AT_CHANCE)
+    assert yoruba.change == pytest.approx(-2 / 3)
+    assert yoruba.low < yoruba.change < yoruba.high
+    assert (worst.low, worst.high) == (yoruba.low, yoruba.high)
+    with pytest.raises(BadRun, match="yor_Latn: 100 documents are too few"):
+        compare(dense, pressed, lower_is_better=False)

@@ -5,10 +5,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from babelpress.errors import BadSetting
 from babelpress.judge.compare import NO_DIFFERENCE, compare, untold
-from babelpress.judge.evidence import ALPHA, DRAWS, draws_for, needed_documents
+from babelpress.judge.evidence import ALPHA, DRAWS, draws_for, mcnemar, needed_documents
 from babelpress.numerics.tally import Tally
 from babelpress.text.languages import all_languages
 
@@ -145,3 +146,15 @@ def test_several_languages_are_spoken_of_together():
 
     assert untold(found[:2]) == "too few documents to tell (3 to 5; at least 7)"
     assert untold(found[:1]) == found[0].verdict == "too few documents to tell (3; at least 7)"
+
+
+def test_mcnemars_exact_test_is_the_binomial_one_for_all_small_tables():
+    for lost in range(26):
+        for gained in range(26):
+            expected = binomtest(lost, lost + gained, 0.5).pvalue if lost + gained else 1.0
+            assert mcnemar(lost, gained) == pytest.approx(expected, rel=1e-12)
+
+
+def test_mcnemars_exact_test_holds_for_thousands_of_documents():
+    assert mcnemar(2600, 2400) == pytest.approx(binomtest(2400, 5000, 0.5).pvalue, rel=1e-9)
+    assert mcnemar(5000, 0) == 0.0

@@ -37,6 +37,8 @@ SCHEMA = {
     "denominator",
     "documents",
     "seed",
+    "chance",
+    "majority",
 }
 LANGUAGES = ["swh_Latn", "amh_Ethi"]
 

@@ -1,0 +1,199 @@
+"""Items of a multiple-choice task by language, from a folder or a data set on the hub.
+
+`--corpus` names the folder or hub:ID[@REVISION], whose paths say languages and splits as those of a
+corpus do (text/paths.py); XWinograd is also read as the one table of its repository. The test split
+is taken, else what has no split in its path, and never train or valid.
+
+Tested in tests/evals/test_choice.py.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from babelpress.errors import BadCorpus
+from babelpress.evals import _tasks
+from babelpress.evals._prompts import Templates, check_prompts
+from babelpress.system.files import sha256_text
+from babelpress.text import folders, languages, readers, records
+from babelpress.text.paths import said
+from babelpress.text.readers import File, HubFiles, LeftOut, LocalFiles, listed
+from babelpress.text.records import Record
+
+TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One choice of an item: what is before it, as it is scored, and the choice itself."""
+
+    before: str
+    scored: str
+    choice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question, its choices, and which of them is right."""
+
+    id: str
+    options: tuple[Option, ...]
+    answer: int
+
+    @property
+    def text(self) -> str:
+        """All that hits depend on: the right one, then every choice in order."""
+        right = self.options[self.answer]
+        return "\n".join(f"{each.before}|{each.scored}" for each in (right, *self.options))
+
+
+class Source(Protocol):
+    """Records of one language."""
+
+    def records(self) -> Iterable[Record]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Records that were read already."""
+
+    rows: tuple[Record, ...]
+
+    def records(self) -> Iterable[Record]:
+        return self.rows
+
+
+class Items:
+    """The items of a task. Files are opened when a language is asked for, not before."""
+
+    def __init__(
+        self,
+        task: str,
+        name: str,
+        sources: Mapping[str, Source],
+        left_out: Sequence[LeftOut],
+        templates: Templates,
+        prompts: str,
+    ):
+        self._task, self._name, self._left_out = task, name, tuple(left_out)
+        self._sources = dict(sorted(sources.items()))
+        self._templates, self._prompts = templates, prompts
+
+    @property
+    def name(self) -> str:
+        """How it was asked for; of a hub data set with the commit that was found."""
+        return self._name
+
+    def says(self) -> tuple[str, ...]:
+        """A sentence about what lies here and is not read; none where all is."""
+        words = LeftOut.words(self._left_out)
+        return (f"{self._name}: {words}",) if words else ()
+
+    def languages(self) -> list[str]:
+        """The canonical tags of all languages that have items, in order."""
+        return list(self._sources)
+
+    def require(self, tags: Iterable[str]) -> None:
+        """Raises BadCorpus that names every language without items, and what there is."""
+        if missing := [tag for tag in dict.fromkeys(tags) if tag not in self._sources]:
+            raise BadCorpus(
+                f"{self._name} has no {self._task} in {listed(missing)}. It has "
+                f"{listed(self._sources)}. Leave the others out of --languages."
+            )
+
+    def documents(self, tag: str, split: str) -> list[Item]:
+        """The items of a language; they are all of the test split.
+
+        Files may be sorted by label, as SIB-200's are, so the order is that of the hashes of names:
+        the first so many are a sample then, and the same one wherever items have the same names.
+
+        Raises BadCorpus for a record that is no question, BadSetting without a template for it.
+        """
+        assert split == TEST, split
+        self.require([tag])
+        found: dict[str, Item] = {}
+        for number, record in enumerate(self._sources[tag].records(), 1):
+            item = self._item(tag, record, number)
+            if item.id in found:
+                raise BadCorpus(
+                    f"{record.place}, line {record.line}: {item.id} is there twice in {tag}. "
+                    "Remove one."
+                )
+            found[item.id] = item
+        if not found:
+            raise BadCorpus(f"{self._name} has no test item in {tag}. Leave it out of --languages.")
+        return sorted(found.values(), key=lambda item: sha256_text(item.id))
+
+    def _item(self, tag: str, record: Record, number: int) -> Item:
+        asked = _tasks.question(self._task, record, number)
+        template = self._templates.of(tag, asked.kind, self._prompts)
+        options = tuple(Option(*each) for each in template.write(asked))
+        # Where equal names are other questions in another language, they are told apart.
+        own = () if _tasks.find(self._task).aligned else (tag,)
+        return Item("/".join((self._task, *own, asked.name)), options, asked.answer)
+
+
+def open_items(task: str, corpus: str, *, prompts: str, templates: str) -> Items:
+    """Open a task in a folder or on the hub without reading its items yet.
+
+    Raises UnknownName for a task that is none, BadSetting for templates that are none, BadCorpus
+    where there is no such folder or data set or nothing in it is named after a language.
+    """
+    known = _tasks.find(task)
+    check_prompts(prompts)
+    written = Templates(task, templates)
+    if corpus.startswith("hub:"):
+        name, found = readers.hub_files(corpus, _tag)
+        sources = {tag: _test_of(source, None) for tag, source in found.sources.items()}
+        return Items(task, name, sources, found.left_out, written, prompts)
+    folder = Path(corpus)
+    if corpus == "embedded" or not folder.is_dir():
+        what = "is inside the package" if corpus == "embedded" else f"is a folder {corpus}"
+        raise BadCorpus(
+            f"no {task} {what}. Name a folder of it with --corpus, or take it from the hub: "
+            f"--corpus hub:{known.hub}"
+        )
+    if task == "xwinograd" and (folder / _tasks.TABLE).is_file():
+        return Items(task, corpus, _of_table(folder / _tasks.TABLE), (), written, prompts)
+    found = folders.folder_files(folder, _tag)
+    sources = {tag: _test_of(source, folder) for tag, source in found.sources.items()}
+    return Items(task, corpus, sources, found.left_out, written, prompts)
+
+
+def _test_of(source: readers.Source, folder: Path | None) -> Source:
+    """The same, with only the files of the test split, else those that name no split.
+
+    Whether a file is train is seen in its path: a source with no test split calls it unsplit.
+    """
+    if isinstance(source, HubFiles):
+        names = {path: path for _, paths in source.paths for path in paths}
+        return replace(source, paths=((None, tuple(_chosen(names))),))
+    assert isinstance(source, LocalFiles) and folder is not None
+    paths = {
+        path: path.relative_to(folder).as_posix() for _, paths in source.files for path in paths
+    }
+    return replace(source, files=((None, tuple(_chosen(paths))),))
+
+
+def _chosen(names: Mapping[File, str]) -> list[File]:
+    """Those files whose path names the test split, else those that name none."""
+    splits: dict[str | None, list[File]] = {}
+    for path, name in names.items():
+        ending = records.ending(name) or ""
+        found = said(name[: len(name) - len(ending)], _tag)
+        splits.setdefault(found.split if found else None, []).append(path)
+    return splits.get(TEST) or splits.get(None, [])
+
+
+def _of_table(path: Path) -> dict[str, Source]:
+    rows: dict[str, list[Record]] = {}
+    for language, record in _tasks.table(path):
+        rows.setdefault(languages.find(language).tag, []).append(record)
+    return {tag: _Rows(tuple(each)) for tag, each in rows.items()}
+
+
+def _tag(name: str) -> str | None:
+    """The tag that a name stands for."""
+    language = languages.known(name)
+    return language.tag if language else None
