@@ -133,7 +133,7 @@ def recipe(asked: "Recipe") -> None:
     reads_text = False
     for work in (step.work for step in asked.steps):
         if moments := getattr(work, "moments", None):
-            there = _of_moments(Path(moments))
+            there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
             if policy := getattr(work, "mixture", None):
                 check_there(mixture(policy, tags, model=origin_of(asked.model)), there)
@@ -145,7 +145,7 @@ def recipe(asked: "Recipe") -> None:
         calibration(asked.calibration)
 
 
-def _of_moments(moments: Path) -> list[str]:
+def of_moments(moments: Path) -> list[str]:
     """The languages of a moments folder. Raises BadMoments."""
     from babelpress.system.files import read_json
 

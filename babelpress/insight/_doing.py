@@ -3,11 +3,11 @@
 Tested in tests/insight/test_doing.py.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from babelpress import insight
 from babelpress.errors import BadRun
-from babelpress.insight import ANALYSES, _kept
+from babelpress.insight import ANALYSES, _kept, check_runs, facts, options_of
 from babelpress.insight._given import Given
 from babelpress.insight._kept import Kept
 from babelpress.insight._pictures import listed
@@ -22,8 +22,8 @@ def do(given: Given) -> list[Kept]:
     Raises BadSetting where there are too few runs, and what reading its parts raises.
     """
     asked = given.asked
-    insight.check_runs(asked.on, len(given.labels))
-    options = insight.options_of(asked.on, asked.options)
+    check_runs(asked.on, len(given.labels))
+    options = options_of(asked.on, asked.options)
     found: list[Kept] = []
     with held(given.out):
         remove_partials(given.out)
@@ -33,9 +33,9 @@ def do(given: Given) -> list[Kept]:
 
 
 def _one(given: Given, name: str, options: dict[str, Any]) -> Kept:
-    facts = insight.facts(name)
+    declared = facts(name)
     identity = {
-        "inputs": fingerprint(given.identity(facts.reads)),
+        "inputs": fingerprint(given.identity(declared.reads)),
         "options": {**ANALYSES.options(name), **options},
     }
     there = _there(given, name)
@@ -44,7 +44,7 @@ def _one(given: Given, name: str, options: dict[str, Any]) -> Kept:
         return there
     rows = ANALYSES.get(name)(given, **options)
     drawn = ANALYSES.module(name).pictures(rows)
-    kept = Kept(name, facts.spoken, _about(given), identity, tuple(drawn), {})
+    kept = Kept(name, declared.spoken, _about(given, declared.reads), identity, tuple(drawn), {})
     more = ANALYSES.optional(name, "files")
     return _kept.write(given.out, kept, rows, more(rows) if more else {})
 
@@ -58,6 +58,20 @@ def _there(given: Given, name: str) -> Kept | None:
         return None
 
 
-def _about(given: Given) -> str:
-    runs = listed(given.labels) if given.labels else "no run"
-    return f"{given.name}; {runs}"
+def _about(given: Given, reads: Sequence[str]) -> str:
+    """The model, runs and text of an analysis, in words."""
+    found = [given.name]
+    if given.labels and {"runs", "scores"} & set(reads):
+        found.append(f"pressed: {listed(given.labels)}")
+    if "moments" in reads:
+        store = given.moments
+        found.append(
+            f"moments of {store.identity['corpus']}, {len(given.languages(store))} languages, "
+            f"{store.identity['tokens']:,} tokens of each at most"
+        )
+    if "text" in reads:
+        found.append(
+            f"text of {given.asked.corpus}, {len(given.text)} languages, {given.asked.tokens:,} "
+            "tokens of each at most"
+        )
+    return "; ".join(found)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
-from babelpress import insight
+from babelpress.insight import ANALYSES, facts, options_of
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.settings import CORPORA, CalibrationSettings
 
@@ -17,8 +17,8 @@ class InsightSettings(Strict):
 
     on: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         ("similarity", "damage"),
-        f"Analyses, commas between: {', '.join(insight.ANALYSES.names())}.",
-        offers=insight.ANALYSES.names(),
+        f"Analyses, commas between: {', '.join(ANALYSES.names())}.",
+        offers=ANALYSES.names(),
     )
     corpus: str = setting(
         "embedded",
@@ -43,9 +43,9 @@ class InsightSettings(Strict):
         if not self.on:
             raise ValueError("on names no analysis; write --on similarity")
         for name in self.on:
-            insight.facts(name)
+            facts(name)
         if self.options:
-            insight.options_of(self.on, self.options)
+            options_of(self.on, self.options)
         return self
 
     @property
