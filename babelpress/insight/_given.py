@@ -12,7 +12,7 @@ from torch import Tensor
 
 from babelpress.errors import BadModel, BadMoments, BadRun
 from babelpress.insight._settings import InsightSettings
-from babelpress.judge import verdicts
+from babelpress.judge import scores, verdicts
 from babelpress.models.linears import linears, weight
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
@@ -30,6 +30,7 @@ from babelpress.text.languages import select
 from babelpress.text.token_blocks import TokenBlocks
 
 MOMENTS = "moments"  # the folder of those that are taken here
+RANGE = "range"  # the evaluation whose shares are read
 
 
 class Given:
@@ -185,6 +186,28 @@ class Given:
         """Token blocks of every language, for analyses that run the models."""
         return draw(self.dense, self.asked.text).blocks
 
+    # ---- scores ----------------------------------------------------------------------------
+
+    def beyond(self, label: str) -> dict[str, dict[str, float]]:
+        """The shares beyond the calibration range that a run keeps, by language and site.
+
+        Raises BadRun where it keeps none, or none of a language that is asked for.
+        """
+        folder = self.folders[label]
+        corpus = scores.prefer(folder, RANGE, self.asked.corpus)
+        found = scores.sites(folder, RANGE, corpus)
+        wanted = select(self.asked.languages) if self.asked.languages else list(found)
+        if missing := [tag for tag in wanted if tag not in found]:
+            raise BadRun(
+                f"{folder} has no {RANGE} scores of {', '.join(missing)}. "
+                f"Make them: babelpress eval {folder} --on {RANGE}"
+            )
+        if not found:
+            raise BadRun(
+                f"{folder} has no {RANGE} scores. Make them: babelpress eval {folder} --on {RANGE}"
+            )
+        return {tag: found[tag] for tag in wanted}
+
     # ---- identity --------------------------------------------------------------------------
 
     def identity(self, reads: Sequence[str]) -> dict[str, Any]:
@@ -195,7 +218,7 @@ class Given:
             "moments": lambda: [_of_store(self.moments), self.languages(self.moments)],
             "beside": lambda: _of_store(self.beside) if self.beside else None,
             "text": lambda: self.asked.text.model_dump(mode="json"),
-            "scores": lambda: list(self.asked.languages),
+            "scores": lambda: {label: self.beyond(label) for label in self.folders},
         }
         return {part: of[part]() for part in reads}
 

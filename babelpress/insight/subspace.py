@@ -1,13 +1,13 @@
 """What languages have apart and what they share inside: two subspaces, dense against pressed.
 
 Low-rank subtraction (LSAR, Xie et al. 2022, EMNLP, algorithm 1), as Kurz et al. 2026 (TACL 14)
-split states before and after pruning. The mean hidden states of L languages before a block are the columns of
-M_HL. They are split into μ·1ᵀ + S·Γ with μ orthogonal to S: what all languages share, and the
-language-specific directions S, of rank `rank`. A hidden state x has a specific part SSᵀx and an
-agnostic part, the rest of it less μ.
+split states before and after pruning. The mean hidden states of L languages before a block are the
+columns of M_HL. They are split into μ·1ᵀ + S·Γ with μ orthogonal to S: what all languages share,
+and the language-specific directions S, of rank `rank`. A hidden state x has a specific part SSᵀx
+and an agnostic part, the rest of it less μ.
 
 For every language and block, over the same tokens of both models (x dense, x' pressed, both less
-the dense μ, split by the dense S):
+the dense μ, split by the dense S; `value` in the rows is the error):
 
     error   = Σ‖part(x) − part(x')‖² / Σ‖part(x)‖²        0 where pressing changes nothing
     cosine  = Σ part(x)·part(x') / √(Σ‖part(x)‖² · Σ‖part(x')‖²)
