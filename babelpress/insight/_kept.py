@@ -10,7 +10,7 @@ Tested in tests/insight/test_kept.py.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def facts_path(folder: Path, analysis: str) -> Path:
 
 
 def write(folder: Path, kept: Kept, rows: Sequence[Row], files: Mapping[str, str]) -> Kept:
-    """Write rows and further files, then what they are of; the same with the hashes of the files.
+    """Write rows and further files, then what they are of; gives what can be read of it.
 
     Raises BadRun when the disk refuses.
     """
@@ -75,7 +75,9 @@ def write(folder: Path, kept: Kept, rows: Sequence[Row], files: Mapping[str, str
             "files": written,
         },
     )
-    return replace(kept, files=written)
+    found = read_one(folder, kept.analysis)
+    assert found is not None
+    return found
 
 
 def read_one(folder: Path, analysis: str) -> Kept | None:

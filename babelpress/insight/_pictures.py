@@ -30,8 +30,9 @@ class Picture:
     """A heat map, or lines that go across with one for every `down`.
 
     `across`, `down`, `panel` and `value` are what these are called; points come in the order in
-    which they are shown. `bad` says which end of the values is a loss, if one is. `none` are the
-    words for a number that there is none of.
+    which they are shown. `first` is the panel that is shown first, where it is not the first one.
+    `bad` says which end of the values is a loss, if one is. `none` are the words for a number that
+    there is none of.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Picture:
     down: str
     value: str
     panel: str = ""
+    first: str = ""
     kind: str = "heat"
     bad: str = ""
     digits: int = 2

@@ -112,6 +112,7 @@ def pictures(rows: Sequence[Row]) -> list[Picture]:
             down="large in",
             value="overlap, %",
             panel="block",
+            first=f"block {most['block']}",
             digits=1,
         ),
         Picture(

@@ -248,4 +248,5 @@ def _moved(means: dict[tuple[str, int], float | None], model: str) -> str:
     pairs = [(means[DENSE, block], v) for (m, block), v in means.items() if m == model]
     known = [b - a for a, b in pairs if a is not None and b is not None]
     change = sum(known) / len(known) if known else 0.0
-    return f"; {model} moves the mean by {change:+.3f}".replace("-", "\u2212", 1)
+    number = f"{change:+.3f}".replace("-", "\u2212")
+    return f"; {model} moves the mean by {number}"

@@ -34,6 +34,7 @@ SPOKEN = "What languages have apart, and what they share"
 READS = ("dense", "runs", "text")
 RUNS = 1
 SPECIFIC, AGNOSTIC = "specific", "agnostic"
+END = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,9 @@ def _by_language(parts: Sequence[Row]) -> Picture:
     tags = sorted(own, key=lambda tag: -own[tag])
     values = {(r["run"], r["part"], r["language"], r["block"]): r["value"] for r in parts}
     points = [
-        Point(f"{run}, {part} part", str(block), spoken(tag), values[run, part, tag, block])
+        Point(
+            f"{run}, {part} part", _place(block, blocks), spoken(tag), values[run, part, tag, block]
+        )
         for run in runs
         for part in PARTS
         for tag in tags
@@ -187,13 +190,18 @@ def _by_language(parts: Sequence[Row]) -> Picture:
         "Whose states does pressing move, in what is their own and in what is shared?",
         _moved(runs, mean),
         tuple(points),
-        across="states that enter block",
+        across="states that enter block (end: that leave the last)",
         down="language",
         value="relative error",
         panel="run and part",
         bad="high",
         digits=3,
     )
+
+
+def _place(block: int, blocks: Sequence[int]) -> str:
+    """A block by the states that enter it; the last ones leave the model's last block."""
+    return END if block == blocks[-1] else str(block)
 
 
 def _moved(runs: Sequence[str], mean: Mapping[tuple[str, str, str], float]) -> str:
@@ -211,8 +219,9 @@ def _moved(runs: Sequence[str], mean: Mapping[tuple[str, str, str], float]) -> s
 def _by_depth(parts: Sequence[Row]) -> Picture:
     mean = mean_by(parts, "run", "part", "block")
     whole = mean_by(parts, "run", "part")
+    blocks = sorted({row["block"] for row in parts})
     points = [
-        Point(run, str(block), f"{part} part", value)
+        Point(run, _place(block, blocks), f"{part} part", value)
         for (run, part, block), value in sorted(mean.items(), key=lambda each: each[0][2])
     ]
     runs = list(dict.fromkeys(row["run"] for row in parts))
@@ -227,7 +236,7 @@ def _by_depth(parts: Sequence[Row]) -> Picture:
         "Is it what languages have apart that is lost, or what they share?",
         f"On average over languages and blocks, {'; '.join(said)}.",
         tuple(points),
-        across="states that enter block",
+        across="states that enter block (end: that leave the last)",
         down="part",
         value="relative error, mean of languages",
         panel="run",
@@ -241,15 +250,16 @@ def _larger(whole: Mapping[tuple[str, str], float], run: str) -> str:
 
 
 def _kept(basis: Sequence[Row]) -> Picture:
-    points = [Point("", str(row["block"]), row["run"], row["value"]) for row in basis]
+    blocks = sorted({row["block"] for row in basis})
+    points = [Point("", _place(r["block"], blocks), r["run"], r["value"]) for r in basis]
     least = min(basis, key=lambda row: row["value"])
     return Picture(
         "basis",
         "Do languages still differ in the same directions?",
-        f"Least of the language-specific directions is left in {least['run']}, in the states that "
-        f"enter block {least['block']} ({100 * least['value']:.1f} %).",
+        f"Least of the language-specific directions is left in {least['run']}, in the states "
+        f"that enter block {_place(least['block'], blocks)} ({100 * least['value']:.1f} %).",
         tuple(points),
-        across="states that enter block",
+        across="states that enter block (end: that leave the last)",
         down="run",
         value="share of the directions that is left",
         kind="lines",

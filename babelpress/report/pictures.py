@@ -8,6 +8,7 @@ Tested in tests/report/test_insight.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
@@ -16,12 +17,16 @@ from babelpress.insight._kept import Kept
 from babelpress.insight._pictures import Picture, Point
 from babelpress.report import scale, tables
 from babelpress.report.charts import STEP, compiled
-from babelpress.report.data import clean
+from babelpress.system.escaping import clean as cleaned
 
 WRITTEN = 24  # columns up to which a cell has room for its number
 LINES = 300  # pixels
+DATA = "points"  # what Vega calls the numbers
 COLOURS = ("var(--accent)", "var(--worse)", "var(--faint)", "var(--ink)")
 DASHES = ((1, 0), (6, 3), (2, 3), (8, 3, 2, 3))  # colour is never all that tells lines apart
+
+
+clean = lru_cache(maxsize=4096)(cleaned)  # the same few names come thousands of times
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +191,7 @@ def _values(picture: Picture) -> list[dict[str, Any]]:
 
 
 def _base(picture: Picture) -> alt.Chart:
-    base = alt.Chart(alt.Data(values=_values(picture)))
+    base = alt.Chart(alt.NamedData(name=DATA))
     if len(_panels(picture)) > 1:
         base = base.transform_filter("datum.panel === shown")
     return base
@@ -195,8 +200,12 @@ def _base(picture: Picture) -> alt.Chart:
 def _compiled(picture: Picture, chart: alt.LayerChart, height: int) -> dict[str, Any]:
     panels = _panels(picture)
     if len(panels) > 1:
-        chart = chart.add_params(alt.param(name="shown", value=clean(panels[0])))
-    return compiled(chart, picture.question, height)
+        chart = chart.add_params(alt.param(name="shown", value=clean(picture.first or panels[0])))
+    spec = compiled(chart, picture.question, height)
+    # Put in afterwards, for altair takes a second to check a thousand points.
+    (source,) = (each for each in spec["data"] if each["name"] == DATA)
+    source["values"] = _values(picture)
+    return spec
 
 
 def _tooltip(picture: Picture) -> list[alt.Tooltip]:
@@ -260,7 +269,7 @@ def _lines(picture: Picture) -> dict[str, Any]:
             y=alt.Y(
                 "value:Q",
                 title=picture.value,
-                scale=alt.Scale(zero=False, padding=10),
+                scale=alt.Scale(zero=False, nice=False, padding=10),
                 axis=alt.Axis(grid=True, tickCount=6),
             ),
             color=alt.Color(
