@@ -26,7 +26,7 @@ from babelpress.text import corpus
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("tutorial", "recipes", "cluster", "offload")),
+    *(f"docs/{name}.md" for name in ("tutorial", "recipes", "cluster", "offload", "insight")),
 ]
 LANGUAGES = ("eng_Latn", "fra_Latn", "swh_Latn", "yor_Latn")
 

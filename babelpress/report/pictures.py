@@ -7,7 +7,7 @@ Tested in tests/report/test_insight.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -72,8 +72,18 @@ def specs(analyses: Sequence[Kept]) -> dict[str, Any]:
     return {
         _id(number, picture): _heat(picture) if picture.kind == "heat" else _lines(picture)
         for number, each in enumerate(analyses)
-        for picture in each.pictures
+        for picture in map(_clean, each.pictures)
     }
+
+
+def _clean(picture: Picture) -> Picture:
+    """The same with every word as it may be shown: results may come from elsewhere."""
+    known = {field.name: getattr(picture, field.name) for field in fields(picture)}
+    words = {name: clean(each) for name, each in known.items() if isinstance(each, str)}
+    points = tuple(
+        Point(clean(p.panel), clean(p.across), clean(p.down), p.value) for p in picture.points
+    )
+    return replace(picture, **words, points=points)
 
 
 def _id(number: int, picture: Picture) -> str:
@@ -89,7 +99,7 @@ def _shown(number: int, kept: Kept) -> list[Shown]:
             tuple(_legend(picture)) if picture.kind == "heat" else (),
             _csv(picture),
         )
-        for picture in kept.pictures
+        for picture in map(_clean, kept.pictures)
     ]
 
 
@@ -101,11 +111,11 @@ def _panels(picture: Picture) -> list[str]:
 
 
 def _across(picture: Picture) -> list[str]:
-    return list(dict.fromkeys(clean(point.across) for point in picture.points))
+    return list(dict.fromkeys(point.across for point in picture.points))
 
 
 def _down(picture: Picture) -> list[str]:
-    return list(dict.fromkeys(clean(point.down) for point in picture.points))
+    return list(dict.fromkeys(point.down for point in picture.points))
 
 
 def _text(picture: Picture, value: float | None) -> str:
@@ -115,7 +125,7 @@ def _text(picture: Picture, value: float | None) -> str:
 
 
 def _panel(picture: Picture, title: str) -> Panel:
-    there = {(clean(p.down), clean(p.across)): p.value for p in picture.points if p.panel == title}
+    there = {(p.down, p.across): p.value for p in picture.points if p.panel == title}
     columns = [each for each in _across(picture) if any(at == each for _, at in there)]
     names = [each for each in _down(picture) if any(at == each for at, _ in there)]
     lines = [
@@ -125,7 +135,7 @@ def _panel(picture: Picture, title: str) -> Panel:
         )
         for name in names
     ]
-    return Panel(clean(title), tuple(columns), tuple(lines))
+    return Panel(title, tuple(columns), tuple(lines))
 
 
 def _csv(picture: Picture) -> str:
@@ -177,9 +187,9 @@ def _values(picture: Picture) -> list[dict[str, Any]]:
     found = []
     for point in picture.points:
         row: dict[str, Any] = {
-            "panel": clean(point.panel),
-            "across": clean(point.across),
-            "down": clean(point.down),
+            "panel": point.panel,
+            "across": point.across,
+            "down": point.down,
             "shown": _text(picture, point.value),
             "value": point.value,
         }
@@ -200,7 +210,7 @@ def _base(picture: Picture) -> alt.Chart:
 def _compiled(picture: Picture, chart: alt.LayerChart, height: int) -> dict[str, Any]:
     panels = _panels(picture)
     if len(panels) > 1:
-        chart = chart.add_params(alt.param(name="shown", value=clean(picture.first or panels[0])))
+        chart = chart.add_params(alt.param(name="shown", value=picture.first or panels[0]))
     spec = compiled(chart, picture.question, height)
     # Put in afterwards, for altair takes a second to check a thousand points.
     (source,) = (each for each in spec["data"] if each["name"] == DATA)

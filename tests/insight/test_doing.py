@@ -17,6 +17,7 @@ from babelpress.models.open import open_model
 from babelpress.models.walk import Walk
 from babelpress.moments.calibrate import calibrate
 from babelpress.numerics.tally import Tally
+from babelpress.report import page
 from babelpress.runs import run
 from babelpress.runs.open import open_any
 from babelpress.system.files import read_json, write_json
@@ -25,6 +26,12 @@ from babelpress.text.settings import CalibrationSettings
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERY = ("similarity", "damage", "overlap", "neurons", "subspace", "features", "ranges")
 ASKED = {"languages": ",".join(TEXT["languages"]), "tokens": 256, "length": 64}
+
+
+@pytest.fixture(autouse=True)
+def without_charts(monkeypatch):
+    """The script that draws takes seconds to make; tests/report/test_insight.py has it."""
+    monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = 0;")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +83,8 @@ def test_every_analysis_is_done_from_the_command_line_to_the_page(place, tmp_pat
     assert code == 0 and document["out"] == str(out)
     rows = document["results"]
     assert list(dict.fromkeys(row["analysis"] for row in rows)) == list(EVERY)
-    page = (out / "insight.html").read_text(encoding="utf-8")
-    assert all(row["question"] in page for row in rows)
+    html = (out / "insight.html").read_text(encoding="utf-8")
+    assert all(row["question"] in html for row in rows)
     assert "which a recipe names" in said
     assert set(EVERY) == {kept.analysis for kept in _kept.read_all(out)}
     assert set(EVERY) == set(ANALYSES.names())
