@@ -93,8 +93,14 @@ def read_one(folder: Path, analysis: str) -> Kept | None:
         raise BadRun(f"{path} holds no analysis of format {FORMAT}. Remove it and do it again.")
     try:
         pictures = tuple(read(each, str(path)) for each in found["pictures"])
-        words = (str(found[key]) for key in ("analysis", "spoken", "about"))
-        kept = Kept(*words, dict(found["identity"]), pictures, dict(found["files"]))
+        kept = Kept(
+            str(found["analysis"]),
+            str(found["spoken"]),
+            str(found["about"]),
+            dict(found["identity"]),
+            pictures,
+            dict(found["files"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise BadRun(f"{path} is no analysis. Remove it, and do it again.") from error
     check_hashes(folder, kept.files)

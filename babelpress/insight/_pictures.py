@@ -89,12 +89,15 @@ def listed(words: Iterable[str]) -> str:
 
 
 def mean_by(
-    rows: Iterable[Mapping[str, Any]], *keys: str, value: str = "value"
+    rows: Iterable[Mapping[str, Any]], key: str, *more: str, value: str = "value"
 ) -> dict[Any, float]:
-    """The mean of a value over rows with equal keys; rows without the value do not count."""
+    """The mean of a value over rows with equal keys; rows without the value do not count.
+
+    By the value of the key, or by a tuple of those of several.
+    """
     found: dict[Any, list[float]] = {}
     for row in rows:
         if row[value] is not None:
-            key = tuple(row[each] for each in keys) if len(keys) > 1 else row[keys[0]]
-            found.setdefault(key, []).append(row[value])
-    return {key: sum(each) / len(each) for key, each in found.items()}
+            at = tuple(row[each] for each in (key, *more)) if more else row[key]
+            found.setdefault(at, []).append(row[value])
+    return {at: sum(each) / len(each) for at, each in found.items()}

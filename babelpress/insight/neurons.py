@@ -103,11 +103,13 @@ def lape(p: Sequence[Tensor], *, rate: float = 0.01, bar: float = 0.95) -> list[
     entropy_N = entropies(every_NL).where(above_NL.any(1), torch.inf)
     chosen = entropy_N.argsort(stable=True)[: round(len(entropy_N) * rate)]
     places = [(block, neuron) for block, each in enumerate(p) for neuron in range(len(each))]
-    return sorted(
-        Neuron(*places[n], float(entropy_N[n]), tuple(above_NL[n].nonzero()[:, 0].tolist()))
-        for n in chosen.tolist()
-        if entropy_N[n].isfinite()
-    )
+
+    def neuron_at(n: int) -> Neuron:
+        block, neuron = places[n]
+        languages = tuple(above_NL[n].nonzero()[:, 0].tolist())
+        return Neuron(block, neuron, float(entropy_N[n]), languages)
+
+    return sorted(neuron_at(n) for n in chosen.tolist() if entropy_N[n].isfinite())
 
 
 def files(rows: Sequence[Row]) -> dict[str, str]:

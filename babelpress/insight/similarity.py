@@ -62,9 +62,8 @@ def similarities(seen: Mapping[str, Moments], tags: Sequence[str], where: str) -
             f"no token of {', '.join(missing)} came to {where}. Name another site with "
             "--option site=NAME, or leave the language out."
         )
-    unit_LI = torch.nn.functional.normalize(
-        torch.stack([seen[tag].sumsq_I / seen[tag].n for tag in tags]), dim=1
-    )
+    # A cosine does not ask by what a vector was divided: sums do as well as means.
+    unit_LI = torch.nn.functional.normalize(torch.stack([seen[tag].sumsq_I for tag in tags]), dim=1)
     return (unit_LI @ unit_LI.T).clamp(max=1.0)
 
 

@@ -207,7 +207,9 @@ def _base(picture: Picture) -> alt.Chart:
     return base
 
 
-def _compiled(picture: Picture, chart: alt.LayerChart, height: int) -> dict[str, Any]:
+def _compiled(
+    picture: Picture, chart: alt.LayerChart | alt.FacetChart, height: int
+) -> dict[str, Any]:
     panels = _panels(picture)
     if len(panels) > 1:
         chart = chart.add_params(alt.param(name="shown", value=picture.first or panels[0]))

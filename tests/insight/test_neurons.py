@@ -1,5 +1,6 @@
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pico
 import pytest
@@ -55,6 +56,14 @@ def test_lape_is_the_recipe(planted, rate, bar):
         (b, n, tags) for b, n, _, tags in wanted
     ]
     assert [n.entropy for n in found] == pytest.approx([e for _, _, e, _ in wanted], abs=1e-12)
+
+
+def test_a_neuron_must_be_above_the_bar_and_not_on_it():
+    p = [torch.tensor([[0.9, 0.1], [0.5, 0.2]], dtype=torch.float64)]  # the third of four is 0.5
+
+    found = neurons.lape(p, rate=1.0, bar=0.75)
+
+    assert [(n.neuron, n.languages) for n in found] == [(0, (0,))]
 
 
 def test_planted_neurons_are_found_with_their_languages(planted):
@@ -122,7 +131,7 @@ def test_experts_and_a_block_without_an_activation_are_told(monkeypatch):
         firing(Opened("pico", model, pico.tokenizer(), torch.float32), text, "test")
 
 
-def given_of(monkeypatch, models):
+def given_of(monkeypatch, models) -> Any:
     """Analyses are given models whose neurons fire as planted."""
     monkeypatch.setattr(neurons, "firing", lambda opened, *_: opened)
     (_, dense), *rest = models.items()
