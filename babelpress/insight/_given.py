@@ -18,7 +18,7 @@ from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
-from babelpress.moments.calibrate import calibrate
+from babelpress.moments.calibrate import calibrate, text_hash
 from babelpress.moments.store import BlockMoments, Store
 from babelpress.quantize import QUANTIZERS
 from babelpress.runs import manifest
@@ -90,8 +90,9 @@ class Given:
                 "cannot be compared one by one. Name runs of the same shape."
             )
         for index, (old, new) in enumerate(zip(dense, pressed, strict=True)):
-            before = {name: weight(each) for name, each in linears(old).items()}
-            after = {name: weight(each) for name, each in linears(new).items()}
+            # Moments are in the memory of the processor, wherever the models are.
+            before = {name: weight(each).cpu() for name, each in linears(old).items()}
+            after = {name: weight(each).cpu() for name, each in linears(new).items()}
             if {n: w.shape for n, w in before.items()} != {n: w.shape for n, w in after.items()}:
                 raise BadModel(
                     f"block {index} of {label} has other linears than that of {self.name}. Name "
@@ -196,7 +197,7 @@ class Given:
         folder = self.folders[label]
         corpus = scores.prefer(folder, RANGE, self.asked.corpus)
         found = scores.sites(folder, RANGE, corpus)
-        wanted = select(self.asked.languages) if self.asked.languages else list(found)
+        wanted = select(self.asked.languages, among=found) if self.asked.languages else list(found)
         if missing := [tag for tag in wanted if tag not in found]:
             raise BadRun(
                 f"{folder} has no {RANGE} scores of {', '.join(missing)}. "
@@ -217,7 +218,7 @@ class Given:
             "runs": lambda: {label: self._of_run(label) for label in self.folders},
             "moments": lambda: [_of_store(self.moments), self.languages(self.moments)],
             "beside": lambda: _of_store(self.beside) if self.beside else None,
-            "text": lambda: self.asked.text.model_dump(mode="json"),
+            "text": lambda: text_hash(self.text),
             "scores": lambda: {label: self.beyond(label) for label in self.folders},
         }
         return {part: of[part]() for part in reads}

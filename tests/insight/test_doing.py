@@ -159,6 +159,22 @@ def test_without_a_run_a_model_is_looked_at_alone(place, model, tmp_path):
     assert "fates" not in {row["picture"] for row in found.rows}
 
 
+def test_text_that_changed_in_its_place_is_looked_at_again(model, tmp_path, capsys):
+    text, out = tmp_path / "text", tmp_path / "out"
+    text.mkdir()
+
+    def look(words):
+        for tag in ("eng_Latn", "swh_Latn"):
+            row = {"id": "a", "split": "train", "text": f"{tag} {words} " * 20}
+            (text / f"{tag}.jsonl").write_text(json.dumps(row) + "\n")
+        where = ("--dense", model, "--corpus", text, "--out", out, "--tokens", 64, "--length", 32)
+        code, _, said = asked(capsys, "--on", "neurons", "--option", "rate=0.1", *where)
+        assert code == 0
+        return "neurons is done: nothing" in said
+
+    assert [look("one"), look("one"), look("other")] == [False, True, False]
+
+
 def test_every_analysis_declares_what_it_reads_and_says():
     for name in ANALYSES.names():
         declared = facts(name)
