@@ -17,7 +17,7 @@ from babelpress.errors import BabelpressError, BadMoments, UnknownName
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments import gather as feeding
-from babelpress.moments.calibrate import text_hash, calibrate
+from babelpress.moments.calibrate import calibrate, text_hash
 from babelpress.moments.store import Store
 from babelpress.steps import prune as pruning
 from babelpress.steps.prune import Settings as Prune
