@@ -23,6 +23,7 @@ from babelpress.commands import COMMANDS
 from babelpress.commands.declared import rows_of, taken_by
 from babelpress.commands.given import spelled
 from babelpress.export import FORMATS
+from babelpress.insight import ANALYSES
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
@@ -163,6 +164,12 @@ def page() -> str:
         "## Evaluations",
         "",
         *entries(evals.EVALUATIONS, 3),
+        "",
+        "## Analyses",
+        "",
+        *entries(ANALYSES),
+        "",
+        "What each asks and how to read it: [insight.md](insight.md).",
         "",
         "Steps of a recipe and their keys: [recipes.md](recipes.md).",
         "",

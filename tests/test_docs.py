@@ -11,6 +11,7 @@ from babelpress import cli, commands, evals
 from babelpress.allocate import RULES
 from babelpress.commands.declared import rows_of
 from babelpress.export import FORMATS
+from babelpress.insight import ANALYSES
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.text import mixtures
@@ -78,6 +79,7 @@ def test_the_reference_page_has_every_command_method_evaluation_and_distribution
         FORMATS.names(),
         RULES.names(),
         evals.EVALUATIONS.names(),
+        ANALYSES.names(),
     )
     for name in (*(n for names in entries for n in names), *mixtures.distributions()):
         assert f"- **{name}** — " in written

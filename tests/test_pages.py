@@ -26,7 +26,10 @@ from babelpress.text import corpus
 ROOT = Path(__file__).parents[1]
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("tutorial", "recipes", "cluster", "offload", "corpora")),
+    *(
+        f"docs/{name}.md"
+        for name in ("tutorial", "recipes", "cluster", "offload", "corpora", "insight")
+    ),
 ]
 LANGUAGES = ("eng_Latn", "fra_Latn", "swh_Latn", "yor_Latn")
 

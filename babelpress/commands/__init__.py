@@ -11,6 +11,7 @@ from typing import Any
 
 from babelpress.commands.demo import demo
 from babelpress.commands.exporting import export
+from babelpress.commands.inside import insight
 from babelpress.commands.judging import compare, evaluate, gate, report
 from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "compare": compare,
     "gate": gate,
     "report": report,
+    "insight": insight,
     "export": export,
     "doctor": doctor,
 }

@@ -149,7 +149,7 @@ def recipe(asked: "Recipe") -> None:
         against = getattr(work, "against", None)
         second = _of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
-            there = _of_moments(Path(moments))
+            there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
         elif policy:
             reads_text = True
@@ -165,7 +165,7 @@ def recipe(asked: "Recipe") -> None:
         calibration(asked.calibration)
 
 
-def _of_moments(moments: Path) -> list[str]:
+def of_moments(moments: Path) -> list[str]:
     """The languages of a moments folder. Raises BadMoments."""
     from babelpress.system.files import read_json
 

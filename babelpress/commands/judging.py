@@ -355,6 +355,12 @@ def report(
     corpus: CorpusOf = "",
     languages: Languages = "",
     title: Annotated[str, Parameter(help="Title of the page.")] = "",
+    insight: Annotated[
+        Path | None,
+        Parameter(
+            help="Results of `babelpress insight` to show too; a run's own are shown anyway."
+        ),
+    ] = None,
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
@@ -375,7 +381,14 @@ def report(
             without = ", ".join(run.name for run in swept.unscored)
             notes.append(f"These runs of the sweep have no {on} scores: {without}.")
     given = report_input(
-        dense, runs, on=on, corpus=corpus, languages=words(languages), title=title, notes=notes
+        dense,
+        runs,
+        on=on,
+        corpus=corpus,
+        languages=words(languages),
+        title=title,
+        notes=notes,
+        insight=insight,
     )
     path = write_report(given, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]

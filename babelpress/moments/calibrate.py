@@ -91,12 +91,12 @@ def _identity(
         "gram": gram,
         "propagate": "dense",
         "batch_tokens": batch_tokens,
-        "text": _text_hash(found.blocks),
+        "text": text_hash(found.blocks),
         **demonstrations.identity_of(manifest),
     }
 
 
-def _text_hash(blocks: Mapping[str, TokenBlocks]) -> str:
+def text_hash(blocks: Mapping[str, TokenBlocks]) -> str:
     """SHA-256 of the tokens themselves: files, filters and what was kept apart all show in them."""
     digest = sha256()
     for tag, each in blocks.items():

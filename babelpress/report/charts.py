@@ -66,7 +66,7 @@ def dumbbell(rows: Sequence[Row]) -> dict[str, Any]:
     ).encode(x="pressed:Q", text="shown:N")
     chart = alt.layer(span, dense, pressed, number).add_params(_shown(rows))
     lines = len({row.tongue.tag for row in rows})
-    return _compile(chart, "Dense and pressed score of every language", lines * STEP)
+    return compiled(chart, "Dense and pressed score of every language", lines * STEP)
 
 
 def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
     )
     chart = alt.layer(zero.encode(y=alt.datum(0)), *behind, interval, points)
     return _with_labels(
-        _compile(chart.add_params(_shown(rows)), "Loss against training share", 440)
+        compiled(chart.add_params(_shown(rows)), "Loss against training share", 440)
     )
 
 
@@ -149,7 +149,7 @@ def sizes(pressed: Sequence[Pressed], labels: Sequence[str]) -> dict[str, Any] |
         .properties(name="points")
     )
     chart = alt.layer(zero.encode(y=alt.datum(0)), whole, named, interval, points)
-    return _with_labels(_compile(chart, "Worst loss against size", 380))
+    return _with_labels(compiled(chart, "Worst loss against size", 380))
 
 
 def _sized(model: Pressed, label: str) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _with_labels(spec: dict[str, Any]) -> dict[str, Any]:
     return spec | {"marks": [*spec["marks"], label]}
 
 
-def _compile(chart: alt.LayerChart | alt.FacetChart, title: str, height: int) -> dict[str, Any]:
+def compiled(chart: alt.LayerChart | alt.FacetChart, title: str, height: int) -> dict[str, Any]:
     """Vega that fills the width it is given."""
     # The widths are those of the page, so nothing here may depend on a guess of them.
     sized = chart.properties(

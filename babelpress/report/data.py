@@ -14,6 +14,7 @@ from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BadRun, NotFinite, UnknownName
+from babelpress.insight._kept import Kept
 from babelpress.judge.compare import Comparison
 from babelpress.system.escaping import clean
 from babelpress.text import languages
@@ -73,8 +74,8 @@ class Passage:
 class ReportInput:
     """Everything that one report shows. `shares` may be empty where training is not disclosed.
 
-    `passages` are what the models wrote, `again` are the commands that score the dense model and
-    make this page.
+    `passages` are what the models wrote, `analyses` what was found inside them, `again` are the
+    commands that score the dense model and make this page.
     """
 
     title: str
@@ -87,6 +88,7 @@ class ReportInput:
     manifest: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
+    analyses: tuple[Kept, ...] = ()
     again: tuple[str, ...] = ()
     machine: str = ""
 

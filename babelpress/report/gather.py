@@ -7,6 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from babelpress.errors import BadRun
+from babelpress.insight import _kept
+from babelpress.insight._kept import Kept
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import Comparison
 from babelpress.report import again, said, told, twins
@@ -28,8 +31,11 @@ def report_input(
     languages: Sequence[str] = (),
     title: str = "",
     notes: Sequence[str] = (),
+    insight: Path | None = None,
 ) -> ReportInput:
     """Everything that a report of these runs shows.
+
+    Analyses are those that lie in the runs, and those of the folder `insight`.
 
     Runs with equal settings go by what their recipes differ in, else by the names of their folders.
     """
@@ -64,10 +70,21 @@ def report_input(
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
         ),
+        analyses=_analyses(runs, insight),
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
     )
+
+
+def _analyses(runs: Sequence[Path], folder: Path | None) -> tuple[Kept, ...]:
+    """What was found inside the models. Raises BadRun where a folder that is named has nothing."""
+    found = [kept for run in runs for kept in _kept.read_all(run / _kept.FOLDER)]
+    if folder is None:
+        return tuple(found)
+    if not (there := _kept.read_all(folder)):
+        raise BadRun(f"{folder} has no analyses. Make them: babelpress insight RUN --out {folder}")
+    return (*there, *found)
 
 
 def _chain(folder: str, found: Manifest | None) -> str:

@@ -11,6 +11,7 @@ Tested in tests/report/test_report.py.
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,7 +20,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, data, extras, scale, tables, words
+from babelpress.report import charts, data, extras, pictures, scale, tables, words
 from babelpress.report.data import ReportInput, Row, clean, metric_name, percent, size, took
 from babelpress.report.finding import WIDTH, cards, finding
 from babelpress.report.matrix import FEW, groups, matrices
@@ -39,16 +40,13 @@ def render(report: ReportInput) -> str:
         specs["scatter"] = charts.scatter(rows, metric)
     if by_size := charts.sizes(report.pressed, labels):
         specs["sizes"] = by_size
-    bundle, script, style = _bundle(), _part("script.js"), _part("style.css")
     found = cards(report.pressed, rows)
     limits = scale.edges(rows)
-    return _template().render(
+    return filled(
+        "template.html.j2",
+        report.title,
+        {**specs, **pictures.specs(report.analyses)},
         report=report,
-        policy=_policy([bundle, script], style),
-        bundle=Markup(bundle),
-        script=Markup(script),
-        style=Markup(style),
-        specs=Markup(_json(specs)),
         finding=finding(report.pressed, rows),
         cards=found if len(found) <= CARDS else [],
         overview=overview(report, found),
@@ -67,11 +65,30 @@ def render(report: ReportInput) -> str:
         means=_means(report),
         ledgers=extras.ledgers(report.pressed),
         beyond=extras.beyond(report.pressed),
+        analyses=pictures.sections(report.analyses),
         by_size=by_size is not None,
         csv=_tables(report, rows, labels),
         again=[(n, m.again) for n, m in zip(labels, report.pressed, strict=True) if m.again],
         notes=[*report.notes, *_gaps(report, rows, labels)],
         manifest=json.dumps(report.manifest or {}, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def filled(template: str, title: str, specs: Mapping[str, Any], **values: Any) -> str:
+    """A page of a template, with these charts by the ids of their places."""
+    bundle, script, style = _bundle(), _part("script.js"), _part("style.css")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            policy=_policy([bundle, script], style),
+            bundle=Markup(bundle),
+            script=Markup(script),
+            style=Markup(style),
+            specs=Markup(_json(specs)),
+            **values,
+        )
     )
 
 
@@ -100,7 +117,7 @@ def _tables(report: ReportInput, rows: list[Row], labels: list[str]) -> dict[str
     return found
 
 
-def _template():
+def _environment() -> Environment:
     def visible(value: Any) -> Any:
         return value if isinstance(value, Markup) or not isinstance(value, str) else clean(value)
 
@@ -117,8 +134,9 @@ def _template():
     environment.filters["share"] = charts.share_text
     environment.filters["part"] = extras.part_text
     environment.filters["size"] = size
+    environment.filters["capitalize_first"] = lambda text: f"{text[:1].upper()}{text[1:]}"
     environment.globals |= {"took": took, "tongue_of": data.tongue}
-    return environment.get_template("template.html.j2")
+    return environment
 
 
 @cache

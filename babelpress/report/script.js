@@ -40,41 +40,45 @@ async function drawAll() {
 }
 
 // Table: a click or Enter on a heading sorts; typing filters.
-const table = document.getElementById("table");
-const body = table.tBodies[0];
-const headings = [...table.tHead.rows[0].cells];
-const collator = new Intl.Collator(undefined, { numeric: true });
+function prepareTable(table) {
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+  const collator = new Intl.Collator(undefined, { numeric: true });
 
-function sortBy(heading) {
-  const column = headings.indexOf(heading);
-  const up = heading.getAttribute("aria-sort") !== "ascending";
-  const key = (row) => row.cells[column];
-  const order = heading.dataset.kind === "number"
-    ? (a, b) => Number(key(a).dataset.value) - Number(key(b).dataset.value)
-    : (a, b) => collator.compare(key(a).textContent, key(b).textContent);
-  const rows = [...body.rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
-  for (const other of headings) other.setAttribute("aria-sort", "none");
-  heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-  body.append(...rows);
-}
-
-function filterRows(text) {
-  const words = text.toLocaleLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
-  for (const row of body.rows) {
-    const content = row.textContent.toLocaleLowerCase();
-    row.hidden = !words.every((word) => content.includes(word));
-    shown += !row.hidden;
+  function sortBy(heading) {
+    const column = headings.indexOf(heading);
+    const up = heading.getAttribute("aria-sort") !== "ascending";
+    const key = (row) => row.cells[column];
+    const order = heading.dataset.kind === "number"
+      ? (a, b) => Number(key(a).dataset.value) - Number(key(b).dataset.value)
+      : (a, b) => collator.compare(key(a).textContent, key(b).textContent);
+    const rows = [...body.rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
+    for (const other of headings) other.setAttribute("aria-sort", "none");
+    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+    body.append(...rows);
   }
-  const all = body.rows.length;
-  document.getElementById("count").textContent =
-    shown === all ? `${all} rows` : `${shown} of ${all} rows`;
+
+  function filterRows(text) {
+    const words = text.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of body.rows) {
+      const content = row.textContent.toLocaleLowerCase();
+      row.hidden = !words.every((word) => content.includes(word));
+      shown += !row.hidden;
+    }
+    const all = body.rows.length;
+    document.getElementById("count").textContent =
+      shown === all ? `${all} rows` : `${shown} of ${all} rows`;
+  }
+
+  for (const heading of headings) {
+    heading.querySelector("button").addEventListener("click", () => sortBy(heading));
+  }
+  document.getElementById("filter").addEventListener("input", (event) => {
+    filterRows(event.target.value);
+  });
 }
 
-for (const heading of headings) {
-  heading.querySelector("button").addEventListener("click", () => sortBy(heading));
-}
-document.getElementById("filter").addEventListener("input", (event) => {
-  filterRows(event.target.value);
-});
+const table = document.getElementById("table");
+if (table) prepareTable(table);
 drawAll();

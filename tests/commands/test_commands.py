@@ -84,6 +84,7 @@ LINES = {
     "compare": ["compare", "dense", "run", "pressed"],
     "gate": ["gate", "run", "--against", "dense", "--max-loss", "-1"],
     "report": ["report", "dense", "run", "pressed", "coded", "--out", "report.html"],
+    "insight": ["insight", "run", "pressed", "--on", "overlap", "--out", "inside"],
     "sweep": ["sweep", "sweep.yaml", "--out", "swept"],
     "doctor": ["doctor"],
 }

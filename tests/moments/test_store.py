@@ -17,7 +17,7 @@ from babelpress.errors import BabelpressError, BadMoments, UnknownName
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments import gather as feeding
-from babelpress.moments.calibrate import _text_hash, calibrate
+from babelpress.moments.calibrate import calibrate, text_hash
 from babelpress.moments.store import Store
 from babelpress.steps import prune as pruning
 from babelpress.steps.prune import Settings as Prune
@@ -350,7 +350,7 @@ def test_the_hash_of_the_text_sees_ids_and_what_counts():
     less_BT[1, 2] = False
     cases = [(ids_BT, counted_BT), (ids_BT + 1, counted_BT), (ids_BT, less_BT)]
 
-    hashes = {_text_hash({"swh_Latn": TokenBlocks("swh_Latn", *each)}) for each in cases}
+    hashes = {text_hash({"swh_Latn": TokenBlocks("swh_Latn", *each)}) for each in cases}
 
     assert len(hashes) == 3
 

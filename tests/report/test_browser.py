@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from babelpress.insight._kept import Kept
+from babelpress.insight._pictures import Picture, Point
 from babelpress.report import Pressed, ReportInput, write_report
+from babelpress.report.insight import write_page
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -444,3 +447,31 @@ def test_a_table_is_downloaded_without_network_and_within_the_policy(browser, pa
     assert len(lines) == 1 + 31 * 3
     assert tab.said() == []
     assert tab.asked() == [page.as_uri()]
+
+
+def test_the_page_of_analyses_draws_its_pictures_and_another_panel_is_shown(browser, tmp_path):
+    points = tuple(
+        Point(run, str(block), name, float(block + len(name) + len(run)))
+        for run in ("a", "run")
+        for name in ("English", "Hindi")
+        for block in range(3)
+    )
+    heat = Picture("heat", "Which?", "This.", points, "block", "language", "share", panel="run")
+    lines = replace(heat, name="lines", kind="lines", points=points[:6], panel="")
+    kept = Kept("damage", "Damage", "babel-mini", {}, (heat, lines), {})
+    path = write_page([kept], tmp_path / "insight.html", model="babel-mini", runs=["a", "run"])
+
+    tab = Tab(browser).open(path)
+    numbers = "[...document.querySelectorAll('#insight-0-heat svg text')].map(t => t.textContent)"
+    before = tab.js(numbers)
+    tab.js(
+        "{const s = document.getElementById('insight-0-heat-shown'); s.value = 'run';"
+        "s.dispatchEvent(new Event('change', {bubbles: true})); 0}"
+    )
+    after = tab.js(numbers)
+
+    drawn = tab.js("[...document.querySelectorAll('.chart svg')].map(s => s.parentElement.id)")
+    assert drawn == ["insight-0-heat", "insight-0-lines"]
+    assert "6.00" in before and "6.00" not in after and "12.00" in after
+    assert tab.said() == []
+    assert tab.asked() == [path.as_uri()]
