@@ -1,9 +1,11 @@
 """What a model writes after prompts: the likeliest token every time, many prompts side by side.
 
 Prompts of a batch are padded on the left, and padding is masked and has no position, so that each
-is written on as it would be alone. Keys and values of what came before are kept. A prompt that has
-come to its end (EOS, a line end where that is one, as many tokens as it may have) gets masked
-padding from then on.
+is written on as it would be alone, up to rounding: of two tokens that are as likely to the last bit
+of bfloat16, another batch may take the other. So equal texts on one machine make equal batches, the
+longest prompts first, unless memory is too little for them. Keys and values of what came before are
+kept. A prompt that has come to its end (EOS, a line end where that is one, as many tokens as it may
+have) gets masked padding from then on.
 
 Shapes: B prompts of a batch, T positions, V vocabulary.
 
