@@ -82,6 +82,8 @@ def prune(
     pattern: str | PathLike[str] | float = ...,
     allocate: str | PathLike[str] = ...,
     allocate_option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
+    protect: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
+    against: str | PathLike[str] | None = ...,
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
     tokens: int | str = ...,
@@ -245,12 +247,38 @@ def report(
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
     title: str | PathLike[str] = ...,
+    insight: str | PathLike[str] | None = ...,
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
     Of a sweep all runs with scores, by method, in the order of the sweep.
 
     Example: babelpress report dense run-english run-uniform --out report.html
+    """
+
+def insight(
+    runs: str | PathLike[str] | Iterable[str | PathLike[str]] = ...,
+    *,
+    on: str | Iterable[str] = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    gram: bool = ...,
+    option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
+    out: str | PathLike[str] | None = ...,
+    dense: str | PathLike[str] = ...,
+    moments: str | PathLike[str] | None = ...,
+    beside: str | PathLike[str] | None = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """What is inside a model by language, and what pressing did to it: numbers and one page.
+
+    An analysis that is done for the same inputs is not done again.
+
+    Example: babelpress insight run --on similarity,damage
     """
 
 def export(

@@ -147,7 +147,7 @@ def recipe(asked: "Recipe") -> None:
     for work in (step.work for step in asked.steps):
         policy = getattr(work, "mixture", None)
         against = getattr(work, "against", None)
-        second = _of_moments(Path(against)) if against else []
+        second = of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
