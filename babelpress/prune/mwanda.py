@@ -1,8 +1,8 @@
 """M-Wanda (Choenni & Titov 2025, arXiv:2505.21171): a weight matters by how large its input is over
-the languages, by how unequal it is among them, and by how often it fires.
+the languages, by how unequal it is among them, and, where asked for, by how often it fires.
 
-score_ij = |W_ij| · (mean_l r_lj + variance · Var_l r_lj) · P(x_j > 0), with r_lj the root mean
-square of input j in language l, divided by the mean of all of them at this site.
+score_ij = |W_ij| · (mean_l r_lj + variance · Var_l r_lj), with `firing` times P(x_j > 0). r_lj is
+the root mean square of input j in language l, divided by the mean of all of them at this site.
 
 **Not checked against the paper or its code**, neither of which could be had: what is known is that
 a term for the variance of activation norms among languages and one for the probability of firing
@@ -11,6 +11,11 @@ are added to Wanda; how they are put together is from memory. Ours are the defau
 and the scores blind to the scale of inputs, and that an input fires where it is above zero. Mean
 and variance weight languages by their shares: with equal ones they are the plain ones. The paper's
 layer-wise sparsity by correlation is not in here.
+
+`firing` is off where nothing is said: what the paper counts as firing is not known, and as x > 0 it
+takes large inputs that are always negative for useless. In two blocks of Gemma 3 270M at 0.5 the
+share of the output that is lost rose from 0.04 to 0.25 where a norm feeds attention, and hardly
+where the product of the MLP is read.
 
 Shapes: O outputs, I inputs of one linear; L languages.
 """
@@ -30,6 +35,7 @@ PAPER = "Choenni & Titov 2025, arXiv:2505.21171"
 DIFFERS = (
     "The formula is from memory: neither the paper nor its code could be read.",
     "Norms are root mean squares divided by their mean at the site, weighted by shares.",
+    "The probability of firing scales scores only where it is asked for.",
     "Sparsity by layer, from the correlation of languages, is left to --allocate.",
 )
 
@@ -40,7 +46,7 @@ def prune(
     pattern: Pattern,
     *,
     variance: float = 1.0,
-    firing: bool = True,
+    firing: bool = False,
 ) -> Tensor:
     """Zero the weights with the lowest score; the others stay as they are.
 

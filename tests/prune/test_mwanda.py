@@ -17,12 +17,12 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"variance": 0.0},
     {"variance": 5.0},
-    {"firing": False},
-    {"variance": 5.0, "firing": False},
+    {"firing": True},
+    {"variance": 5.0, "firing": True},
 )
 
 
-def slow_need(inputs, shares, variance=1.0, firing=True):
+def slow_need(inputs, shares, variance=1.0, firing=False):
     """What every input counts for, one number at a time, in Python floats."""
     columns = range(len(next(iter(inputs.values()))[0]))
     norms, fires = {}, {}
@@ -69,13 +69,13 @@ def test_every_option_shows_here(weight_OI, stats):
     assert len(masks) == len(OPTIONS) + 1
 
 
-def test_one_language_alone_is_wanda_where_firing_counts_not(weight_OI, saw, inputs):
+def test_one_language_alone_is_wanda(weight_OI, saw, inputs):
     stats = saw({"hin_Deva": inputs["hin_Deva"]}, {"hin_Deva": 1.0})
 
     for pattern in (PerRow(0.29), KeepOf(1, 4)):
         expected = wanda.prune(weight_OI, stats, pattern)
 
-        assert torch.equal(expected, prune(weight_OI, stats, pattern, variance=7.0, firing=False))
+        assert torch.equal(expected, prune(weight_OI, stats, pattern, variance=7.0))
 
 
 def test_an_input_that_languages_differ_on_stays_where_variance_counts(saw):
@@ -86,18 +86,18 @@ def test_an_input_that_languages_differ_on_stays_where_variance_counts(saw):
 
     def kept(variance):
         weight_OI = torch.ones(1, 2)
-        return prune(weight_OI, stats, PerRow(0.5), variance=variance, firing=False).tolist()
+        return prune(weight_OI, stats, PerRow(0.5), variance=variance).tolist()
 
     assert kept(0.0) == kept(0.21) == [[1.0, 0.0]]
     assert kept(0.23) == kept(1.0) == [[0.0, 1.0]]
 
 
-def test_an_input_that_seldom_fires_goes_first(saw):
+def test_an_input_that_seldom_fires_goes_first_where_that_is_asked_for(saw):
     inputs = {"eng_Latn": torch.tensor([[2.0, 3.0], [2.0, -3.0], [2.0, -3.0]])}
     stats = saw(inputs, {"eng_Latn": 1.0})
 
-    assert prune(torch.ones(1, 2), stats, PerRow(0.5)).tolist() == [[1.0, 0.0]]
-    assert prune(torch.ones(1, 2), stats, PerRow(0.5), firing=False).tolist() == [[0.0, 1.0]]
+    assert prune(torch.ones(1, 2), stats, PerRow(0.5), firing=True).tolist() == [[1.0, 0.0]]
+    assert prune(torch.ones(1, 2), stats, PerRow(0.5)).tolist() == [[0.0, 1.0]]
 
 
 def test_inputs_that_are_always_zero_are_no_error(weight_OI, saw):
@@ -113,8 +113,8 @@ def test_moments_without_the_count_of_what_fires_are_refused(weight_OI, inputs):
     stats = blend(seen, {"swh_Latn": 0.5, "hin_Deva": 0.5}, "blocks.0.mlp.up", apart=True)
 
     with pytest.raises(BadMoments, match=r'blocks\.0\.mlp\.up hold no count of x > 0.*"positive"'):
-        prune(weight_OI, stats, PerRow(0.5))
-    assert prune(weight_OI, stats, PerRow(0.5), firing=False).any()
+        prune(weight_OI, stats, PerRow(0.5), firing=True)
+    assert prune(weight_OI, stats, PerRow(0.5)).any()
 
 
 def test_what_it_reads_is_declared_and_that_the_formula_is_from_memory():
