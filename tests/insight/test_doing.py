@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from running import TEXT, plan
 
 import babelpress as bp
 from babelpress import cli
-from babelpress.errors import BadModel, BadMoments, BadRun, BadSetting
+from babelpress.errors import BadCorpus, BadModel, BadMoments, BadRun, BadSetting
 from babelpress.insight import ANALYSES, PARTS, _kept, facts
 from babelpress.judge.scores import facts_path, sites_path, write_results
 from babelpress.models.open import open_model
@@ -189,7 +190,7 @@ def test_what_is_wrong_is_told_before_anything_is_opened(place, model, tmp_path,
     run = place / "english"
     moments = {"moments": place / "moments"}
 
-    for given, error, words in (
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"runs": run, "on": "overlap"}, BadSetting, "overlap needs 2 runs at least; 1 is named"),
         ({"on": "similarity"}, BadSetting, "no run is named, and no model"),
         ({"runs": tmp_path, "on": "damage"}, BadRun, "is no finished run"),
@@ -197,8 +198,10 @@ def test_what_is_wrong_is_told_before_anything_is_opened(place, model, tmp_path,
         ({"runs": run, "on": "damage", "moments": tmp_path}, BadMoments, "it is no moments folder"),
         ({"runs": run, "on": "damage", "dense": "nomodel"}, BadModel, "'nomodel' is neither"),
         ({"runs": run, "on": "damage", "option": "ratio=1"}, BadSetting, "has an option ratio"),
-        ({"runs": run, "on": "neurons", "corpus": "nowhere"}, Exception, "no folder nowhere"),
-    ):
+        ({"runs": run, "on": "neurons", "corpus": "nowhere"}, BadCorpus, "no folder nowhere"),
+    ]
+
+    for given, error, words in wrong:
         with pytest.raises(error, match=words):
             bp.insight(**given, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
