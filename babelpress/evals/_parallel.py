@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from babelpress.errors import BadCorpus
-from babelpress.text.corpus import Corpus, Sentence, open_corpus
+from babelpress.text.corpus import Corpus, open_corpus
 
 ENGLISH = "eng_Latn"
 
@@ -50,7 +50,7 @@ class Parallel:
     def __init__(self, corpus: Corpus, examples: int = 0):
         self._corpus = corpus
         self._examples = examples
-        self._english: dict[str, Sentence] = {}
+        self._english: dict[str, dict[str, str]] = {}
 
     @property
     def name(self) -> str:
@@ -87,14 +87,9 @@ class Parallel:
         have are set aside.
         """
         self.require([tag])
-        pairs: dict[str, list[tuple[str, Pair]]] = {}
-        for mine in self._corpus.sentences(tag):
-            theirs = self._of_english().get(mine.id) if mine.id else None
-            if theirs is not None and theirs.split == mine.split:
-                pair = Pair(mine.id, mine.text, theirs.text)
-                pairs.setdefault(mine.split, []).append((mine.document, pair))
-        kept = pairs.get(split, [])
-        aside = [pair for _, pair in pairs.get("train", kept)[: self._examples]]
+        kept = self._pairs(tag, split)
+        train = self._pairs(tag, "train") if self._examples else []
+        aside = [pair for _, pair in (train or kept)[: self._examples]]
         left = [(document, pair) for document, pair in kept if pair not in aside]
         if not left:
             raise _too_few(self.name, tag, split, len(kept))
@@ -103,13 +98,24 @@ class Parallel:
             grouped.setdefault(document, []).append(pair)
         return [PairedDocument(id, tuple(some), tuple(aside)) for id, some in grouped.items()]
 
-    def _of_english(self) -> dict[str, Sentence]:
-        """English sentences by id; of several with one id the first."""
-        if not self._english:
-            for each in self._corpus.sentences(ENGLISH):
+    def _pairs(self, tag: str, split: str) -> list[tuple[str, Pair]]:
+        """The pairs of a language, each with the name of its document."""
+        english = self._of_english(split)
+        return [
+            (each.document, Pair(each.id, each.text, english[each.id]))
+            for each in self._corpus.sentences(tag, split)
+            if each.id and each.id in english
+        ]
+
+    def _of_english(self, split: str) -> dict[str, str]:
+        """English sentences of a split by id; of several with one id the first."""
+        if split not in self._english:
+            found: dict[str, str] = {}
+            for each in self._corpus.sentences(ENGLISH, split):
                 if each.id:
-                    self._english.setdefault(each.id, each)
-        return self._english
+                    found.setdefault(each.id, each.text)
+            self._english[split] = found
+        return self._english[split]
 
 
 def open_parallel(corpus: str, examples: int = 0) -> Parallel:

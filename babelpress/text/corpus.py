@@ -44,15 +44,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One record. `id` is SRC/ID of its own, equal in two languages where the content is equal.
-
-    It is empty where the record has no id; `document` is the id of the document that it is of.
-    """
+    """One record. `id` is SRC/ID, equal in two languages where the content is; empty without id."""
 
     id: str
     document: str
-    src: str
-    split: str
     text: str
 
 
@@ -126,6 +121,15 @@ class Corpus:
             self._last = (tag, self._read(tag))
         return list(self._last[1].get(split, ()))
 
+    def sentences(self, tag: str, split: str) -> list[Sentence]:
+        """The records of a language and split, in the order of the file; may be none.
+
+        Raises BadCorpus as `documents` does.
+        """
+        assert split in SPLITS, split
+        self.require([tag])
+        return [each for found, _, each in self._records(tag) if found == split]
+
     def fingerprint(self, tags: Iterable[str]) -> str:
         """SHA-256 over the bytes of these languages' files, and the filters on them."""
         wanted = sorted(set(tags))
@@ -146,12 +150,20 @@ class Corpus:
                 f"{self._aside()}"
             )
 
-    def sentences(self, tag: str) -> Iterator[Sentence]:
-        """The records of a language one by one, in the order of the file, of all splits.
+    def _read(self, tag: str) -> dict[str, list[Document]]:
+        texts: dict[tuple[str, str], list[str]] = {}
+        srcs: dict[str, str] = {}
+        for split, src, each in self._records(tag):
+            srcs.setdefault(each.document, src)
+            texts.setdefault((each.document, split), []).append(each.text)
+        found: dict[str, list[Document]] = {}
+        for (name, split), lines in texts.items():
+            document = Document(name, tag, srcs[name], split, "\n".join(lines))
+            found.setdefault(split, []).append(document)
+        return found
 
-        Raises BadCorpus where the language has no file or its file is broken.
-        """
-        self.require([tag])
+    def _records(self, tag: str) -> Iterator[tuple[str, str, Sentence]]:
+        """Every record that the filters keep, with its split and src."""
         seen: Counter[str] = Counter()
         fields_seen: dict[str, None] = {}
         for place, line, fields in self._sources[tag].records():
@@ -163,22 +175,9 @@ class Corpus:
             _check_names(place, line, fields)
             src = str(fields.get("src") or "")
             name = _document_name(src, text, fields, seen)
-            own = str(fields.get("id") or "")
-            prefix = f"{src}/" if own and src and not own.startswith(f"{src}/") else ""
-            yield Sentence(prefix + own, name, src, _split(place, line, fields, name), text)
+            split = _split(place, line, fields, name)
+            yield split, src, Sentence(_record_name(src, fields), name, text)
         self._check_filters(tag, fields_seen)
-
-    def _read(self, tag: str) -> dict[str, list[Document]]:
-        texts: dict[tuple[str, str], list[str]] = {}
-        srcs: dict[str, str] = {}
-        for each in self.sentences(tag):
-            srcs.setdefault(each.document, each.src)
-            texts.setdefault((each.document, each.split), []).append(each.text)
-        found: dict[str, list[Document]] = {}
-        for (name, split), lines in texts.items():
-            document = Document(name, tag, srcs[name], split, "\n".join(lines))
-            found.setdefault(split, []).append(document)
-        return found
 
     def _check_filters(self, tag: str, fields: Mapping[str, None]) -> None:
         """Raise BadCorpus for a filter on what no record has: it keeps or drops nothing."""
@@ -284,6 +283,12 @@ def _document_name(src: str, text: str, fields: Mapping[str, object], seen: Coun
     name = f"{UNNAMED}{sha256_text(text)[:16]}" if own is None or own == "" else f"{prefix}{own}"
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
+
+
+def _record_name(src: str, fields: Mapping[str, object]) -> str:
+    """SRC/ID; empty for a record without an id."""
+    own = fields.get("id")
+    return "" if own is None or own == "" else f"{src}/{own}" if src else str(own)
 
 
 def _split(name: str, line: int, fields: Mapping[str, object], document: str) -> str:
