@@ -183,11 +183,10 @@ def spoken(language: str) -> str:
 
 
 def aside(texts: object) -> tuple[str, ...]:
-    """Warnings about what lies in a corpus and is not read; other texts have nothing to say."""
-    from babelpress.evals._parallel import Parallel
-    from babelpress.text.corpus import Corpus
+    """Warnings about what lies beside texts and is not read; some texts have nothing to say."""
+    from babelpress.evals import Says
 
-    return tuple(texts.says()) if isinstance(texts, Corpus | Parallel) else ()
+    return tuple(texts.says()) if isinstance(texts, Says) else ()
 
 
 def signed(value: float) -> str:

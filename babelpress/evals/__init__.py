@@ -27,7 +27,7 @@ changes nothing in the model and writes nothing to disk; a failure is an error, 
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from babelpress.errors import BadSetting
 from babelpress.registry import Registry
@@ -64,6 +64,15 @@ class Texts(Protocol):
     def documents(self, tag: str, split: str) -> Sequence[Document]: ...
 
     def require(self, tags: Iterable[str]) -> None: ...
+
+
+@runtime_checkable
+class Says(Protocol):
+    """Texts that know what lies beside them and is not read."""
+
+    def says(self) -> tuple[str, ...]:
+        """A sentence about it; none where all is read."""
+        ...
 
 
 class Facts(NamedTuple):

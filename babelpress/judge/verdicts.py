@@ -52,29 +52,6 @@ def against(
     )
 
 
-def _check_alike(which: Mapping[Path, str], on: str) -> None:
-    """Raise BadRun for scores with other options, or made with other libraries: of another metric,
-    say. Where it was not kept how they were made, nobody can tell.
-    """
-    found = {folder: scores.identity_of(folder, on, corpus) for folder, corpus in which.items()}
-    for key in ("options", "made_with"):
-        made = {
-            folder: {**(evals.options(on) if key == "options" else {}), **each.get(key, {})}
-            for folder, each in found.items()
-            if each
-        }
-        if any(each != next(iter(made.values())) for each in made.values()):
-            said = "; ".join(f"{folder}: {_pairs(each)}" for folder, each in made.items())
-            raise BadRun(
-                f"these {on} scores were not made alike ({said}). Evaluate both with the same "
-                "options and packages."
-            )
-
-
-def _pairs(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing said"
-
-
 def _only(tallies: Mapping[str, Tally], tags: Sequence[str]) -> dict[str, Tally]:
     return {tag: tallies[tag] for tag in tags if tag in tallies}
 
@@ -102,6 +79,29 @@ def training_shares(model: str, languages: Mapping[str, object]) -> dict[str, fl
         return None
     total = sum(values.values())
     return {tag: values[tag] / total for tag in languages}
+
+
+def _check_alike(which: Mapping[Path, str], on: str) -> None:
+    """Raise BadRun for scores with other options, or made with other libraries: of another metric,
+    say. Where it was not kept how they were made, nobody can tell.
+    """
+    found = {folder: scores.identity_of(folder, on, corpus) for folder, corpus in which.items()}
+    for key in ("options", "made_with"):
+        made = {
+            folder: {**(evals.options(on) if key == "options" else {}), **each.get(key, {})}
+            for folder, each in found.items()
+            if each
+        }
+        if any(each != next(iter(made.values())) for each in made.values()):
+            said = "; ".join(f"{folder}: {_pairs(each)}" for folder, each in made.items())
+            raise BadRun(
+                f"these {on} scores were not made alike ({said}). Evaluate both with the same "
+                "options and packages."
+            )
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "nothing said"
 
 
 def names(runs: Sequence[Path]) -> list[str]:
