@@ -101,7 +101,8 @@ class Report(PressingReport):
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
     rule = "" if settings.allocate == "uniform" else f", by block as {settings.allocate} says"
-    return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}"
+    parts = (f"{settings.method} {settings.pattern}{rule}", settings.mixture)
+    return ", ".join(filter(None, (*parts, _protecting.words(settings.protect))))
 
 
 def method(settings: Settings) -> "Pruner":
