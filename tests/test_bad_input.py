@@ -238,7 +238,7 @@ def test_a_family_that_gguf_does_not_have_is_named(line, tmp_path, family):
         (["eval", "babel-mini", "--generate", "4", "--documents", "1"], "add --out"),
         (["press", "babel-mini", "none.yaml", "--out", "x"], "the recipe none.yaml cannot be read"),
         (["compare", "none", "nothing"], "there is no folder none"),
-        (["gate", "none", "--against", "nothing"], "has no bits_per_byte scores"),
+        (["gate", "none", "--against", "nothing"], "there is no folder nothing"),
         (["report", "none", "nothing"], "there is no folder none"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How near a sentence lies to its English translation inside the model, on parallel text.
+"""Alignment: how near a sentence lies to its English translation inside the model.
 
 `metric=mexa` (Kargaran et al. 2024, arXiv:2410.05873, section 3): a sentence is aligned at a layer
 where its cosine with its translation is larger than with every other English sentence, and than

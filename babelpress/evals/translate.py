@@ -1,4 +1,4 @@
-"""Translation into and out of English, from a few examples, on parallel text.
+"""Translation: how like the reference a model translates into and out of English from examples.
 
 The model is shown `shots` sentences with their translations and then one without, and writes its
 translation. `metric=chrf` is the mean over sentences of chrF++ (Popović 2017: character 6-grams,

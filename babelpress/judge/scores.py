@@ -165,19 +165,23 @@ def in_common(folders: Sequence[Path], name: str, corpus: str = "") -> list[dict
     """
     there = {folder: corpora(folder, name) for folder in folders}
     for folder, found in there.items():
-        if not folder.is_dir():
-            make = f"babelpress eval MODEL --on {name} --out {folder}"
-            raise BadRun(f"there is no folder {folder}. Make it: {make}")
         if not found or (corpus and corpus not in found):
             of = f" on {corpus} (it has {', '.join(found)})" if corpus and found else ""
-            raise BadRun(
-                f"{folder} has no {name} scores{of}. "
-                f"Make them: babelpress eval {folder} --on {name}"
-            )
+            raise without(folder, name, of)
     common = [corpus] if corpus else sorted(set.intersection(*map(set, there.values())))
     if not common and all(len(found) == 1 for found in there.values()):
         return [{folder: found[0] for folder, found in there.items()}]
     return [dict.fromkeys(folders, each) for each in common]
+
+
+def without(folder: Path, name: str, of: str = "") -> BadRun:
+    """The error for a folder that is none, or has no such scores (`of` says of which text)."""
+    if not folder.is_dir():
+        make = f"babelpress eval MODEL --on {name} --out {folder}"
+        return BadRun(f"there is no folder {folder}. Make it: {make}")
+    return BadRun(
+        f"{folder} has no {name} scores{of}. Make them: babelpress eval {folder} --on {name}"
+    )
 
 
 def common_corpus(folders: Sequence[Path], name: str, corpus: str = "") -> str:

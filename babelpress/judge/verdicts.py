@@ -100,7 +100,7 @@ def model_name(folder: Path, on: str) -> str:
     for row in scores.read_results(folder):
         if row["evaluation"] == on:
             return str(row["model"])
-    raise BadRun(f"{folder} has no {on} scores. Make them: babelpress eval {folder} --on {on}")
+    raise scores.without(folder, on)
 
 
 def training_shares(model: str, languages: Mapping[str, object]) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from babelpress.errors import NotFinite
 from babelpress.models.folds import Fold, find_folds
-from babelpress.models.linears import linears, set_weight
+from babelpress.models.linears import Linear, linears, set_weight
 from babelpress.models.reorders import Reorder
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
@@ -110,9 +110,8 @@ def press_block(
     for site in dense if method.scales else ():
         fold, (stats, _) = folds.get(site.name), look(site)
         if fold is not None and stats is not None:
-            scales[site.name] = fold.apply(
-                walk.blocks[index], _scale(method, dense[site], stats, fold)
-            )
+            scale_G = _scale(method, dense[site], stats, fold)
+            scales[site.name] = fold.apply(walk.blocks[index], scale_G)
 
     def scaled(site: Site) -> Scaled:
         rows = _divided_rows(site, dense[site], scales, folds)
@@ -125,11 +124,7 @@ def press_block(
             reports.append(_left(index, solved, dense[site]))
             continue
         were_zero = _zeros(dense[site])
-        for name, weight_OI in new.weights.items():
-            if not all_finite(weight_OI):
-                where = walk.name(index, site.name)
-                raise NotFinite(f"{method.name} made NaN or infinity in {where} ({name}).")
-            set_weight(layers[name], weight_OI)
+        _set(layers, new.weights, f"{method.name} made", walk.name(index, site.name))
         scale_I = solved.scaled.inputs_I
         reports.append(
             SiteReport(
@@ -147,6 +142,14 @@ def press_block(
             )
         )
     return reports
+
+
+def _set(layers: Mapping[str, Linear], weights: Weights, who: str, where: str) -> None:
+    """Put new weights into linears. Raises NotFinite with the place."""
+    for name, weight_OI in weights.items():
+        if not all_finite(weight_OI):
+            raise NotFinite(f"{who} NaN or infinity in {where} ({name}).")
+        set_weight(layers[name], weight_OI)
 
 
 def _left(index: int, solved: Solved, old: Weights) -> SiteReport:

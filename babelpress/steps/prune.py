@@ -143,8 +143,9 @@ class Report(PressingReport):
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
     rule = "" if settings.allocate == "uniform" else f", by block as {settings.allocate} says"
-    against = "" if settings.against is None else f", against {settings.against}"
-    return f"{settings.method} {settings.pattern}{rule}, {settings.mixture}{against}"
+    against = "" if settings.against is None else f"against {settings.against}"
+    parts = (f"{settings.method} {settings.pattern}{rule}", settings.mixture, against)
+    return ", ".join(filter(None, (*parts, _protecting.words(settings.protect))))
 
 
 def method(settings: Settings) -> "Pruner":

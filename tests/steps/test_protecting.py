@@ -258,6 +258,13 @@ def test_the_command_takes_it_and_the_report_says_it(model, moments, tmp_path):
     )
 
 
+def test_what_is_protected_is_said_before_anything_is_done():
+    prune = KINDS.module("prune")
+    settings = prune.Settings(protect={"neurons": {0: [1, 5]}, "sites": ["mlp.down_proj"]})
+
+    assert prune.say(settings) == "wanda 0.5, uniform, protected: 2 neurons, 1 sites"
+
+
 def test_a_rule_of_allocation_counts_what_stays_too(model, moments, tmp_path):
     step = {"moments": str(moments), "allocate": "owl", "protect": {"neurons": {0: "1, 5"}}}
 
