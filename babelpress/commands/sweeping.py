@@ -73,6 +73,17 @@ class Hands(Strict):
         return float(device != "cpu") if self.gpus is None else self.gpus
 
 
+Changes = Annotated[
+    Sequence[str],
+    Parameter(
+        name="--set",
+        help="PLACE=VALUE in the sweep, as in model=babel-mini or evaluate.documents=12; may be "
+        "repeated.",
+    ),
+    Pairs("--set", "evaluate.documents=12"),
+]
+
+
 @command(rows=SWEPT)
 def sweep(
     sweep_file: Annotated[
@@ -81,15 +92,7 @@ def sweep(
         MAPPING,
     ],
     *,
-    change: Annotated[
-        Sequence[str],
-        Parameter(
-            name="--set",
-            help="PLACE=VALUE in the sweep, as in model=babel-mini or evaluate.documents=12; may "
-            "be repeated.",
-        ),
-        Pairs("--set", "evaluate.documents=12"),
-    ] = (),
+    change: Changes = (),
     out: Annotated[
         Path, Parameter(help="Folder of the sweep; on a cluster one that all machines share.")
     ],
