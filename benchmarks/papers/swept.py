@@ -70,7 +70,8 @@ def _method(plan: Recipe) -> str:
     for step in plan.steps:
         work = step.work
         setting = getattr(work, "pattern", None) or f"{getattr(work, 'bits', '')} bit"
-        said.append(f"{getattr(work, 'method', step.kind)} {setting}".strip())
+        options = "".join(f", {key} {value}" for key, value in getattr(work, "options", {}).items())
+        said.append(f"{getattr(work, 'method', step.kind)} {setting}{options}".strip())
     return " > ".join(said)
 
 
