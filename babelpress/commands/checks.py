@@ -96,12 +96,12 @@ def evaluation(asked: "EvaluationSettings") -> None:
         text(asked.corpus, asked.languages)
 
 
-def scores(folder: Path) -> None:
-    """Raise BadRun for a folder that is none, or has no scores that a card tells."""
+def scores(folder: Path, *, on: str = "") -> None:
+    """Raise BadRun for a folder that is none, or has no such scores; those that a card tells."""
     from babelpress.judge.scores import in_common
     from babelpress.report.losses import ON
 
-    in_common([folder], ON)
+    in_common([folder], on or ON)
 
 
 def plan(asked: "Recipe", out: Path) -> None:

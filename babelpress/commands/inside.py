@@ -74,7 +74,7 @@ def insight(
     checks.folder(out)
     model = _cheap(runs, asked, dense, moments, beside)
     checks.load(progress)
-    from babelpress.insight import _kept
+    from babelpress.insight._doing import beside as lying_beside
     from babelpress.insight._doing import do
     from babelpress.insight._given import Given
     from babelpress.report.insight import write_page
@@ -90,8 +90,7 @@ def insight(
         progress=progress,
     )
     done = do(given)
-    others = [each for each in _kept.read_all(out) if each.analysis not in asked.on]
-    page = write_page([*done, *others], out / PAGE, model=model, runs=given.labels)
+    page = write_page([*done, *lying_beside(given)], out / PAGE, model=model, runs=given.labels)
     return _told(done, out, page)
 
 
@@ -139,6 +138,8 @@ def _cheap(
     model = dense or _origin(runs)
     for run in runs:
         checks.model(str(run))
+        if "scores" in reads:
+            checks.scores(run, on="range")
     try:
         checks.model(model)
     except BadModel as error:

@@ -18,7 +18,7 @@ from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Offers, Watched, command
 from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
-from babelpress.errors import BadSetting
+from babelpress.errors import BadRun, BadSetting
 from babelpress.evals import EVALUATIONS, HELD_AGAINST
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
@@ -319,8 +319,11 @@ def gate(
         o.interval(),
     )
     judged = "upper limit of the interval" if confident else "estimate"
+    known = sum(not change.at_chance for change in found.changes)
+    if not known:
+        raise BadRun(f"no language can be judged. {' '.join(verdicts.at_chance(found))}")
     says = (
-        f"{'failed' if bad else 'passed'}: {len(bad)} of {len(found.changes)} languages lose more "
+        f"{'failed' if bad else 'passed'}: {len(bad)} of {known} languages lose more "
         f"than {100 * max_loss:g} % against {against} ({judged}).",
         *_unsaid(found.changes),
         *verdicts.at_chance(found),

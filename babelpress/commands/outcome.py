@@ -4,7 +4,7 @@ Rows are plain values and go to `--json` as they are. On a terminal and in a not
 shows tables of them: a column is a short heading and a way to write a row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -187,6 +187,18 @@ def aside(texts: object) -> tuple[str, ...]:
     from babelpress.evals import Says
 
     return tuple(texts.says()) if isinstance(texts, Says) else ()
+
+
+def findings(calibrations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[str]]:
+    """What the audits of some texts found: warnings, and notes; each once."""
+    from babelpress.text.audit import Finding, told
+
+    lines: dict[str, str] = {}
+    for facts in calibrations:
+        for level, words in told([Finding(**finding) for finding in facts.get("findings", ())]):
+            lines.setdefault(words, level)
+    notes = [f"note: {words}" for words, level in lines.items() if level == "note"]
+    return tuple(words for words, level in lines.items() if level != "note"), notes
 
 
 def signed(value: float) -> str:

@@ -3,7 +3,7 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,24 +94,12 @@ def calibrate(
         *([o.count("pairs", "pairs")] if "condition" in facts else []),
         *_audited(facts["findings"]),
     )
-    warned, noted = _findings([facts])
+    warned, noted = o.findings([facts])
     line = (
         f"babelpress prune {quote(model)} --moments {quote(str(out))} --mixture uniform --out run"
     )
     tables = (Table(columns, rows),)
     return Outcome(rows, out, tables, (*noted, f"next: {line}"), warnings=warned)
-
-
-def _findings(calibrations: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[str]]:
-    """What the audits of some texts found: warnings, and notes; each once."""
-    from babelpress.text.audit import Finding, told
-
-    lines: dict[str, str] = {}
-    for facts in calibrations:
-        for level, words in told([Finding(**finding) for finding in facts.get("findings", ())]):
-            lines.setdefault(words, level)
-    notes = [f"note: {words}" for words, level in lines.items() if level == "note"]
-    return tuple(words for words, level in lines.items() if level != "note"), notes
 
 
 def _audited(findings: Sequence[Mapping[str, Any]]) -> list[o.Column]:
@@ -214,7 +202,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     last = tell(found.steps[-1])
     # What was found when moments were taken was said then.
     drawn = [step.calibration for step in found.steps if not step.step.get("moments")]
-    warned, noted = _findings(drawn)
+    warned, noted = o.findings(drawn)
     says = (
         *last.lines,
         *carried_lines(found.carried),

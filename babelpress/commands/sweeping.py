@@ -166,7 +166,19 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
         *_next(rows, out, setup),
     )
     tables = (Table(_columns(), _summaries(rows)),) if rows else ()
-    return Outcome([*rows, *lost], out, tables, says, exit_code=2 if lost or swept.unscored else 0)
+    warned, noted = _findings(out, labels)
+    code = 2 if lost or swept.unscored else 0
+    return Outcome([*rows, *lost], out, tables, (*noted, *says), exit_code=code, warnings=warned)
+
+
+def _findings(out: Path, names: Collection[str]) -> tuple[tuple[str, ...], list[str]]:
+    """What the audits of the texts found that the runs were calibrated on."""
+    from babelpress.runs import manifest
+    from babelpress.sweeps.found import RUNS
+
+    there = [out / RUNS / name for name in names]
+    known = [manifest.read(run) for run in there if manifest.is_finished(run)]
+    return o.findings(step.calibration for each in known for step in each.chain)
 
 
 def _failures(lost: Sequence[Row]) -> list[str]:

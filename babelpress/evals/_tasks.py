@@ -111,7 +111,8 @@ def _xwinograd(row: Row, number: int) -> Question:
         raise _Wrong("its sentence has no _ where the pronoun was")
     fields = {"before": before, "after": after}
     choices = (row["option1"], row["option2"])
-    return Question(str(number), fields, choices, _whole(row, "answer") - 1)
+    last = "" if after.strip() else "last"  # nothing follows that could be scored: the choice is
+    return Question(str(number), fields, choices, _whole(row, "answer") - 1, last)
 
 
 def _sib200(row: Row, _number: int) -> Question:

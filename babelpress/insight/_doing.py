@@ -24,6 +24,7 @@ def do(given: Given) -> list[Kept]:
     asked = given.asked
     check_runs(asked.on, len(given.labels))
     options = options_of(asked.on, asked.options)
+    given.check_origins()
     found: list[Kept] = []
     with held(given.out):
         remove_partials(given.out)
@@ -42,9 +43,19 @@ def _one(given: Given, name: str, options: dict[str, Any]) -> Kept:
     if there and there.identity == identity:
         remark(given.progress, f"{name} is done: nothing is done again")
         return there
+    if there:
+        remark(given.progress, f"{name} is done anew, and replaces that of {there.about}")
     rows = ANALYSES.get(name)(given, **options)
     drawn = ANALYSES.module(name).pictures(rows)
-    kept = Kept(name, declared.spoken, _about(given, declared.reads), identity, tuple(drawn), {})
+    kept = Kept(
+        name,
+        given.model,
+        declared.spoken,
+        _about(given, declared.reads),
+        identity,
+        tuple(drawn),
+        {},
+    )
     more = ANALYSES.optional(name, "files")
     return _kept.write(given.out, kept, rows, more(rows) if more else {})
 
@@ -54,8 +65,26 @@ def _there(given: Given, name: str) -> Kept | None:
     try:
         return _kept.read_one(given.out, name)
     except BadRun as error:
-        remark(given.progress, f"{name} is done again: {error}")
+        remark(given.progress, f"{name} is done again, for it is damaged: {error}")
         return None
+
+
+def beside(given: Given) -> list[Kept]:
+    """What lies in the folder of the same model and was not asked for; all else is named."""
+    found: list[Kept] = []
+    for name in ANALYSES.names():
+        if name in given.asked.on:
+            continue
+        try:
+            there = _kept.read_one(given.out, name)
+        except BadRun as error:
+            remark(given.progress, f"{name} is not on the page, for it is damaged: {error}")
+            continue
+        if there and there.model == given.model:
+            found.append(there)
+        elif there:
+            remark(given.progress, f"{name} is not on the page: it is of {there.about}")
+    return found
 
 
 def _about(given: Given, reads: Sequence[str]) -> str:

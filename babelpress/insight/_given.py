@@ -151,6 +151,21 @@ class Given:
         store.check(model=model, tokenizer=tokenizer, dtype=dtype)
         return store
 
+    @property
+    def model(self) -> str:
+        """The hash of the dense model's weights."""
+        return self._facts[0]
+
+    def check_origins(self) -> None:
+        """Raise BadRun for a run that began with other weights than those of the dense model."""
+        for label, folder in self.folders.items():
+            known = manifest.read_if_there(folder)
+            if known and known.origin.fingerprint != self.model:
+                raise BadRun(
+                    f"{label} began with other weights than {self.name} has now. Name the model "
+                    "that it began with: --dense MODEL."
+                )
+
     @cached_property
     def _facts(self) -> tuple[str, str, str]:
         model = self.dense.model

@@ -33,9 +33,13 @@ FOLDER = "insight"  # inside a run, where its results are by default
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The results of one analysis; `about` says which runs and languages in words."""
+    """The results of one analysis; `about` says which runs and languages in words.
+
+    `model` is the hash of the dense model's weights.
+    """
 
     analysis: str
+    model: str
     spoken: str
     about: str
     identity: Mapping[str, Any]
@@ -61,13 +65,17 @@ def write(folder: Path, kept: Kept, rows: Sequence[Row], files: Mapping[str, str
     lines = [json.dumps(seal(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     texts = {rows_path(folder, kept.analysis).name: "".join(lines), **files}
     for name, text in texts.items():
-        write_text(folder / name, text)
+        path = folder / name
+        if name in files and path.exists() and path.read_text(encoding="utf-8") != text:
+            path.replace(folder / f"{name}.old")  # somebody may have edited it
+        write_text(path, text)
     written = {name: sha256_file(folder / name) for name in texts}
     write_sealed(
         facts_path(folder, kept.analysis),
         {
             "format": FORMAT,
             "analysis": kept.analysis,
+            "model": kept.model,
             "spoken": kept.spoken,
             "about": kept.about,
             "identity": dict(kept.identity),
@@ -95,6 +103,7 @@ def read_one(folder: Path, analysis: str) -> Kept | None:
         pictures = tuple(read(each, str(path)) for each in found["pictures"])
         kept = Kept(
             str(found["analysis"]),
+            str(found["model"]),
             str(found["spoken"]),
             str(found["about"]),
             dict(found["identity"]),
@@ -103,7 +112,8 @@ def read_one(folder: Path, analysis: str) -> Kept | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadRun(f"{path} is no analysis. Remove it, and do it again.") from error
-    check_hashes(folder, kept.files)
+    rows = rows_path(folder, analysis).name
+    check_hashes(folder, {rows: kept.files[rows]})  # others are there to be edited
     return kept
 
 

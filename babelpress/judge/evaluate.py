@@ -41,6 +41,7 @@ from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length, languages_of
 
 ASIDE = "aside"  # of tallies, those of other settings
+DROPPED = "{} scores on {} were of another model, and are dropped"
 WINDOW = 1024  # tokens in a window, where the model has as many positions
 
 
@@ -123,12 +124,14 @@ class _Work:
         documents = {tag: texts.documents(tag, "test")[: asked.documents or None] for tag in tags}
         window = asked.window or fitting_length(opened, WINDOW)
         made_with = evals.made_with(name, options)
+        usual = evals.options(name)
+        own = {key: value for key, value in options.items() if value != usual.get(key)}
         identity = {
             **model,
             "corpus": texts.name,
             "documents": asked.documents,
             "window": window,
-            **({"options": dict(options)} if options else {}),
+            **({"options": own} if own else {}),
             **({"made_with": made_with} if made_with else {}),
             **({"ranges": ranges.fingerprint()} if ranges else {}),
         }
@@ -210,15 +213,17 @@ class _Kept:
         On this corpus what is of other settings is set aside, and came of the same ones before is
         brought back; what is of another model is dropped, on all corpora.
         """
-        _drop_other_models(folder, work)
+        _drop_other_models(folder, work, progress)
         path = facts_path(folder, work.name, work.corpus)
         there = identity_of(folder, work.name, work.corpus)
         if path.exists() and there != work.identity:
+            said = DROPPED.format(work.name, work.corpus)
             if there.get("model") == work.identity["model"]:
                 other = _other_settings(there, work.identity)
-                remark(progress, f"scores with {other} are set aside; the same call has them again")
+                said = f"scores with {other} are set aside; the same call has them again"
                 _set_aside(folder, work.name, work.corpus, there)
             _drop(folder, work.name, work.corpus)
+            remark(progress, said)
         if not path.exists():
             _bring_back(folder, work.name, work.corpus, work.identity)
         if path.exists():
@@ -276,12 +281,13 @@ class _Kept:
         return tally_path(self.folder, row)
 
 
-def _drop_other_models(folder: Path, work: _Work) -> None:
+def _drop_other_models(folder: Path, work: _Work, progress: Progress) -> None:
     """Drop the scores of this evaluation on other corpora that are of another model."""
     for corpus in {row.get("corpus", "") for row in read_results(folder)} - {work.corpus}:
         path = facts_path(folder, work.name, corpus)
         if path.exists() and read_json(path)["identity"]["model"] != work.identity["model"]:
             _drop(folder, work.name, corpus)
+            remark(progress, DROPPED.format(work.name, corpus))
 
 
 def _drop(folder: Path, name: str, corpus: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,20 +70,27 @@ def report_input(
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
         ),
-        analyses=_analyses(runs, insight),
+        analyses=_analyses(runs, insight, {m.origin.fingerprint for m in manifests if m}),
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
     )
 
 
-def _analyses(runs: Sequence[Path], folder: Path | None) -> tuple[Kept, ...]:
-    """What was found inside the models. Raises BadRun where a folder that is named has nothing."""
+def _analyses(
+    runs: Sequence[Path], folder: Path | None, models: Collection[str] = ()
+) -> tuple[Kept, ...]:
+    """What was found inside the models, that began as one of these.
+
+    Raises BadRun where a folder that is named has nothing, or what is of another model.
+    """
     found = [kept for run in runs for kept in _kept.read_all(run / _kept.FOLDER)]
     if folder is None:
         return tuple(found)
     if not (there := _kept.read_all(folder)):
         raise BadRun(f"{folder} has no analyses. Make them: babelpress insight RUN --out {folder}")
+    if others := [each.about for each in there if models and each.model not in models]:
+        raise BadRun(f"{folder} has analyses of another model ({others[0]}). Name one of these.")
     return (*there, *found)
 
 

@@ -114,6 +114,11 @@ class Settings(PressingSettings):
         check_options(PRUNERS, self.method, self.options)
         check_options(allocate.RULES, self.allocate, self.allocation)
         _check_contrast(self.method, self.against, self.propagate)
+        if self.against is not None and self.against == self.moments:
+            raise BadSetting(
+                f"--moments and --against are both {self.against}: a text makes no contrast with "
+                "itself. Name moments of other text with --against."
+            )
         _protecting.protected(self.protect)
         return self
 

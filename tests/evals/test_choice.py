@@ -327,6 +327,7 @@ def test_the_one_table_of_xwinograd_puts_candidates_where_its_pronoun_was(tmp_pa
             ["Ann", "Eve"],
             1,
         ),
+        winograd("ru", "Она увидела их.", ["Она", "увидела", "их."], "их.", 2, ["а", "б"], 1),
         winograd("jp", "彼は彼女を見た。", ["彼", "は", "彼女"], "彼女", 2, ["犬", "猫"], 0),
     ]
     (tmp_path / "dataset.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -343,6 +344,11 @@ def test_the_one_table_of_xwinograd_puts_candidates_where_its_pronoun_was(tmp_pa
     assert english.answer == 1
     assert shown(japanese) == ["彼は犬|を見た。", "彼は猫|を見た。"]
     assert japanese.id == "xwinograd/jpn_Jpan/1"
+    (russian,) = only(tmp_path, "xwinograd", "rus_Cyrl")  # nothing follows that could be scored
+    assert [each.replace("| ", " |") for each in shown(russian)] == [
+        "Она увидела |а",
+        "Она увидела |б",
+    ]
 
 
 def test_a_line_that_is_not_of_xwinograd_is_named(tmp_path):
@@ -619,15 +625,26 @@ def test_the_command_line_scores_compares_and_says_what_guessing_finds(
     assert main(["compare", str(out), str(other), "--on", "choice", "--json"]) == 0
     language = json.loads(capsys.readouterr().out)["results"][-1]
     assert (language["at_chance"], language["verdict"]) == (True, "at chance")
-    assert main(["gate", str(other), "--against", str(out), "--on", "choice"]) == 0
-    assert (
-        "no better than chance, or one answer always, in 1 of 1 languages"
-        in capsys.readouterr().out
-    )
+    assert main(["gate", str(other), "--against", str(out), "--on", "choice"]) == 2
+    err = capsys.readouterr().err
+    assert "no language can be judged. the dense model does no better than chance" in err
+    assert "in 1 of 1 languages" in err
     report = report_input(out, [other], on="choice")
     assert "by language: Italian 0.500 and 0.600." in report.notes[0]
     assert "no better than chance, or one answer always, in 1 of 1" in report.notes[1]
     assert "no better than chance in any language" in finding(report.pressed, rows(report))
+
+
+def test_an_option_that_is_given_as_it_is_anyway_is_no_other_one(folder, model, tmp_path, capsys):
+    asked = ["eval", str(model), "--on", "choice", "--corpus", str(folder), "--languages", "it"]
+    asked += ["--documents", "4", "--out", str(tmp_path / "o")]
+    assert main(asked) == 0
+    capsys.readouterr()
+
+    assert main([*asked, "--option", "task=xcopa", "--option", "normalise=none"]) == 0
+
+    assert "set aside" not in capsys.readouterr().err
+    assert not (tmp_path / "o" / "tallies" / "aside").exists()
 
 
 def test_a_prompt_that_changes_is_scored_anew(folder, model, tmp_path, capsys):

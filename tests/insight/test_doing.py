@@ -5,6 +5,7 @@ import shutil
 from typing import Any
 
 import numpy as np
+import pico
 import pytest
 import torch
 from running import TEXT, plan
@@ -21,7 +22,7 @@ from babelpress.numerics.tally import Tally
 from babelpress.report import page
 from babelpress.runs import run
 from babelpress.runs.open import open_any
-from babelpress.system.files import read_json, write_json
+from babelpress.system.files import read_json, write_json, write_sealed
 from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -235,3 +236,54 @@ def test_a_run_whose_inputs_were_scaled_cannot_be_compared_weight_by_weight(plac
 
     with pytest.raises(BadRun, match="scaled was quantized with awq, which scales inputs"):
         bp.insight(scaled, on="damage", out=tmp_path / "out", moments=place / "moments")
+
+
+# ---- other models, other results in the folder ---------------------------------------------
+
+
+def test_a_run_that_began_with_other_weights_is_refused(model, place, tmp_path):
+    shutil.copytree(model, tmp_path / "other")
+    pico.model(seed=7).save_pretrained(tmp_path / "other")
+
+    with pytest.raises(BadRun, match=r"uniform began with other weights than .*other has now"):
+        bp.insight([place / "uniform"], on="damage", dense=tmp_path / "other", out=tmp_path / "o")
+
+    assert not (tmp_path / "o" / "damage.json").exists()
+
+
+def test_what_else_lies_in_the_folder_is_shown_if_it_is_of_the_model_and_sound(
+    place, tmp_path, capsys
+):
+    runs, out = [place / "english", place / "uniform"], tmp_path / "o"
+    for name in ("damage", "overlap"):
+        bp.insight(runs, on=name, moments=place / "moments", out=out) if name == "damage" else (
+            bp.insight(runs, on=name, out=out)
+        )
+    said = read_json(out / "damage.json")
+
+    def shown():
+        bp.insight(runs, on="overlap", out=out)
+        return "Whose activations does pressing disturb" in (out / "insight.html").read_text()
+
+    assert shown()
+    write_sealed(out / "damage.json", {**said, "model": "e11"})
+    assert not shown()
+    (out / "damage.json").write_text("{")
+    assert not shown()
+    assert cli.main(["insight", *map(str, runs), "--on", "overlap", "--out", str(out)]) == 0
+    assert "damage is not on the page, for it is damaged" in capsys.readouterr().err
+
+
+def test_what_somebody_made_of_the_neurons_to_protect_is_never_lost(model, tmp_path):
+    asked: dict[str, Any] = {**ASKED, "on": "neurons", "dense": str(model), "out": tmp_path / "o"}
+    bp.insight(**asked)
+    path = tmp_path / "o" / "protect.yaml"
+    made = path.read_text()
+    path.write_text("neurons: {0: [1]}\n")
+
+    bp.insight(**asked)  # is done
+    assert path.read_text() == "neurons: {0: [1]}\n"
+    bp.insight(**asked | {"tokens": 128})
+
+    assert (tmp_path / "o" / "protect.yaml.old").read_text() == "neurons: {0: [1]}\n"
+    assert path.read_text().startswith(made[:8])

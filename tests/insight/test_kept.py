@@ -23,7 +23,7 @@ ROWS = [{"run": "a", "language": "swh_Latn", "value": 0.25}, {"run": "a", "value
 
 
 def written(folder):
-    kept = Kept("damage", "Damage", "babel-mini; a", {"inputs": "f00"}, (PICTURE,), {})
+    kept = Kept("damage", "f00", "Damage", "babel-mini; a", {"inputs": "f00"}, (PICTURE,), {})
     return _kept.write(folder, kept, ROWS, {"more.yaml": "neurons: {}\n"})
 
 

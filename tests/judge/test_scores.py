@@ -216,8 +216,15 @@ def test_scores_of_another_model_on_another_corpus_go_with_the_model(tmp_path):
     scored(tmp_path / "dense")
     corpus = text(tmp_path / "text", swh_Latn=LINES)
 
-    rows = scored(tmp_path / "dense", llama(seed=1), corpus=corpus, languages=["swh_Latn"])
+    said = []
 
+    def watch(what, _done, total):
+        said.extend([] if total else [what])
+
+    asked = {"corpus": corpus, "languages": ["swh_Latn"], "progress": watch}
+    rows = scored(tmp_path / "dense", llama(seed=1), **asked)
+
+    assert said == ["bits_per_byte scores on embedded were of another model, and are dropped"]
     assert scores.read_results(tmp_path / "dense") == rows
     tallies = [*(tmp_path / "dense" / "tallies").glob("*.parquet")]
     assert tallies == [tally_of(tmp_path / "dense", corpus=corpus.name)]

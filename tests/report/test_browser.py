@@ -458,7 +458,7 @@ def test_the_page_of_analyses_draws_its_pictures_and_another_panel_is_shown(brow
     )
     heat = Picture("heat", "Which?", "This.", points, "block", "language", "share", panel="run")
     lines = replace(heat, name="lines", kind="lines", points=points[:6], panel="")
-    kept = Kept("damage", "Damage", "babel-mini", {}, (heat, lines), {})
+    kept = Kept("damage", "f00", "Damage", "babel-mini", {}, (heat, lines), {})
     path = write_page([kept], tmp_path / "insight.html", model="babel-mini", runs=["a", "run"])
 
     tab = Tab(browser).open(path)

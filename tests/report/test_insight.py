@@ -47,7 +47,7 @@ LINES = Picture(
     value="cosine",
     kind="lines",
 )
-KEPT = Kept("damage", "What pressing damages", "babel-mini; run", {}, (HEAT, LINES), {})
+KEPT = Kept("damage", "f00", "What pressing damages", "babel-mini; run", {}, (HEAT, LINES), {})
 
 
 class Page(HTMLParser):
@@ -187,3 +187,6 @@ def test_a_report_shows_what_lies_in_a_run_and_what_is_named(sample, tmp_path):
     assert HEAT.seen not in page.render(sample)
     with pytest.raises(BadRun, match="has no analyses"):
         _analyses([], tmp_path / "nowhere")
+    with pytest.raises(BadRun, match=r"joint has analyses of another model \(babel-mini; run\)"):
+        _analyses([], tmp_path / "joint", {"e11"})
+    assert _analyses([], tmp_path / "joint", {"f00"})
