@@ -283,7 +283,8 @@ def test_what_somebody_made_of_the_neurons_to_protect_is_never_lost(model, tmp_p
 
     bp.insight(**asked)  # is done
     assert path.read_text() == "neurons: {0: [1]}\n"
-    bp.insight(**asked | {"tokens": 128})
+    asked["tokens"] = 128
+    bp.insight(**asked)
 
     assert (tmp_path / "o" / "protect.yaml.old").read_text() == "neurons: {0: [1]}\n"
     assert path.read_text().startswith(made[:8])
