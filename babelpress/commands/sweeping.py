@@ -18,6 +18,7 @@ from babelpress.commands.declared import Device, Watched, command
 from babelpress.commands.given import MAPPING, Pairs
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BabelpressError, BadSetting
+from babelpress.evals import EVALUATIONS
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import Strict, setting
 
@@ -163,6 +164,7 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
         *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
         f"{len(labels) - len(lost)} of {len(labels)} recipes are done, {swept.skipped} of them "
         f"before. Results: {out}/{found.RESULTS}",
+        *_by_chance(rows, out),
         *_next(rows, out, setup),
     )
     tables = (Table(_columns(), _summaries(rows)),) if rows else ()
@@ -179,6 +181,18 @@ def _findings(out: Path, names: Collection[str]) -> tuple[tuple[str, ...], list[
     there = [out / RUNS / name for name in names]
     known = [manifest.read(run) for run in there if manifest.is_finished(run)]
     return o.findings(step.calibration for each in known for step in each.chain)
+
+
+def _by_chance(rows: Sequence[Row], out: Path) -> list[str]:
+    """A line where a change may be that of a language in which the dense model only guesses."""
+    names = dict.fromkeys(row["evaluation"] for row in rows if row["evaluation"])
+    held = [name for name in names if EVALUATIONS.defines(name, "baselines")]
+    if not held:
+        return []
+    return [
+        f"{', '.join(held)}: these changes are told where the dense model only guesses too; "
+        f"babelpress report {quote(str(out))} --on {held[0]} says where that is"
+    ]
 
 
 def _failures(lost: Sequence[Row]) -> list[str]:

@@ -444,6 +444,16 @@ def test_recipes_that_failed_of_the_same_are_one_line():
     ]
 
 
+def test_a_sweep_says_where_changes_may_be_those_of_guesses():
+    rows = [{"evaluation": name} for name in ("bits_per_byte", "choice", "rankc", "choice", None)]
+
+    (line,) = sweeping._by_chance(rows, Path("a sweep"))
+
+    assert line.startswith("choice, rankc: these changes are told where the dense model only")
+    assert "babelpress report 'a sweep' --on choice" in line
+    assert sweeping._by_chance(rows[:1], Path("a")) == []
+
+
 def test_pressing_on_text_warns_of_little_text_once_and_on_moments_not_again(place, capsys):
     words = ["--tokens", "100000", "--length", "64", *TONGUES]
     assert cli.main(["prune", "tiny", *words, "--out", "warned"]) == 0
