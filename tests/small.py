@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from babelpress.models.open import Opened
+from babelpress.text.corpus import Document
 
 SHAPE = {
     "vocab_size": 270,
@@ -48,6 +49,20 @@ def tokenizer():
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
     )
+
+
+TEXTS = {
+    "eng_Latn": ["hello, world", "the rain in Spain stays in the plain", "no", "aaaaaaaa"],
+    "tha_Thai": ["สวัสดี"],
+}
+
+
+def documents(texts=TEXTS):
+    """Texts as test documents, by language."""
+    return {
+        tag: [Document(f"src/{i}", tag, "src", "test", text) for i, text in enumerate(given)]
+        for tag, given in texts.items()
+    }
 
 
 def opened(family="llama", **options):

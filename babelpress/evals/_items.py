@@ -7,7 +7,7 @@ is taken, else what has no split in its path, and never train or valid.
 Tested in tests/evals/test_choice.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,15 @@ class _Rows:
         return self.rows
 
 
+def require(tags: Iterable[str], there: Collection[str], name: str, what: str) -> None:
+    """Raise BadCorpus that names every language that `name` has not, and those it has."""
+    if missing := [tag for tag in dict.fromkeys(tags) if tag not in there]:
+        raise BadCorpus(
+            f"{name} has no {what} in {listed(missing)}. It has {listed(there)}. Leave the others "
+            "out of --languages."
+        )
+
+
 class Items:
     """The items of a task. Files are opened when a language is asked for, not before."""
 
@@ -87,8 +96,7 @@ class Items:
 
     def says(self) -> tuple[str, ...]:
         """A sentence about what lies here and is not read; none where all is."""
-        words = LeftOut.words(self._left_out)
-        return (f"{self._name}: {words}",) if words else ()
+        return LeftOut.says(self._name, self._left_out)
 
     def languages(self) -> list[str]:
         """The canonical tags of all languages that have items, in order."""
@@ -96,11 +104,7 @@ class Items:
 
     def require(self, tags: Iterable[str]) -> None:
         """Raises BadCorpus that names every language without items, and what there is."""
-        if missing := [tag for tag in dict.fromkeys(tags) if tag not in self._sources]:
-            raise BadCorpus(
-                f"{self._name} has no {self._task} in {listed(missing)}. It has "
-                f"{listed(self._sources)}. Leave the others out of --languages."
-            )
+        require(tags, self._sources, self._name, self._task)
 
     def documents(self, tag: str, split: str) -> list[Item]:
         """The items of a language; they are all of the test split.

@@ -28,6 +28,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadSetting, MissingPackage, UnknownName
+from babelpress.evals._items import require
 from babelpress.evals._windows import evaluating
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
@@ -82,8 +83,7 @@ class Tasks:
 
     def says(self) -> tuple[str, ...]:
         """A sentence about tasks that are not read; none where all are."""
-        words = LeftOut.words(self._left_out)
-        return (f"{self._name}: {words}",) if words else ()
+        return LeftOut.says(self._name, self._left_out)
 
     def languages(self) -> list[str]:
         """The canonical tags of all tasks, in order."""
@@ -91,11 +91,7 @@ class Tasks:
 
     def require(self, tags: Iterable[str]) -> None:
         """Raises BadCorpus that names every language without a task, and what there is."""
-        if missing := [tag for tag in dict.fromkeys(tags) if tag not in self._tasks]:
-            raise BadCorpus(
-                f"{self._name} has no task in {listed(missing)}. It has "
-                f"{listed(self.languages())}. Leave the others out of --languages."
-            )
+        require(tags, self.languages(), self._name, "task")
 
     def documents(self, tag: str, split: str) -> list[Asked]:
         """The documents that the harness evaluates on: the task's own choice of a split."""

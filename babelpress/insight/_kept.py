@@ -11,6 +11,7 @@ Tested in tests/insight/test_kept.py.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,10 @@ def write(folder: Path, kept: Kept, rows: Sequence[Row], files: Mapping[str, str
     """
     lines = [json.dumps(seal(row), ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
     texts = {rows_path(folder, kept.analysis).name: "".join(lines), **files}
+    for name in files:
+        _spare(folder / name, facts_path(folder, kept.analysis))
     for name, text in texts.items():
-        path = folder / name
-        if name in files and path.exists() and path.read_text(encoding="utf-8") != text:
-            path.replace(folder / f"{name}.old")  # somebody may have edited it
-        write_text(path, text)
+        write_text(folder / name, text)
     written = {name: sha256_file(folder / name) for name in texts}
     write_sealed(
         facts_path(folder, kept.analysis),
@@ -86,6 +86,23 @@ def write(folder: Path, kept: Kept, rows: Sequence[Row], files: Mapping[str, str
     found = read_one(folder, kept.analysis)
     assert found is not None
     return found
+
+
+def _spare(path: Path, facts: Path) -> None:
+    """Move a file out of the way that is not as it was written: somebody has edited it.
+
+    It becomes `.old`, or `.old2` and so on: what was edited before stays too.
+    """
+    if not path.exists():
+        return
+    try:
+        written = read_json(facts)["files"][path.name]
+    except (BadRun, KeyError, TypeError):
+        written = ""  # nobody knows, so it may be somebody's
+    if sha256_file(path) == written:
+        return
+    names = (path.with_name(f"{path.name}.old{n if n > 1 else ''}") for n in count(1))
+    path.replace(next(name for name in names if not name.exists()))
 
 
 def read_one(folder: Path, analysis: str) -> Kept | None:

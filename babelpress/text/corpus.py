@@ -91,8 +91,7 @@ class Corpus:
 
     def says(self) -> tuple[str, ...]:
         """A sentence about what lies here and is not read; none where all is."""
-        words = LeftOut.words(self.left_out)
-        return (f"{self.name}: {words}",) if words else ()
+        return LeftOut.says(self.name, self.left_out)
 
     def _aside(self) -> str:
         """What is left out, after another sentence."""

@@ -51,6 +51,12 @@ class LeftOut:
     name: str = ""
 
     @staticmethod
+    def says(name: str, left_out: Sequence["LeftOut"]) -> tuple[str, ...]:
+        """The same with what it lay in before it; none where all is read."""
+        words = LeftOut.words(left_out)
+        return (f"{name}: {words}",) if words else ()
+
+    @staticmethod
     def words(left_out: Sequence["LeftOut"]) -> str:
         """A sentence for the user: what is left out and why; empty for nothing."""
         if not left_out:

@@ -7,24 +7,12 @@ import numpy as np
 import pico
 import pytest
 import torch
+from small import TEXTS, documents
 from transformers import PreTrainedTokenizerFast
 
 from babelpress import evals
 from babelpress.errors import NotFinite
 from babelpress.evals.ece import BINS, _gaps, measure
-from babelpress.text.corpus import Document
-
-TEXTS = {
-    "eng_Latn": ["hello, world", "the rain in Spain stays in the plain", "no", "aaaaaaaa"],
-    "tha_Thai": ["สวัสดี"],
-}
-
-
-def documents(texts=TEXTS):
-    return {
-        tag: [Document(f"src/{i}", tag, "src", "test", text) for i, text in enumerate(given)]
-        for tag, given in texts.items()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 import pico
 import pytest
 import torch
+from small import TEXTS, documents
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
@@ -16,19 +17,6 @@ from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS
 from babelpress.evals.top1 import _first, measure
 from babelpress.judge.compare import compare, gate
 from babelpress.numerics.tally import Tally
-from babelpress.text.corpus import Document
-
-TEXTS = {
-    "eng_Latn": ["hello, world", "the rain in Spain stays in the plain", "no", "aaaaaaaa"],
-    "tha_Thai": ["สวัสดี"],
-}
-
-
-def documents(texts=TEXTS):
-    return {
-        tag: [Document(f"src/{i}", tag, "src", "test", text) for i, text in enumerate(given)]
-        for tag, given in texts.items()
-    }
 
 
 @pytest.fixture(scope="module")

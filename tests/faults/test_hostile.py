@@ -231,7 +231,8 @@ def test_a_line_of_results_cannot_name_a_file_elsewhere(tmp_path, tag):
 
 @pytest.mark.parametrize("name", ["../../../etc/x", "/etc/x", "x\0", "<b>"])
 def test_a_distribution_is_not_a_path_into_other_folders(name):
-    refusal(BabelpressError, mixtures.mixture, f"proportional:{name}", ["swh_Latn"])
+    said = refusal(BabelpressError, mixtures.mixture, f"proportional:{name}", ["swh_Latn"])
+    assert "distribution" in said and "xglm" in said  # those that there are
 
 
 # ---- recipes -------------------------------------------------------------------------------

@@ -255,10 +255,7 @@ def test_what_else_lies_in_the_folder_is_shown_if_it_is_of_the_model_and_sound(
     place, tmp_path, capsys
 ):
     runs, out = [place / "english", place / "uniform"], tmp_path / "o"
-    for name in ("damage", "overlap"):
-        bp.insight(runs, on=name, moments=place / "moments", out=out) if name == "damage" else (
-            bp.insight(runs, on=name, out=out)
-        )
+    bp.insight(runs, on="damage", moments=place / "moments", out=out)
     said = read_json(out / "damage.json")
 
     def shown():
@@ -288,3 +285,11 @@ def test_what_somebody_made_of_the_neurons_to_protect_is_never_lost(model, tmp_p
 
     assert (tmp_path / "o" / "protect.yaml.old").read_text() == "neurons: {0: [1]}\n"
     assert path.read_text().startswith(made[:8])
+    asked["tokens"] = 192
+    bp.insight(**asked)  # what nobody edited needs no copy
+    assert [each.name for each in (tmp_path / "o").glob("protect*.old*")] == ["protect.yaml.old"]
+    path.write_text("neurons: {1: [2]}\n")
+    asked["tokens"] = 256
+    bp.insight(**asked)
+    assert (tmp_path / "o" / "protect.yaml.old").read_text() == "neurons: {0: [1]}\n"
+    assert (tmp_path / "o" / "protect.yaml.old2").read_text() == "neurons: {1: [2]}\n"

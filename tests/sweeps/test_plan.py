@@ -157,7 +157,8 @@ def test_what_a_sweep_cannot_mean_is_refused_with_the_place(model, change, words
 
 
 def test_an_unknown_evaluation_is_refused_before_anything_is_done(model):
-    refusal(lambda: asked(model, evaluate={"on": ["bits_per_bite"]}), UnknownName)
+    said = refusal(lambda: asked(model, evaluate={"on": ["bits_per_bite"]}), UnknownName)
+    assert "no evaluation is called 'bits_per_bite'" in said and "bits_per_byte" in said
 
 
 @pytest.mark.parametrize("text", ["- a list", "a: [", "x: &a [1]\ny: *a"])
