@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals._items import Item
-from babelpress.evals._next_token import nats, sums
+from babelpress.evals._next_token import nats, told_sums
 from babelpress.evals._windows import Prepared, Window, prefix_of
 from babelpress.models.tokenizers import encode
 from babelpress.system.files import fingerprint
@@ -90,7 +90,7 @@ def said(
     """What a model says of the choices of some items of one language, or what is kept of it.
 
     `what` is told to progress. Raises BadSetting where a choice is longer than a window, BadCorpus
-    for a choice without a token, and what `_next_token.sums` raises.
+    for a choice without a token, and what `_next_token.told_sums` raises.
     """
     if window < 1:
         raise BadSetting(f"a window of {window} tokens has room for no choice. Give at least 1.")
@@ -127,7 +127,9 @@ def _score(
     )
     shortest_first = tuple(sorted(windows, key=lambda each: len(each.ids_T)))
     prepared = Prepared(names, np.zeros(len(names)), shortest_first)
-    loss = sums(model, {tag: prepared}, nats, what=what, memory_mb=memory_mb, progress=progress)
+    loss = told_sums(
+        model, {tag: prepared}, nats, what=what, memory_mb=memory_mb, progress=progress
+    )
     likelihoods, tokens = (-loss[tag]).tolist(), [each.scored for each in windows]
     ends = np.cumsum([0, *(len(item.options) for item in items)]).tolist()
     spans = list(pairwise(ends))

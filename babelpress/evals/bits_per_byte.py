@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.evals import Document
-from babelpress.evals._next_token import nats, sums
+from babelpress.evals._next_token import nats, told_sums
 from babelpress.evals._windows import Prepared, prepare
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
@@ -46,8 +46,8 @@ def score(
     memory_mb: int = 256,
     progress: Progress = silent,
 ) -> dict[str, Tally]:
-    """Score prepared documents. Raises what `_next_token.sums` raises."""
-    found = sums(
+    """Score prepared documents. Raises what `_next_token.told_sums` raises."""
+    found = told_sums(
         model, prepared, nats, what="bits per byte", memory_mb=memory_mb, progress=progress
     )
     return {

@@ -27,7 +27,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.evals import Detail, Document, unheard
-from babelpress.evals._next_token import sums
+from babelpress.evals._head import Said
+from babelpress.evals._next_token import told_sums
 from babelpress.evals._windows import prepare
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
@@ -53,11 +54,17 @@ def measure(
 
     `detail` is told what every bin adds to the error, positive where the model is too sure of
     itself: with a minus sign where it is not sure enough. Raises what `_windows.prepare` and
-    `_next_token.sums` raise.
+    `_next_token.told_sums` raise.
     """
     prepared = prepare(tokenizer, documents, window=window, stride=stride)
-    gaps = sums(
-        model, prepared, _gaps, what="calibration error", memory_mb=memory_mb, progress=progress
+    gaps = told_sums(
+        model,
+        prepared,
+        _gaps,
+        what="calibration error",
+        memory_mb=memory_mb,
+        progress=progress,
+        ranks=True,
     )
     tallies = {}
     for tag, one in prepared.items():
@@ -68,15 +75,13 @@ def measure(
     return tallies
 
 
-def _gaps(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+def _gaps(said: Said) -> Tensor:
     """(N, K): p − hit in the bin of p, else 0; NaN where a logit is NaN or +inf."""
-    logits_NV = logits_NV.float()
-    best_N, place_N = logits_NV.max(1)
-    sure_N = (best_N - logits_NV.logsumexp(1)).exp()
-    hit_N = (place_N == target_N.to(place_N.device)).float()
+    sure_N = (said.best_N - said.log_sum_N).exp()
+    hit_N = (said.place_N == said.target_N).float()
     # Bins are closed above; NaN has no bin, and goes on as what it is.
     bin_N = (sure_N.nan_to_num() * BINS).ceil().long().clamp(1, BINS) - 1
-    gap_NK = logits_NV.new_zeros(len(logits_NV), BINS)
+    gap_NK = sure_N.new_zeros(len(sure_N), BINS)
     return gap_NK.scatter(1, bin_N[:, None], (sure_N - hit_N)[:, None])
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.evals import Document
-from babelpress.evals._next_token import sums
+from babelpress.evals._head import Said
+from babelpress.evals._next_token import told_sums
 from babelpress.evals._windows import prepare
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
@@ -36,15 +37,22 @@ def measure(
 ) -> dict[str, Tally]:
     """Return one Tally of tokens ranked first over tokens per language.
 
-    Raises what `_windows.prepare` and `_next_token.sums` raise.
+    Raises what `_windows.prepare` and `_next_token.told_sums` raise.
     """
     prepared = prepare(tokenizer, documents, window=window, stride=stride)
-    hits = sums(model, prepared, _first, what="top 1", memory_mb=memory_mb, progress=progress)
+    hits = told_sums(
+        model,
+        prepared,
+        _first,
+        what="top 1",
+        memory_mb=memory_mb,
+        progress=progress,
+        ranks=True,
+    )
     return {tag: Tally(one.documents, hits[tag], one.tokens_D) for tag, one in prepared.items()}
 
 
-def _first(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+def _first(said: Said) -> Tensor:
     """1 where the token that came is ranked first, else 0; NaN where a logit is NaN or +inf."""
-    best_N, place_N = logits_NV.float().max(1)
-    hit_N = (place_N == target_N.to(place_N.device)).float()
-    return hit_N.masked_fill(~best_N.isfinite(), torch.nan)
+    hit_N = (said.place_N == said.target_N).float()
+    return hit_N.masked_fill(~said.best_N.isfinite(), torch.nan)

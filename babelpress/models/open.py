@@ -32,6 +32,7 @@ from babelpress.models.names import INDEX, SINGLE, resolve
 from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import read_tokenizer
 from babelpress.models.weights import check_finite
+from babelpress.models.wide import widen
 from babelpress.system.processor import attention
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -154,6 +155,8 @@ def _open(
         carried.check(unknown, loading["unexpected_keys"], name)
     read = read_tokenizer(place, options)
     model.to(device).eval()
+    if device == "cpu":
+        widen(model)
     return Opened(name, model, read.tokenizer, stored, read.files, read.replaced, unknown)
 
 

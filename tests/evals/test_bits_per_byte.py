@@ -17,7 +17,8 @@ from transformers import (
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
 from babelpress.evals import _next_token
-from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS, _head_runs_apart
+from babelpress.evals._head import Said, runs_apart
+from babelpress.evals._next_token import BATCH_TOKENS, SLICE_LOGITS, SLICE_TOKENS
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
 from babelpress.text.corpus import Document
@@ -240,7 +241,8 @@ def test_slices_of_logits_give_what_the_whole_model_gives_in_every_family(
     family, settings, tokenizer, monkeypatch
 ):
     model = tiny(family, **settings)
-    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 5)
+    monkeypatch.setitem(SLICE_TOKENS, "cpu", 5)
+    monkeypatch.setitem(SLICE_LOGITS, "cpu", 5 * 7)
 
     scores = measure(model, tokenizer, documents(), window=128)
 
@@ -251,7 +253,7 @@ def test_slices_of_logits_give_what_the_whole_model_gives_in_every_family(
 
 
 def test_no_more_logits_than_the_budget_are_ever_made(tokenizer, monkeypatch):
-    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 512)
+    monkeypatch.setitem(SLICE_LOGITS, "cpu", 1 << 30)
     model = tiny(vocab_size=20_000)
     seen = []
     model.get_output_embeddings().register_forward_hook(
@@ -271,9 +273,9 @@ def test_no_more_logits_than_the_budget_are_ever_made(tokenizer, monkeypatch):
 def test_a_model_whose_head_cannot_run_apart_gives_its_own_logits(llama, tokenizer, monkeypatch):
     expected = measure(llama, tokenizer, documents(), window=16)
     monkeypatch.setattr(
-        "babelpress.evals._next_token._head", lambda *_: pytest.fail("not to be used")
+        "babelpress.evals._next_token.of_states", lambda *_: pytest.fail("not to be used")
     )
-    monkeypatch.setattr("babelpress.evals._next_token._head_runs_apart", lambda *_: False)
+    monkeypatch.setattr("babelpress.evals._next_token.runs_apart", lambda *_: False)
 
     scores = measure(llama, tokenizer, documents(), window=16)
 
@@ -287,7 +289,7 @@ def test_a_head_that_needs_more_than_hidden_states_is_noticed(tokenizer):
     model.forward = lambda ids, **given: _plus(inner(ids, **given), ids)  # logits depend on the ids
     ids = torch.tensor([[5, 6, 7]])
 
-    assert not _head_runs_apart(model, ids, model(ids, use_cache=False).logits)
+    assert not runs_apart(model, ids, model(ids, use_cache=False).logits)
 
 
 def _plus(output, ids_BT):
@@ -371,18 +373,45 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer):
         measure(tiny(vocab_size=40), tokenizer, documents(), window=16)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 100])
-def test_rows_of_a_large_vocabulary_are_summed_a_few_at_a_time_to_the_same_bits(monkeypatch, rows):
+def said_of(logits_NV, target_N, size=1000):
+    """Slices one by one, as they come from a model."""
+    said = Said.nothing(target_N, ranks=True)
+    for start in range(0, logits_NV.shape[1], size):
+        said.add(logits_NV[:, start : start + size].clone(), start)
+    return said
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+def test_slices_of_a_vocabulary_say_what_all_of_it_says(size):
     torch.manual_seed(0)
-    logits_NV, target_N = torch.randn(7, 50).bfloat16(), torch.arange(7)
-    whole = _next_token.nats(logits_NV, target_N)
-    monkeypatch.setattr(_next_token, "CACHED", rows * 50 + 1)
+    logits_NV, target_N = torch.randn(7, 50).bfloat16() * 9, torch.arange(7) * 8
+    logits_NV[3] = logits_NV[3, 0]  # equal ones: the first is ranked first
+    said = said_of(logits_NV, target_N, size)
 
-    sliced = _next_token.nats(logits_NV, target_N)
-
-    assert torch.equal(sliced, whole)
     expected = torch.nn.functional.cross_entropy(logits_NV.double(), target_N, reduction="none")
-    assert torch.allclose(whole.double(), expected, atol=1e-5)
+    assert torch.allclose(_next_token.nats(said).double(), expected, atol=1e-5)
+    assert said.place_N.tolist() == logits_NV.max(1).indices.tolist()
+    assert said.best_N.tolist() == logits_NV.max(1).values.tolist()
+    assert said.here_N.tolist() == logits_NV[range(7), target_N].tolist()
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 4, 8])
+@pytest.mark.parametrize("size", [2, 9])
+def test_a_logit_that_is_no_number_is_never_lost_among_slices(broken, place, size):
+    logits_NV, target_N = torch.zeros(2, 9), torch.tensor([4, 4])
+    logits_NV[0, place] = broken
+    said = said_of(logits_NV, target_N, size)
+
+    found_N = _next_token.nats(said)
+    assert not found_N[0].isfinite()
+    assert found_N[1].item() == pytest.approx(math.log(9))
+
+
+def test_logits_far_below_the_largest_count_for_nothing():
+    logits_NV, target_N = torch.tensor([[0.0, -1000.0, -math.inf]]), torch.tensor([0])
+
+    assert _next_token.nats(said_of(logits_NV, target_N)).item() == 0.0
 
 
 def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch):
@@ -392,7 +421,7 @@ def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch
         measure(model, tokenizer, documents(), window=16, memory_mb=1)
     measure(model, tokenizer, documents(), window=16, memory_mb=2)
 
-    monkeypatch.setattr("babelpress.evals._next_token._head_runs_apart", lambda *_: False)
+    monkeypatch.setattr("babelpress.evals._next_token.runs_apart", lambda *_: False)
     with pytest.raises(BadSetting, match="Give at least 5 MB"):
         measure(model, tokenizer, documents(), window=16, memory_mb=2)
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress import evals
 from babelpress.errors import NotFinite
+from babelpress.evals._head import Said
 from babelpress.evals.ece import BINS, _gaps, measure
 
 
@@ -116,15 +117,22 @@ def test_what_every_bin_adds_is_told(model, tokenizer):
     assert sum(heard["eng_Latn"].values()) == pytest.approx(gap, abs=1e-6)
 
 
+def gaps(logits_NV, target_N):
+    """What is told of logits that come at once."""
+    said = Said.nothing(target_N, ranks=True)
+    said.add(logits_NV.clone(), 0)
+    return _gaps(said)
+
+
 def test_bins_are_closed_above():
     """Probabilities of exactly 1/3, the upper bound of the fifth bin, and of one."""
     logits_NV = torch.tensor([[0.0, 0.0, 0.0], [200.0, 0.0, 0.0]])
 
-    gap_NK = _gaps(logits_NV, torch.tensor([1, 0]))
+    gap_NK = gaps(logits_NV, torch.tensor([1, 0]))
 
     assert gap_NK.nonzero().tolist() == [[0, 4]]
     assert gap_NK[0, 4].item() == pytest.approx(1 / 3)
-    assert _gaps(logits_NV[1:], torch.tensor([2]))[0].tolist() == [0.0] * (BINS - 1) + [1.0]
+    assert gaps(logits_NV[1:], torch.tensor([2]))[0].tolist() == [0.0] * (BINS - 1) + [1.0]
 
 
 def test_a_model_that_knows_how_often_it_is_right_has_no_error(tokenizer):

@@ -150,7 +150,7 @@ def test_what_was_said_of_choices_is_read_and_not_scored_again(
     pairs = {"swh_Latn": texts(str(folder)).documents("swh_Latn", "test")}
     apart = measure(model, tokenizer, pairs, window=128)
     monkeypatch.setattr(
-        "babelpress.evals._choices.sums", lambda *_, **__: pytest.fail("scored again")
+        "babelpress.evals._choices.told_sums", lambda *_, **__: pytest.fail("scored again")
     )
 
     found = measure(model, tokenizer, pairs, window=128, kept=kept)

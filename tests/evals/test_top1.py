@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, NotFinite
-from babelpress.evals._next_token import BATCH_TOKENS, CHUNK_TOKENS
+from babelpress.evals._head import Said
+from babelpress.evals._next_token import BATCH_TOKENS, SLICE_LOGITS, SLICE_TOKENS
 from babelpress.evals.top1 import _first, measure
 from babelpress.judge.compare import compare, gate
 from babelpress.numerics.tally import Tally
@@ -37,6 +38,13 @@ def model(tokenizer):
         one_hot = torch.nn.functional.one_hot(came, pico.VOCABULARY).float()
         llama.lm_head.weight.copy_(torch.linalg.lstsq(torch.cat(seen), one_hot).solution.T)
     return llama
+
+
+def first(logits_NV, target_N):
+    """What top 1 tells of logits that come at once."""
+    said = Said.nothing(target_N, ranks=True)
+    said.add(logits_NV.clone(), 0)
+    return _first(said)
 
 
 def random_model() -> Any:
@@ -97,7 +105,7 @@ def test_a_model_that_always_says_one_token_hits_as_often_as_the_text_has_it(tok
 def test_of_equally_likely_tokens_the_first_of_the_vocabulary_is_ranked_first():
     logits_NV = torch.tensor([[0.0, 2.0, 2.0, -1.0]]).repeat(4, 1)
 
-    hits = _first(logits_NV, torch.arange(4))
+    hits = first(logits_NV, torch.arange(4))
 
     assert hits.tolist() == [0.0, 1.0, 0.0, 0.0]
 
@@ -120,7 +128,8 @@ def test_how_windows_are_batched_and_logits_sliced_changes_no_document(
 ):
     together = measure(model, tokenizer, documents(), window=9)
     monkeypatch.setitem(BATCH_TOKENS, "cpu", batch)
-    monkeypatch.setitem(CHUNK_TOKENS, "cpu", chunk)
+    monkeypatch.setitem(SLICE_TOKENS, "cpu", chunk)
+    monkeypatch.setitem(SLICE_LOGITS, "cpu", chunk * 50)
 
     found = measure(model, tokenizer, documents(), window=9, memory_mb=memory_mb)
 
@@ -179,9 +188,9 @@ def test_a_token_that_cannot_come_is_no_error():
     """Models mask tokens that they never say with −inf."""
     logits_NV = torch.tensor([[-math.inf, 1.0], [2.0, -math.inf]])
 
-    assert _first(logits_NV, torch.tensor([1, 1])).tolist() == [1.0, 0.0]
-    assert _first(torch.full((1, 2), -math.inf), torch.tensor([0])).isnan().all()
-    assert _first(torch.tensor([[0.0, math.inf]]), torch.tensor([1])).isnan().all()
+    assert first(logits_NV, torch.tensor([1, 1])).tolist() == [1.0, 0.0]
+    assert first(torch.full((1, 2), -math.inf), torch.tensor([0])).isnan().all()
+    assert first(torch.tensor([[0.0, math.inf]]), torch.tensor([1])).isnan().all()
 
 
 def test_a_language_without_text_is_an_error(model, tokenizer):
