@@ -123,9 +123,9 @@ def test_every_evaluation_says_what_it_was_checked_against():
     page = (ROOT / "docs" / "evaluations.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", page, re.MULTILINE)
 
-    assert sorted(name for name, _ in rows) == sorted(evals.EVALUATIONS)
+    assert sorted(name for name, _ in rows) == sorted(evals.EVALUATIONS.names())
     assert all(len(checked) > 20 for _, checked in rows)
-    for name in evals.EVALUATIONS:
+    for name in evals.EVALUATIONS.names():
         assert (ROOT / "tests" / "evals" / f"test_{name}.py").exists()
 
 
