@@ -5,8 +5,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
     BloomConfig,
     BloomForCausalLM,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
@@ -27,6 +31,8 @@ from transformers import (
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
@@ -39,6 +45,8 @@ from transformers import (
     Qwen3MoeForCausalLM,
     XGLMConfig,
     XGLMForCausalLM,
+    XLMRobertaConfig,
+    XLMRobertaForTokenClassification,
 )
 
 SPECIAL = ["<bos>", "<eos>", "<pad>"]
@@ -171,14 +179,42 @@ SEEING = {
         )
     ),
 }
+_ENCODER: dict[str, Any] = {**_SHAPE, "type_vocab_size": 2}
+ENCODERS = {
+    "bert": lambda: BertForMaskedLM(BertConfig(**_ENCODER)),
+    "xlm_roberta": lambda: XLMRobertaForTokenClassification(
+        XLMRobertaConfig(**_ENCODER | {"max_position_embeddings": 131})
+    ),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(
+            vocab_size=VOCABULARY,
+            dim=32,
+            hidden_dim=48,
+            n_layers=2,
+            n_heads=4,
+            max_position_embeddings=128,
+            pad_token_id=2,
+        )
+    ),
+    "modernbert": lambda: ModernBertForMaskedLM(
+        ModernBertConfig(
+            **_SHAPE,
+            cls_token_id=0,
+            sep_token_id=1,
+            layer_types=["full_attention", "sliding_attention"],
+            local_attention=8,
+        )
+    ),
+}
+EVERY = {**FAMILIES, **ENCODERS}
 EXPERTS = ("qwen3_moe", "mixtral")  # the families that are mixtures of experts
-DENSE = tuple(family for family in FAMILIES if family not in EXPERTS)
+DENSE = tuple(family for family in EVERY if family not in EXPERTS)
 
 
 def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32):
     """A random model of a family, in evaluation mode."""
     torch.manual_seed(seed)
-    built: PreTrainedModel = FAMILIES[family]()
+    built: PreTrainedModel = EVERY[family]()
     return built.to(dtype).eval()  # type: ignore[arg-type]
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from babelpress.models.sides import same
 from babelpress.models.wide import WideLinear
 
 # An exponential of less, 2e-35, adds nothing, and would be a denormal number, which are slow.
@@ -198,14 +199,6 @@ def _head(model: PreTrainedModel) -> Any:
 
 def _place(tensor: Tensor) -> str:
     return "cpu" if tensor.device.type == "cpu" else "other"
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the noise of other kernels; the next check of NaN is where the place is known."""
-    if a.shape != b.shape:
-        return False
-    noise = 8 * torch.finfo(a.dtype).eps * b.nan_to_num().abs().amax().item() if a.numel() else 0.0
-    return torch.allclose(a, b, rtol=0, atol=noise, equal_nan=True)
 
 
 def _some_of(head: nn.Linear, outputs: slice) -> Callable[[Tensor], Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting, NotFinite
-from babelpress.evals._head import Logits, Said, of_model, of_states, runs_apart, same
+from babelpress.evals._head import Logits, Said, of_model, of_states, runs_apart
 from babelpress.evals._windows import (
     Prepared,
     Window,
@@ -25,6 +25,7 @@ from babelpress.evals._windows import (
     evaluating,
     padded,
 )
+from babelpress.models.sides import same
 from babelpress.models.tokenizers import vocabulary_of
 from babelpress.system.progress import Progress
 
@@ -183,8 +184,8 @@ def _scorer(
     logits_2TV = model(probe_2T, use_cache=False).logits
     if not same(logits_2TV[0, :-1], logits_2TV[1, :-1]):
         raise BadModel(
-            f"{model.config.model_type} sees the tokens that it should predict. To be scored "
-            "it must be a decoder that predicts the next token."
+            f"{model.config.model_type} sees the tokens that it should predict. What it makes of "
+            "masked ones is scored with --on masked, its sentences with --on retrieval."
         )
     apart = runs_apart(model, probe_2T, logits_2TV)
     if not apart:

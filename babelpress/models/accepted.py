@@ -1,8 +1,8 @@
 """Which models can be pressed, known from their config.json: before anything is opened.
 
-A pressed model is a decoder whose weights are numbers: encoders, classifiers and encoder-decoders
-predict no next token, and of integers or eight-bit floats nothing can be pressed or calibrated
-again. Only scoring takes a quantized model, where transformers can run it.
+A pressed model is one stack of blocks, decoder or encoder, whose weights are numbers: of integers
+or eight-bit floats nothing can be pressed or calibrated again. Only scoring takes a quantized
+model, where transformers can run it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,20 +80,18 @@ ENCODERS = frozenset(
     ]
 )
 DECODES = ("is_decoder", "causal")  # what the config of such a type says where it is no encoder
-NOT_NEXT = (  # what the class of a model that predicts no next token ends in
-    "ForMaskedLM",
+HALVES = ("EncoderModel", "ForTextEncoding")  # what the class of half a model ends in
+CLASSIFIES = (
     "ForSequenceClassification",
     "ForTokenClassification",
     "ForMultipleChoice",
     "ForQuestionAnswering",
     "ForNextSentencePrediction",
-    "EncoderModel",
-    "ForTextEncoding",
 )
 # Where a config, or a file beside it, says that weights are quantized.
 QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
-NEXT = "Give a decoder: Llama, Qwen, Gemma, Mistral, BLOOM, XGLM or GPT, for instance."
+NEXT = "Give a decoder, as Llama, Qwen, Gemma or BLOOM, or an encoder, as XLM-R or BERT."
 
 
 def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
@@ -116,7 +114,7 @@ def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
 def check_config(
     name: str, config: Any, beside: Iterable[str] = (), *, quantized: bool = False
 ) -> None:
-    """Raise BadModel for a config of an encoder, an encoder-decoder or a quantized model.
+    """Raise BadModel for a config of an encoder-decoder, a classifier or a quantized model.
 
     `beside` are files of the same folder that tell of quantized weights; `quantized` says whether
     such a model will do.
@@ -137,27 +135,26 @@ def check_entries(name: str, found: Iterable[Entry], *, quantized: bool = False)
             raise _quantized(name, f"{each.name} is {each.dtype}")
 
 
+def encodes(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of a type that sees the text on both sides, by what it says itself."""
+    kind = str(config.get("model_type", ""))
+    return kind in ENCODERS and not any(config.get(key) for key in DECODES)
+
+
 def _check_kind(name: str, config: Mapping[str, Any]) -> None:
-    """Raise BadModel for what predicts no next token."""
+    """Raise BadModel for what cannot be walked as one stack of blocks."""
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else ""
-    kind = str(config.get("model_type", ""))
-    called = architecture or kind
-    encodes = kind in ENCODERS and not any(config.get(key) for key in DECODES)
-    if encodes or architecture.endswith("EncoderModel"):
+    called = architecture or str(config.get("model_type", ""))
+    if config.get("is_encoder_decoder") or architecture.endswith(HALVES):
         raise BadModel(
-            f"{name} is an encoder ({called}): it predicts no next token, and only models that do "
-            f"can be pressed and scored. {NEXT}"
+            f"{name} is an encoder with a decoder, or half of one ({called}): only models of one "
+            f"stack of blocks can be pressed and scored. {NEXT}"
         )
-    if config.get("is_encoder_decoder"):
+    if architecture.endswith(CLASSIFIES) and not encodes(config):
         raise BadModel(
-            f"{name} is an encoder with a decoder ({called}): only models of one stack of decoder "
-            f"blocks can be pressed and scored. {NEXT}"
-        )
-    if architecture.endswith(NOT_NEXT):
-        raise BadModel(
-            f"{name} is a classifier ({called}): it predicts no next token, and only models that "
-            f"do can be pressed and scored. {NEXT}"
+            f"{name} is a classifier ({called}) made of a decoder: of those only what predicts the "
+            f"next token can be pressed and scored. {NEXT}"
         )
 
 

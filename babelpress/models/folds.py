@@ -10,7 +10,8 @@ For a linear the run also tells which of its rows an input of the site hangs on:
 replaced by noise, then by the same noise times a factor that only one row has, and the factor is
 read off the input. The first position attends to nothing but itself, so there attention passes
 values through unmixed, whatever queries and keys became: that finds the values in a fused
-projection, and the rows that grouped queries share.
+projection, and the rows that grouped queries share. In a model that reads on both sides no position
+does; there all positions get the same noise, which stays what it is however they are mixed.
 
 Experts all compute alike, so what holds for one of a stack holds for all. Only the linear before,
 of the same expert, is tried.
@@ -38,6 +39,7 @@ from babelpress.models.walk import Walk
 # What a fold may leave of the change that multiplying the site's weights alone makes. Rounding in
 # float32 leaves some 1e-6 of it, a wrong fold about all.
 LEFT = 1e-4
+DRAWS = 8  # of noise that is the same at all positions: a rectified input may be zero in one
 SPREAD = 0.5  # random scales are from exp(-SPREAD) to exp(SPREAD)
 MARKS = (0.1, 0.8)  # factors that mark rows: logarithms; none is zero, the factor of no change
 MISREAD = 3e-6  # a logarithm of a factor is read to within this
@@ -139,18 +141,22 @@ def probing(walk: Walk, index: int, hidden_BTH: Tensor) -> Iterator[tuple["Probe
         passed_BTH = walk.forward(index, exact_BTH)
         return [passed_BTH, *passed_BTH.own.handed_on()]
 
+    mixed = walk.both_sides
     with _in_float32(block):
-        yield Probe(block, run, hidden_BTH.shape), sites
+        yield Probe(block, run, hidden_BTH.shape, mixed=mixed), sites
 
 
 class Probe:
     """A block in float32 that can be run with something changed.
 
-    `run` gives its output, and all that blocks to come are handed besides.
+    `run` gives its output, and all that blocks to come are handed besides. Where attention is
+    `mixed`, every position reads all others.
     """
 
-    def __init__(self, block: nn.Module, run: Callable[[], list[Tensor]], shape: torch.Size):
-        self.block, self.run, self.shape = block, run, shape
+    def __init__(
+        self, block: nn.Module, run: Callable[[], list[Tensor]], shape: torch.Size, *, mixed: bool
+    ):
+        self.block, self.run, self.shape, self.mixed = block, run, shape, mixed
         self.linears = linears(block)
         self.stacks: dict[nn.Module, Tensor | None] = {}  # rows that were found for an expert
         self.ran = self._order()
@@ -271,8 +277,11 @@ class Probe:
         seen: list[Tensor] = []
 
         def replace(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
-            return (noise * factor_R).to(output.device)
+            shape = list(output.shape)
+            if self.mixed:
+                shape[-2] = 1
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(len(seen)))
+            return (noise * factor_R).expand(output.shape).to(output.device)
 
         def see(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             seen.append(args[0].double())
@@ -282,9 +291,10 @@ class Probe:
             stack.callback(layer.register_forward_hook(replace).remove)
             reader: Any = self.linears[site.linears[0]]
             stack.callback(reader.register_forward_pre_hook(see).remove)
-            self.run()
+            for _ in range(DRAWS if self.mixed else 1):
+                self.run()
         sequences, positions, _ = self.shape
-        x_BTI = seen[0].reshape(sequences, positions, site.inputs)
+        x_BTI = torch.cat([x.reshape(sequences, positions, site.inputs) for x in seen])
         return x_BTI.transpose(0, 1).flatten(0, 1)
 
 

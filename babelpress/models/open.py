@@ -14,11 +14,23 @@ from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
     AutoModelForMultimodalLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -40,6 +52,15 @@ LOADERS = (
     (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
     (AutoModelForImageTextToText, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
     (AutoModelForMultimodalLM, MODEL_FOR_MULTIMODAL_LM_MAPPING),
+)
+# Of an encoder, with its head or without one.
+ENCODER_LOADERS = (
+    (AutoModelForMaskedLM, MODEL_FOR_MASKED_LM_MAPPING),
+    (AutoModelForTokenClassification, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
+    (AutoModelForSequenceClassification, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING),
+    (AutoModelForQuestionAnswering, MODEL_FOR_QUESTION_ANSWERING_MAPPING),
+    (AutoModelForMultipleChoice, MODEL_FOR_MULTIPLE_CHOICE_MAPPING),
+    (AutoModel, MODEL_MAPPING),
 )
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
 CANNOT_OPEN = (
@@ -215,13 +236,15 @@ def _stored(config: PreTrainedConfig, there: list[Entry]) -> torch.dtype:
 def _loader(config: Any) -> Any:
     """What opens a config: as the class that it names, else as a language model.
 
-    A language model may lie inside a model that also sees or hears.
+    A language model may lie inside a model that also sees or hears; that of an encoder is one of
+    masked words.
     """
     kind, named = type(config), config.architectures or ()
-    for loader, mapping in LOADERS:
+    loaders = ENCODER_LOADERS if accepted.encodes(config.to_dict()) else LOADERS
+    for loader, mapping in loaders:
         if kind in mapping and getattr(mapping[kind], "__name__", "") in named:
             return loader
-    return next((loader for loader, mapping in LOADERS if kind in mapping), AutoModelForCausalLM)
+    return next((loader for loader, mapping in loaders if kind in mapping), AutoModelForCausalLM)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import LongTensor, Tensor, nn
@@ -32,6 +33,7 @@ from babelpress.models.recording import (
     replaced,
     run_text,
 )
+from babelpress.models.sides import sees_both_sides
 from babelpress.models.sites import FEW, Site, find_sites, hooked
 from babelpress.system.offload import Hold, in_memory
 
@@ -73,6 +75,11 @@ class Walk:
             self.blocks = [block for stack in self.stacks for block in stack.blocks]
             if model.device.type != "meta":
                 self._recording = Recording(model, self.blocks, self.name)
+
+    @cached_property
+    def both_sides(self) -> bool:
+        """Whether a position reads those after it too, as in an encoder."""
+        return sees_both_sides(self.model)
 
     def name(self, index: int, inside: str = "") -> str:
         """The name of a block in the whole model, or of something inside it."""

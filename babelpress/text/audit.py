@@ -142,7 +142,14 @@ def duplicates(tag: str, lines: int, distinct: int) -> list[Finding]:
 
 def short(tag: str, ids: Sequence[Sequence[int]], layout: Layout) -> list[Finding]:
     have = len(joined(ids, layout))
-    words = f"{tag} has {have} tokens of the {layout.wanted} that fill its blocks; all are used."
+    if layout.whole and 0 < have < layout.body:
+        words = (
+            f"{tag} has {have} tokens, less than one block of {layout.length}, and a model that "
+            f"reads on both sides can have no padding. Use --length {have} or less, or leave it out."
+        )
+        return [Finding("error", tag, "short", have, words)]
+    left = "what fills whole blocks is" if layout.whole else "all are"
+    words = f"{tag} has {have} tokens of the {layout.wanted} that fill its blocks; {left} used."
     return [Finding("warning", tag, "short", have, words)] if have < layout.wanted else []
 
 

@@ -124,6 +124,7 @@ def build(
     evaluation: Corpus | None = None,
     count_special: bool = False,
     known: int | None = None,
+    whole: bool = False,
 ) -> CalibrationSet:
     """A block for each sample of demonstrations, from the train split of a parallel corpus.
 
@@ -134,7 +135,7 @@ def build(
     BadSetting where not one block fits, BadModel for an id beyond the `known` ones of the model.
     """
     tags = list(dict.fromkeys(languages))
-    layout = layout_for(tokenizer, tokens, length, count_special, known)
+    layout = layout_for(tokenizer, tokens, length, count_special, known, whole)
     corpus.require(tags)
     require_english(corpus)
     english = _Side.of(corpus, ENGLISH, evaluation)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from babelpress.errors import BadSetting
 from babelpress.models.open import Opened
+from babelpress.models.sides import sees_both_sides
 from babelpress.models.tokenizers import vocabulary_of
 from babelpress.text import calibration, demonstrations, self_written
 from babelpress.text.corpus import open_corpus, open_source
@@ -35,8 +37,14 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
     where the tokenizer has tokens that the model has no embeddings for.
     """
     known = vocabulary_of(opened.model)
+    whole = sees_both_sides(opened.model)
     length = fitting_length(opened, asked.length)
     if asked.corpus == SELF:
+        if whole:
+            raise BadSetting(
+                f"{opened.name} reads text on both sides and cannot write its own calibration "
+                "text. Name a corpus with --corpus."
+            )
         tags = languages_of(open_source(asked.corpus), asked.languages)
         written = self_written.write(
             opened.model,
@@ -54,6 +62,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
             seed=asked.seed,
             count_special=asked.count_special,
             known=known,
+            whole=whole,
         )
     corpus, shots = open_source(asked.corpus), shots_of(asked.corpus)
     build = calibration.build if shots is None else partial(demonstrations.build, shots)
@@ -67,6 +76,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
         evaluation=open_corpus(asked.evaluation) if asked.evaluation else None,
         count_special=asked.count_special,
         known=known,
+        whole=whole,
     )
 
 

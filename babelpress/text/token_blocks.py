@@ -45,6 +45,7 @@ class Layout:
     """How token ids become blocks: the wanted size, and the tokenizer's special tokens.
 
     `known` is how many tokens the model has embeddings for; None where no model is to read them.
+    With `whole` there is no padding, which a model that reads on both sides would see.
     """
 
     tokens: int
@@ -55,6 +56,7 @@ class Layout:
     special: frozenset[int]
     count_special: bool
     known: int | None = None
+    whole: bool = False
 
     @property
     def body(self) -> int:
@@ -93,6 +95,7 @@ def layout_for(
     length: int,
     count_special: bool,
     known: int | None = None,
+    whole: bool = False,
 ) -> Layout:
     """The layout of a tokenizer. Raises BadSetting where not one block fits."""
     if length < 2:
@@ -109,15 +112,18 @@ def layout_for(
     # An unknown token is text that the model has to read, not a mark of ours.
     marks = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     special = frozenset(each for each in (*marks, bos, eos) if each is not None)
-    return Layout(tokens, length, bos, eos, pad, special, count_special, known)
+    return Layout(tokens, length, bos, eos, pad, special, count_special, known, whole)
 
 
 def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> TokenBlocks:
     """Join by EOS, cut to blocks with BOS before each, pad what the last one lacks.
 
-    Raises BadModel for an id that the model has no embedding for.
+    Where blocks are to be whole, what does not fill one is left out. Raises BadModel for an id that
+    the model has no embedding for.
     """
     ids = joined(documents, layout)[: layout.wanted]
+    if layout.whole:
+        ids = ids[: len(ids) // layout.body * layout.body]
     starts = range(0, len(ids), layout.body)
     rows = [ids[start : start + layout.body] for start in starts]
     return _padded(language, rows, layout.body, layout)
@@ -126,8 +132,14 @@ def pack(language: str, documents: Sequence[Sequence[int]], layout: Layout) -> T
 def apart(language: str, samples: Sequence[Sequence[int]], layout: Layout) -> TokenBlocks:
     """A block for each sample, with BOS before it; padded to the longest, cut where none can hold.
 
-    Raises BadModel for an id that the model has no embedding for.
+    Raises BadModel for an id that the model has no embedding for, BadSetting where blocks are to
+    be whole.
     """
+    if layout.whole:
+        raise BadSetting(
+            "the model reads text on both sides, so it would see the padding after a sample. "
+            "Calibrate it on plain text."
+        )
     rows = [ids[: layout.body] for ids in samples]
     return _padded(language, rows, max(map(len, rows), default=layout.body), layout)
 

@@ -80,7 +80,7 @@ def test_a_saved_model_has_what_its_class_does_not_know(family, shards, tmp_path
     assert all(torch.equal(own[name], written[name]) for name in written)
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.EVERY)
 def test_nothing_is_carried_of_a_model_that_is_known_whole(family, tmp_path):
     save_model(Opened(family, pico.model(family), pico.tokenizer(), torch.float32), tmp_path)
     assert open_model(str(tmp_path)).carried == ()

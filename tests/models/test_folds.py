@@ -64,6 +64,13 @@ FOLDS = {
         "fc2": "fc1",
     },
 }
+# The norms of a BERT come after the residual stream has its part, which goes on besides.
+FOLDS |= {
+    "bert": {"attention.output.dense": "attention.self.value"},
+    "xlm_roberta": {"attention.output.dense": "attention.self.value"},
+    "distilbert": {"attention.out_lin": "attention.v_lin"},
+    "modernbert": {"attn.Wo": "attn.Wqkv", "mlp.Wi": "mlp_norm", "mlp.Wo": "mlp.Wi"},
+}
 for _family, _experts in {"qwen3_moe": 4, "mixtral": 3}.items():
     # The norm before the experts is the router's too. Rows of gate and up are one parameter.
     FOLDS[_family] = {site: LLAMA[site] for site in LLAMA if "attn" in site} | {
@@ -83,11 +90,15 @@ VALUES = {
     "gpt2": ("attn.c_proj", STACKED),
     "xglm": ("self_attn.out_proj", (0, 8, 16, 24)),
     "opt": ("self_attn.out_proj", (0, 8, 16, 24)),
+    "bert": ("attention.output.dense", (0, 8, 16, 24)),
+    "xlm_roberta": ("attention.output.dense", (0, 8, 16, 24)),
+    "distilbert": ("attention.out_lin", (0, 8, 16, 24)),
+    "modernbert": ("attn.Wo", STACKED),
     "qwen3_moe": ("self_attn.o_proj", GROUPED),
     "mixtral": ("self_attn.o_proj", GROUPED),
 }
 
-every_family = pytest.mark.parametrize("family", pico.FAMILIES)
+every_family = pytest.mark.parametrize("family", pico.EVERY)
 
 
 def shaken(model):
@@ -133,6 +144,8 @@ def test_the_folds_of_a_family_are_those_its_formulas_allow(family, dtype):
         folds_found = find_folds(walk, index, hidden_BTH)
 
         expected = FOLDS[family]
+        if (family, index) == ("modernbert", 1):  # the first block has no norm before attention
+            expected = {"attn.Wqkv": "attn_norm", **expected}
         if (family, index) == ("gemma4", 1):  # keys and values are those of the block before
             names = {"self_attn.q_proj+k_proj+v_proj": "self_attn.q_proj"}
             expected = {names.get(site, site): norm for site, norm in expected.items()}

@@ -32,7 +32,7 @@ def test_codes_scales_and_zero_points_are_counted_in_bits():
     assert stored_bytes(row(coded(6, 16, bits=3, symmetric=False))) == 96 * 3 / 8 + 12 * (2 + 3 / 8)
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.EVERY)
 def test_parts_add_up_to_the_whole_and_parameters_to_those_of_the_model(family):
     model = pico.model(family)
     walk = Walk(model)

@@ -19,7 +19,7 @@ from babelpress.models.open import Opened, open_model
 from babelpress.models.save import save_model
 from babelpress.models.weights import weights_hash
 
-every_family = pytest.mark.parametrize("family", pico.FAMILIES)
+every_family = pytest.mark.parametrize("family", pico.EVERY)
 
 
 def opened(family="llama", dtype=torch.float32):

@@ -16,13 +16,21 @@ from babelpress.models.open import open_model
 from babelpress.models.sites import find_sites
 from babelpress.models.walk import Walk, find_stacks
 
-every_family = pytest.mark.parametrize("family", pico.FAMILIES)
+every_family = pytest.mark.parametrize("family", pico.EVERY)
 
 GROUPED = [
     ("self_attn.q_proj+k_proj+v_proj", 32),
     ("self_attn.o_proj", 32),
     ("mlp.gate_proj+up_proj", 32),
     ("mlp.down_proj", 48),
+]
+
+
+ENCODED = [
+    ("attention.self.query+key+value", 32),
+    ("attention.output.dense", 32),
+    ("intermediate.dense", 32),
+    ("output.dense", 48),
 ]
 
 
@@ -48,6 +56,15 @@ SITES = {
         ("per_layer_projection", 16),
     ],
     "mistral": GROUPED,
+    "bert": ENCODED,
+    "xlm_roberta": ENCODED,
+    "distilbert": [
+        ("attention.q_lin+k_lin+v_lin", 32),
+        ("attention.out_lin", 32),
+        ("ffn.lin1", 32),
+        ("ffn.lin2", 48),
+    ],
+    "modernbert": [("attn.Wqkv", 32), ("attn.Wo", 32), ("mlp.Wi", 32), ("mlp.Wo", 48)],
     "bloom": [
         ("self_attention.query_key_value", 32),
         ("self_attention.dense", 32),

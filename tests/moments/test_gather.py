@@ -13,7 +13,7 @@ from babelpress.models.walk import Walk
 from babelpress.moments.gather import Batch, batches, batches_at_once, gather, pass_on
 from babelpress.text.token_blocks import TokenBlocks
 
-every_family = pytest.mark.parametrize("family", pico.FAMILIES)
+every_family = pytest.mark.parametrize("family", pico.EVERY)
 LENGTH = 12
 
 

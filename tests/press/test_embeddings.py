@@ -11,16 +11,17 @@ from babelpress.models.linears import weight
 from babelpress.press.embeddings import quantize_tables
 
 
-@pytest.mark.parametrize("family", pico.FAMILIES)
+@pytest.mark.parametrize("family", pico.EVERY)
 def test_both_tables_are_what_their_codes_stand_for_and_nothing_else_changes(family):
     model = pico.model(family)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     found = quantize_tables(model)
 
-    tables: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+    every: Any = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = [table for table in every if table is not None]  # an encoder may have no such head
     tied = len({weight(table).data_ptr() for table in tables}) == 1
-    assert len(found) == (1 if tied else 2)
+    assert len(found) == (1 if tied else len(tables))
     for name, codes in found.items():
         table = model.get_submodule(name)
         assert torch.equal(weight(table), codes.dequantize())
