@@ -22,7 +22,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from babelpress.models.sides import same
+from babelpress.models.reading import same
 from babelpress.models.wide import WideLinear
 
 # An exponential of less, 2e-35, adds nothing, and would be a denormal number, which are slow.

@@ -25,7 +25,7 @@ from babelpress.evals._windows import (
     evaluating,
     padded,
 )
-from babelpress.models.sides import same
+from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import vocabulary_of
 from babelpress.system.progress import Progress
 
@@ -178,15 +178,15 @@ def _scorer(
     vocabulary = vocabulary_of(model)
     logits = memory // BYTES_PER_LOGIT
     _check_memory(memory, logits // vocabulary, 4, vocabulary)
-    tried_T = longest.ids_T[: min(8, logits // vocabulary // 2)]
-    probe_2T = torch.from_numpy(tried_T).repeat(2, 1).to(model.device)
-    probe_2T[1, -1] = 1 - probe_2T[1, -1].clamp(max=1)
-    logits_2TV = model(probe_2T, use_cache=False).logits
-    if not same(logits_2TV[0, :-1], logits_2TV[1, :-1]):
+    if sees_both_sides(model):
         raise BadModel(
             f"{model.config.model_type} sees the tokens that it should predict. What it makes of "
             "masked ones is scored with --on masked, its sentences with --on retrieval."
         )
+    tried_T = longest.ids_T[: min(8, logits // vocabulary // 2)]
+    probe_2T = torch.from_numpy(tried_T).repeat(2, 1).to(model.device)
+    probe_2T[1, -1] = 1 - probe_2T[1, -1].clamp(max=1)
+    logits_2TV = model(probe_2T, use_cache=False).logits
     apart = runs_apart(model, probe_2T, logits_2TV)
     if not apart:
         _check_memory(memory, logits // vocabulary, len(longest.ids_T) - 1, vocabulary)

@@ -25,6 +25,7 @@ from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import Document
+from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 
 
@@ -162,8 +163,7 @@ def check_fit(model: PreTrainedModel, prepared: Mapping[str, Prepared], *, ahead
     for tag, one in prepared.items():
         highest = max(int(piece.ids_T.max()) for piece in one.windows)
         check_known(highest, vocabulary_of(model), tag)
-    # Models without a table of positions, such as BLOOM, do not have the setting.
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = positions_of(model)
     longest = max(len(piece_T) for piece_T in pieces) - ahead
     if limit is not None and longest > limit:
         raise BadSetting(

@@ -25,6 +25,7 @@ from babelpress.models import experts
 from babelpress.models.experts import Slice
 from babelpress.models.handed import Handing, Hidden, Own, kept, own_of
 from babelpress.models.linears import Linear, linears
+from babelpress.models.reading import sees_both_sides
 from babelpress.models.recording import (
     Recording,
     hidden_of,
@@ -33,7 +34,6 @@ from babelpress.models.recording import (
     replaced,
     run_text,
 )
-from babelpress.models.sides import sees_both_sides
 from babelpress.models.sites import FEW, Site, find_sites, hooked
 from babelpress.system.offload import Hold, in_memory
 

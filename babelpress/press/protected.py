@@ -14,6 +14,7 @@ Tested in tests/steps/test_protecting.py.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor
@@ -130,6 +131,9 @@ def _mlp(block: Block) -> _Mlp:
         if name not in block.stacked:
             modules.setdefault(name.rpartition(".")[0], {})[name] = shape
     found = [mlp for linears in modules.values() for mlp in _mlps(linears)]
+    if not found:  # as in a BERT, where both have a module of their own
+        plain = [each for linears in modules.values() for each in linears.items()]
+        found = [mlp for pair in pairwise(plain) for mlp in _mlps(dict(pair))]
     if not found:
         raise BadSetting(
             f"{block.name} has no MLP whose neurons could be protected (experts have none): "

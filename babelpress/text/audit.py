@@ -145,7 +145,7 @@ def short(tag: str, ids: Sequence[Sequence[int]], layout: Layout) -> list[Findin
     if layout.whole and 0 < have < layout.body:
         words = (
             f"{tag} has {have} tokens, less than one block of {layout.length}, and a model that "
-            f"reads on both sides can have no padding. Use --length {have} or less, or leave it out."
+            f"reads on both sides can have no padding. Use --length {have}, or leave it out."
         )
         return [Finding("error", tag, "short", have, words)]
     left = "what fills whole blocks is" if layout.whole else "all are"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from babelpress.errors import BadSetting
 from babelpress.models.open import Opened
-from babelpress.models.sides import sees_both_sides
+from babelpress.models.reading import positions_of, sees_both_sides
 from babelpress.models.tokenizers import vocabulary_of
 from babelpress.text import calibration, demonstrations, self_written
 from babelpress.text.corpus import open_corpus, open_source
@@ -82,5 +82,5 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
 
 def fitting_length(opened: Opened, length: int) -> int:
     """`length`, or the number of positions of the model where that is less."""
-    positions = getattr(opened.model.config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(opened.model)
     return length if positions is None else min(length, positions)

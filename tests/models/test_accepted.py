@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertLMHeadModel,
     BertModel,
     LlamaForSequenceClassification,
@@ -26,9 +27,11 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from babelpress import commands
-from babelpress.errors import BabelpressError, BadModel
+from babelpress.errors import BabelpressError, BadCorpus, BadModel, BadSetting
 from babelpress.models import accepted
 from babelpress.models.open import open_model
+from babelpress.text.draw import draw
+from babelpress.text.settings import CalibrationSettings
 
 TINY: dict[str, Any] = {
     "vocab_size": pico.VOCABULARY,
@@ -57,18 +60,68 @@ def llama(folder, **config):
 
 
 ENCODERS = {
-    "tokens": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**TINY)),
+    "tokens": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**TINY, num_labels=5)),
     "masked words": lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**TINY)),
+    "text": lambda: BertForSequenceClassification(BertConfig(**TINY, num_labels=4)),
     "sentences": lambda: BertModel(BertConfig(**TINY)),
-    "half of mT5": lambda: MT5EncoderModel(
-        MT5Config(vocab_size=pico.VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2)
-    ),
 }
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_an_encoder_is_refused_everywhere_in_the_same_words(kind, tmp_path):
-    model, out = str(save(ENCODERS[kind](), tmp_path / "m")), tmp_path / "out"
+def test_the_head_of_an_encoder_comes_and_goes_unchanged(kind, tmp_path):
+    made: Any = ENCODERS[kind]().eval()
+    model, out = str(save(made, tmp_path / "m")), tmp_path / "out"
+
+    commands.prune(model, out=out, method="wanda", pattern="0.5", length=32, **TEXT)
+
+    again: Any = open_model(str(out / "model"))
+    assert type(again.model) is type(made)
+    assert again.model.config.id2label == made.config.id2label
+    changed = {
+        name
+        for name, tensor in made.state_dict().items()
+        if not torch.equal(tensor, again.model.state_dict()[name])
+    }
+    assert changed and all(".layer." in name and name.endswith("weight") for name in changed)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_what_an_encoder_makes_of_the_next_token_is_not_scored(kind, tmp_path):
+    model = str(save(ENCODERS[kind](), tmp_path / "m"))
+    with pytest.raises(BadModel, match=r"sees the tokens that it should predict.*--on masked"):
+        commands.evaluate(model, out=tmp_path / "out", languages="sw")
+
+
+def test_an_encoder_writes_no_calibration_text(tmp_path):
+    model = str(save(ENCODERS["masked words"](), tmp_path / "m"))
+    with pytest.raises(BadSetting, match="reads text on both sides and cannot write"):
+        commands.prune(model, out=tmp_path / "out", corpus="self", length=32, **TEXT)
+
+
+def test_an_encoder_is_given_no_padding(tmp_path):
+    """It would see what stands after the text."""
+    model = str(save(ENCODERS["masked words"](), tmp_path / "m"))
+    folder = tmp_path / "text"
+    folder.mkdir()
+    (folder / "swh_Latn.txt").write_text("habari ya asubuhi\n" * 3, encoding="utf-8")
+    asked: dict[str, Any] = {"corpus": str(folder), "languages": "sw", "length": 32}
+
+    found = draw(
+        open_model(model), CalibrationSettings(**{**asked, "languages": ["sw"]}, tokens=512)
+    )
+    blocks = found.blocks["swh_Latn"]
+    assert blocks.ids_BT.shape[0] >= 1
+    assert (blocks.ids_BT != pico.tokenizer().pad_token_id).all()
+
+    with pytest.raises(BadCorpus, match="can have no padding"):
+        commands.calibrate(model, out=tmp_path / "b", **(asked | {"length": 100, "tokens": 512}))
+
+
+def test_half_of_an_encoder_decoder_is_refused_everywhere_in_the_same_words(tmp_path):
+    half = MT5EncoderModel(
+        MT5Config(vocab_size=pico.VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2)
+    )
+    model, out = str(save(half, tmp_path / "m")), tmp_path / "out"
     said = set()
     for call in (
         lambda: commands.calibrate(model, out=out, **TEXT),
@@ -84,13 +137,15 @@ def test_an_encoder_is_refused_everywhere_in_the_same_words(kind, tmp_path):
             call()
         said.add(str(caught.value))
     (words,) = said
-    assert f"is an encoder ({type(ENCODERS[kind]()).__name__}): it predicts no next token" in words
+    assert "half of one (MT5EncoderModel): only models of one stack" in words
     assert "Give a decoder" in words and not out.exists()
 
 
 def test_a_classifier_made_of_a_decoder_is_refused(tmp_path):
     config = pico.model().config
-    with pytest.raises(BadModel, match=r"is a classifier \(LlamaForSequenceClassification\)"):
+    with pytest.raises(
+        BadModel, match=r"is a classifier \(LlamaForSequenceClassification\) made of"
+    ):
         open_model(str(save(LlamaForSequenceClassification(config), tmp_path)))
 
 
@@ -107,8 +162,10 @@ def test_every_type_that_transformers_masks_words_of_is_known():
     assert plain & accepted.ENCODERS <= {"bert-generation"}
 
 
-def test_an_encoder_is_known_without_torch(tmp_path):
-    model = save(ENCODERS["tokens"](), tmp_path / "m")
+def test_half_of_a_model_is_known_without_torch(tmp_path):
+    model = save(
+        MT5EncoderModel(MT5Config(vocab_size=99, d_model=32, num_layers=1)), tmp_path / "m"
+    )
     code = (
         "import sys\nfrom babelpress.models.accepted import peek\n"
         f"try:\n    peek({str(model)!r})\n"
@@ -116,7 +173,7 @@ def test_an_encoder_is_known_without_torch(tmp_path):
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "is an encoder (XLMRobertaForTokenClassification)" in made.stdout
+    assert "half of one (MT5EncoderModel)" in made.stdout
 
 
 # ---- quantized -----------------------------------------------------------------------------

@@ -226,7 +226,7 @@ def test_an_encoder_decoder_is_refused_with_what_was_found_and_what_is_missing(t
     pico.tokenizer().save_pretrained(tmp_path)
     message = refusal(BadModel, tmp_path)
     assert (
-        "is an encoder with a decoder (T5ForConditionalGeneration): only models of one" in message
+        "is an encoder with a decoder, or half of one (T5ForConditionalGeneration): only" in message
     )
 
 

@@ -1,10 +1,14 @@
-"""Whether a model reads text on both sides of a token, as encoders do, or only before it.
+"""How a model reads text: how much at once, and whether on both sides of a token, as encoders do.
 
 Told by running it, never by names.
+
+Tested in tests/models/test_walk.py.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from babelpress.models import experts
@@ -23,6 +27,19 @@ def sees_both_sides(model: PreTrainedModel) -> bool:
             for ids in (text_1T, other_1T)
         )
     return not same(one[:, :-1], two[:, :-1])
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """How many tokens fit at once; None where the config sets no limit.
+
+    A table of positions that has a row for padding, as those of RoBERTa's kind, begins after it.
+    """
+    limit: Any = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return None
+    tables = (each for each in model.modules() if isinstance(each, nn.Embedding))
+    found = (each.padding_idx for each in tables if each.num_embeddings == limit)
+    return limit - max((index + 1 for index in found if index is not None), default=0)
 
 
 def same(a: Tensor, b: Tensor) -> bool:
