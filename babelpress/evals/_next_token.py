@@ -16,7 +16,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting, NotFinite
-from babelpress.evals._head import Logits, Said, of_model, of_states, runs_apart
+from babelpress.evals._head import (
+    Logits,
+    Said,
+    Tell,
+    of_model,
+    of_states,
+    place_of,
+    runs_apart,
+    streamed,
+)
 from babelpress.evals._windows import (
     Prepared,
     Window,
@@ -32,17 +41,11 @@ from babelpress.system.progress import Progress
 Say = Callable[[Tensor, Tensor], Tensor]
 """What logits (N, V) say of the tokens (N,) that came, NaN where they are: one number each (N,), or
 several (N, K)."""
-Tell = Callable[[Said], Tensor]
-"""The same from what is kept of logits while slices of the vocabulary go by, which is faster."""
 Read = Callable[[Logits, Tensor, int], Tensor]
 
 # Measured with 8M parameters: on a processor more than this leaves the caches and pads more.
 BATCH_TOKENS = {"cpu": 2048, "other": 16384}
-# Rows of whole logits, and rows and logits of a slice at once, in float32 4 and 256 MiB: on a
-# processor they are to stay in its caches. Measured with vocabularies of 8,192 and 262,144.
-CHUNK_TOKENS = {"cpu": 128, "other": 4096}
-SLICE_TOKENS = {"cpu": 512, "other": 4096}
-SLICE_LOGITS = {"cpu": 1 << 20, "other": 1 << 26}
+CHUNK_TOKENS = {"cpu": 128, "other": 4096}  # rows of whole logits at once
 # Logits as the model gives them, their float32 copy, and what log-softmax and a soft cap add.
 BYTES_PER_LOGIT = 16
 
@@ -78,7 +81,7 @@ def told_sums(
     ranks: bool = False,
 ) -> dict[str, np.ndarray]:
     """The same of what needs no more than a `Said`, with `ranks` the place of the largest in it."""
-    read = partial(_streamed, tell, ranks)
+    read = partial(streamed, tell, ranks)
     return _sums(model, prepared, read, what, memory_mb << 20, progress)
 
 
@@ -91,18 +94,6 @@ def _whole(say: Say, logits: Logits, target_N: Tensor, most: int) -> Tensor:
     rows = max(1, min(most // logits.vocabulary, CHUNK_TOKENS[logits.place]))
     parts = zip(logits.split(rows), target_N.split(rows), strict=True)
     return torch.cat([say(part.all(), target_R) for part, target_R in parts])
-
-
-def _streamed(tell: Tell, ranks: bool, logits: Logits, target_N: Tensor, most: int) -> Tensor:
-    most = min(most, SLICE_LOGITS[logits.place])
-    rows = min(most, SLICE_TOKENS[logits.place])
-    found = []
-    for part, target_R in zip(logits.split(rows), target_N.split(rows), strict=True):
-        said = Said.nothing(target_R, ranks=ranks)
-        for start, logits_RV in part.slices(max(1, most // len(target_R))):
-            said.add(logits_RV, start)
-        found.append(tell(said))
-    return torch.cat(found)
 
 
 @torch.inference_mode()
@@ -151,7 +142,7 @@ class _Scorer:
 
     @property
     def batch_tokens(self) -> int:
-        return BATCH_TOKENS[_place(self.model)] if self.apart else 1
+        return BATCH_TOKENS[place_of(self.model)] if self.apart else 1
 
     def sums(self, batch: Sequence[Window]) -> np.ndarray:
         """One sum per window, (B,) or (B, K), float32 in each token, float64 over tokens."""
@@ -163,10 +154,6 @@ class _Scorer:
         sum_B = said_N.new_zeros(len(batch), *said_N.shape[1:])
         window_N = scored_BT.nonzero()[:, 0].to(said_N.device)
         return sum_B.index_add_(0, window_N, said_N).cpu().numpy()
-
-
-def _place(model: PreTrainedModel) -> str:
-    return "cpu" if model.device.type == "cpu" else "other"
 
 
 def _scorer(

@@ -165,7 +165,10 @@ def _open(
     )
     model, loading = loaded
     # transformers fills what a file lacks with random numbers
-    if missing := sorted(loading["missing_keys"]):
+    missing = sorted(loading["missing_keys"])
+    if missing and all(name.startswith("pooler.") for name in missing):
+        model.pooler, missing = None, []  # sentence encoders pool by themselves, and have no such
+    if missing:
         raise BadModel(
             f"{name} lacks {len(missing)} of the weights of {type(model).__name__}, {missing[0]} "
             "first. Get a whole copy of the model."

@@ -17,8 +17,8 @@ from transformers import (
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
 from babelpress.evals import _next_token
-from babelpress.evals._head import Said, runs_apart
-from babelpress.evals._next_token import BATCH_TOKENS, SLICE_LOGITS, SLICE_TOKENS
+from babelpress.evals._head import SLICE_LOGITS, SLICE_TOKENS, Said, runs_apart
+from babelpress.evals._next_token import BATCH_TOKENS
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
 from babelpress.text.corpus import Document

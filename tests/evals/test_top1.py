@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, NotFinite
-from babelpress.evals._head import Said
-from babelpress.evals._next_token import BATCH_TOKENS, SLICE_LOGITS, SLICE_TOKENS
+from babelpress.evals._head import SLICE_LOGITS, SLICE_TOKENS, Said
+from babelpress.evals._next_token import BATCH_TOKENS
 from babelpress.evals.top1 import _first, measure
 from babelpress.judge.compare import compare, gate
 from babelpress.numerics.tally import Tally
