@@ -180,11 +180,11 @@ SEEING = {
     ),
 }
 _ENCODER: dict[str, Any] = {**_SHAPE, "type_vocab_size": 2}
+# The positions of a RoBERTa begin after that of its padding.
+_ROBERTA: dict[str, Any] = {**_ENCODER, "max_position_embeddings": 131}
 ENCODERS = {
     "bert": lambda: BertForMaskedLM(BertConfig(**_ENCODER)),
-    "xlm_roberta": lambda: XLMRobertaForTokenClassification(
-        XLMRobertaConfig(**_ENCODER | {"max_position_embeddings": 131})
-    ),
+    "xlm_roberta": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**_ROBERTA)),
     "distilbert": lambda: DistilBertForSequenceClassification(
         DistilBertConfig(
             vocab_size=VOCABULARY,
