@@ -5,6 +5,7 @@ Tested in tests/evals/test_masked.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -21,7 +22,7 @@ class Around:
         """Those of a tokenizer; none where it has none."""
         front = (tokenizer.cls_token_id, tokenizer.bos_token_id)
         behind = (tokenizer.sep_token_id, tokenizer.eos_token_id)
-        return cls(*([each for each in some if each is not None][:1] for some in (front, behind)))
+        return cls(_first(front), _first(behind))
 
     @property
     def number(self) -> int:
@@ -31,3 +32,7 @@ class Around:
     def put(self, ids: Sequence[int]) -> list[int]:
         """The tokens of a text with those around it."""
         return [*self.front, *ids, *self.behind]
+
+
+def _first(some: Sequence[Any]) -> list[int]:
+    return [each for each in some if each is not None][:1]

@@ -16,6 +16,7 @@ Shapes: B windows of a batch, T positions, N hidden tokens, D documents.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def _mask_of(tokenizer: PreTrainedTokenizerBase) -> int:
             "the tokenizer has no mask token, so nothing can be hidden from the model. Score a "
             "decoder with --on bits_per_byte."
         )
-    return tokenizer.mask_token_id
+    return cast(int, tokenizer.mask_token_id)
 
 
 def _check(model: PreTrainedModel, window: int, every: int) -> None:

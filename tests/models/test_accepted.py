@@ -41,6 +41,7 @@ TINY: dict[str, Any] = {
     "num_attention_heads": 4,
     "max_position_embeddings": 130,
 }
+FIVE: dict[str, Any] = {**TINY, "num_labels": 5}
 TEXT: dict[str, Any] = {"languages": "sw", "tokens": 64}
 BOTH_WAYS = {"bart", "mbart", "mvp"}  # encoder-decoders, which say so themselves
 
@@ -60,9 +61,9 @@ def llama(folder, **config):
 
 
 ENCODERS = {
-    "tokens": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**TINY, num_labels=5)),
+    "tokens": lambda: XLMRobertaForTokenClassification(XLMRobertaConfig(**FIVE)),
     "masked words": lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**TINY)),
-    "text": lambda: BertForSequenceClassification(BertConfig(**TINY, num_labels=4)),
+    "text": lambda: BertForSequenceClassification(BertConfig(**FIVE)),
     "sentences": lambda: BertModel(BertConfig(**TINY)),
 }
 
@@ -111,7 +112,7 @@ def test_an_encoder_is_given_no_padding(tmp_path):
     )
     blocks = found.blocks["swh_Latn"]
     assert blocks.ids_BT.shape[0] >= 1
-    assert (blocks.ids_BT != pico.tokenizer().pad_token_id).all()
+    assert not (blocks.ids_BT == pico._IDS["pad_token_id"]).any()
 
     with pytest.raises(BadCorpus, match="can have no padding"):
         commands.calibrate(model, out=tmp_path / "b", **(asked | {"length": 100, "tokens": 512}))
