@@ -103,9 +103,9 @@ def pictures(rows: Sequence[Row]) -> list[Picture]:
         Picture(
             "languages",
             "Which features are large in one text and small in another?",
-            f"Most of them are large in {names[most['language']]} and small in "
-            f"{names[most['other']]}: {most['value']:.1f} % in block {most['block']}, where chance "
-            f"would give {chance:.1f} %.",
+            f"The largest overlap is {most['value']:.1f} %, in block {most['block']}, of what is "
+            f"large in {names[most['language']]} and small in {names[most['other']]}; chance would "
+            f"give {chance:.1f} %.",
             tuple(points),
             across="small in",
             down="large in",

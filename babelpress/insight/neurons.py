@@ -246,4 +246,5 @@ def _moved(means: dict[tuple[str, int], float | None], model: str) -> str:
     known = [b - a for a, b in pairs if a is not None and b is not None]
     change = sum(known) / len(known) if known else 0.0
     number = f"{change:+.3f}".replace("-", "\u2212")
-    return f"; {model} moves the mean by {number}"
+    by = f"by {number}" if round(change, 3) else "by less than 0.001"
+    return f"; {model} moves the mean {by}"

@@ -160,7 +160,8 @@ def _limits(picture: Picture) -> list[float]:
     low, high = min(known, default=0.0), max(known, default=0.0)
     steps = scale.CLASSES - scale.MIDDLE
     found = [low + (high - low) * step / steps for step in range(1, steps)]
-    return sorted({round(limit, picture.digits) for limit in found}) if high > low else []
+    rounded = {round(limit, picture.digits) for limit in found}
+    return sorted(limit for limit in rounded if limit > low)  # below the lowest there is nothing
 
 
 def _shades(picture: Picture, limits: Sequence[float]) -> list[int]:
@@ -267,6 +268,8 @@ def _heat(picture: Picture) -> dict[str, Any]:
 def _lines(picture: Picture) -> dict[str, Any]:
     """A line for every `down`, with a point at every number."""
     across, down = _across(picture), _down(picture)
+    known = [point.value for point in picture.points if point.value is not None]
+    ends = [min(known, default=0.0), max(known, default=1.0)]  # one scale for all panels
     base = (
         _base(picture)
         .transform_filter("datum.value !== null")
@@ -281,7 +284,7 @@ def _lines(picture: Picture) -> dict[str, Any]:
             y=alt.Y(
                 "value:Q",
                 title=picture.value,
-                scale=alt.Scale(zero=False, nice=False, padding=10),
+                scale=alt.Scale(domain=ends, zero=False, nice=False, padding=10),
                 axis=alt.Axis(grid=True, tickCount=6),
             ),
             color=alt.Color(

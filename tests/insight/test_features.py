@@ -29,7 +29,7 @@ def test_features_planted_in_translation_are_found_against_one_language_alone(pl
     assert [row["value"] for row in rows] == [100.0, 0.0]  # planted in block 0 alone
     assert [row["chance"] for row in rows] == [10.0, 10.0]
     heat, depth = features.pictures(rows)
-    assert "large in French and small in French: 100.0 % in block 0" in heat.seen
+    assert "100.0 %, in block 0, of what is large in French and small in French" in heat.seen
     assert "largest in block 0 (100.0 %)" in depth.seen
 
 

@@ -159,6 +159,25 @@ def test_equal_numbers_have_one_class_and_none_at_all_are_no_failure(bad):
     assert "shade" not in values_of(nothing)[0]
 
 
+def test_counts_have_a_class_for_none_at_all_and_one_for_each_number():
+    counts = tuple(Point("", str(at), "a", float(at)) for at in range(5))
+    (section,) = pictures.sections(
+        [replace(KEPT, pictures=(replace(HEAT, points=counts, digits=0, bad=""),))]
+    )
+
+    assert [words for _, words in section.pictures[0].legend] == ["", "1", "2", "3", "4"]
+
+
+def test_lines_of_all_panels_have_one_scale():
+    points = tuple(p._replace(panel=run) for run in ("a", "b") for p in LINES.points)
+    low, *rest = points
+    other = replace(LINES, points=(low._replace(value=-2.0), *rest), panel="run")
+    spec = pictures.specs([replace(KEPT, pictures=(other,))])["insight-0-depth"]
+
+    (domain,) = (each["domain"] for each in spec["scales"] if each["name"] == "y")
+    assert domain == [-2.0, max(p.value for p in LINES.points)]
+
+
 def test_the_table_to_download_has_every_number_unrounded():
     (section,) = pictures.sections([KEPT])
 
