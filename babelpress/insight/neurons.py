@@ -188,7 +188,7 @@ def _fates(rows: Sequence[Row], runs: Sequence[str], tags: Sequence[str]) -> Pic
     said: list[str] = []
     for run in runs:
         fates = {
-            "in the dense model": of[DENSE],
+            "dense model": of[DENSE],
             "stayed": of[DENSE] & of[run],
             "no longer": of[DENSE] - of[run],
             "appeared": of[run] - of[DENSE],

@@ -234,6 +234,8 @@ def _heat(picture: Picture) -> dict[str, Any]:
     """A square for every number, with the number in it where there is room."""
     across, down = _across(picture), _down(picture)
     long = max(map(len, across), default=0) > 4 and len(across) > 8
+    # Languages by languages: which are down is not seen from their names.
+    both = set(across) == set(down) and picture.across != picture.down
     x = alt.X(
         "across:N",
         sort=None,
@@ -246,7 +248,7 @@ def _heat(picture: Picture) -> dict[str, Any]:
     y = alt.Y(
         "down:N",
         sort=None,
-        title=None,
+        title=picture.down if both else None,
         scale=alt.Scale(domain=down, paddingInner=0.08, paddingOuter=0),
         axis=alt.Axis(labelLimit=210, labelPadding=8, labelOverlap=False),
     )

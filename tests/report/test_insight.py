@@ -168,6 +168,20 @@ def test_counts_have_a_class_for_none_at_all_and_one_for_each_number():
     assert [words for _, words in section.pictures[0].legend] == ["", "1", "2", "3", "4"]
 
 
+def test_both_axes_have_a_title_where_their_names_are_the_same():
+    points = tuple(Point("", one, other, 0.5) for one in TAGS for other in TAGS)
+    pairs = replace(HEAT, points=points, across="small in", down="large in", first="")
+    alike = replace(pairs, across="language", down="language")
+
+    def titles(picture):
+        spec = pictures.specs([replace(KEPT, pictures=(picture,))])["insight-0-languages"]
+        return {axis["scale"]: axis.get("title") for axis in spec["axes"]}
+
+    assert titles(pairs) == {"x": "small in", "y": "large in"}
+    assert titles(alike) == {"x": None, "y": None}
+    assert titles(HEAT) == {"x": "block", "y": None}
+
+
 def test_lines_of_all_panels_have_one_scale():
     points = tuple(p._replace(panel=run) for run in ("a", "b") for p in LINES.points)
     low, *rest = points
