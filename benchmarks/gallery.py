@@ -157,7 +157,7 @@ def place(tab: "Tab", shot: Shot) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the commands are run")
     parser.add_argument("--looks", action="store_true", help="only take the pictures again")
     asked = parser.parse_args()

@@ -99,7 +99,7 @@ def _check_limits(name: str, given: Mapping[str, Any], languages: int | None = N
     for key, limits in facts(name).limits.items():
         if key not in given:
             continue
-        known = {
+        known: dict[str, Any] = {
             how: languages if bound == LANGUAGES else bound
             for how, bound in limits.items()
             if bound != LANGUAGES or languages is not None

@@ -189,7 +189,7 @@ def test_lines_of_all_panels_have_one_scale():
     spec = pictures.specs([replace(KEPT, pictures=(other,))])["insight-0-depth"]
 
     (domain,) = (each["domain"] for each in spec["scales"] if each["name"] == "y")
-    assert domain == [-2.0, max(p.value for p in LINES.points)]
+    assert domain == [-2.0, max(p.value or 0.0 for p in LINES.points)]
 
 
 def test_the_table_to_download_has_every_number_unrounded():
