@@ -395,4 +395,4 @@ def report(
     )
     path = write_report(given, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    return Outcome(rows, path, says=(f"report: {path}", *notes))
+    return Outcome(rows, path, says=(f"report: {path}", *notes), warnings=given.damaged)

@@ -66,6 +66,17 @@ WRONG = [
     ),
     ("insight", {"dense": "babel-mini", "on": "similarit"}, "no analysis is called 'similarit'"),
     ("insight", {"dense": "babel-mini", "on": "neurons", "out": "afile"}, "afile is a file"),
+    (
+        "insight",
+        {"dense": "babel-mini", "on": "similarity,neurons", "option": ["rate=2"]},
+        "neurons's option rate must be over 0 and at most 1; it is 2",
+    ),
+    ("insight", {"dense": "babel-mini", "on": "neurons", "languages": "sw"}, "needs 2 of them"),
+    (
+        "insight",
+        {"dense": "babel-mini", "on": "features", "moments": "seen", "languages": "fr"},
+        "seen has no moments of fra_Latn; it has eng_Latn, swh_Latn",
+    ),
     ("prune", {**MINI, "out": "full"}, "full is not empty and holds no run"),
     ("prune", {**MINI, "out": "o", "mixture": "unform"}, "no mixture policy is called 'unform'"),
     ("prune", {**MINI, "out": "o", "moments": "full"}, "full has no manifest.json"),
