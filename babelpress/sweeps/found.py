@@ -69,6 +69,7 @@ def _order(folder: Path) -> list[str]:
 
 def _scored(place: Path, on: str) -> list[Path]:
     there = sorted(place.iterdir()) if place.is_dir() else []
+    there = [each for each in there if not each.match(PARTIAL)]
     return [each for each in there if scores.corpora(each, on)]
 
 

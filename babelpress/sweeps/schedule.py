@@ -32,7 +32,7 @@ from babelpress.sweeps.jobs import (
 )
 from babelpress.sweeps.plan import Sweep, needs_gram, shares_moments, single
 from babelpress.sweeps.results import Row
-from babelpress.system.claims import held, remove_partials
+from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
 from babelpress.text.corpus import open_source
@@ -98,7 +98,7 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     has no rows, and its error is in `failed` by its fingerprint.
     """
     with held(setup.out):
-        _clean(setup.out)
+        _tidy(setup.out)
         unfit, rest = fitting(sweep, setup)
         jobs = missing(rest, setup, apart=hands.apart, sized=hands.sized) if rest.entries else []
         todo = sum(isinstance(job, Press) for job in jobs) + len(unfit)
@@ -107,6 +107,7 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
         failed = {**unfit, **work_off(jobs, hands, progress)}
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
+        _clean(setup.out)
         rows, lost = merged(sweep, setup, failed)
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
         write_text(setup.out / RESULTS, "".join(lines))
@@ -129,11 +130,24 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     return unfit, replace(sweep, entries=rest)
 
 
+def _tidy(out: Path) -> None:
+    """Leave what killed jobs began to those that go on with it, and remove other halves.
+
+    Whoever holds the sweep has no job running, on any machine.
+    """
+    leave_partials(*_made_by_jobs(out))
+    remove_partials(out, out / "sizes", out / "results")
+
+
 def _clean(out: Path) -> None:
-    """Remove what killed jobs left half-written; whoever holds the sweep has no job running."""
-    folders = ("sizes", DENSE, "moments", RUNS, "results")
+    """Remove what killed jobs began and nobody went on with, as it was made or is not asked for."""
+    remove_partials(*_made_by_jobs(out))
+
+
+def _made_by_jobs(out: Path) -> list[Path]:
+    """Where jobs make folders."""
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
-    remove_partials(out, *(out / name for name in folders), *parts)
+    return [*(out / name for name in (DENSE, "moments", RUNS)), *parts]
 
 
 def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:

@@ -22,11 +22,12 @@ from babelpress.moments.store import Store
 from babelpress.runs import manifest
 from babelpress.runs.estimate import Estimate
 from babelpress.runs.open import open_any
-from babelpress.sweeps import jobs, plan, schedule
+from babelpress.sweeps import folders, jobs, plan, schedule
 from babelpress.sweeps.jobs import Look, Merge, Press, Score, Setup, Size
 from babelpress.sweeps.results import Shelf
 from babelpress.sweeps.schedule import Here
 from babelpress.system.claims import held
+from babelpress.system.progress import silent
 from babelpress.text.settings import CalibrationSettings
 
 LANGUAGES = ["swh_Latn", "amh_Ethi", "hin_Deva"]
@@ -641,7 +642,7 @@ def test_an_attempt_that_comes_second_leaves_what_the_first_one_made(model, tmp_
         (new / "mine").write_text("late")
         aside.rename(folder)
 
-    jobs._once(folder, overtaken)
+    folders.once(folder, overtaken, silent)
 
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == kept
     assert not list((tmp_path / "runs").glob(".*"))
