@@ -19,6 +19,7 @@ from babelpress.system.progress import Progress
 if TYPE_CHECKING:
     from babelpress.judge.settings import EvaluationSettings
     from babelpress.runs.recipe import Recipe
+    from babelpress.sweeps.plan import Entry
     from babelpress.text.settings import CalibrationSettings
 
 HEAVY = "loading torch and transformers"
@@ -116,8 +117,8 @@ def plan(asked: "Recipe", out: Path) -> None:
         recipe(asked)
 
 
-def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
-    """The same for the recipes of a sweep, where not one of them can be done.
+def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
+    """The same for the recipes of a sweep and how they are scored, where not one can be done.
 
     Of results that lie elsewhere than in a folder it is not known whether there are any.
     """
@@ -127,7 +128,8 @@ def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
     wrong: list[BabelpressError] = []
     for each in asked:
         try:
-            recipe(each)
+            recipe(each.recipe)
+            evaluation(each.evaluate)
         except BabelpressError as error:
             wrong.append(error)
     if len(wrong) == len(asked):

@@ -116,8 +116,9 @@ def sweep(
 ) -> Outcome:
     """Do a grid of recipes and score each in every language; what is done is not done again.
 
-    Killed at any point, here or on a cluster, the same command does what is missing. Moments that
-    recipes share (propagate dense) are taken once. A recipe that fails stops no other; it is named
+    Killed at any point, here or on a cluster, the same command does what is missing; what a recipe
+    was scored in stays. Moments that recipes share (propagate dense) are taken once. What is to be
+    scored is looked at before anything is pressed. A recipe that fails stops no other; it is named
     at the end, and the exit code is 2.
 
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
@@ -128,7 +129,7 @@ def sweep(
     asked = plan.load(sweep_file, changes=change)
     where = out.absolute()
     results = results or str(where / "results")
-    checks.sweep([entry.recipe for entry in asked.entries], out, results)
+    checks.sweep(asked.entries, out, results)
     checks.load(progress)
     from babelpress.sweeps import schedule
     from babelpress.sweeps.jobs import Setup
@@ -195,13 +196,13 @@ def _by_chance(rows: Sequence[Row], out: Path) -> list[str]:
     ]
 
 
-def _failures(lost: Sequence[Row]) -> list[str]:
+def _failures(lost: Sequence[Row], said: str = "failed") -> list[str]:
     """A line for all recipes that failed of the same."""
     alike: dict[str, list[str]] = {}
     for row in lost:
         alike.setdefault(row["error"], []).append(f"{row['recipe']} ({row['fingerprint']})")
     return [
-        f"failed: {', '.join(names[:NAMED])}"
+        f"{said}: {', '.join(names[:NAMED])}"
         f"{f' and {len(names) - NAMED} more, which --json names' * (len(names) > NAMED)}: {error}"
         for error, names in alike.items()
     ]
@@ -274,7 +275,7 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hand
         f"{missing} of {len(rows)} recipes to do, and {len(todo) - missing} jobs that they share; "
         "nothing was done."
     )
-    says = [f"cannot be done: {labels[mark]['recipe']}: {why}" for mark, why in unfit.items()]
+    says = _failures([row for row in rows if row["error"]], "cannot be done")
     tables = (Table(columns, shown),)
     return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
 

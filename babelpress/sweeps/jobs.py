@@ -276,7 +276,6 @@ class Press:
     """Do a recipe and score what it made; `moments` are those of its first step, if shared."""
 
     entry: Entry
-    evaluate: EvaluationSettings
     moments: Merge | None
     size: Size | None = None
 
@@ -311,7 +310,7 @@ class Press:
             if self.moments:
                 plan = with_moments(plan, self.moments.folder(setup.out))
             run.do(plan, new, device=setup.device, progress=progress)
-            _score(str(new), new, self.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
+            _score(str(new), new, self.entry.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
             if not setup.keep_models:
                 for heavy in ("model", codes.FOLDER):
                     shutil.rmtree(new / heavy, ignore_errors=True)

@@ -177,7 +177,7 @@ def test_changes_win_over_the_file_and_over_every_recipe_of_it(model, tmp_path):
 
     assert {entry.recipe.model for entry in found.entries} == {str(model)}
     assert {entry.recipe.calibration.seed for entry in found.entries} == {4, 5}
-    assert found.evaluate.documents == 3
+    assert found.entries[0].evaluate.documents == 3
     said = refusal(lambda: plan.load(tmp_path / "s.yaml", changes=["steps.7.prune.method=wanda"]))
     assert "--set steps.7.prune.method: there is no such place in the sweep" in said
 
@@ -275,13 +275,13 @@ def test_rows_are_the_scores_of_the_run_beside_those_of_the_dense_model(model, t
     assert swept.skipped == 0
     assert len(swept.rows) == 2 * 2
     opened = open_model(str(model))
-    dense = evaluate(opened, tmp_path / "dense", plan.evaluate)
+    dense = evaluate(opened, tmp_path / "dense", plan.dense(str(model)))
     pairs = [swept.rows[:2], swept.rows[2:]]
     for entry, rows in zip(plan.entries, pairs, strict=True):
         folder = tmp_path / "out" / "runs" / entry.fingerprint
         pressed = open_any(str(folder))
         again = tmp_path / entry.fingerprint
-        own = evaluate(pressed, again, plan.evaluate)
+        own = evaluate(pressed, again, entry.evaluate)
         for row, mine, parent in zip(rows, own, dense, strict=True):
             assert row["language"] == mine["language"] == parent["language"]
             assert row["value"] == mine["value"]
