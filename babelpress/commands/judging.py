@@ -378,11 +378,9 @@ def report(
 
     notes: list[str] = []
     if not runs:
-        swept = found.find(dense, on)
+        swept = found.find(dense, on, words(languages))
         dense, runs = swept.dense, swept.runs
-        if swept.unscored:
-            without = ", ".join(run.name for run in swept.unscored)
-            notes.append(f"These runs of the sweep have no {on} scores: {without}.")
+        languages, notes = languages or ",".join(swept.languages), swept.notes(on)
     given = report_input(
         dense,
         runs,

@@ -44,6 +44,10 @@ def places(tmp_path, monkeypatch):
     manifest = {"recipe": {}, "steps": [made], "cost": {}, "surroundings": {}}
     (tmp_path / "packed" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "s.yaml").write_text("model: nomodel\nsteps: [{prune: {propagate: dense}}]\n")
+    scored = (
+        "model: babel-mini\nsteps: [{prune: {propagate: dense}}]\nevaluate: {corpus: nowhere}\n"
+    )
+    (tmp_path / "e.yaml").write_text(scored)
     return tmp_path
 
 
@@ -93,6 +97,7 @@ WRONG = [
     ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),
     ("report", {"dense": "full", "runs": "full", "out": "full"}, "full is a folder"),
     ("sweep", {"sweep_file": "s.yaml", "out": "o"}, "'nomodel' is neither"),
+    ("sweep", {"sweep_file": "e.yaml", "out": "o"}, "there is no folder nowhere"),
     ("languages", {"model": "nomodel"}, "'nomodel' is neither"),
     ("languages", {**MINI, "only": "swq"}, "no language is called 'swq'"),
     ("mixture", {"policy": "unform"}, "no mixture policy is called 'unform'"),
@@ -118,6 +123,7 @@ def test_what_is_cheap_to_know_is_told_without_torch(places):
         "packed",
         "r.yaml",
         "s.yaml",
+        "e.yaml",
     }
 
 
