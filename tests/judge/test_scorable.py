@@ -45,7 +45,7 @@ def test_what_can_be_scored_is_passed_over(corpus):
     [
         {"on": "choice"},
         {"on": "bits_per_byte,choice"},
-        {"on": "bits_per_byte", "languages": "sw,fr"},
+        {"on": "bits_per_byte", "languages": "sw,fr,yo"},
         {"on": "bits_per_byte,translate", "languages": "sw"},
         {"on": "bits_per_byte,alignment", "languages": "sw"},
         {"on": "translate", "corpus": "embedded", "options": {"metric": "blue"}},
