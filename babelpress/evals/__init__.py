@@ -8,6 +8,8 @@ An evaluation is a module with constants and one or two functions:
     NEEDS_RANGES = True      where `measure` asks what calibration saw
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
+    COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
+                             an option that is called `pivot` names another
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
     def texts(corpus, *, option=default, ...) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
@@ -35,6 +37,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from babelpress.errors import BadSetting
 from babelpress.registry import Registry
+from babelpress.text import languages
 
 EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"))
 HELD_AGAINST = ("chance", "majority")  # of a score; nothing where there is no such thing
@@ -80,6 +83,15 @@ class Says(Protocol):
         ...
 
 
+@runtime_checkable
+class Finds(Protocol):
+    """Texts that find out by themselves what an option leaves open."""
+
+    def found(self) -> Mapping[str, str]:
+        """Options, with the values that they came to."""
+        ...
+
+
 class Facts(NamedTuple):
     """What an evaluation declares."""
 
@@ -111,6 +123,20 @@ def made_with(name: str, given: Mapping[str, Any]) -> dict[str, str]:
 def is_binary(name: str) -> bool:
     """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("BINARY", False))
+
+
+def compared_with(name: str, given: Mapping[str, Any]) -> str:
+    """The tag of the language that an evaluation compares all others with: it has no score there.
+
+    Empty where there is none. It is read, not imported. Raises UnknownName.
+    """
+    usual = EVALUATIONS.facts(name).get("COMPARED_WITH", "")
+    return languages.find(str(given.get("pivot", usual))).tag if usual else ""
+
+
+def no_score(name: str, tag: str) -> str:
+    """What is said of the language that an evaluation compares with, where it is asked for."""
+    return f"{languages.find(tag).name} is what {name} compares with; it has no score of its own."
 
 
 def options(name: str) -> dict[str, object]:

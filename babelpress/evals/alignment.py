@@ -43,6 +43,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "mexa"
 SPOKEN = "alignment with English"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 METRICS = {"mexa": "weighted", "ranker": "last"}  # and how each pools where nothing is said
 POOLS = ("weighted", "mean", "last")

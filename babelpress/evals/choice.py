@@ -3,10 +3,10 @@
 Nothing is written by the model: each choice of an item is scored as it follows the item's text, and
 the likeliest one is the answer (`_choices.py`). `normalise=tokens` and `bytes` weigh the
 log-likelihood by the length of the choice, as acc_norm of lm-eval does by characters. Tasks are
-those of `_tasks.py`, templates those of `_prompts.py`: in English, or with `prompts=own` in the
-language of the task.
+those of `_tasks.py`; which one the corpus is of is seen by its columns, or said with `task`.
+Templates are those of `_prompts.py`: in English, or with `prompts=own` in the language of the task.
 
-For one: babelpress eval MODEL --on choice --option task=sib200 --corpus FOLDER --out dense
+For one: babelpress eval MODEL --on choice --corpus FOLDER --out dense
 
 An item is a document with 1 or 0 of 1, so two models are compared by McNemar's test. `chance` is
 what guessing finds, `majority` what giving one place (of labels: one label) for every item does.
@@ -29,9 +29,7 @@ LOWER_IS_BETTER = False
 BINARY = True
 
 
-def texts(
-    corpus: str, *, task: str = "xcopa", prompts: str = "english", templates: str = ""
-) -> Items:
+def texts(corpus: str, *, task: str = "", prompts: str = "english", templates: str = "") -> Items:
     """The items of a task in a folder or a data set on the hub. Raises what `open_items` does."""
     return open_items(task, corpus, prompts=prompts, templates=templates)
 

@@ -55,6 +55,7 @@ from babelpress.text import languages
 METRIC = "chrf"
 SPOKEN = "translation score"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 METRICS = ("chrf", "bleu", "on_target")
 DIRECTIONS = ("english", "language", "both")

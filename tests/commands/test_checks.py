@@ -81,6 +81,7 @@ WRONG = [
     ("eval", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
     ("eval", {**MINI, "out": "afile"}, "afile is a file"),
     ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("eval", {**MINI, "on": "rankc", "languages": "swq"}, "no language is called 'swq'"),
     ("quantize", {"model": "packed", "out": "o"}, "packed: no step can follow its quantize, for"),
     ("eval", {**MINI, "on": "range"}, "range must know what calibration saw, and babel-mini"),
     ("eval", {**MINI, "moments": "seen"}, "--moments has no effect on bits_per_byte"),
