@@ -114,11 +114,23 @@ class Registry:
         return {}
 
     def check_options(self, name: str, given: Mapping[str, object]) -> None:
-        """Raise BadSetting for an option that an entry has not, naming those it has."""
+        """Raise BadSetting for an option that an entry has not, naming those it has.
+
+        And for one without effect: an entry may declare with which values of others an option has
+        any, the first of them the one to name: ONLY_WITH = {"p": {"over": ("pnorm", "norm")}}.
+        """
         known = self.options(name)
         if unknown := sorted(set(given) - set(known)):
             accepts = ", ".join(f"{key}={value}" for key, value in known.items()) or "no options"
             raise BadSetting(f"{name} has no option {', '.join(unknown)}. It accepts {accepts}.")
+        asked = {**known, **given}
+        for option, needs in self.facts(name).get("ONLY_WITH", {}).items():
+            for other, values in needs.items():
+                if option in given and asked[other] not in values:
+                    raise BadSetting(
+                        f"{name}'s {option} is for {other}={values[0]}, not for {asked[other]}. "
+                        f"Leave it out, or take {other}={values[0]}."
+                    )
 
     def _module_name(self, name: str) -> str:
         if name not in self.names():

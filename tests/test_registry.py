@@ -15,7 +15,8 @@ def package(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "two_words.py").write_text(
-        '"""Two words.\n\nMore of them."""\n\nVALUE = 2\nNAMES = ("a", "b")\nMADE = len(NAMES)\n\n'
+        '"""Two words.\n\nMore of them."""\n\nVALUE = 2\nNAMES = ("a", "b")\nMADE = len(NAMES)\n'
+        'ONLY_WITH = {"damp": {"order": ("up", "down")}}\n\n'
         "def do(x, *, damp=0.25, order='none', must):\n    return x\n\n"
         "def scale(x, *, steps=3):\n    return x\n"
     )
@@ -62,7 +63,11 @@ def test_options_are_the_keyword_only_arguments():
 def test_what_an_entry_declares_is_read_without_importing_it(package):
     found = Registry("methods_here", package, "method")
 
-    assert found.facts("two_words") == {"VALUE": 2, "NAMES": ("a", "b")}
+    assert found.facts("two_words") == {
+        "VALUE": 2,
+        "NAMES": ("a", "b"),
+        "ONLY_WITH": {"damp": {"order": ("up", "down")}},
+    }
     assert found.about("two_words") == "Two words.\n\nMore of them."
     assert found.facts("broken") == {} and found.about("broken") == ""
     assert not {name for name in sys.modules if name.startswith("methods_here.")}
@@ -82,12 +87,25 @@ def test_an_entry_has_one_function_and_perhaps_others(package):
 def test_an_option_that_is_not_known_is_refused_with_those_that_are(package):
     found = Registry("methods_here", package, "method", ("do",))
 
-    found.check_options("two_words", {"damp": 1})
+    found.check_options("two_words", {"order": "none"})
     words = r"two_words has no option clip, dump\. It accepts damp=0\.25, order=none"
     with pytest.raises(BadSetting, match=words):
         found.check_options("two_words", {"dump": 1, "clip": 2})
     with pytest.raises(BadSetting, match=r"two_words has no option damp\. It accepts no options"):
         Registry("methods_here", package, "method").check_options("two_words", {"damp": 1})
+
+
+def test_an_option_without_effect_beside_another_is_refused(package):
+    found = Registry("methods_here", package, "method", ("do",))
+
+    for order in ("up", "down"):
+        found.check_options("two_words", {"damp": 1, "order": order})
+    for given in ({"damp": 0.25}, {"damp": 1, "order": "none"}):
+        with pytest.raises(BadSetting) as caught:
+            found.check_options("two_words", given)
+        assert str(caught.value) == (
+            "two_words's damp is for order=up, not for none. Leave it out, or take order=up."
+        )
 
 
 def test_options_of_a_function_are_taken_from_many():

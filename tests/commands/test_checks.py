@@ -78,6 +78,16 @@ WRONG = [
     ("quantize", {**MINI, "out": "o", "bits": 5}, "bits is 5"),
     ("press", {**MINI, "recipe_file": "r.yaml", "out": "o"}, "no language is called 'swq'"),
     ("press", {**MINI, "recipe_file": "none.yaml", "out": "o"}, "none.yaml cannot be read"),
+    (
+        "prune",
+        {**MINI, "out": "o", "method": "worst_language", "option": ["p=8"]},
+        "worst_language's p is for over=pnorm, not for max",
+    ),
+    (
+        "prune",
+        {**MINI, "out": "o", "method": "ria", "option": ["permute=true"]},
+        "ria's permute is for patterns that keep n of m, not for 0.5",
+    ),
     ("eval", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
     ("eval", {**MINI, "out": "afile"}, "afile is a file"),
     ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
