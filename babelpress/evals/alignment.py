@@ -56,6 +56,11 @@ def texts(corpus: str) -> Parallel:
     return open_parallel(corpus)
 
 
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a metric, a pool or layers that are none."""
+    _checked(options["metric"], options["pool"], options["layers"])
+
+
 def measure(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -14,6 +14,7 @@ what guessing finds, `majority` what giving one place (of labels: one label) for
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +33,11 @@ BINARY = True
 def texts(corpus: str, *, task: str = "", prompts: str = "english", templates: str = "") -> Items:
     """The items of a task in a folder or a data set on the hub. Raises what `open_items` does."""
     return open_items(task, corpus, prompts=prompts, templates=templates)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a way to weigh lengths that is none."""
+    check_normalise(options["normalise"])
 
 
 def measure(

@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -128,6 +129,11 @@ def texts(
             f"of {', '.join(items.languages())} with --option pivot=LANGUAGE."
         )
     return Pairs(items, tag)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a way to weigh lengths that is none."""
+    check_normalise(options["normalise"])
 
 
 def measure(

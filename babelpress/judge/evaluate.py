@@ -107,9 +107,12 @@ def wanted_of(asked: EvaluationSettings) -> list[Wanted]:
     """Every evaluation asked for, with its texts opened.
 
     A language that an evaluation compares others with is left out where others are asked for too.
-    Raises BadSetting or BadCorpus naming a language that is not there, or one that stands alone.
+    Raises BadSetting for an option that cannot be, BadSetting or BadCorpus naming a language that
+    is not there, or one that stands alone.
     """
     given = evals.options_of(asked.on, asked.options)
+    for name in asked.on:
+        evals.check(name, given[name])
     found: list[Wanted] = []
     for name in asked.on:
         texts, options = texts_of(name, asked.corpus, given[name]), given[name]

@@ -93,6 +93,16 @@ WRONG = [
     ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
     ("eval", {**MINI, "on": "rankc", "languages": "swq"}, "no language is called 'swq'"),
     ("quantize", {"model": "packed", "out": "o"}, "packed: no step can follow its quantize, for"),
+    (
+        "eval",
+        {**MINI, "option": ["stride=abc"]},
+        "bits_per_byte's option stride must be of the type int; it is 'abc'",
+    ),
+    (
+        "eval",
+        {**MINI, "on": "rankc", "option": ["task=5"]},
+        "rankc's option task must be of the type str; it is 5",
+    ),
     ("eval", {**MINI, "on": "range"}, "range must know what calibration saw, and babel-mini"),
     ("eval", {**MINI, "moments": "seen"}, "--moments has no effect on bits_per_byte"),
     ("eval", {**MINI, "generate": 4}, "add --out"),
