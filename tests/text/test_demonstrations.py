@@ -122,7 +122,7 @@ def test_the_blocks_are_those_of_the_definition(folder, condition, number, lengt
 @pytest.mark.parametrize("evaluation", [False, True])
 def test_every_file_is_read_once(folder, tmp_path, monkeypatch, evaluation):
     other = write(tmp_path / "test", sw=[record(90, "Kitu kingine.", "test")])
-    apart = {"evaluation": open_corpus(str(other))} if evaluation else {}
+    apart = open_corpus(str(other)) if evaluation else None
     read = []
 
     def reading(path):
@@ -132,7 +132,7 @@ def test_every_file_is_read_once(folder, tmp_path, monkeypatch, evaluation):
     once = records_room.read
     monkeypatch.setattr(records_room, "read", reading)
 
-    built(folder, "translation", tags=("swh_Latn", "eng_Latn"), **apart)
+    built(folder, "translation", tags=("swh_Latn", "eng_Latn"), evaluation=apart)
 
     assert sorted(read) == [
         *(["test/sw.jsonl"] if evaluation else []),
