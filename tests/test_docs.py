@@ -119,6 +119,16 @@ def test_every_command_in_the_pages_is_one_that_the_parser_accepts(page):
         assert function is commands.COMMANDS[words[0]], line
 
 
+def test_every_evaluation_says_what_it_was_checked_against():
+    page = (ROOT / "docs" / "evaluations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", page, re.MULTILINE)
+
+    assert sorted(name for name, _ in rows) == sorted(evals.EVALUATIONS.names())
+    assert all(len(checked) > 20 for _, checked in rows)
+    for name in evals.EVALUATIONS.names():
+        assert (ROOT / "tests" / "evals" / f"test_{name}.py").exists()
+
+
 def test_the_readme_shows_commands():
     assert len(commands_of(ROOT / "README.md")) >= 4
 

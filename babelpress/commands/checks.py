@@ -90,9 +90,15 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
 
 
 def evaluation(asked: "EvaluationSettings") -> None:
-    """The same for what is scored, where that is the test split of a corpus."""
-    from babelpress import evals
+    """The same for what is scored, where that is the test split of a corpus.
 
+    Of an evaluation with texts of its own only the names of languages are looked at.
+    """
+    from babelpress import evals
+    from babelpress.text.languages import select
+
+    if asked.languages:
+        select(asked.languages)
     if any(not evals.EVALUATIONS.defines(name, "texts") for name in asked.on):
         text(asked.corpus, asked.languages)
 

@@ -23,11 +23,15 @@ ON = "bits_per_byte"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One recipe of a sweep: method with its setting, calibration in words, seed, what it cost."""
+    """One recipe of a sweep: method with its setting, calibration in words, seed, what it cost.
+
+    `tokens` are those of all languages that the calibration looks at.
+    """
 
     folder: Path
     method: str
     calibration: str
+    tokens: int
     seed: int
     found: Comparison
 
@@ -55,7 +59,8 @@ def load(folder: Path, on: str = ON, known: Sequence[Path] = ()) -> list[Run]:
             plan = Recipe.model_validate(manifest.read(run).recipe)
             found = verdicts.against(there.dense, run, on=on)
             seed = plan.calibration.seed
-            runs.append(Run(run, _method(plan), _calibration(plan), seed, found))
+            calibration = _calibration(plan)
+            runs.append(Run(run, _method(plan), calibration, _tokens(plan), seed, found))
     return runs
 
 
@@ -83,6 +88,12 @@ def _calibration(plan: Recipe) -> str:
     corpus, colon, _ = plan.calibration.corpus.partition(":")
     where = f"{corpus} " if colon and corpus not in ("hub",) else ""
     return where + mixture.removeprefix("only:")
+
+
+def _tokens(plan: Recipe) -> int:
+    mixture = str(getattr(plan.steps[0].work, "mixture", ""))
+    alone = mixture == "english" or mixture.startswith("only:")
+    return plan.calibration.tokens * (1 if alone else max(1, len(plan.calibration.languages)))
 
 
 # ---- tables --------------------------------------------------------------------------------

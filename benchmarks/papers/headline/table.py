@@ -18,16 +18,17 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="+")
     args = parser.parse_args()
     runs = swept.load(args.out[0], known=args.out[1:])
-    head = ["method", "calibration", "seeds", "mean", "worst language", "which"]
+    head = ["method", "calibration", "tokens", "seeds", "mean", "worst language", "which"]
     rows: list[list[str]] = []
     for method in swept.methods(runs):
         for calibration in swept.calibrations(runs):
-            there = swept.of(runs, method, calibration)
-            if there:
+            some = swept.of(runs, method, calibration)
+            for tokens in sorted({run.tokens for run in some}, reverse=True):
+                there = [run for run in some if run.tokens == tokens]
                 which = dict.fromkeys(swept.short(run.summary("worst")[3]) for run in there)
                 seeds = ", ".join(str(run.seed) for run in there)
                 cells = [_cell(there, "mean"), _cell(there, "worst"), ", ".join(which)]
-                rows.append([method, calibration, seeds, *cells])
+                rows.append([method, calibration, f"{tokens:,}", seeds, *cells])
     print(swept.table(head, rows))
 
 
