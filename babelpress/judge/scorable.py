@@ -9,9 +9,8 @@ from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
 from babelpress.evals._windows import no_text
-from babelpress.judge.evaluate import texts_asked
+from babelpress.judge.evaluate import wanted_of
 from babelpress.judge.settings import EvaluationSettings
-from babelpress.text.draw import languages_of
 
 SPLIT = "test"  # that is scored
 
@@ -23,20 +22,17 @@ def check(asked: EvaluationSettings) -> None:
     Raises BadSetting for an option, BadCorpus for a text or a language that is not there, and
     MissingPackage.
     """
-    options = evals.options_of(asked.on, asked.options)
     read = False
-    for name, texts in zip(asked.on, texts_asked(asked), strict=True):
-        tags = languages_of(texts, asked.languages)
-        if not tags:
+    for each in wanted_of(asked):
+        if not each.tags:
             raise BadCorpus(
-                f"{texts.name} has no language that {name} scores. Name another corpus."
+                f"{each.texts.name} has no language that {each.name} scores. Name another corpus."
             )
-        texts.require(tags)
-        own = evals.EVALUATIONS.defines(name, "texts")
+        own = evals.EVALUATIONS.defines(each.name, "texts")
         if own or not read:
-            _read(texts, tags)
+            _read(each.texts, each.tags)
         read = read or not own
-        evals.made_with(name, options[name])
+        evals.made_with(each.name, each.options)
 
 
 def _read(texts: Texts, tags: Sequence[str]) -> None:
