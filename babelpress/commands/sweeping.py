@@ -6,6 +6,7 @@ Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -140,7 +141,13 @@ def sweep(
         return _plan(asked, setup, labels, hands)
     with _hands(hands, setup, device, progress) as working:
         swept = schedule.do(asked, setup, working, progress=progress)
-    return _outcome(swept, labels, out, setup)
+    done = _outcome(swept, labels, out, setup)
+    return replace(done, warnings=(*_set_aside(asked), *done.warnings))
+
+
+def _set_aside(asked: "Sweep") -> tuple[str, ...]:
+    """What has no score because others are compared with it."""
+    return tuple(dict.fromkeys(s for each in asked.entries for s in each.evaluate.set_aside()))
 
 
 def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup") -> Outcome:
@@ -277,7 +284,8 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hand
     )
     says = _failures([row for row in rows if row["error"]], "cannot be done")
     tables = (Table(columns, shown),)
-    return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
+    code, aside = 2 if unfit else 0, _set_aside(asked)
+    return Outcome(rows, setup.out, tables, (*says, line), exit_code=code, warnings=aside)
 
 
 def _state(row: Row, todo: Collection[str]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from babelpress.commands.judging import compare, report
 from babelpress.commands.sweeping import sweep as command
-from babelpress.errors import BabelpressError, BadRun, BadSetting
+from babelpress.errors import BabelpressError, BabelpressWarning, BadRun, BadSetting
 from babelpress.sweeps import found, plan, schedule
 from babelpress.sweeps.jobs import Score, Setup
 from babelpress.sweeps.schedule import Here
@@ -134,6 +134,26 @@ def test_of_recipes_that_are_done_no_text_is_asked_for(model, tmp_path):
 
     assert again.rows == rows
     assert again.skipped == 1
+
+
+def test_the_language_that_others_are_compared_with_is_set_aside_and_told(model, tmp_path):
+    (tmp_path / "text").mkdir()
+    for tag, text in (("en", "Good day"), ("sw", "Habari za leo")):
+        rows = [{"id": str(n), "text": f"{text} {n}", "split": "test"} for n in range(3)]
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "text" / f"{tag}.jsonl").write_text(lines)
+    evaluate = {"on": [ON, "alignment"], "languages": ["en", "sw"]}
+    path = file_of(tmp_path, model, {**evaluate, "corpus": str(tmp_path / "text")})
+    said = "English is what alignment compares with; it has no score of its own"
+
+    with pytest.warns(BabelpressWarning, match=said):
+        planned = command(path, out=tmp_path / "out", dry_run=True)
+    with pytest.warns(BabelpressWarning, match=said):
+        told = command(path, out=tmp_path / "out")
+
+    assert planned.exit_code == told.exit_code == 0
+    rows = [(row["evaluation"], row["language"]) for row in told.rows]
+    assert rows == [("alignment", "swh_Latn"), (ON, "eng_Latn"), (ON, "swh_Latn")]
 
 
 # ---- languages of their own ----------------------------------------------------------------
