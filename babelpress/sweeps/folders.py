@@ -64,8 +64,8 @@ def _fill(new: Path, make: Make, name: str, progress: Progress) -> None:
         make(new)
     except (BadModel, BadMoments, BadRun) as error:
         remark(progress, f"{name} is made from the beginning: {error}")
-        shutil.rmtree(new)
-        new.mkdir()
+        for path in [*new.iterdir()]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         make(new)
 
 

@@ -195,7 +195,8 @@ def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
     two attempts ever fill the same folder.
 
     Whoever may read a new folder may read all that is in it.
-    Raises BadRun when `path` exists and is not an empty folder, or when the disk is full.
+    Raises BadRun when `path` exists and is not an empty folder, when the disk is full, or when the
+    temporary folder was taken for that of a process that has died.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise BadRun(f"{path} exists already. Choose another --out, or remove it.")
@@ -206,7 +207,10 @@ def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
             _take_over(path, temporary)
         _remove_leftovers(path)
         temporary.mkdir(parents=True, exist_ok=resume)
+        began = temporary.stat().st_ino
         yield temporary
+        if temporary.stat().st_ino != began:  # what was written since the other took it is a part
+            raise BadRun(f"{path} was taken over by another attempt while this one was at it.")
         _usual_modes(temporary)
         for folder, _, names in os.walk(temporary):
             for name in (*names, "."):

@@ -114,8 +114,10 @@ def same(folder, whole):
     assert not halves(folder)
 
 
-@pytest.mark.parametrize("language", [1, 3])
-@pytest.mark.parametrize("which", [DENSE, PRESSED])
+@pytest.mark.parametrize(
+    ("which", "language"),
+    [(DENSE, 1), (PRESSED, 1), pytest.param(PRESSED, 3, marks=pytest.mark.slow)],
+)
 def test_a_killed_sweep_scores_only_the_languages_that_are_missing(
     asked, whole, out, counted, which, language
 ):
@@ -143,6 +145,7 @@ def test_an_interrupted_sweep_goes_on_as_a_killed_one_does(asked, whole, out, co
     same(out, whole)
 
 
+@pytest.mark.slow
 def test_a_sweep_can_be_stopped_several_times(asked, whole, out, counted):
     stopped(asked, out, DENSE, 1)
     stopped(asked, out, DENSE + 1, 1)  # the dense model is gone on with, and then pressed
@@ -209,7 +212,14 @@ def lose_model(run):
     shutil.rmtree(run / "model")
 
 
-@pytest.mark.parametrize("spoil", [spoil_weights, spoil_manifest, lose_model])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_weights,
+        pytest.param(spoil_manifest, marks=pytest.mark.slow),
+        pytest.param(lose_model, marks=pytest.mark.slow),
+    ],
+)
 def test_what_is_no_longer_as_it_was_written_is_made_from_the_beginning(
     asked, whole, out, counted, spoil
 ):

@@ -337,6 +337,18 @@ def test_what_was_given_up_is_taken_by_the_next_attempt_that_of_most_files_where
     assert sorted(each.name for each in path.iterdir()) == ["x", "y", "z"]
 
 
+def test_what_is_written_after_a_folder_was_taken_over_is_not_taken_for_all_of_it(tmp_path):
+    path, taken = tmp_path / "a", tmp_path / ".a.7@elsewhere.partial"
+
+    with pytest.raises(BadRun, match="taken over"), files.new_folder(path, resume=True) as folder:
+        (folder / "b").write_text("x")
+        folder.rename(taken)
+        files.write_text(folder / "c", "y")
+
+    assert [taken] == list(tmp_path.iterdir())
+    assert [each.name for each in taken.iterdir()] == ["b"]
+
+
 def test_a_second_process_is_told_who_holds_the_lock(tmp_path):
     script = (
         "import sys, pathlib; from babelpress.system.claims import lock\n"
