@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ def report_input(
         manifest=dict(zip(folders, map(_written, manifests), strict=True)),
         notes=(
             *notes,
+            *dict.fromkeys(
+                line
+                for each in found
+                for line in chain(*verdicts.left_out(dense, on, which, languages, each))
+            ),
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
             *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
