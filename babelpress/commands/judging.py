@@ -126,8 +126,7 @@ def evaluate(
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
-    run = folder_of(model)
-    keep = out or (run if manifest.is_run(run) else None)
+    keep = out or _run_of(model)
     _check_kept(keep, generate)
     asks = _asks_ranges(model, asked.on, moments, mixture)
     checks.evaluation(asked)
@@ -146,6 +145,11 @@ def evaluate(
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
     return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
+
+
+def _run_of(model: str) -> Path | None:
+    run = folder_of(model)
+    return run if manifest.is_run(run) else None
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:
