@@ -1,5 +1,6 @@
 # make demo   the main job on the embedded model (sets everything up on a fresh machine)
 # make test   all tests but the slow ones (the same)
+# make gallery   the pictures of docs/gallery.md, done again (Chromium, two minutes)
 # make test-kernels   the numeric tests on the kernels of other processors, a minute each
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ READY := .venv/.ready
 # Two processes share the cores: one thread each, and no spinning while a neighbour works.
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-slow test-kernels check format docs clean
+.PHONY: demo test test-slow test-kernels check format docs gallery clean
 
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv, once: about two minutes, most of them for torch."
@@ -43,5 +44,8 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python docs/reference.py
 
+gallery: $(READY)
+	$(QUIET) $(BIN)/python benchmarks/gallery.py --out gallery-run
+
 clean:
-	rm -rf .venv demo-run
+	rm -rf .venv demo-run gallery-run

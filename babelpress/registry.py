@@ -8,6 +8,7 @@ reports know of methods without importing what those compute with.
 import ast
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from babelpress.errors import BadSetting, UnknownName
 
@@ -26,7 +29,7 @@ class Registry:
 
     `functions` are the functions whose keyword arguments are an entry's options; the first is the
     one that `get` gives, the others an entry may lack. `between` stands between the words of a
-    name, where a file has an underscore.
+    name, where a file has an underscore; `given` are keyword arguments that are no options.
     """
 
     package: str
@@ -34,6 +37,7 @@ class Registry:
     kind: str
     functions: tuple[str, ...] = ()
     between: str = "_"
+    given: frozenset[str] = frozenset()
 
     def names(self) -> list[str]:
         """Every entry, sorted."""
@@ -93,7 +97,7 @@ class Registry:
                 module = vars(self.module(name))
                 declared = options(module[function]) if function in module else {}
             found |= declared
-        return found
+        return {key: default for key, default in found.items() if key not in self.given}
 
     def _declared(self, name: str, function: str) -> dict[str, object] | None:
         """Those of one function, none where the entry has no such name.
@@ -106,7 +110,11 @@ class Registry:
                 return None
             if isinstance(node, ast.FunctionDef) and node.name == function:
                 pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-                asked = {each.arg: default for each, default in pairs if default is not None}
+                asked = {
+                    each.arg: default
+                    for each, default in pairs
+                    if default is not None and each.arg not in self.given
+                }
                 try:
                     return {key: _value(default, known) for key, default in asked.items()}
                 except (ValueError, KeyError):
@@ -114,11 +122,32 @@ class Registry:
         return {}
 
     def check_options(self, name: str, given: Mapping[str, object]) -> None:
-        """Raise BadSetting for an option that an entry has not, naming those it has."""
+        """Raise BadSetting for an option that an entry has not, naming those it has.
+
+        And for one without effect: an entry may declare with which values of others an option has
+        any, the first of them the one to name: ONLY_WITH = {"p": {"over": ("pnorm", "norm")}}.
+        """
         known = self.options(name)
         if unknown := sorted(set(given) - set(known)):
             accepts = ", ".join(f"{key}={value}" for key, value in known.items()) or "no options"
             raise BadSetting(f"{name} has no option {', '.join(unknown)}. It accepts {accepts}.")
+        asked = {**known, **given}
+        for option, needs in self.facts(name).get("ONLY_WITH", {}).items():
+            for other, values in needs.items():
+                if option in given and asked[other] not in values:
+                    raise BadSetting(
+                        f"{name}'s {option} is for {other}={values[0]}, not for {asked[other]}. "
+                        f"Leave it out, or take {other}={values[0]}."
+                    )
+
+    def check_values(self, name: str, given: Mapping[str, object]) -> None:
+        """Raise BadSetting for the value of an option that is of another kind than its default.
+
+        None stands for a whole number that is found where nobody gives one.
+        """
+        known = self.options(name)
+        for option in sorted(set(given) & set(known)):
+            _check_value(name, option, known[option], given[option])
 
     def _module_name(self, name: str) -> str:
         if name not in self.names():
@@ -130,6 +159,20 @@ class Registry:
         spec = find_spec(self._module_name(name))
         assert spec is not None
         return _parsed(str(spec.origin))
+
+
+def _check_value(entry: str, name: str, default: object, value: object) -> None:
+    kind = int if default is None else type(default)
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        example = f", as {default}" if default not in (None, "") else ""
+        raise BadSetting(
+            f"{entry}'s option {name} must be of the type {kind.__name__}{example}; it is "
+            f"{value!r}."
+        ) from error
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadSetting(f"{entry}'s option {name} must be a finite number; it is {value}.")
 
 
 def _bound(node: ast.ImportFrom | ast.Assign) -> set[str]:

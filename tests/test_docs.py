@@ -106,7 +106,9 @@ def commands_of(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("babelpress ")]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/data.md", "docs/gallery.md"]
+)
 def test_every_command_in_the_pages_is_one_that_the_parser_accepts(page):
     for line in commands_of(ROOT / page):
         _, *words = shlex.split(line, comments=True)

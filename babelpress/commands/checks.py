@@ -19,6 +19,7 @@ from babelpress.system.progress import Progress
 if TYPE_CHECKING:
     from babelpress.judge.settings import EvaluationSettings
     from babelpress.runs.recipe import Recipe
+    from babelpress.sweeps.plan import Entry
     from babelpress.text.settings import CalibrationSettings
 
 HEAVY = "loading torch and transformers"
@@ -89,9 +90,15 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
 
 
 def evaluation(asked: "EvaluationSettings") -> None:
-    """The same for what is scored, where that is the test split of a corpus."""
-    from babelpress import evals
+    """The same for what is scored, where that is the test split of a corpus.
 
+    Of an evaluation with texts of its own only the names of languages are looked at.
+    """
+    from babelpress import evals
+    from babelpress.text.languages import select
+
+    if asked.languages:
+        select(asked.languages)
     if any(not evals.EVALUATIONS.defines(name, "texts") for name in asked.on):
         text(asked.corpus, asked.languages)
 
@@ -116,8 +123,8 @@ def plan(asked: "Recipe", out: Path) -> None:
         recipe(asked)
 
 
-def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
-    """The same for the recipes of a sweep, where not one of them can be done.
+def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
+    """The same for the recipes of a sweep and how they are scored, where not one can be done.
 
     Of results that lie elsewhere than in a folder it is not known whether there are any.
     """
@@ -127,7 +134,8 @@ def sweep(asked: "Sequence[Recipe]", out: Path, results: str) -> None:
     wrong: list[BabelpressError] = []
     for each in asked:
         try:
-            recipe(each)
+            recipe(each.recipe)
+            evaluation(each.evaluate)
         except BabelpressError as error:
             wrong.append(error)
     if len(wrong) == len(asked):

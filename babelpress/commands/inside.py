@@ -123,7 +123,9 @@ def _cheap(
     beside: Path | None,
 ) -> str:
     """The dense model, when all is sound that can be known before it is opened."""
-    from babelpress.insight import check_runs, facts
+    from babelpress.insight import check_languages, check_runs, facts, options_of
+    from babelpress.insight._cheap import RANGE, beyond
+    from babelpress.insight._cheap import languages as known_languages
 
     check_runs(asked.on, len(runs))
     reads = {part for name in asked.on for part in facts(name).reads}
@@ -134,12 +136,13 @@ def _cheap(
             raise BadSetting(
                 f"{EFFECT[part]} has no effect on {', '.join(asked.on)}. Leave it out."
             )
-        checks.of_moments(folder)
+        known_languages(folder, checks.of_moments(folder), asked)
     model = dense or _origin(runs)
     for run in runs:
         checks.model(str(run))
         if "scores" in reads:
-            checks.scores(run, on="range")
+            checks.scores(run, on=RANGE)
+            beyond(run, asked)
     try:
         checks.model(model)
     except BadModel as error:
@@ -150,7 +153,10 @@ def _cheap(
             "with --dense."
         ) from error
     if "text" in reads or ("moments" in reads and moments is None):
-        checks.text(asked.corpus, asked.languages)
+        tags = checks.text(asked.corpus, asked.languages)
+        if tags:  # else only a hub knows how many there are
+            reading = [name for name in asked.on if "text" in facts(name).reads]
+            check_languages(reading, options_of(asked.on, asked.options), len(tags))
     return model
 
 

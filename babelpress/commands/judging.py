@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,14 +64,10 @@ COMPARED = {
 }
 FAILED = {
     "language": "canonical tag of a language that loses too much; worst first",
-    "dense": "score of the dense model",
-    "pressed": "score of the run",
-    "change": "relative change, 0.05 is 5 %; positive is worse",
-    "low": "lower end of its 95 % interval",
-    "high": "upper end",
-    "p": "two-sided p-value",
-    "p_holm": "corrected over languages (Holm)",
-    "significant": "whether p_holm is under 0.05",
+    **{
+        key: COMPARED[key].removesuffix("; null for a summary")
+        for key in ("dense", "pressed", "change", "low", "high", "p", "p_holm", "significant")
+    },
     "documents": "how many were compared",
     "needed": "how many documents it takes before the test can find anything",
     "at_chance": "false: what is at chance fails no gate",
@@ -129,18 +126,18 @@ def evaluate(
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
-    run = folder_of(model)
-    keep = out or (run if manifest.is_run(run) else None)
+    keep = out or _run_of(model)
     _check_kept(keep, generate)
     asks = _asks_ranges(model, asked.on, moments, mixture)
     checks.evaluation(asked)
     checks.load(progress)
     from babelpress.judge.evaluate import evaluate as score
-    from babelpress.judge.evaluate import texts_asked
+    from babelpress.judge.evaluate import wanted_of
     from babelpress.judge.generations import keep as write
     from babelpress.runs.open import open_any
 
-    unread = dict.fromkeys(line for each in texts_asked(asked) for line in o.aside(each))
+    unread = dict.fromkeys(line for each in wanted_of(asked) for line in o.aside(each.texts))
+    unread |= dict.fromkeys(asked.set_aside())
     opened = open_any(model, device=device, quantized=True)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
@@ -148,6 +145,11 @@ def evaluate(
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
     return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
+
+
+def _run_of(model: str) -> Path | None:
+    run = folder_of(model)
+    return run if manifest.is_run(run) else None
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:
@@ -251,9 +253,13 @@ def compare(
     rows: list[Row] = []
     tables: list[Table] = []
     says: list[str] = []
+    aside: dict[str, None] = {}
     for run, label in zip(runs, verdicts.names(runs), strict=True):
         found = verdicts.against(
             dense, run, on=on, corpus=corpus, languages=words(languages), draws=draws, seed=seed
+        )
+        aside |= dict.fromkeys(
+            chain(*verdicts.left_out(dense, on, which[dense], words(languages), found))
         )
         own = verdicts.rows(label, found)
         rows += own
@@ -261,20 +267,12 @@ def compare(
         if noted := verdicts.note_prediction(run, on, which[run], found):
             says.append(
                 f"{label}: predicted damage ranks the {noted['languages']} languages with a "
-                f"Spearman correlation of {noted['spearman']:.2f}: {_ranked(noted['spearman'])} "
-                "(1: in the order measured here; 0: no order; -1: the wrong way round)."
+                f"Spearman correlation of {noted['spearman']:.2f}: "
+                f"{verdicts.ranked(noted['spearman'])} (1: in the order measured here; 0: no "
+                "order; -1: the wrong way round)."
             )
         says += verdicts.at_chance(found, label)
-    return Outcome(rows, tables=tuple(tables), says=tuple(says))
-
-
-def _ranked(spearman: float) -> str:
-    """What a rank correlation of predicted damage with measured changes means."""
-    if spearman >= 0.8:
-        return "it says well which languages lose most, without scoring any"
-    if spearman >= 0.5:
-        return "it says roughly which languages lose most; score them to be sure"
-    return "it does not say which languages lose most; go by the scores"
+    return Outcome(rows, tables=tuple(tables), says=tuple(says), warnings=tuple(aside))
 
 
 def _tables(rows: Sequence[Row], title: str) -> list[Table]:
@@ -305,10 +303,17 @@ def gate(
 
     Example: babelpress gate run --against dense --max-loss 0.05
     """
-    from babelpress.judge import verdicts
+    from babelpress.judge import scores, verdicts
     from babelpress.judge.compare import gate as failing
 
     found = verdicts.against(against, run, on=on, corpus=corpus, languages=words(languages))
+    which = scores.the_corpus([against, run], on, corpus)[against]
+    aside = verdicts.left_out(against, on, which, words(languages), found)
+    if aside.unscored:
+        raise BadRun(
+            f"{' '.join(aside.unscored)} Evaluate both models in it, or leave it out of "
+            "--languages: a gate lets nothing pass that was not measured."
+        )
     bad = failing(found, max_loss, confident)
     rows = [{**asdict(change), "verdict": change.verdict} for change in bad]
     columns = (
@@ -329,7 +334,8 @@ def gate(
         *verdicts.at_chance(found),
     )
     tables = (Table(columns, rows),) if bad else ()
-    return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0)
+    warned = tuple(aside.apart)
+    return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0, warnings=warned)
 
 
 def _unsaid(changes: "Sequence[Change]") -> list[str]:
@@ -378,11 +384,9 @@ def report(
 
     notes: list[str] = []
     if not runs:
-        swept = found.find(dense, on)
+        swept = found.find(dense, on, words(languages))
         dense, runs = swept.dense, swept.runs
-        if swept.unscored:
-            without = ", ".join(run.name for run in swept.unscored)
-            notes.append(f"These runs of the sweep have no {on} scores: {without}.")
+        languages, notes = languages or ",".join(swept.languages), swept.notes(on)
     given = report_input(
         dense,
         runs,
@@ -395,4 +399,4 @@ def report(
     )
     path = write_report(given, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    return Outcome(rows, path, says=(f"report: {path}", *notes))
+    return Outcome(rows, path, says=(f"report: {path}", *notes), warnings=given.damaged)

@@ -6,6 +6,7 @@ Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -116,8 +117,9 @@ def sweep(
 ) -> Outcome:
     """Do a grid of recipes and score each in every language; what is done is not done again.
 
-    Killed at any point, here or on a cluster, the same command does what is missing. Moments that
-    recipes share (propagate dense) are taken once. A recipe that fails stops no other; it is named
+    Killed at any point, here or on a cluster, the same command does what is missing: what it had
+    pressed and scored stays. Moments that recipes share (propagate dense) are taken once. What is
+    to be scored is read before anything is pressed. A recipe that fails stops no other; it is named
     at the end, and the exit code is 2.
 
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
@@ -128,7 +130,7 @@ def sweep(
     asked = plan.load(sweep_file, changes=change)
     where = out.absolute()
     results = results or str(where / "results")
-    checks.sweep([entry.recipe for entry in asked.entries], out, results)
+    checks.sweep(asked.entries, out, results)
     checks.load(progress)
     from babelpress.sweeps import schedule
     from babelpress.sweeps.jobs import Setup
@@ -139,7 +141,13 @@ def sweep(
         return _plan(asked, setup, labels, hands)
     with _hands(hands, setup, device, progress) as working:
         swept = schedule.do(asked, setup, working, progress=progress)
-    return _outcome(swept, labels, out, setup)
+    done = _outcome(swept, labels, out, setup)
+    return replace(done, warnings=(*_set_aside(asked), *done.warnings))
+
+
+def _set_aside(asked: "Sweep") -> tuple[str, ...]:
+    """What has no score because others are compared with it."""
+    return tuple(dict.fromkeys(s for each in asked.entries for s in each.evaluate.set_aside()))
 
 
 def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup") -> Outcome:
@@ -195,13 +203,13 @@ def _by_chance(rows: Sequence[Row], out: Path) -> list[str]:
     ]
 
 
-def _failures(lost: Sequence[Row]) -> list[str]:
+def _failures(lost: Sequence[Row], said: str = "failed") -> list[str]:
     """A line for all recipes that failed of the same."""
     alike: dict[str, list[str]] = {}
     for row in lost:
         alike.setdefault(row["error"], []).append(f"{row['recipe']} ({row['fingerprint']})")
     return [
-        f"failed: {', '.join(names[:NAMED])}"
+        f"{said}: {', '.join(names[:NAMED])}"
         f"{f' and {len(names) - NAMED} more, which --json names' * (len(names) > NAMED)}: {error}"
         for error, names in alike.items()
     ]
@@ -274,9 +282,10 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hand
         f"{missing} of {len(rows)} recipes to do, and {len(todo) - missing} jobs that they share; "
         "nothing was done."
     )
-    says = [f"cannot be done: {labels[mark]['recipe']}: {why}" for mark, why in unfit.items()]
+    says = _failures([row for row in rows if row["error"]], "cannot be done")
     tables = (Table(columns, shown),)
-    return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
+    code, aside = 2 if unfit else 0, _set_aside(asked)
+    return Outcome(rows, setup.out, tables, (*says, line), exit_code=code, warnings=aside)
 
 
 def _state(row: Row, todo: Collection[str]) -> str:

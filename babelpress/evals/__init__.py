@@ -8,12 +8,16 @@ An evaluation is a module with constants and one or two functions:
     NEEDS_RANGES = True      where `measure` asks what calibration saw
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
+    COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
+                             an option that is called `pivot` names another
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
     def texts(corpus, *, option=default, ...) -> Texts
                              where it brings documents of its own: what `--corpus` names for it;
                              else the test split of a corpus
     def made_with(options) -> what its scores hang on besides model, text and options: the
                              version of a library, say; scores made with another are other ones
+    def check(options) -> None
+                             raises BadSetting for values that are none, before a model is opened
     def baselines(documents) -> what a score is held against, by HELD_AGAINST
 
 Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens
@@ -35,10 +39,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from babelpress.errors import BadSetting
 from babelpress.registry import Registry
+from babelpress.text import languages
 
-EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"))
-HELD_AGAINST = ("chance", "majority")  # of a score; nothing where there is no such thing
 GIVEN = frozenset({"window", "memory_mb", "ranges", "detail", "kept", "progress"})
+EVALUATIONS = Registry(__name__, __path__, "evaluation", ("measure", "texts"), given=GIVEN)
+HELD_AGAINST = ("chance", "majority")  # of a score; nothing where there is no such thing
 
 Detail = Callable[[str, Mapping[str, float]], None]
 """What is told a language, and the parts of its score by name."""
@@ -80,6 +85,15 @@ class Says(Protocol):
         ...
 
 
+@runtime_checkable
+class Finds(Protocol):
+    """Texts that find out by themselves what an option leaves open."""
+
+    def found(self) -> Mapping[str, str]:
+        """Options, with the values that they came to."""
+        ...
+
+
 class Facts(NamedTuple):
     """What an evaluation declares."""
 
@@ -108,21 +122,40 @@ def made_with(name: str, given: Mapping[str, Any]) -> dict[str, str]:
     return own({**options(name), **given}) if own else {}
 
 
+def check(name: str, given: Mapping[str, Any]) -> None:
+    """Raise BadSetting for options that an evaluation cannot have; it is imported."""
+    if own := EVALUATIONS.optional(name, "check"):
+        own({**options(name), **given})
+
+
 def is_binary(name: str) -> bool:
     """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("BINARY", False))
 
 
+def compared_with(name: str, given: Mapping[str, Any]) -> str:
+    """The tag of the language that an evaluation compares all others with: it has no score there.
+
+    Empty where there is none. It is read, not imported. Raises UnknownName.
+    """
+    usual = EVALUATIONS.facts(name).get("COMPARED_WITH", "")
+    return languages.find(str(given.get("pivot", usual))).tag if usual else ""
+
+
+def no_score(name: str, tag: str) -> str:
+    """What is said of the language that an evaluation compares with, where it is asked for."""
+    return f"{languages.find(tag).name} is what {name} compares with; it has no score of its own."
+
+
 def options(name: str) -> dict[str, object]:
-    """The options of an evaluation of its own, with their defaults."""
-    found = EVALUATIONS.options(name)
-    return {key: default for key, default in found.items() if key not in GIVEN}
+    """The options of an evaluation of its own, with their defaults; they are read, not imported."""
+    return EVALUATIONS.options(name)
 
 
 def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Which of the options that were given each evaluation takes.
 
-    Raises BadSetting for one that none of them has.
+    Raises BadSetting for one that none of them has, or a value of another kind than its default.
     """
     known = {name: options(name) for name in names}
     if lost := sorted(set(given) - {key for each in known.values() for key in each}):
@@ -131,6 +164,8 @@ def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict
             for name, each in known.items()
         )
         raise BadSetting(f"no evaluation asked for has an option {', '.join(lost)}: {accepts}.")
+    for name in known:
+        EVALUATIONS.check_values(name, given)
     return {name: {key: given[key] for key in each if key in given} for name, each in known.items()}
 
 

@@ -4,6 +4,9 @@
 corpus do (text/paths.py); XWinograd is also read as the one table of its repository. The test split
 is taken, else what has no split in its path, and never train or valid.
 
+Which task it is need not be said: a data set of the hub is known by its name, XWinograd by that of
+its table, and all else by the columns of its first record.
+
 Tested in tests/evals/test_choice.py.
 """
 
@@ -22,6 +25,7 @@ from babelpress.text.readers import File, HubFiles, LeftOut, LocalFiles, listed
 from babelpress.text.records import Record
 
 TEST = "test"
+USUAL = "xcopa"  # the task that is named for one where nobody says which
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ class Items:
         self._templates, self._prompts = templates, prompts
 
     @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self._task
+
+    def found(self) -> dict[str, str]:
+        """The task, which the options may leave open."""
+        return {"task": self._task}
+
+    @property
     def name(self) -> str:
         """How it was asked for; of a hub data set with the commit that was found."""
         return self._name
@@ -141,28 +154,50 @@ class Items:
 def open_items(task: str, corpus: str, *, prompts: str, templates: str) -> Items:
     """Open a task in a folder or on the hub without reading its items yet.
 
+    An empty `task` is the one that the corpus is of: then one record of it is read.
+
     Raises UnknownName for a task that is none, BadSetting for templates that are none, BadCorpus
-    where there is no such folder or data set or nothing in it is named after a language.
+    where there is no such folder or data set, nothing in it is named after a language, or its
+    columns are those of no task.
     """
-    known = _tasks.find(task)
+    if task:
+        _tasks.find(task)
     check_prompts(prompts)
-    written = Templates(task, templates)
     if corpus.startswith("hub:"):
         name, found = readers.hub_files(corpus, _tag)
+        task = task or _tasks.of_hub(corpus.removeprefix("hub:"))
         sources = {tag: _test_of(source, None) for tag, source in found.sources.items()}
-        return Items(task, name, sources, found.left_out, written, prompts)
+        left_out = found.left_out
+    else:
+        name, folder = corpus, _folder(task, corpus)
+        if task in ("", _tasks.TABLED) and (folder / _tasks.TABLE).is_file():
+            task, sources, left_out = _tasks.TABLED, _of_table(folder / _tasks.TABLE), ()
+        else:
+            found = folders.folder_files(folder, _tag)
+            sources = {tag: _test_of(source, folder) for tag, source in found.sources.items()}
+            left_out = found.left_out
+    task = task or _task_of(name, sources)
+    return Items(task, name, sources, left_out, Templates(task, templates), prompts)
+
+
+def _folder(task: str, corpus: str) -> Path:
+    """The folder of a task. Raises BadCorpus where there is none."""
     folder = Path(corpus)
     if corpus == "embedded" or not folder.is_dir():
         what = "is inside the package" if corpus == "embedded" else f"is a folder {corpus}"
         raise BadCorpus(
-            f"no {task} {what}. Name a folder of it with --corpus, or take it from the hub: "
-            f"--corpus hub:{known.hub}"
+            f"no {task or 'task with choices'} {what}. Name a folder of it with --corpus, or take "
+            f"it from the hub: --corpus hub:{_tasks.find(task or USUAL).hub}"
         )
-    if task == "xwinograd" and (folder / _tasks.TABLE).is_file():
-        return Items(task, corpus, _of_table(folder / _tasks.TABLE), (), written, prompts)
-    found = folders.folder_files(folder, _tag)
-    sources = {tag: _test_of(source, folder) for tag, source in found.sources.items()}
-    return Items(task, corpus, sources, found.left_out, written, prompts)
+    return folder
+
+
+def _task_of(name: str, sources: Mapping[str, Source]) -> str:
+    """The task of which the first record is, whatever its language. Raises BadCorpus for none."""
+    for source in sources.values():
+        for record in source.records():
+            return _tasks.of_columns(record)
+    raise BadCorpus(f"{name} has no test item. Name a data set of a task with --corpus.")
 
 
 def _test_of(source: readers.Source, folder: Path | None) -> Source:

@@ -76,7 +76,7 @@ class Parallel:
         if ENGLISH in wanted:
             raise BadCorpus(
                 "English is the other side of every pair, so it has no score of its own here. "
-                "Leave it out of --languages."
+                "Name other languages with --languages."
             )
         self._corpus.require(wanted)
 

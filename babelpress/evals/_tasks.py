@@ -22,6 +22,7 @@ from typing import NamedTuple
 from babelpress.errors import BadCorpus, UnknownName
 from babelpress.text.records import Record
 
+TABLED = "xwinograd"  # the task that may be one table
 TABLE = "dataset.tsv"  # as the repository of XWinograd calls its one file, without a first row
 QUOTES = {"``": '"', "''": '"'}  # how its tokens write what its sentences write as "
 MARKS = ".。!?！？…।۔። "  # that end a premise, where a connective goes on with it
@@ -66,6 +67,36 @@ def find(name: str) -> Task:
     return TASKS[name]
 
 
+def of_hub(dataset: str) -> str:
+    """The task whose data set on the hub this is, ID[@REVISION]; empty where it is of none."""
+    own = dataset.partition("@")[0]
+    return next((name for name, each in TASKS.items() if each.hub.partition("@")[0] == own), "")
+
+
+def of_columns(record: Record) -> str:
+    """The task that has the columns of a record. Raises BadCorpus where none has, or several."""
+    there = set(record.fields)
+    fitting = [name for name, each in TASKS.items() if there.issuperset(each.columns)]
+    if len(fitting) == 1:
+        return fitting[0]
+    where = f"{record.place}, line {record.line}"
+    if fitting:
+        raise BadCorpus(
+            f"{where} has the columns of {' and '.join(fitting)}. Say which it is: --option "
+            f"task={fitting[0]}."
+        )
+    near = max(TASKS, key=lambda name: len(there.intersection(TASKS[name].columns)))
+    lacks = [column for column in TASKS[near].columns if column not in there]
+    raise BadCorpus(
+        f"{where} has the columns of no task: {_has(record)}. {near}, which is nearest, has "
+        f"{', '.join(lacks)} too. Name the data set of one of {', '.join(TASKS)} with --corpus."
+    )
+
+
+def _has(record: Record) -> str:
+    return ", ".join(" ".join(each.split()) for each in record.fields) or "no column"
+
+
 def question(name: str, record: Record, number: int) -> Question:
     """A record, the `number`th of its language, as a question.
 
@@ -75,10 +106,10 @@ def question(name: str, record: Record, number: int) -> Question:
     where = f"{record.place}, line {record.line}"
     for column in task.columns:
         if not isinstance(record.fields.get(column), str | int):
-            has = ", ".join(" ".join(each.split()) for each in record.fields) or "no column"
             raise BadCorpus(
-                f"{where} has no column '{column}' with a text or a number. It has {has}; {name} "
-                f"needs {', '.join(task.columns)}. Name the data set of {name} with --corpus."
+                f"{where} has no column '{column}' with a text or a number. It has "
+                f"{_has(record)}; {name} needs {', '.join(task.columns)}. Name the data set of "
+                f"{name} with --corpus."
             )
     try:
         asked = task.ask({key: str(record.fields[key]) for key in task.columns}, number)

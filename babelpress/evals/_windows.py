@@ -91,7 +91,7 @@ def _prepare_language(
     prefix = prefix_of(tokenizer)
     texts = [document.text for document in documents]
     if not texts:
-        raise _no_text(tag)
+        raise no_text(tag)
     encoded = encode(tokenizer, texts, offsets=prefix is None)
     first = [] if prefix is None else [prefix]
     windows = [
@@ -103,7 +103,7 @@ def _prepare_language(
     if prefix is None:
         bytes_D -= [_first_bytes(tokenizer, encoded, d, text) for d, text in enumerate(texts)]
     if not windows:
-        raise _no_text(tag)
+        raise no_text(tag)
     windows.sort(key=lambda piece: len(piece.ids_T))
     return Prepared(tuple(document.id for document in documents), bytes_D, tuple(windows))
 
@@ -116,7 +116,8 @@ def prefix_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None
 
 
-def _no_text(tag: str) -> BadCorpus:
+def no_text(tag: str) -> BadCorpus:
+    """The error for a language without a test document."""
     return BadCorpus(
         f"{tag} has no text to score. Check that the corpus has test documents in it, or leave the "
         "language out with --languages."

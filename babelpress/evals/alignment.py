@@ -43,6 +43,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "mexa"
 SPOKEN = "alignment with English"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 METRICS = {"mexa": "weighted", "ranker": "last"}  # and how each pools where nothing is said
 POOLS = ("weighted", "mean", "last")
@@ -53,6 +54,11 @@ BATCH_TOKENS = 2048
 def texts(corpus: str) -> Parallel:
     """Pairs of every language with English, of the test split of a corpus."""
     return open_parallel(corpus)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a metric, a pool or layers that are none."""
+    _checked(options["metric"], options["pool"], options["layers"])
 
 
 def measure(

@@ -3,10 +3,10 @@
 Nothing is written by the model: each choice of an item is scored as it follows the item's text, and
 the likeliest one is the answer (`_choices.py`). `normalise=tokens` and `bytes` weigh the
 log-likelihood by the length of the choice, as acc_norm of lm-eval does by characters. Tasks are
-those of `_tasks.py`, templates those of `_prompts.py`: in English, or with `prompts=own` in the
-language of the task.
+those of `_tasks.py`; which one the corpus is of is seen by its columns, or said with `task`.
+Templates are those of `_prompts.py`: in English, or with `prompts=own` in the language of the task.
 
-For one: babelpress eval MODEL --on choice --option task=sib200 --corpus FOLDER --out dense
+For one: babelpress eval MODEL --on choice --corpus FOLDER --out dense
 
 An item is a document with 1 or 0 of 1, so two models are compared by McNemar's test. `chance` is
 what guessing finds, `majority` what giving one place (of labels: one label) for every item does.
@@ -14,6 +14,7 @@ what guessing finds, `majority` what giving one place (of labels: one label) for
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,11 +30,14 @@ LOWER_IS_BETTER = False
 BINARY = True
 
 
-def texts(
-    corpus: str, *, task: str = "xcopa", prompts: str = "english", templates: str = ""
-) -> Items:
+def texts(corpus: str, *, task: str = "", prompts: str = "english", templates: str = "") -> Items:
     """The items of a task in a folder or a data set on the hub. Raises what `open_items` does."""
     return open_items(task, corpus, prompts=prompts, templates=templates)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a way to weigh lengths that is none."""
+    check_normalise(options["normalise"])
 
 
 def measure(

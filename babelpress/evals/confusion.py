@@ -40,6 +40,13 @@ def made_with(_options: Mapping[str, Any]) -> dict[str, str]:
     return {"languages": by()}
 
 
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for no token to write."""
+    tokens = options["tokens"]
+    if not isinstance(tokens, int) or tokens < 1:
+        raise BadSetting(f"tokens is {tokens}. It must be a whole number from 1.")
+
+
 def measure(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -57,8 +64,7 @@ def measure(
     wrong language. Raises BadSetting where prompt and tokens do not fit the window, BadCorpus for a
     language without a document to go on with, BadModel for a model that does not write, NotFinite.
     """
-    if not isinstance(tokens, int) or tokens < 1:
-        raise BadSetting(f"tokens is {tokens}. It must be a whole number from 1.")
+    check({"tokens": tokens})
     check_writes(model)
     tallies = {}
     for tag, some in documents.items():

@@ -7,8 +7,9 @@ item has Σ_j w_j·P@j with w_j = exp(C − j) / Σ_k exp(C − k), a softmax ov
 mean over items. Whether an answer is right does not count. The published code of Kim et al. sorts
 the other way round, the least likely choice first; here the first is the likeliest.
 
-Items are the same where their names are, so only tasks that are translations will do. `pivot` is
-the language that others are held against. `chance` is what orders drawn at random have in the mean:
+Items are the same where their names are, so only tasks that are translations will do. Which task a
+corpus is of is seen by its columns, or said with `task`. `pivot` is the language that others are
+held against. `chance` is what orders drawn at random have in the mean:
 w_j·j/C, summed; with two choices 0.634.
 """
 
@@ -16,12 +17,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import mul
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadSetting
-from babelpress.evals import _tasks
+from babelpress.evals import _tasks, no_score
 from babelpress.evals._choices import Kept, check_normalise, ranked, said
 from babelpress.evals._items import Item, Items, open_items
 from babelpress.numerics.tally import Tally
@@ -31,6 +33,7 @@ from babelpress.text import languages
 METRIC = "rankc"
 SPOKEN = "consistency of rankings with English"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class Pairs:
         """What the items say is not read."""
         return self._items.says()
 
+    def found(self) -> dict[str, str]:
+        """The task that the items are of, and the tag of the pivot."""
+        return {**self._items.found(), "pivot": self._pivot}
+
     def languages(self) -> list[str]:
         """All that have items, but the pivot."""
         return [tag for tag in self._items.languages() if tag != self._pivot]
@@ -76,8 +83,8 @@ class Pairs:
         asked = list(tags)
         if self._pivot in asked:
             raise BadSetting(
-                f"rankings are held against those in {self._pivot}. Leave it out of --languages, "
-                "or name another with --option pivot=LANGUAGE."
+                f"{no_score('rankc', self._pivot)} Name other languages with --languages, or "
+                "another to compare with: --option pivot=LANGUAGE."
             )
         self._items.require(asked)
 
@@ -100,27 +107,33 @@ class Pairs:
 def texts(
     corpus: str,
     *,
-    task: str = "sib200",
+    task: str = "",
     prompts: str = "english",
     templates: str = "",
-    pivot: str = "eng_Latn",
+    pivot: str = COMPARED_WITH,
 ) -> Pairs:
     """The items of a task in two languages. Raises what `open_items` does, and BadSetting where
     languages have other items, or BadCorpus without any in the pivot.
     """
-    if not _tasks.find(task).aligned:
-        raise BadSetting(
-            f"{task} has other items in every language, so rankings cannot be compared. Take "
-            f"{', '.join(name for name, each in _tasks.TASKS.items() if each.aligned)}."
-        )
     items = open_items(task, corpus, prompts=prompts, templates=templates)
+    if not _tasks.find(items.task).aligned:
+        raise BadSetting(
+            f"{items.task} has other items in every language, so rankings cannot be compared. Take "
+            f"{', '.join(name for name, each in _tasks.TASKS.items() if each.aligned)}, or leave "
+            "rankc out of --on."
+        )
     tag = languages.find(pivot).tag
     if tag not in items.languages():
         raise BadCorpus(
-            f"{items.name} has no {task} in {tag}, which others are held against. Name one of "
-            f"{', '.join(items.languages())} with --option pivot=LANGUAGE."
+            f"{items.name} has no {items.task} in {tag}, which others are held against. Name one "
+            f"of {', '.join(items.languages())} with --option pivot=LANGUAGE."
         )
     return Pairs(items, tag)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a way to weigh lengths that is none."""
+    check_normalise(options["normalise"])
 
 
 def measure(

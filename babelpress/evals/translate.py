@@ -55,6 +55,7 @@ from babelpress.text import languages
 METRIC = "chrf"
 SPOKEN = "translation score"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 METRICS = ("chrf", "bleu", "on_target")
 DIRECTIONS = ("english", "language", "both")
@@ -78,9 +79,14 @@ def texts(corpus: str) -> Parallel:
     return open_parallel(corpus, examples=ASIDE)
 
 
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a metric or a direction that is none, or too many examples."""
+    _check(options["metric"], options["into"], options["shots"])
+
+
 def made_with(options: Mapping[str, Any]) -> dict[str, str]:
     """The signatures of sacrebleu, one for each way to part words, and who tells languages."""
-    _check(options["metric"], options["into"], options["shots"])
+    check(options)
     if options["metric"] == "on_target":
         return {"languages": by()}
     signatures = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from babelpress.errors import BadRun
-from babelpress.insight import ANALYSES, _kept, check_runs, facts, options_of
+from babelpress.insight import ANALYSES, _kept, check_languages, check_runs, facts, options_of
 from babelpress.insight._given import Given
 from babelpress.insight._kept import Kept
 from babelpress.insight._pictures import listed
@@ -19,12 +19,18 @@ from babelpress.system.progress import remark
 def do(given: Given) -> list[Kept]:
     """The results of every analysis that is asked for, in that order.
 
-    Raises BadSetting where there are too few runs, and what reading its parts raises.
+    Raises BadSetting where there are too few runs or languages, or the model has not what an
+    option names, and what reading its parts raises.
     """
     asked = given.asked
     check_runs(asked.on, len(given.labels))
     options = options_of(asked.on, asked.options)
     given.check_origins()
+    if reading := [name for name in asked.on if "text" in facts(name).reads]:
+        check_languages(reading, options, len(given.text))
+    for name in asked.on:
+        if check := ANALYSES.optional(name, "check"):
+            check(given, **options[name])
     found: list[Kept] = []
     with held(given.out):
         remove_partials(given.out)

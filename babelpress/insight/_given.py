@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from babelpress.errors import BadModel, BadMoments, BadRun
+from babelpress.insight import _cheap
 from babelpress.insight._settings import InsightSettings
-from babelpress.judge import scores, verdicts
+from babelpress.judge import verdicts
 from babelpress.models.linears import linears, weight
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
@@ -26,11 +27,9 @@ from babelpress.runs.open import open_any
 from babelpress.system.files import fingerprint
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.text.draw import draw
-from babelpress.text.languages import select
 from babelpress.text.token_blocks import TokenBlocks
 
 MOMENTS = "moments"  # the folder of those that are taken here
-RANGE = "range"  # the evaluation whose shares are read
 
 
 class Given:
@@ -173,14 +172,7 @@ class Given:
 
     def languages(self, store: Store) -> list[str]:
         """Those of moments that are asked for, or all. Raises BadMoments where one is not there."""
-        there = store.identity["languages"]
-        wanted = select(self.asked.languages, among=there) if self.asked.languages else there
-        if missing := [tag for tag in wanted if tag not in there]:
-            raise BadMoments(
-                f"{store.folder} has no moments of {', '.join(missing)}; it has "
-                f"{', '.join(there)}. Calibrate with them, or leave them out of --languages."
-            )
-        return list(wanted)
+        return _cheap.languages(store.folder, store.identity["languages"], self.asked)
 
     def blocks(self, store: Store, what: str) -> Iterator[tuple[int, BlockMoments]]:
         """The moments of every block, in the languages that are asked for."""
@@ -205,24 +197,8 @@ class Given:
     # ---- scores ----------------------------------------------------------------------------
 
     def beyond(self, label: str) -> dict[str, dict[str, float]]:
-        """The shares beyond the calibration range that a run keeps, by language and site.
-
-        Raises BadRun where it keeps none, or none of a language that is asked for.
-        """
-        folder = self.folders[label]
-        corpus = scores.prefer(folder, RANGE, self.asked.corpus)
-        found = scores.sites(folder, RANGE, corpus)
-        wanted = select(self.asked.languages, among=found) if self.asked.languages else list(found)
-        if missing := [tag for tag in wanted if tag not in found]:
-            raise BadRun(
-                f"{folder} has no {RANGE} scores of {', '.join(missing)}. "
-                f"Make them: babelpress eval {folder} --on {RANGE}"
-            )
-        if not found:
-            raise BadRun(
-                f"{folder} has no {RANGE} scores. Make them: babelpress eval {folder} --on {RANGE}"
-            )
-        return {tag: found[tag] for tag in wanted}
+        """The shares beyond the calibration range that a run keeps, by language and site."""
+        return _cheap.beyond(self.folders[label], self.asked)
 
     # ---- identity --------------------------------------------------------------------------
 

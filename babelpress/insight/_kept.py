@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from babelpress.errors import BadRun
@@ -134,10 +135,25 @@ def read_one(folder: Path, analysis: str) -> Kept | None:
     return kept
 
 
-def read_all(folder: Path) -> list[Kept]:
-    """All results in a folder, in the order of their names; none where there is no folder."""
-    found = [read_one(folder, name) for name in ANALYSES.names()]
-    return [kept for kept in found if kept]
+def read_all(folder: Path) -> tuple[list[Kept], list[str]]:
+    """All results in a folder, in the order of their names; none where there is no folder.
+
+    Those that are damaged are left out, and a line about each says what to do.
+    """
+    found: list[Kept] = []
+    damaged: list[str] = []
+    for name in ANALYSES.names():
+        try:
+            kept = read_one(folder, name)
+        except BadRun as error:
+            wrong = str(error).removesuffix(error.next).strip()
+            damaged.append(
+                f"the analysis {name} is left out: {wrong} Do it again: babelpress insight RUN "
+                f"--on {name} --out {quote(str(folder))}"
+            )
+            continue
+        found += [kept] if kept else []
+    return found, damaged
 
 
 def read_rows(folder: Path, analysis: str) -> list[Row]:

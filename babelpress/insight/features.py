@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from babelpress.errors import BadMoments, BadSetting
+from babelpress.errors import BadMoments
 from babelpress.insight import Row
 from babelpress.insight._given import Given
 from babelpress.insight._pictures import Picture, Point, mean_by, spoken
@@ -31,16 +31,15 @@ from babelpress.moments.moments import Moments
 SPOKEN = "Features large in one text and small in another"
 READS = ("dense", "moments", "beside")
 RUNS = 0
+LIMITS = {"ratio": {"gt": 0, "le": 0.5}}
 
 
 def measure(given: Given, *, ratio: float = 0.1) -> list[Row]:
     """A row for every block, language of A and language of B.
 
-    `ratio` is r. Raises BadSetting for one that is no share up to a half, BadMoments where the two
-    folders have other blocks, or a language no tokens.
+    `ratio` is r. Raises BadMoments where the two folders have other blocks, or a language no
+    tokens.
     """
-    if not 0 < ratio <= 0.5:
-        raise BadSetting(f"ratio={ratio} must be over 0 and at most 0.5, as in ratio=0.1.")
     low = given.moments
     high = given.beside if given.beside is not None else low
     rows: list[Row] = []
@@ -104,9 +103,9 @@ def pictures(rows: Sequence[Row]) -> list[Picture]:
         Picture(
             "languages",
             "Which features are large in one text and small in another?",
-            f"Most of them are large in {names[most['language']]} and small in "
-            f"{names[most['other']]}: {most['value']:.1f} % in block {most['block']}, where chance "
-            f"would give {chance:.1f} %.",
+            f"The largest overlap is {most['value']:.1f} %, in block {most['block']}, of what is "
+            f"large in {names[most['language']]} and small in {names[most['other']]}; chance would "
+            f"give {chance:.1f} %.",
             tuple(points),
             across="small in",
             down="large in",

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadModel
 from babelpress.insight import Row
 from babelpress.insight._activations import firing
 from babelpress.insight._given import Given
@@ -29,6 +29,8 @@ from babelpress.insight._pictures import Picture, Point, spoken
 SPOKEN = "Neurons that fire for few languages"
 READS = ("dense", "runs", "text")
 RUNS = 0
+LANGUAGES = 2
+LIMITS = {"rate": {"gt": 0, "le": 1}, "bar": {"gt": 0, "lt": 1}}
 DENSE = "dense model"  # no folder of a run is called so
 PROTECT = "protect.yaml"
 
@@ -49,8 +51,6 @@ def measure(given: Given, *, rate: float = 0.01, bar: float = 0.95) -> list[Row]
     BadModel for a run with other neurons than the dense model.
     """
     tags = list(given.text)
-    if len(tags) < 2:
-        raise BadSetting(f"neurons tells languages apart and needs two, not {len(tags)}.")
     rows: list[Row] = []
     dense: list[Tensor] = []
     for label in (DENSE, *given.labels):
@@ -90,12 +90,7 @@ def _mean(entropy_W: Tensor) -> float | None:
 
 
 def lape(p: Sequence[Tensor], *, rate: float = 0.01, bar: float = 0.95) -> list[Neuron]:
-    """The language-specific neurons among blocks of p (W, L), by block and place.
-
-    Raises BadSetting for a rate or bar that is no share.
-    """
-    if not (0 < rate <= 1 and 0 < bar < 1):
-        raise BadSetting(f"rate={rate} and bar={bar} must be shares, as in rate=0.01, bar=0.95.")
+    """The language-specific neurons among blocks of p (W, L), by block and place."""
     every_NL = torch.cat(list(p))
     flat = every_NL.flatten()
     highest = flat.kthvalue(max(1, round(len(flat) * bar))).values
@@ -193,7 +188,7 @@ def _fates(rows: Sequence[Row], runs: Sequence[str], tags: Sequence[str]) -> Pic
     said: list[str] = []
     for run in runs:
         fates = {
-            "in the dense model": of[DENSE],
+            "dense model": of[DENSE],
             "stayed": of[DENSE] & of[run],
             "no longer": of[DENSE] - of[run],
             "appeared": of[run] - of[DENSE],
@@ -251,4 +246,5 @@ def _moved(means: dict[tuple[str, int], float | None], model: str) -> str:
     known = [b - a for a, b in pairs if a is not None and b is not None]
     change = sum(known) / len(known) if known else 0.0
     number = f"{change:+.3f}".replace("-", "\u2212")
-    return f"; {model} moves the mean by {number}"
+    by = f"by {number}" if round(change, 3) else "by less than 0.001"
+    return f"; {model} moves the mean {by}"

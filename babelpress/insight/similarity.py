@@ -19,15 +19,29 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from babelpress.errors import BadMoments
+from babelpress.errors import BadMoments, BadSetting
 from babelpress.insight import Row
 from babelpress.insight._given import Given
 from babelpress.insight._pictures import Picture, Point, mean_by, spoken
+from babelpress.models.walk import Walk
 from babelpress.moments.moments import Moments
 
 SPOKEN = "How alike languages are inside the model"
 READS = ("dense", "moments")
 RUNS = 0
+FEW = 4  # tokens, of whatever text, that show which sites there are
+
+
+def check(given: Given, *, site: str = "") -> None:
+    """Raise BadSetting for a site that the first block of the model has not."""
+    if not site:
+        return
+    walk = Walk(given.dense.model)
+    names = [each.name for each in walk.sites(0, walk.start(torch.arange(FEW)[None]))]
+    if site not in names:
+        raise BadSetting(
+            f"similarity's option site must be one of {', '.join(names)}; it is {site}."
+        )
 
 
 def measure(given: Given, *, site: str = "") -> list[Row]:

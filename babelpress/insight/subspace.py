@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadModel
 from babelpress.insight import Row
 from babelpress.insight._given import Given
 from babelpress.insight._pictures import Picture, Point, mean_by, spoken
@@ -33,6 +33,8 @@ from babelpress.moments.gather import Batch, batches, pass_on
 SPOKEN = "What languages have apart, and what they share"
 READS = ("dense", "runs", "text")
 RUNS = 1
+LANGUAGES = 2
+LIMITS = {"rank": {"ge": 0, "lt": "languages"}}
 SPECIFIC, AGNOSTIC = "specific", "agnostic"
 END = "end"
 
@@ -53,11 +55,6 @@ def measure(given: Given, *, rank: int = 0) -> list[Row]:
     """
     tags = list(given.text)
     kept = rank or min(len(tags) - 1, 16)
-    if not 0 < kept < len(tags):
-        raise BadSetting(
-            f"subspace keeps fewer directions than there are languages ({len(tags)}), and one at "
-            f"least; not {kept}. Give --option rank=N."
-        )
     return [row for label in given.labels for row in _of_run(given, label, tags, kept)]
 
 

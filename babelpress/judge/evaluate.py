@@ -10,7 +10,7 @@ from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BadSetting
-from babelpress.evals import Document, Texts
+from babelpress.evals import Document, Finds, Texts
 from babelpress.evals._windows import check_tokens
 from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
@@ -38,7 +38,8 @@ from babelpress.system.claims import PARTIAL, held, remove_partials
 from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.text.corpus import open_corpus
-from babelpress.text.draw import fitting_length, languages_of
+from babelpress.text.draw import fitting_length
+from babelpress.text.languages import select
 
 ASIDE = "aside"  # of tallies, those of other settings
 DROPPED = "{} scores on {} were of another model, and are dropped"
@@ -59,12 +60,12 @@ def evaluate(
     `ranges` are for evaluations that need them. What was measured before on the same model and text
     is not measured again; scores on other corpora stay, those of other settings are set aside until
     they are asked for again, those of another model are dropped. Raises BadSetting, or BadCorpus
-    naming a language that is not there.
+    naming a language that is not there, before anything is scored.
     """
     for name in asked.on:
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
-    options = evals.options_of(asked.on, asked.options)
+    wanted = wanted_of(asked)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),
@@ -73,9 +74,9 @@ def evaluate(
     with held(out):
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / TALLIES)
-        for name in asked.on:
-            looked = ranges if evals.facts(name).needs_ranges else None
-            work = _Work.of(opened, model, name, asked, options[name], memory_mb, looked)
+        for each in wanted:
+            looked = ranges if evals.facts(each.name).needs_ranges else None
+            work = _Work.of(opened, model, each, asked, memory_mb, looked)
             found += _score(opened, out, work, progress)
     return found
 
@@ -89,10 +90,42 @@ def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
     return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
 
 
-def texts_asked(asked: EvaluationSettings) -> list[Texts]:
-    """The documents of every evaluation asked for."""
-    options = evals.options_of(asked.on, asked.options)
-    return [texts_of(name, asked.corpus, options[name]) for name in asked.on]
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One evaluation: its texts, its languages that have a score, and its options as they came out.
+
+    No document is read yet.
+    """
+
+    name: str
+    texts: Texts
+    tags: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def wanted_of(asked: EvaluationSettings) -> list[Wanted]:
+    """Every evaluation asked for, with its texts opened.
+
+    A language that an evaluation compares others with is left out where others are asked for too.
+    Raises BadSetting for an option that cannot be, BadSetting or BadCorpus naming a language that
+    is not there, or one that stands alone.
+    """
+    given = evals.options_of(asked.on, asked.options)
+    for name in asked.on:
+        evals.check(name, given[name])
+    found: list[Wanted] = []
+    for name in asked.on:
+        texts, options = texts_of(name, asked.corpus, given[name]), given[name]
+        pivot = evals.compared_with(name, options)
+        tags = texts.languages()
+        if asked.languages:
+            tags = select(asked.languages, among=sorted({*tags, *([pivot] if pivot else [])}))
+            tags = [tag for tag in tags if tag != pivot] or tags
+        texts.require(tags)
+        if isinstance(texts, Finds):
+            options = {**options, **texts.found()}
+        found.append(Wanted(name, texts, tuple(tags), options))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +145,14 @@ class _Work:
         cls,
         opened: Opened,
         model: Mapping[str, str],
-        name: str,
+        wanted: Wanted,
         asked: EvaluationSettings,
-        options: Mapping[str, Any],
         memory_mb: int,
         ranges: Ranges | None,
     ) -> "_Work":
-        texts = texts_of(name, asked.corpus, options)
-        tags = languages_of(texts, asked.languages)
-        texts.require(tags)
-        documents = {tag: texts.documents(tag, "test")[: asked.documents or None] for tag in tags}
+        name, texts, options = wanted.name, wanted.texts, wanted.options
+        most = asked.documents or None
+        documents = {tag: texts.documents(tag, "test")[:most] for tag in wanted.tags}
         window = asked.window or fitting_length(opened, WINDOW)
         made_with = evals.made_with(name, options)
         usual = evals.options(name)

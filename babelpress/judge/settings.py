@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, model_validator
 
 from babelpress import evals
 from babelpress.system.settings import Strict, pairs, setting, words
+from babelpress.text.languages import select
 
 MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
 
@@ -42,3 +43,10 @@ class EvaluationSettings(Strict):
         if self.options:
             evals.options_of(self.on, self.options)
         return self
+
+    def set_aside(self) -> list[str]:
+        """A line for every evaluation that compares with a language that is asked for."""
+        options = evals.options_of(self.on, self.options)
+        pivots = {name: evals.compared_with(name, options[name]) for name in self.on}
+        asked = select(self.languages)
+        return [evals.no_score(name, tag) for name, tag in pivots.items() if tag in asked]

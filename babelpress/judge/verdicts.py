@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
+from babelpress.text.readers import listed
 
 
 def against(
@@ -33,15 +34,19 @@ def against(
     """A scored run against the scored dense model, in these languages (groups allowed) or in all.
 
     Of scores on several corpora those on `corpus` are compared, else those that both have. `draws`
-    0 are as many as the languages need. Raises BadRun where one has no such scores, or not of the
-    same languages, documents and options.
+    0 are as many as the languages need. Languages asked for that neither has a score in are left
+    out (`left_out` tells them). Raises BadRun where one has no such scores, or not of the same
+    languages, documents and options, or where no language is left.
     """
     which = scores.the_corpus([dense, run], on, corpus)
     _check_alike(which, on)
     first, second = (scores.tallies(folder, on, which[folder]) for folder in (dense, run))
     if languages:
-        tags = select(languages, among=first)
+        there, pivot = [*first], compared_with(dense, on, which[dense])
+        tags = select(languages, among=[*there, *([pivot] if pivot else [])])
         first, second = _only(first, tags), _only(second, tags)
+        if not first and not second:
+            raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
     return compare(
         first,
         second,
@@ -52,6 +57,46 @@ def against(
         draws=draws,
         seed=seed,
     )
+
+
+class LeftOut(NamedTuple):
+    """Why languages that were asked for are in no comparison, a sentence each.
+
+    `apart` are those that an evaluation compares others with, `unscored` those that it was not
+    done in.
+    """
+
+    apart: list[str]
+    unscored: list[str]
+
+
+def left_out(
+    dense: Path, on: str, corpus: str, wanted: Sequence[str], found: Comparison
+) -> LeftOut:
+    """What was asked for and is not in a comparison with the dense model on this corpus."""
+    there = [change.language for change in found.changes]
+    pivot = compared_with(dense, on, corpus)
+    asked = select(wanted, among=[*there, *([pivot] if pivot else [])]) if wanted else []
+    why = {tag: _why(on, tag, pivot) for tag in asked if tag not in there}
+    return LeftOut(
+        [line for tag, line in why.items() if tag == pivot],
+        [line for tag, line in why.items() if tag != pivot],
+    )
+
+
+def compared_with(folder: Path, on: str, corpus: str) -> str:
+    """The tag of the language that scores in a folder compare all others with; empty for none."""
+    return evals.compared_with(on, scores.identity_of(folder, on, corpus).get("options", {}))
+
+
+def _why(on: str, tag: str, pivot: str) -> str:
+    if tag == pivot:
+        return evals.no_score(on, tag)
+    return f"{languages.find(tag).name} has no {on} score."
+
+
+def _others(dense: Path, there: Sequence[str]) -> str:
+    return f" {dense} has scores in {listed(there)}. Name some of these with --languages."
 
 
 def _check_alike(which: Mapping[Path, str], on: str) -> None:
@@ -211,3 +256,12 @@ def prediction(found: Manifest, changes: Mapping[str, float]) -> dict[str, Any] 
         "p": float(result.pvalue),
         "languages": len(common),
     }
+
+
+def ranked(spearman: float) -> str:
+    """What a rank correlation of predicted damage with measured changes means."""
+    if spearman >= 0.8:
+        return "it says well which languages lose most, without scoring any"
+    if spearman >= 0.5:
+        return "it says roughly which languages lose most; score them to be sure"
+    return "it does not say which languages lose most; go by the scores"

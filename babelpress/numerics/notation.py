@@ -5,6 +5,7 @@ a grid. What they do to weights is in patterns.py and grids.py.
 """
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from babelpress.errors import BadSetting
@@ -43,6 +44,15 @@ def written(text: str) -> str:
     if isinstance(first, int) and isinstance(second, int):
         return f"{first}of{second}"
     return f"{first}" if second == ROW else f"{first}/{second}"
+
+
+def check_permute(method: str, options: Mapping[str, object], text: str) -> None:
+    """Raise BadSetting where a method is to permute inputs, and the pattern keeps no n of m."""
+    if options.get("permute") and not isinstance(pattern(text)[0], int):
+        raise BadSetting(
+            f"{method}'s permute is for patterns that keep n of m, not for {written(text)}. Leave "
+            "it out, or use --pattern 2of4."
+        )
 
 
 def check_fraction(fraction: float | Fraction) -> None:

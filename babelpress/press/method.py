@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadLayer, BadSetting
+from babelpress.errors import BadLayer
 from babelpress.models.sites import Site
 from babelpress.moments.blend import Blend
 from babelpress.numerics.grids import Codes, Grid
+from babelpress.numerics.notation import check_permute
 from babelpress.numerics.patterns import KeepOf, Plain, Spared, Stacked, parse
 from babelpress.press.protected import NOTHING, Spare, most_used
 from babelpress.prune import PRUNERS
@@ -201,15 +202,10 @@ class Pruner(_Applied):
         min_tokens: int | None = None,
     ) -> "Pruner":
         """From words. Raises UnknownName or BadSetting."""
-        found, asked = parse(pattern), dict(options or {}).get("permute")
-        if asked and not isinstance(found, KeepOf):
-            raise BadSetting(
-                f"{name}'s permute is for patterns that keep n of m, not for {found}. Leave it "
-                "out, or use --pattern 2of4."
-            )
+        check_permute(name, options or {}, pattern)
         return cls(
             name=name,
-            pattern=found,
+            pattern=parse(pattern),
             options=dict(options or {}),
             skip=tuple(skip),
             min_tokens=min_tokens,

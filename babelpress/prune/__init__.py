@@ -10,6 +10,8 @@ A method is a module with one function, and constants where they hold:
     ADAPTS = True       it fits the weights that stay to what was seen
     STACKS = True       the rows of all linears of a site come at once, with a `Stacked` pattern
     PAPER = "…"         authors, year, number, equation
+    ONLY_WITH = {"p": {"over": ("pnorm",)}}  options that have an effect only beside some values of
+                        others; given with any other value they are refused
     DIFFERS = ("…",)    where it differs from the paper or its code
 
 A method that wants the inputs of a site in another order first (for keep n of m) has a second one:

@@ -23,6 +23,7 @@ from babelpress.numerics.patterns import Pattern
 from babelpress.prune._zeroing import zero_lowest
 
 READS = ("languages",)
+ONLY_WITH = {"p": {"over": ("pnorm", "norm")}, "temperature": {"over": ("softmax",)}}
 WAYS = ("max", "pnorm", "softmax")
 EARLIER = {"norm": "pnorm"}  # what recipes of earlier versions call it
 

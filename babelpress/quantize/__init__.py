@@ -6,7 +6,7 @@ A method is a module with one function, and constants and a second function wher
     def scale_inputs(weight_OI, stats, grid, *, option=default, ...) -> scale_I
                         inputs are to be divided by this in the layer before, and weights
                         multiplied by it, before `quantize` sees them
-    READS, ADAPTS, PAPER, DIFFERS       as in prune/
+    READS, ADAPTS, ONLY_WITH, PAPER, DIFFERS  as in prune/
 
 The rows of all linears of a site come at once; every row has its own grid, so they stay apart.
 `keep_OI` is False where the code must stand for exactly zero. A method is pure: it touches neither

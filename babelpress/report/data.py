@@ -75,7 +75,7 @@ class ReportInput:
     """Everything that one report shows. `shares` may be empty where training is not disclosed.
 
     `passages` are what the models wrote, `analyses` what was found inside them, `again` are the
-    commands that score the dense model and make this page.
+    commands that score the dense model and make this page. `damaged` says what could not be shown.
     """
 
     title: str
@@ -91,6 +91,7 @@ class ReportInput:
     analyses: tuple[Kept, ...] = ()
     again: tuple[str, ...] = ()
     machine: str = ""
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def report_input(
 ) -> ReportInput:
     """Everything that a report of these runs shows.
 
-    Analyses are those that lie in the runs, and those of the folder `insight`.
+    Analyses are those that lie in the runs, and those of the folder `insight`; damaged ones are
+    left out and told, while damaged scores raise BadRun.
 
     Runs with equal settings go by what their recipes differ in, else by the names of their folders.
     """
@@ -56,6 +58,7 @@ def report_input(
     for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
         pressed.append(_pressed(run, own, made, each, on, corpus, languages))
     which = scores.the_corpus([dense], on, corpus)[dense]
+    analyses, damaged = _analyses(runs, insight, {m.origin.fingerprint for m in manifests if m})
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
         model=model,
@@ -67,31 +70,44 @@ def report_input(
         manifest=dict(zip(folders, map(_written, manifests), strict=True)),
         notes=(
             *notes,
+            *dict.fromkeys(
+                line
+                for each in found
+                for line in chain(*verdicts.left_out(dense, on, which, languages, each))
+            ),
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
+            *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
         ),
-        analyses=_analyses(runs, insight, {m.origin.fingerprint for m in manifests if m}),
+        analyses=analyses,
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
+        damaged=damaged,
     )
 
 
 def _analyses(
     runs: Sequence[Path], folder: Path | None, models: Collection[str] = ()
-) -> tuple[Kept, ...]:
-    """What was found inside the models, that began as one of these.
+) -> tuple[tuple[Kept, ...], tuple[str, ...]]:
+    """What was found inside the models, that began as one of these, and what of it is damaged.
 
     Raises BadRun where a folder that is named has nothing, or what is of another model.
     """
-    found = [kept for run in runs for kept in _kept.read_all(run / _kept.FOLDER)]
+    found: list[Kept] = []
+    damaged: list[str] = []
+    for run in runs:
+        sound, lost = _kept.read_all(run / _kept.FOLDER)
+        found += sound
+        damaged += lost
     if folder is None:
-        return tuple(found)
-    if not (there := _kept.read_all(folder)):
+        return tuple(found), tuple(damaged)
+    there, lost = _kept.read_all(folder)
+    if not there and not lost:
         raise BadRun(f"{folder} has no analyses. Make them: babelpress insight RUN --out {folder}")
     if others := [each.about for each in there if models and each.model not in models]:
         raise BadRun(f"{folder} has analyses of another model ({others[0]}). Name one of these.")
-    return (*there, *found)
+    return (*there, *found), (*lost, *damaged)
 
 
 def _chain(folder: str, found: Manifest | None) -> str:

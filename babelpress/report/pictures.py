@@ -160,7 +160,8 @@ def _limits(picture: Picture) -> list[float]:
     low, high = min(known, default=0.0), max(known, default=0.0)
     steps = scale.CLASSES - scale.MIDDLE
     found = [low + (high - low) * step / steps for step in range(1, steps)]
-    return sorted({round(limit, picture.digits) for limit in found}) if high > low else []
+    rounded = {round(limit, picture.digits) for limit in found}
+    return sorted(limit for limit in rounded if limit > low)  # below the lowest there is nothing
 
 
 def _shades(picture: Picture, limits: Sequence[float]) -> list[int]:
@@ -233,6 +234,8 @@ def _heat(picture: Picture) -> dict[str, Any]:
     """A square for every number, with the number in it where there is room."""
     across, down = _across(picture), _down(picture)
     long = max(map(len, across), default=0) > 4 and len(across) > 8
+    # Languages by languages: which are down is not seen from their names.
+    both = set(across) == set(down) and picture.across != picture.down
     x = alt.X(
         "across:N",
         sort=None,
@@ -245,7 +248,7 @@ def _heat(picture: Picture) -> dict[str, Any]:
     y = alt.Y(
         "down:N",
         sort=None,
-        title=None,
+        title=picture.down if both else None,
         scale=alt.Scale(domain=down, paddingInner=0.08, paddingOuter=0),
         axis=alt.Axis(labelLimit=210, labelPadding=8, labelOverlap=False),
     )
@@ -267,6 +270,8 @@ def _heat(picture: Picture) -> dict[str, Any]:
 def _lines(picture: Picture) -> dict[str, Any]:
     """A line for every `down`, with a point at every number."""
     across, down = _across(picture), _down(picture)
+    known = [point.value for point in picture.points if point.value is not None]
+    ends = [min(known, default=0.0), max(known, default=1.0)]  # one scale for all panels
     base = (
         _base(picture)
         .transform_filter("datum.value !== null")
@@ -281,7 +286,7 @@ def _lines(picture: Picture) -> dict[str, Any]:
             y=alt.Y(
                 "value:Q",
                 title=picture.value,
-                scale=alt.Scale(zero=False, nice=False, padding=10),
+                scale=alt.Scale(domain=ends, zero=False, nice=False, padding=10),
                 axis=alt.Axis(grid=True, tickCount=6),
             ),
             color=alt.Color(

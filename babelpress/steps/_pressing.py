@@ -3,13 +3,12 @@
 Tested in tests/steps/test_step.py and tests/test_bad_input.py.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from babelpress.errors import BadMoments, BadSetting
+from babelpress.errors import BadMoments
 from babelpress.registry import Registry
 from babelpress.steps._kind import StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
@@ -90,20 +89,7 @@ def reads_gram(methods: Registry, name: str) -> bool:
 def check_options(methods: Registry, name: str, given: Mapping[str, object]) -> None:
     """Raise BadSetting for an option that an entry has not, or a value of another kind."""
     methods.check_options(name, given)
-    for option, default in methods.options(name).items():
-        _check_option(name, option, default, given.get(option, default))
-
-
-def _check_option(method: str, name: str, default: object, value: object) -> None:
-    try:
-        TypeAdapter(type(default)).validate_python(value, strict=True)
-    except ValidationError as error:
-        wanted = type(default).__name__
-        raise BadSetting(
-            f"{method}'s option {name} must be of the type {wanted}, as {default}; it is {value!r}."
-        ) from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadSetting(f"{method}'s option {name} must be a finite number; it is {value}.")
+    methods.check_values(name, given)
 
 
 def check_against(folder: str, there: Sequence[str], shares: Mapping[str, float]) -> None:

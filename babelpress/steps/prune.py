@@ -112,6 +112,7 @@ class Settings(PressingSettings):
     @model_validator(mode="after")
     def _options(self) -> "Settings":
         check_options(PRUNERS, self.method, self.options)
+        notation.check_permute(self.method, self.options, self.pattern)
         check_options(allocate.RULES, self.allocate, self.allocation)
         _check_contrast(self.method, self.against, self.propagate)
         if self.against is not None and self.against == self.moments:

@@ -1,6 +1,7 @@
 """What a sweep left on disk: the scored dense models and the scored runs, in its own order."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from babelpress.errors import BadRun
 from babelpress.judge import scores
 from babelpress.runs import manifest
 from babelpress.system.claims import PARTIAL
+from babelpress.text.languages import select
 
 RESULTS = "results.jsonl"  # of all recipes together, in the order of the sweep
 DENSE, RUNS = "dense", "runs"  # folders of scores and of runs, one in each for every key
@@ -16,15 +18,40 @@ DENSE, RUNS = "dense", "runs"  # folders of scores and of runs, one in each for 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The scores of the dense model of a sweep, its runs, and folders of runs without scores."""
+    """The scores of the dense model of a sweep, its runs, and folders of runs without scores.
+
+    Where recipes have languages of their own, `languages` are those that all `runs` have, and
+    `others` are runs that lack one that was asked for; else both are empty.
+    """
 
     dense: Path
     runs: tuple[Path, ...]
     unscored: tuple[Path, ...]
+    languages: tuple[str, ...] = ()
+    others: tuple[Path, ...] = ()
+
+    def notes(self, on: str) -> list[str]:
+        """What a report of it does not show, a sentence or two each."""
+        found: list[str] = []
+        if self.unscored:
+            found.append(f"These runs of the sweep have no {on} scores: {_named(self.unscored)}.")
+        if self.languages:
+            found.append(
+                "The runs of the sweep were scored in different languages. Here are those in "
+                f"{', '.join(self.languages)} only; --languages names others."
+            )
+        if self.others:
+            found.append(
+                f"These runs of the sweep are not scored in all of them: {_named(self.others)}."
+            )
+        return found
 
 
-def find(folder: Path, on: str) -> Found:
-    """The scores of a sweep. Raises BadRun where there are none, or of several dense models."""
+def find(folder: Path, on: str, languages: Sequence[str] = ()) -> Found:
+    """The scores of a sweep, of runs in these languages (groups allowed) or in those that all have.
+
+    Raises BadRun where there are none, no such language, or scores of several dense models.
+    """
     place = folder / RUNS
     if not place.is_dir():
         raise BadRun(
@@ -43,13 +70,49 @@ def find(folder: Path, on: str) -> Found:
             "or name another evaluation with --on."
         )
     origins = {manifest.read(run).origin.fingerprint: run for run in runs}
+    tags = {run: _languages(run, on) for run in runs}
+    every = set().union(*tags.values())
     dense = [each for each in _scored(folder / DENSE, on) if _model_of(each, on) in origins]
+    # One with fewer languages is of before the sweep had them all.
+    dense = [each for each in dense if every <= _languages(each, on)] or dense
     if len(origins) > 1 or len(dense) != 1:
         raise BadRun(
             f"{folder} has runs of {len(origins)} dense models, {len(dense)} of them scored. A "
             f"report is about one: babelpress report {folder / DENSE}/KEY {place}/FINGERPRINT"
         )
-    return Found(dense[0], tuple(runs), tuple(run for run in there if run not in runs))
+    unscored = tuple(run for run in there if run not in runs)
+    if all(each == every for each in tags.values()):
+        return Found(dense[0], tuple(runs), unscored)
+    common = _common(folder, tags, languages)
+    others = tuple(run for run in runs if not common <= tags[run])
+    shown = tuple(run for run in runs if run not in others)
+    return Found(dense[0], shown, unscored, tuple(sorted(common)), others)
+
+
+def _named(runs: Sequence[Path]) -> str:
+    return ", ".join(run.name for run in runs)
+
+
+def _languages(folder: Path, on: str) -> set[str]:
+    """The languages that an evaluation was done in."""
+    return {row["language"] for row in scores.read_results(folder) if row["evaluation"] == on}
+
+
+def _common(folder: Path, tags: Mapping[Path, set[str]], wanted: Sequence[str]) -> set[str]:
+    """The languages asked for that any run has, or those that all have.
+
+    Raises BadRun where there are none, or no run has all that are asked for.
+    """
+    every = set().union(*tags.values())
+    asked = {tag for tag in select(wanted, among=sorted(every)) if tag in every}
+    common = asked if wanted else set.intersection(*tags.values())
+    if not common or not any(common <= each for each in tags.values()):
+        none = f"none in all of {', '.join(wanted)}" if wanted else "no language is in all"
+        raise BadRun(
+            f"the runs of {folder} were scored in different languages, and {none}. Name one of "
+            f"{', '.join(sorted(every))} with --languages."
+        )
+    return common
 
 
 def _order(folder: Path) -> list[str]:
@@ -69,6 +132,7 @@ def _order(folder: Path) -> list[str]:
 
 def _scored(place: Path, on: str) -> list[Path]:
     there = sorted(place.iterdir()) if place.is_dir() else []
+    there = [each for each in there if not each.match(PARTIAL)]
     return [each for each in there if scores.corpora(each, on)]
 
 

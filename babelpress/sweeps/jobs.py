@@ -7,22 +7,20 @@
     OUT/runs/FINGERPRINT/     an ordinary run with its scores; its weights go if nobody keeps them
     OUT/results/NAME.jsonl    the rows of a recipe or a dense model, written last: then it is done
 
-A job makes its folder under a temporary name and renames it when it is whole. So it can be killed
-and done again anywhere, twice at once too, without a lock and without a trace of the lost attempt.
+A job makes its folder under a temporary name and renames it when it is whole (folders.py). So it
+can be killed and done again anywhere, twice at once too, without a lock; where nobody else can be
+at it any more, the next attempt goes on where the lost one ended.
 
 Tested in tests/sweeps/test_plan.py.
 """
 
-import errno
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadRun
-from babelpress.judge import scores
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.moments.calibrate import calibrate
@@ -33,14 +31,14 @@ from babelpress.runs.open import open_any, ranges_of
 from babelpress.runs.recipe import Recipe
 from babelpress.steps._pressing import MINIMAX
 from babelpress.sweeps import merge
+from babelpress.sweeps.folders import once, rows, scored_once
 from babelpress.sweeps.found import DENSE, RUNS
 from babelpress.sweeps.plan import Entry, short, with_moments
-from babelpress.sweeps.results import Row, Shelf
-from babelpress.system.files import new_folder, read_json, write_json
+from babelpress.sweeps.results import Shelf
+from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import CalibrationSettings
 
-THERE = (errno.EEXIST, errno.ENOTEMPTY)
 PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers
 COPIES = 2  # of a block's moments while they are merged: as tensors, and as the file to be written
 
@@ -171,8 +169,8 @@ class Score:
         def make(new: Path) -> None:
             _score(self.model, new, self.evaluate, setup, progress, name=self.model)
 
-        _make_scored(folder, make)
-        setup.shelf.put(self.name, _rows(folder))
+        scored_once(folder, make, progress)
+        setup.shelf.put(self.name, rows(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,7 @@ class Look:
             def make(new: Path, asked: CalibrationSettings = asked) -> None:
                 calibrate(opened, asked, new, gram=self.gram, progress=progress)
 
-            _once(self.folder(setup.out, tag), make)
+            once(self.folder(setup.out, tag), make, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +268,7 @@ class Merge:
         def make(new: Path) -> None:
             merge.merge(self.asked, parts, new, gram=self.gram, progress=progress)
 
-        _once(self.folder(setup.out), make)
+        once(self.folder(setup.out), make, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +276,6 @@ class Press:
     """Do a recipe and score what it made; `moments` are those of its first step, if shared."""
 
     entry: Entry
-    evaluate: EvaluationSettings
     moments: Merge | None
     size: Size | None = None
 
@@ -313,14 +310,14 @@ class Press:
             if self.moments:
                 plan = with_moments(plan, self.moments.folder(setup.out))
             run.do(plan, new, device=setup.device, progress=progress)
-            _score(str(new), new, self.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
+            _score(str(new), new, self.entry.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
             if not setup.keep_models:
                 for heavy in ("model", codes.FOLDER):
                     shutil.rmtree(new / heavy, ignore_errors=True)
 
-        _make_scored(folder, make)
+        scored_once(folder, make, progress)
         mine = {"fingerprint": self.name, "places": self.entry.places}
-        setup.shelf.put(self.name, [{**row, **mine} for row in _rows(folder)])
+        setup.shelf.put(self.name, [{**row, **mine} for row in rows(folder)])
 
 
 def memory(job: Job, out: Path) -> int:
@@ -362,39 +359,3 @@ def _score(
         ranges=ranges_of(out) if asks else None,
         progress=progress,
     )
-
-
-def _rows(folder: Path) -> list[Row]:
-    """The scores of a folder, each with the fingerprint of the weights that were scored."""
-    rows = scores.read_results(folder)
-    return [{**row, "weights": _weights(folder, row)} for row in rows]
-
-
-def _weights(folder: Path, row: Row) -> str:
-    return scores.identity_of(folder, row["evaluation"], row.get("corpus", ""))["model"]
-
-
-def _make_scored(folder: Path, make: Callable[[Path], None]) -> None:
-    """Make a scored folder; one that is there but whose scores are damaged is made again."""
-    if folder.exists() and not _readable(folder):
-        shutil.rmtree(folder)
-    _once(folder, make)
-
-
-def _readable(folder: Path) -> bool:
-    try:
-        return bool(_rows(folder))
-    except BadRun:
-        return False
-
-
-def _once(folder: Path, make: Callable[[Path], Any]) -> None:
-    """Make a folder whole, unless it is there; where another attempt was faster, its stays."""
-    if folder.exists():
-        return
-    try:
-        with new_folder(folder) as new:
-            make(new)
-    except OSError as error:
-        if error.errno not in THERE or not folder.exists():
-            raise

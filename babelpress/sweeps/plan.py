@@ -11,8 +11,10 @@
     evaluate: {corpus: embedded, on: [bits_per_byte]}
 
 `vary` takes every value of a place with every value of the others. `recipes`, a list of changes
-written as `place: value`, is taken with all of these too. A recipe goes by the fingerprint of all
-its values and of the evaluation, so that a result is known again wherever the sweep is read.
+written as `place: value`, is taken with all of these too. `evaluate.languages` is such a place, so
+that a recipe can be scored in languages of its own; the dense model is scored in all of them. A
+recipe goes by the fingerprint of all its values and of its evaluation, so that a result is known
+again wherever the sweep is read.
 """
 
 import math
@@ -35,6 +37,7 @@ from babelpress.system.plain import NotPlain
 from babelpress.system.settings import Strict, checked, pairs
 
 MOST = 10_000  # recipes of a sweep; more is a slip of the pen
+SCORED = "evaluate.languages"  # the only place of an evaluation in which recipes may differ
 DIGITS = 16  # of a fingerprint: for 10,000 recipes a clash has odds of 1 in 10^11
 
 Places = dict[str, JsonValue]
@@ -54,9 +57,12 @@ class _File(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recipe of a sweep, what it has at the places that vary, and its fingerprint."""
+    """One recipe of a sweep, how it is scored, what it has at the places that vary, and the
+    fingerprint of both.
+    """
 
     recipe: Recipe
+    evaluate: EvaluationSettings
     places: Places
     fingerprint: str
 
@@ -68,10 +74,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All recipes in order, no two the same, and how they are scored."""
+    """All recipes in order, no two the same."""
 
     entries: tuple[Entry, ...]
-    evaluate: EvaluationSettings
+
+    def dense(self, model: str) -> EvaluationSettings:
+        """How a dense model is scored: as its recipes, in the languages of all of them."""
+        asked = [each.evaluate for each in self.entries if each.recipe.model == model]
+        every = dict.fromkeys(tag for each in asked for tag in each.languages)
+        some = all(each.languages for each in asked)  # one without names means all of the corpus
+        return asked[0].model_copy(update={"languages": tuple(every) if some else ()})
 
 
 def load(
@@ -103,21 +115,22 @@ def _read(path: Path) -> Any:
 def of(data: Any, *, where: str = "the sweep") -> Sweep:
     """A checked sweep from plain data. Raises BadSetting."""
     asked = _mapping(_File, data, where)
-    evaluate = _mapping(EvaluationSettings, asked.evaluate, f"{where}, evaluate")
+    _mapping(EvaluationSettings, asked.evaluate, f"{where}, evaluate")
     number = max(1, len(asked.recipes)) * math.prod(map(len, asked.vary.values()))
     if not 0 < number <= MOST:
         raise BadSetting(f"{where} has {number:,} recipes. It must have 1 to {MOST:,}: see vary.")
-    base = {"model": asked.model, "calibration": asked.calibration, "steps": asked.steps}
+    keys = ("model", "calibration", "steps", "evaluate")
+    base = {key: getattr(asked, key) for key in keys}
     found: dict[str, Entry] = {}
     for places in _all_places(asked):
-        entry = _entry(base, places, evaluate, where)
+        entry = _entry(base, places, where)
         if entry.fingerprint in found:
             twin = found[entry.fingerprint].label
             raise BadSetting(
                 f"{where} has one recipe twice: {entry.label}, which is {twin}. Drop one of them."
             )
         found[entry.fingerprint] = entry
-    return Sweep(tuple(found.values()), evaluate)
+    return Sweep(tuple(found.values()))
 
 
 def _all_places(asked: _File) -> Iterator[Places]:
@@ -127,17 +140,22 @@ def _all_places(asked: _File) -> Iterator[Places]:
             yield {**partial, **dict(zip(names, values, strict=True))}
 
 
-def _entry(
-    base: Mapping[str, Any], places: Places, evaluate: EvaluationSettings, where: str
-) -> Entry:
+def _entry(base: Mapping[str, Any], places: Places, where: str) -> Entry:
     data = deepcopy(dict(base))
     for place, value in places.items():
+        if place.startswith("evaluate.") and place != SCORED:
+            raise BadSetting(
+                f"{where}: {place} may not vary, as all recipes are held against the same dense "
+                f"scores. Of an evaluation only {SCORED} may; write a sweep for each of the others."
+            )
         if not recipe.put(data, place, deepcopy(value)):
             raise BadSetting(f"{where}: there is no place {place} in the recipe to vary.")
     words = ", ".join(f"{place}={value}" for place, value in places.items())
-    plan = recipe.of(data, where=f"{where} ({words})" if words else where)
+    at = f"{where} ({words})" if words else where
+    evaluate = _mapping(EvaluationSettings, data.pop("evaluate"), f"{at}, evaluate")
+    plan = recipe.of(data, where=at)
     whole = {"recipe": plan.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json")}
-    return Entry(plan, places, short(whole))
+    return Entry(plan, evaluate, places, short(whole))
 
 
 def shares_moments(plan: Recipe) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from babelpress import evals
+from babelpress.judge import scorable
 from babelpress.runs import fits
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
@@ -32,7 +33,7 @@ from babelpress.sweeps.jobs import (
 )
 from babelpress.sweeps.plan import Sweep, needs_gram, shares_moments, single
 from babelpress.sweeps.results import Row
-from babelpress.system.claims import held, remove_partials
+from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
 from babelpress.text.corpus import open_source
@@ -98,7 +99,7 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     has no rows, and its error is in `failed` by its fingerprint.
     """
     with held(setup.out):
-        _clean(setup.out)
+        _tidy(setup.out)
         unfit, rest = fitting(sweep, setup)
         jobs = missing(rest, setup, apart=hands.apart, sized=hands.sized) if rest.entries else []
         todo = sum(isinstance(job, Press) for job in jobs) + len(unfit)
@@ -107,7 +108,8 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
         failed = {**unfit, **work_off(jobs, hands, progress)}
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
-        rows, lost = merged(sweep, setup, failed)
+        _clean(setup.out)
+        rows, lost = merged(sweep, setup, failed, _scores(rest))
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
         write_text(setup.out / RESULTS, "".join(lines))
     dense = {job.model: job.name for job in jobs if isinstance(job, Score)}
@@ -120,29 +122,41 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
 def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     """Why recipes that are not done cannot be, by their fingerprints, and the sweep of the rest.
 
-    Known from the configs of models, before the first job.
+    Known from the configs of models and the texts of evaluations, before the first job.
     """
     todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
-    found = zip(todo, fits.errors([each.recipe for each in todo]), strict=True)
-    unfit = {each.fingerprint: why for each, why in found if why}
+    pressing = fits.errors([each.recipe for each in todo])
+    scoring = scorable.errors([each.evaluate for each in todo])
+    found = zip(todo, pressing, scoring, strict=True)
+    unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
     rest = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
     return unfit, replace(sweep, entries=rest)
 
 
+def _tidy(out: Path) -> None:
+    """Leave what killed jobs began to those that go on with it, and remove other halves.
+
+    Whoever holds the sweep has no job running, on any machine.
+    """
+    leave_partials(*_made_by_jobs(out))
+    remove_partials(out, out / "sizes", out / "results")
+
+
 def _clean(out: Path) -> None:
-    """Remove what killed jobs left half-written; whoever holds the sweep has no job running."""
-    folders = ("sizes", DENSE, "moments", RUNS, "results")
+    """Remove what killed jobs began and nobody went on with, as it was made or is not asked for."""
+    remove_partials(*_made_by_jobs(out))
+
+
+def _made_by_jobs(out: Path) -> list[Path]:
+    """Where jobs make folders."""
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
-    remove_partials(out, *(out / name for name in folders), *parts)
+    return [*(out / name for name in (DENSE, "moments", RUNS)), *parts]
 
 
 def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
     """The jobs that are not done, those that others need first; `sized` with their dry runs."""
     grams = _grams(sweep)
-    presses = [
-        Press(entry, sweep.evaluate, _moments(entry.recipe, grams, apart=apart))
-        for entry in sweep.entries
-    ]
+    presses = [Press(entry, _moments(entry.recipe, grams, apart=apart)) for entry in sweep.entries]
     presses = [job for job in presses if not job.done(setup)]
     merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
     looks = [look for merge in merges for look in merge.looks if not look.done(setup)]
@@ -182,10 +196,13 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
 
 def _scores(sweep: Sweep) -> dict[str, Score]:
     """How every dense model is scored, by model; nothing where only pressed ones can be."""
-    if all(evals.facts(name).needs_ranges for name in sweep.evaluate.on):
-        return {}
     models = dict.fromkeys(entry.recipe.model for entry in sweep.entries)
-    return {model: Score(model, sweep.evaluate) for model in models}
+    asked = {model: sweep.dense(model) for model in models}
+    return {
+        model: Score(model, each)
+        for model, each in asked.items()
+        if not all(evals.facts(name).needs_ranges for name in each.on)
+    }
 
 
 def _grams(sweep: Sweep) -> dict[tuple[str, CalibrationSettings], bool]:
@@ -268,25 +285,27 @@ def _first(job: Job) -> tuple[str, ...]:
 
 
 def merged(
-    sweep: Sweep, setup: Setup, failed: Mapping[str, str] | None = None
+    sweep: Sweep, setup: Setup, failed: Mapping[str, str], scored: Mapping[str, Score]
 ) -> tuple[list[Row], dict[str, str]]:
     """The rows of all recipes that are done, each beside its dense model; errors of the others.
+
+    `failed` are errors by fingerprint, `scored` how each dense model was.
 
     `change` is relative and positive where the recipe is worse; null where the dense model has no
     such score.
     """
-    shelf, errors = setup.shelf, dict(failed or {})
+    shelf = setup.shelf
     dense = {
         model: {(row["evaluation"], row["language"]): row for row in shelf.get(job.name) or ()}
-        for model, job in _scores(sweep).items()
+        for model, job in scored.items()
     }
     rows: list[Row] = []
     lost: dict[str, str] = {}
     for entry in sweep.entries:
-        found = None if entry.fingerprint in errors else shelf.get(entry.fingerprint)
+        found = None if entry.fingerprint in failed else shelf.get(entry.fingerprint)
         if found is None:
             unseen = f"no results of it are at {setup.results}: all machines must see that place"
-            lost[entry.fingerprint] = errors.get(entry.fingerprint, unseen)
+            lost[entry.fingerprint] = failed.get(entry.fingerprint, unseen)
             continue
         for row in found:
             parent = dense.get(entry.recipe.model, {}).get((row["evaluation"], row["language"]))

@@ -8,20 +8,17 @@ Tested in tests/system/test_files.py and tests/faults/test_locks.py.
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from babelpress.errors import BadRun
-
-if TYPE_CHECKING:
-    pass
-
-from babelpress.system.files import cannot_write
+from babelpress.system.files import LEFT, cannot_write
 
 LOCK_NAME = ".lock"
 
@@ -100,6 +97,8 @@ def _this_process() -> dict[str, str | int]:
 
 
 PARTIAL = ".*.partial"  # the temporary names of files.py
+# Of a folder: its name, and the process and host at it, which may hold dots too.
+BEGUN = re.compile(rf"\.(?P<name>.+)\.([0-9]+@.+|{LEFT})\.partial")
 
 
 @contextmanager
@@ -135,3 +134,22 @@ def remove_partials(*folders: Path, names: str = PARTIAL) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def leave_partials(*folders: Path) -> None:
+    """Give up what killed processes began in folders that this process holds, for others to take.
+
+    `new_folder(resume=True)` goes on with it. Of several attempts at one folder only the one that
+    has most files stays.
+    """
+    for folder in folders:
+        attempts: dict[str, list[Path]] = {}
+        for path in folder.glob(PARTIAL):
+            begun = BEGUN.fullmatch(path.name)
+            if begun and path.is_dir():
+                attempts.setdefault(begun["name"], []).append(path)
+        for name, paths in attempts.items():
+            *others, furthest = sorted(paths, key=lambda path: sum(1 for _ in path.rglob("*")))
+            for path in others:
+                shutil.rmtree(path)
+            furthest.rename(folder / f".{name}.{LEFT}.partial")

@@ -33,6 +33,7 @@ COST = "cost"  # what may differ between two runs of the same work
 HASH = re.compile("[0-9a-f]{64}")
 FILE_MODE = 0o666  # of a new file, before the umask
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LEFT = "left"  # in a temporary name, where a process and its host are while it is at work
 # "PK" opens the zip that torch.save writes, 0x80 and the protocol's number a bare pickle.
 PICKLE_HEADS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -185,19 +186,31 @@ def load_tensors(path: Path, *, error: type[BabelpressError] = BadModel) -> "dic
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
     """Fill a temporary folder that becomes `path` when the block ends well, and vanishes when not.
 
+    With `resume` it is the one that a stopped attempt at `path` left, if there is one, and it stays
+    for the next attempt where the block is interrupted. Left is what a process of this host left
+    that has died, or what was given up by `claims.leave_partials`; it is taken by a rename, so no
+    two attempts ever fill the same folder.
+
     Whoever may read a new folder may read all that is in it.
-    Raises BadRun when `path` exists and is not an empty folder, or when the disk is full.
+    Raises BadRun when `path` exists and is not an empty folder, when the disk is full, or when the
+    temporary folder was taken for that of a process that has died.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise BadRun(f"{path} exists already. Choose another --out, or remove it.")
-    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.partial")
+    stays = False
     try:
-        temporary.mkdir(parents=True)
+        if resume:
+            _take_over(path, temporary)
+        _remove_leftovers(path)
+        temporary.mkdir(parents=True, exist_ok=resume)
+        began = temporary.stat().st_ino
         yield temporary
+        if temporary.stat().st_ino != began:  # what was written since the other took it is a part
+            raise BadRun(f"{path} was taken over by another attempt while this one was at it.")
         _usual_modes(temporary)
         for folder, _, names in os.walk(temporary):
             for name in (*names, "."):
@@ -209,8 +222,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)  # so that the free space named is true
             raise cannot_write(path, None, error) from error
         raise
+    except KeyboardInterrupt:
+        stays = resume
+        raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_file(path: Path) -> str:
@@ -307,13 +324,30 @@ def _refuse_foreign(path: Path, error: type[BabelpressError]) -> None:
     raise error(f"{path} is not a safetensors file, or is cut short. Only safetensors are read.")
 
 
+def _take_over(path: Path, temporary: Path) -> None:
+    """Give what a stopped attempt at `path` left the name `temporary`; where several did, of one.
+
+    What has that name already was left by an attempt of this process.
+    """
+    for folder in (path.with_name(f".{path.name}.{LEFT}.partial"), *_leftovers(path)):
+        if temporary.exists():
+            return
+        with suppress(FileNotFoundError):  # there is none, or another attempt was faster
+            folder.rename(temporary)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what killed processes of this host left of earlier attempts at `path`."""
+    for folder in _leftovers(path):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """What processes of this host that have died left of attempts at `path`."""
     tail = f"@{socket.gethostname()}.partial"
-    for folder in path.parent.glob(f".{path.name}.*{tail}"):
-        pid = folder.name.removesuffix(tail).rpartition(".")[2]
-        if pid.isdecimal() and not _alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
+    found = path.parent.glob(f".{path.name}.*{tail}")
+    pids = {folder: folder.name.removesuffix(tail).rpartition(".")[2] for folder in found}
+    return [f for f, pid in pids.items() if pid.isdecimal() and not _alive(int(pid))]
 
 
 def _alive(pid: int) -> bool:

@@ -122,7 +122,7 @@ class Corpus:
         assert split in SPLITS, split
         self.require([tag])
         if self._last[0] != tag:
-            self._last = (tag, self._read(tag))
+            self._last = (tag, documents_of(tag, self.sentences(tag)))
         return list(self._last[1].get(split, ()))
 
     def fingerprint(self, tags: Iterable[str]) -> str:
@@ -166,18 +166,6 @@ class Corpus:
             yield Sentence(_record_name(src, fields), name, src, split, text)
         self._check_filters(tag, fields_seen)
 
-    def _read(self, tag: str) -> dict[str, list[Document]]:
-        texts: dict[tuple[str, str], list[str]] = {}
-        srcs: dict[str, str] = {}
-        for each in self.sentences(tag):
-            srcs.setdefault(each.document, each.src)
-            texts.setdefault((each.document, each.split), []).append(each.text)
-        found: dict[str, list[Document]] = {}
-        for (name, split), lines in texts.items():
-            document = Document(name, tag, srcs[name], split, "\n".join(lines))
-            found.setdefault(split, []).append(document)
-        return found
-
     def _check_filters(self, tag: str, fields: Mapping[str, None]) -> None:
         """Raise BadCorpus for a filter on what no record has: it keeps or drops nothing."""
         for each in self._filters:
@@ -187,6 +175,20 @@ class Corpus:
                     f"They have {listed(' '.join(name.split()) for name in fields)}. Name one of "
                     "these, or take the filter off."
                 )
+
+
+def documents_of(tag: str, sentences: Iterable[Sentence]) -> dict[str, list[Document]]:
+    """The documents that the sentences of a language are of, by split, each in their order."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    srcs: dict[str, str] = {}
+    for each in sentences:
+        srcs.setdefault(each.document, each.src)
+        texts.setdefault((each.document, each.split), []).append(each.text)
+    found: dict[str, list[Document]] = {}
+    for (name, split), lines in texts.items():
+        document = Document(name, tag, srcs[name], split, "\n".join(lines))
+        found.setdefault(split, []).append(document)
+    return found
 
 
 def open_corpus(src: str) -> Corpus:

@@ -48,7 +48,7 @@ from babelpress.text.audit import (
     unpaired,
 )
 from babelpress.text.calibration import CalibrationSet, facts_of, left_out_of, row_of
-from babelpress.text.corpus import Corpus, Sentence, require_english
+from babelpress.text.corpus import Corpus, Sentence, documents_of, require_english
 from babelpress.text.sameness import key, keys
 from babelpress.text.shots import ENGLISH, Shots
 from babelpress.text.token_blocks import Layout, TokenBlocks, apart, layout_for
@@ -72,14 +72,16 @@ class _Side:
 
     @classmethod
     def of(cls, corpus: Corpus, tag: str, evaluation: Corpus | None) -> "_Side":
-        judge = corpus if evaluation is None else evaluation
-        train = corpus.documents(tag, "train")
-        test = judge.documents(tag, "test") if tag in judge.languages() else []
+        sentences = list(corpus.sentences(tag))
+        own = documents_of(tag, sentences)
+        train, test = (own.get(split, []) for split in ("train", "test"))
+        if evaluation is not None:
+            test = evaluation.documents(tag, "test") if tag in evaluation.languages() else []
         heldout = {each for document in test for each in keys(document.text)}
         found: dict[str, Sentence] = {}
         records = 0
         dropped: Counter[str] = Counter()
-        for each in corpus.sentences(tag):
+        for each in sentences:
             if each.split != "train":
                 continue
             known = sum(line in heldout for line in keys(each.text))

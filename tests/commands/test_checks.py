@@ -44,6 +44,10 @@ def places(tmp_path, monkeypatch):
     manifest = {"recipe": {}, "steps": [made], "cost": {}, "surroundings": {}}
     (tmp_path / "packed" / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "s.yaml").write_text("model: nomodel\nsteps: [{prune: {propagate: dense}}]\n")
+    scored = (
+        "model: babel-mini\nsteps: [{prune: {propagate: dense}}]\nevaluate: {corpus: nowhere}\n"
+    )
+    (tmp_path / "e.yaml").write_text(scored)
     return tmp_path
 
 
@@ -66,6 +70,17 @@ WRONG = [
     ),
     ("insight", {"dense": "babel-mini", "on": "similarit"}, "no analysis is called 'similarit'"),
     ("insight", {"dense": "babel-mini", "on": "neurons", "out": "afile"}, "afile is a file"),
+    (
+        "insight",
+        {"dense": "babel-mini", "on": "similarity,neurons", "option": ["rate=2"]},
+        "neurons's option rate must be over 0 and at most 1; it is 2",
+    ),
+    ("insight", {"dense": "babel-mini", "on": "neurons", "languages": "sw"}, "needs 2 of them"),
+    (
+        "insight",
+        {"dense": "babel-mini", "on": "features", "moments": "seen", "languages": "fr"},
+        "seen has no moments of fra_Latn; it has eng_Latn, swh_Latn",
+    ),
     ("prune", {**MINI, "out": "full"}, "full is not empty and holds no run"),
     ("prune", {**MINI, "out": "o", "mixture": "unform"}, "no mixture policy is called 'unform'"),
     ("prune", {**MINI, "out": "o", "moments": "full"}, "full has no manifest.json"),
@@ -78,10 +93,31 @@ WRONG = [
     ("quantize", {**MINI, "out": "o", "bits": 5}, "bits is 5"),
     ("press", {**MINI, "recipe_file": "r.yaml", "out": "o"}, "no language is called 'swq'"),
     ("press", {**MINI, "recipe_file": "none.yaml", "out": "o"}, "none.yaml cannot be read"),
+    (
+        "prune",
+        {**MINI, "out": "o", "method": "worst_language", "option": ["p=8"]},
+        "worst_language's p is for over=pnorm, not for max",
+    ),
+    (
+        "prune",
+        {**MINI, "out": "o", "method": "ria", "option": ["permute=true"]},
+        "ria's permute is for patterns that keep n of m, not for 0.5",
+    ),
     ("eval", {"model": "nomodel", "out": "o"}, "'nomodel' is neither"),
     ("eval", {**MINI, "out": "afile"}, "afile is a file"),
     ("eval", {**MINI, "out": "o", "languages": "swq"}, "no language is called 'swq'"),
+    ("eval", {**MINI, "on": "rankc", "languages": "swq"}, "no language is called 'swq'"),
     ("quantize", {"model": "packed", "out": "o"}, "packed: no step can follow its quantize, for"),
+    (
+        "eval",
+        {**MINI, "option": ["stride=abc"]},
+        "bits_per_byte's option stride must be of the type int; it is 'abc'",
+    ),
+    (
+        "eval",
+        {**MINI, "on": "rankc", "option": ["task=5"]},
+        "rankc's option task must be of the type str; it is 5",
+    ),
     ("eval", {**MINI, "on": "range"}, "range must know what calibration saw, and babel-mini"),
     ("eval", {**MINI, "moments": "seen"}, "--moments has no effect on bits_per_byte"),
     ("eval", {**MINI, "generate": 4}, "add --out"),
@@ -93,6 +129,7 @@ WRONG = [
     ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),
     ("report", {"dense": "full", "runs": "full", "out": "full"}, "full is a folder"),
     ("sweep", {"sweep_file": "s.yaml", "out": "o"}, "'nomodel' is neither"),
+    ("sweep", {"sweep_file": "e.yaml", "out": "o"}, "there is no folder nowhere"),
     ("languages", {"model": "nomodel"}, "'nomodel' is neither"),
     ("languages", {**MINI, "only": "swq"}, "no language is called 'swq'"),
     ("mixture", {"policy": "unform"}, "no mixture policy is called 'unform'"),
@@ -118,6 +155,7 @@ def test_what_is_cheap_to_know_is_told_without_torch(places):
         "packed",
         "r.yaml",
         "s.yaml",
+        "e.yaml",
     }
 
 

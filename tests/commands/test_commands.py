@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from babelpress import cli, commands
-from babelpress.commands import judging, sweeping
+from babelpress.commands import sweeping
 from babelpress.commands.declared import rows_of
 from babelpress.errors import BabelpressWarning, BadSetting
 from babelpress.text import languages
@@ -421,13 +421,6 @@ def test_a_mixture_says_why_all_languages_give_as_many_tokens(capsys):
     assert cli.main(["mixture", "only:sw", "--languages", "en,sw"]) == 0
 
     assert "Every language gives as many tokens, whatever its share" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
-)
-def test_a_rank_correlation_is_said_in_words(spearman, said):
-    assert said in judging._ranked(spearman)
 
 
 def test_recipes_that_failed_of_the_same_are_one_line():

@@ -334,6 +334,7 @@ def test_the_one_table_of_xwinograd_puts_candidates_where_its_pronoun_was(tmp_pa
         winograd("jp", "彼は彼女を見た。", ["彼", "は", "彼女"], "彼女", 2, ["犬", "猫"], 0),
     ]
     (tmp_path / "dataset.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert texts(str(tmp_path)).task == "xwinograd"
 
     found = {each.id: each for each in only(tmp_path, "xwinograd", "eng_Latn", prompts="own")}
     english = found["xwinograd/eng_Latn/2"]
@@ -488,10 +489,65 @@ def test_two_items_of_one_name_are_an_error(tmp_path):
         only(tmp_path, "xcopa", "ita_Latn")
 
 
+@every_task
+def test_which_task_it_is_is_seen_by_its_columns(tmp_path, task):
+    _, _, tag = stored(tmp_path, task)
+
+    items = open_items("", str(tmp_path), prompts="english", templates="")
+
+    assert items.task == task
+    assert items.found() == {"task": task}
+    assert items.documents(tag, "test") == only(tmp_path, task, tag)
+
+
+def test_a_data_set_of_the_hub_is_known_by_its_name_and_others_by_their_columns(
+    tmp_path, monkeypatch
+):
+    path, other, tag = stored(tmp_path, "belebele")
+    read = []
+
+    class Hub:
+        def dataset_info(self, name, revision=None):
+            siblings = [{"rfilename": each} for each in (path, other)]
+            return DatasetInfo(id=name, sha="c0ffee", siblings=siblings, tags=[str(revision)])
+
+    def address(_dataset, _revision, each):
+        read.append(each)
+        return str(tmp_path / each)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(readers, "_address", address)
+
+    known = open_items("", "hub:facebook/belebele@main", prompts="english", templates="")
+    assert (known.task, read) == ("belebele", [])
+    copied = open_items("", "hub:someone/read-and-answer", prompts="english", templates="")
+    assert (copied.task, read) == ("belebele", [path])
+    assert copied.documents(tag, "test") == known.documents(tag, "test")
+
+
+def test_columns_of_no_task_or_of_two_are_said_with_the_nearest(tmp_path):
+    written(tmp_path / "none" / "sw.jsonl", [{"premise": "a", "hypothesis": "b", "gold": 1}])
+    written(tmp_path / "two" / "sw.jsonl", [{**XNLI, **xcopa(XCOPA)[0]}])
+    written(tmp_path / "train" / "sw" / "train.jsonl", [XNLI])
+
+    with pytest.raises(BadCorpus) as caught:
+        texts(str(tmp_path / "none"))
+    assert str(caught.value) == (
+        f"{tmp_path}/none/sw.jsonl, line 1 has the columns of no task: premise, hypothesis, gold. "
+        f"xnli, which is nearest, has label too. Name the data set of one of {', '.join(TASKS)} "
+        "with --corpus."
+    )
+    with pytest.raises(BadCorpus, match=r"columns of xcopa and xnli\. Say .* task=xcopa"):
+        texts(str(tmp_path / "two"))
+    assert texts(str(tmp_path / "two"), task="xnli").task == "xnli"
+    with pytest.raises(BadCorpus, match="train has no test item"):
+        texts(str(tmp_path / "train"))
+
+
 def test_what_there_is_not_is_said_with_what_there_is(folder, tmp_path):
     with pytest.raises(UnknownName, match=r"no task is called 'xcop'\. Did you mean 'xcopa'"):
         texts(str(folder), task="xcop")
-    with pytest.raises(BadCorpus, match=r"no xcopa is inside the package.*hub:cambridgeltl/xcopa"):
+    with pytest.raises(BadCorpus, match=r"no task with choices is inside the .*hub:camb.*/xcopa"):
         texts("embedded")
     with pytest.raises(BadCorpus, match=r"no xnli is a folder nowhere.*hub:facebook/xnli"):
         texts("nowhere", task="xnli")
@@ -599,7 +655,7 @@ def test_what_it_declares():
     assert evals.is_binary("choice") and not evals.is_binary("bits_per_byte")
     assert evals.options("choice") == {
         "normalise": "none",
-        "task": "xcopa",
+        "task": "",
         "prompts": "english",
         "templates": "",
     }
@@ -680,7 +736,9 @@ def test_the_published_data_is_read_whole(task):
     data = os.environ.get("BABELPRESS_DATA")
     if not data:
         pytest.skip("BABELPRESS_DATA names no folder with the published tasks")
-    items = open_items(task, f"{data}/tasks/{task}", prompts="english", templates="")
+    items = open_items("", f"{data}/tasks/{task}", prompts="english", templates="")
+
+    assert items.task == task
 
     assert len(items.languages()) == REAL[task]
     assert items.says() == ()

@@ -16,7 +16,9 @@ from babelpress.evals._choices import ranked
 from babelpress.evals.choice import measure as choose
 from babelpress.evals.choice import texts as items_of
 from babelpress.evals.rankc import baselines, consistency, measure, texts
+from babelpress.judge import scores
 from babelpress.judge.likelihoods import Likelihoods
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import Opened
 
 TOPICS = {
@@ -50,12 +52,12 @@ def slow(one, other):
     """The definition of Qi et al., from scores: every rank, every choice, one at a time."""
     size = len(one)
     orders = []
-    for scores in (one, other):
+    for values in (one, other):
         left, order = list(range(size)), []
         while left:
             best = left[0]
             for each in left:
-                if scores[each] > scores[best]:
+                if values[each] > values[best]:
                     best = each
             order.append(best)
             left.remove(best)
@@ -185,7 +187,7 @@ def test_what_cannot_be_compared_is_refused(folder):
         texts(str(folder), task="afrisenti")
     with pytest.raises(BadCorpus, match=r"has no sib200 in fra_Latn.*pivot=LANGUAGE"):
         texts(str(folder), pivot="fr")
-    with pytest.raises(BadSetting, match="held against those in eng_Latn"):
+    with pytest.raises(BadSetting, match="English is what rankc compares with"):
         texts(str(folder)).require(["eng_Latn"])
     assert texts(str(folder), pivot="sw").languages() == ["eng_Latn", "yor_Latn"]
 
@@ -195,7 +197,7 @@ def test_what_it_declares():
     assert not evals.is_binary("rankc")
     assert evals.options("rankc") == {
         "normalise": "none",
-        "task": "sib200",
+        "task": "",
         "prompts": "english",
         "templates": "",
         "pivot": "eng_Latn",
@@ -212,3 +214,89 @@ def test_the_command_line_gives_every_language_but_english(folder, model, tmp_pa
     assert [row["language"] for row in rows] == ["swh_Latn", "yor_Latn"]
     assert all(row["documents"] == 2 and row["majority"] is None for row in rows)
     assert len(list((tmp_path / "out" / "tallies" / "likelihoods").iterdir())) == 3
+
+
+SAID = "English is what rankc compares with; it has no score of its own."
+
+
+def test_one_list_of_languages_serves_several_evaluations(folder, model, tmp_path, capsys):
+    """English has an accuracy, and no consistency with itself."""
+    out = tmp_path / "out"
+    asked = ["eval", str(model), "--on", "choice,rankc", "--corpus", str(folder)]
+
+    assert main([*asked, "--languages", "en,sw,yo", "--out", str(out), "--json"]) == 0
+
+    told = capsys.readouterr()
+    rows = json.loads(told.out)["results"]
+    assert [(row["evaluation"], row["language"]) for row in rows] == [
+        *(("choice", tag) for tag in ("eng_Latn", "swh_Latn", "yor_Latn")),
+        *(("rankc", tag) for tag in ("swh_Latn", "yor_Latn")),
+    ]
+    assert told.err.count(SAID) == 1
+    assert main([*asked, "--languages", "latin", "--out", str(out)]) == 0
+    assert SAID in capsys.readouterr().out
+    assert main([*asked, "--languages", "sw", "--out", str(out)]) == 0
+    assert SAID not in capsys.readouterr().out
+
+
+def test_english_alone_is_an_error_before_anything_is_scored(folder, model, tmp_path, capsys):
+    asked = ["eval", str(model), "--on", "choice,rankc", "--corpus", str(folder), "--json"]
+
+    assert main([*asked, "--languages", "en", "--out", str(tmp_path / "out")]) == 2
+
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error.startswith(f"{SAID} Name other languages with --languages")
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_the_pivot_that_is_asked_for_is_set_aside_and_english_is_not():
+    def told(**options):
+        asked = {"on": "rankc", "languages": ("en", "sw", "yo"), "options": options}
+        return EvaluationSettings(**asked).set_aside()
+
+    assert told() == [SAID]
+    assert told(pivot="Swahili") == [SAID.replace("English", "Swahili")]
+    assert told(pivot="hi") == []
+
+
+def test_what_compares_gates_and_reports_says_that_english_has_no_score(
+    folder, model, tmp_path, capsys
+):
+    dense, other = tmp_path / "dense", tmp_path / "other"
+    for out in (dense, other):
+        words = ["eval", str(model), "--on", "rankc", "--corpus", str(folder), "--out", str(out)]
+        assert main(words) == 0
+    capsys.readouterr()
+    on = ["--on", "rankc", "--languages", "en,sw,yo"]
+
+    assert main(["compare", str(dense), str(other), *on, "--json"]) == 0
+    told = capsys.readouterr()
+    rows = json.loads(told.out)["results"]
+    assert [row["language"] for row in rows if row["kind"] == "language"] == [
+        *("swh_Latn", "yor_Latn")
+    ]
+    assert SAID in told.err
+    gate = ["gate", str(other), "--against", str(dense), "--on", "rankc", "--languages"]
+    assert main([*gate, "en,sw,yo"]) == 0
+    told = capsys.readouterr().out
+    assert SAID in told and "0 of 2 languages lose more" in told
+    assert main([*gate, "en,sw,hi"]) == 2
+    assert "Hindi has no rankc score. Evaluate both models in it" in capsys.readouterr().err
+    page = tmp_path / "report.html"
+    assert main(["report", str(dense), str(other), *on, "--out", str(page)]) == 0
+    assert SAID in page.read_text(encoding="utf-8")
+
+
+def test_a_task_that_is_said_or_seen_is_the_same_and_so_are_names_of_a_pivot(
+    folder, model, tmp_path, capsys
+):
+    asked = ["eval", str(model), "--on", "rankc", "--corpus", str(folder)]
+    asked += ["--out", str(tmp_path / "out")]
+    assert main(asked) == 0
+    capsys.readouterr()
+
+    assert main([*asked, "--option", "task=sib200", "--option", "pivot=en"]) == 0
+
+    assert "set aside" not in capsys.readouterr().err
+    made = scores.identity_of(tmp_path / "out", "rankc", str(folder))
+    assert made["options"] == {"task": "sib200"}

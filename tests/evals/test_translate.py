@@ -444,7 +444,7 @@ def test_scores_of_another_metric_stand_in_rows_under_its_name(tmp_path, monkeyp
     assert "into English: off target" in scores.sites(out, "translate", corpus)["swh_Latn"]
 
 
-def test_the_command_translates_pairs_and_refuses_english(tmp_path, capsys):
+def test_the_command_translates_pairs_and_sets_english_aside(tmp_path, capsys):
     (tmp_path / "corpus").mkdir()
     corpus = written(tmp_path / "corpus")
     model = random_model()
@@ -453,11 +453,13 @@ def test_the_command_translates_pairs_and_refuses_english(tmp_path, capsys):
     words = ["eval", str(tmp_path / "pico"), "--on", "translate", "--corpus", corpus]
     words += ["--option", "shots=0", "--json"]
 
-    refused = main([*words, "--languages", "sw,en"])
+    refused = main([*words, "--languages", "en"])
     line = json.loads(capsys.readouterr().out)["error"]
-    code = main([*words, "--languages", "sw"])
-    (row,) = json.loads(capsys.readouterr().out)["results"]
+    code = main([*words, "--languages", "sw,en"])
+    told = capsys.readouterr()
+    (row,) = json.loads(told.out)["results"]
 
     assert (refused, code) == (2, 0)
     assert "English is the other side of every pair" in line
+    assert "English is what translate compares with; it has no score of its own." in told.err
     assert (row["language"], row["metric"], row["documents"]) == ("swh_Latn", "chrf", 2)

@@ -12,6 +12,7 @@ from running import TEXT, plan
 
 import babelpress as bp
 from babelpress import cli
+from babelpress.commands import checks
 from babelpress.errors import BadCorpus, BadModel, BadMoments, BadRun, BadSetting
 from babelpress.insight import ANALYSES, PARTS, _kept, facts
 from babelpress.judge.scores import facts_path, sites_path, write_results
@@ -88,7 +89,7 @@ def test_every_analysis_is_done_from_the_command_line_to_the_page(place, tmp_pat
     html = (out / "insight.html").read_text(encoding="utf-8")
     assert all(row["question"] in html for row in rows)
     assert "which a recipe names" in said
-    assert set(EVERY) == {kept.analysis for kept in _kept.read_all(out)}
+    assert set(EVERY) == {kept.analysis for kept in _kept.read_all(out)[0]}
     assert set(EVERY) == set(ANALYSES.names())
 
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -200,12 +201,36 @@ def test_what_is_wrong_is_told_before_anything_is_opened(place, model, tmp_path,
         ({"runs": run, "on": "damage", "dense": "nomodel"}, BadModel, "'nomodel' is neither"),
         ({"runs": run, "on": "damage", "option": "ratio=1"}, BadSetting, "has an option ratio"),
         ({"runs": run, "on": "neurons", "corpus": "nowhere"}, BadCorpus, "no folder nowhere"),
+        (
+            {"runs": run, "on": "subspace", "languages": "sw"},
+            BadSetting,
+            "needs 2 of them at least",
+        ),
+        (
+            {"runs": run, "on": "ranges", "languages": "yor_Latn"},
+            BadRun,
+            "english has no range scores of yor_Latn",
+        ),
     ]
 
     for given, error, words in wrong:
         with pytest.raises(error, match=words):
             bp.insight(**given, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_only_the_model_or_a_hub_can_tell_is_told_before_the_first_analysis(
+    model, tmp_path, monkeypatch
+):
+    given: dict[str, Any] = {"dense": model, "on": "neurons,similarity", "out": tmp_path / "out"}
+
+    with pytest.raises(BadSetting, match=r"site must be one of .*mlp\.down_proj; it is mlp\.up\."):
+        bp.insight(**given, option="site=mlp.up", **ASKED)
+    monkeypatch.setattr(checks, "text", lambda *_: [])  # as of a hub
+    with pytest.raises(BadSetting, match="neurons tells languages apart and needs 2"):
+        bp.insight(**given, **{**ASKED, "languages": "sw"})
+
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_a_model_that_was_moved_is_named_and_languages_that_lack_are_told(place, model, tmp_path):

@@ -31,7 +31,7 @@ def test_what_was_kept_is_read_again(tmp_path):
     kept = written(tmp_path)
 
     assert _kept.read_one(tmp_path, "damage") == kept
-    assert _kept.read_all(tmp_path) == [kept]
+    assert _kept.read_all(tmp_path) == ([kept], [])
     assert _kept.read_rows(tmp_path, "damage") == ROWS
     assert set(kept.files) == {"damage.jsonl", "more.yaml"}
     lines = (tmp_path / "damage.jsonl").read_text().splitlines()
@@ -40,7 +40,7 @@ def test_what_was_kept_is_read_again(tmp_path):
 
 def test_where_nothing_was_done_there_is_nothing(tmp_path):
     assert _kept.read_one(tmp_path, "damage") is None
-    assert _kept.read_all(tmp_path / "nowhere") == []
+    assert _kept.read_all(tmp_path / "nowhere") == ([], [])
     with pytest.raises(BadRun, match=r"Make it: babelpress insight --on damage"):
         _kept.read_rows(tmp_path, "damage")
 

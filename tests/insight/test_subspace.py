@@ -4,7 +4,7 @@ import pico
 import pytest
 import torch
 
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadModel
 from babelpress.insight import subspace
 from babelpress.models.open import Opened
 from babelpress.moments.gather import Batch
@@ -191,10 +191,7 @@ def test_states_are_moved_after_the_block_that_was_pressed_and_not_before(given)
     assert {p.down for p in basis.points} == {"run"}
 
 
-def test_a_rank_that_is_too_large_and_another_number_of_blocks_are_errors(given):
-    with pytest.raises(BadSetting, match=r"fewer directions than there are languages \(4\)"):
-        subspace.measure(given, rank=4)
-
+def test_another_number_of_blocks_is_an_error(given):
     given.run("run").model.model.layers = given.run("run").model.model.layers[:1]
     with pytest.raises(BadModel, match="run has 1 blocks and pico 2"):
         subspace.measure(given)

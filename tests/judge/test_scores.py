@@ -186,6 +186,29 @@ def test_scores_of_other_settings_are_set_aside_and_come_back(tmp_path, measured
     assert measured == [*LANGUAGES, "swh_Latn"]
 
 
+@pytest.mark.parametrize(
+    ("other", "options", "words"),
+    [
+        ("alignment", {"metric": "mexico"}, "alignment has no metric 'mexico'"),
+        ("translate", {"shots": 99}, "shots is 99"),
+        ("confusion", {"tokens": 0}, "tokens is 0"),
+        ("rankc", {"normalise": "chars"}, "normalise is 'chars'"),
+        ("choice", {"normalise": "chars"}, "normalise is 'chars'"),
+        ("choice", {}, "no task with choices is inside the package"),
+    ],
+)
+def test_what_a_later_evaluation_cannot_do_is_told_before_the_first_one_scores(
+    tmp_path, measured, other, options, words
+):
+    """Bits per byte of a large model take hours, and would have been taken for nothing."""
+    with pytest.raises((BadSetting, BadCorpus)) as caught:
+        scored(tmp_path / "dense", on=["bits_per_byte", other], options=options)
+
+    assert words in str(caught.value)
+    assert measured == []
+    assert not (tmp_path / "dense").exists()
+
+
 LINES = ["Habari ya asubuhi", "Karibu sana", "Tutaonana kesho"]
 
 

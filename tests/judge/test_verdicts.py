@@ -47,6 +47,55 @@ def test_languages_narrow_a_comparison_by_name_or_group(dense, pressed):
     assert [c.language for c in one.changes] == ["swh_Latn", "tha_Thai"]
 
 
+def test_a_language_that_nobody_scored_is_named_and_not_counted(dense, pressed):
+    wanted = ["sw", "th", "yo"]
+
+    found = verdicts.against(dense, pressed, languages=wanted)
+
+    assert found == verdicts.against(dense, pressed, languages=["sw", "th"])
+    assert verdicts.left_out(dense, ON, TEXT, wanted, found) == (
+        [],
+        [f"Yoruba has no {ON} score."],
+    )
+    assert verdicts.left_out(dense, ON, TEXT, (), found) == ([], [])
+    with pytest.raises(BadRun, match=r"Yoruba has no bits_per_byte score\. .*dense has scores in"):
+        verdicts.against(dense, pressed, languages=["yo"])
+
+
+def ranked_folders(tmp_path, options, tags):
+    """Two folders with scores of RankC in some languages."""
+    folders = [tmp_path / name for name in ("ranks", "ranks-pressed")]
+    for folder in folders:
+        rows = []
+        for tag in tags:
+            row = {"model": "m", "language": tag, "evaluation": "rankc", "corpus": TEXT}
+            tally = Tally(("a", "b"), np.array([0.9, 0.8]), np.array([1.0, 1.0]))
+            tally.save(scores.tally_path(folder, row))
+            rows.append({**row, "value": tally.value})
+        scores.write_results(folder, rows)
+        write_json(scores.facts_path(folder, "rankc", TEXT), {"identity": {"options": options}})
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("options", "tags", "name"),
+    [({}, ["hin_Deva", "swh_Latn"], "English"), ({"pivot": "sw"}, ["eng_Latn"], "Swahili")],
+)
+def test_the_language_that_others_are_compared_with_is_told_and_is_no_fault(
+    tmp_path, options, tags, name
+):
+    folders = ranked_folders(tmp_path, options, tags)
+    wanted = ["latin", *tags]
+
+    found = verdicts.against(*folders, on="rankc", languages=wanted)
+
+    assert sorted(change.language for change in found.changes) == sorted(tags)
+    line = f"{name} is what rankc compares with; it has no score of its own."
+    assert verdicts.left_out(folders[0], "rankc", TEXT, wanted, found) == ([line], [])
+    with pytest.raises(BadRun, match=line):
+        verdicts.against(*folders, on="rankc", languages=[name])
+
+
 def test_a_language_that_one_side_lacks_is_an_error_that_names_it(dense, tmp_path):
     fewer = run(tmp_path / "fewer", {t: v for t, v in LOSS.items() if t != "tha_Thai"})
 
@@ -267,3 +316,10 @@ def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
 
     assert verdicts.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
     assert not (other / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
+)
+def test_a_rank_correlation_is_said_in_words(spearman, said):
+    assert said in verdicts.ranked(spearman)

@@ -220,13 +220,16 @@ def test_experts_stay_in_order_and_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["0.5", "0.5/layer", "0.5/16"])
-def test_other_patterns_have_no_order_to_gain_from(model, tmp_path, pattern):
-    step = {"method": "ria", "pattern": pattern, "options": {"permute": True}}
-
-    assert refusal(BadSetting, do, plan(model, step), tmp_path / "run") == (
+def test_other_patterns_have_no_order_to_gain_from_which_is_told_at_the_start(model, pattern):
+    options = {"permute": True}
+    words = (
         f"ria's permute is for patterns that keep n of m, not for {pattern}. Leave it out, or use "
         "--pattern 2of4."
     )
+
+    assert refusal(BadSetting, Pruner.of, "ria", pattern, options) == words
+    step = {"method": "ria", "pattern": pattern, "options": options}
+    assert words in refusal(BadSetting, plan, model, step)
 
 
 def test_numbers_that_are_protected_must_not_move(model, tmp_path):

@@ -10,8 +10,10 @@ from babelpress.errors import BadMoments, BadSetting
 from babelpress.moments.accumulator import Accumulator
 from babelpress.moments.blend import blend
 from babelpress.numerics.patterns import KeepOf, PerRow
-from babelpress.prune import wanda
+from babelpress.prune import PRUNERS, wanda
 from babelpress.prune.worst_language import prune
+from babelpress.steps import prune as prune_settings
+from babelpress.system.settings import checked
 
 WAYS: tuple[dict[str, Any], ...] = (
     {"over": "max"},
@@ -219,6 +221,29 @@ def test_a_way_that_is_none_is_refused_with_those_that_are(weight_OI, stats):
     assert (
         str(caught.value) == "worst_language's over is 'mean'. Choose one of max, pnorm, softmax."
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"p": 8.0}, "p is for over=pnorm, not for max. Leave it out, or take over=pnorm."),
+        ({"over": "max", "p": 4.0}, "p is for over=pnorm, not for max."),
+        ({"over": "softmax", "p": 8.0}, "p is for over=pnorm, not for softmax."),
+        ({"temperature": 0.3}, "temperature is for over=softmax, not for max."),
+        ({"over": "pnorm", "temperature": 0.3, "p": 2.0}, "temperature is for over=softmax, not"),
+    ],
+)
+def test_an_option_that_its_way_does_not_use_is_refused_at_the_start(options, words):
+    with pytest.raises(BadSetting) as caught:
+        checked(prune_settings.Settings, {"method": "worst_language", "options": options}, "prune")
+
+    assert f"worst_language's {words}" in str(caught.value)
+
+
+@every_way
+def test_an_option_that_its_way_uses_is_none_without_effect(way):
+    PRUNERS.check_options("worst_language", way)
+    PRUNERS.check_options("worst_language", {"over": "norm", "p": 2.0})
 
 
 @pytest.mark.parametrize("p", [0.99, 0.0, -2.0, math.inf, math.nan])

@@ -9,8 +9,10 @@ from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
+from scoring import LOSS, run, scored
 
-from babelpress.errors import BadRun
+import babelpress as bp
+from babelpress.errors import BabelpressWarning, BadRun
 from babelpress.insight._kept import Kept, write
 from babelpress.insight._pictures import Picture, Point
 from babelpress.report import page, pictures, scale
@@ -157,6 +159,39 @@ def test_equal_numbers_have_one_class_and_none_at_all_are_no_failure(bad):
     assert "shade" not in values_of(nothing)[0]
 
 
+def test_counts_have_a_class_for_none_at_all_and_one_for_each_number():
+    counts = tuple(Point("", str(at), "a", float(at)) for at in range(5))
+    (section,) = pictures.sections(
+        [replace(KEPT, pictures=(replace(HEAT, points=counts, digits=0, bad=""),))]
+    )
+
+    assert [words for _, words in section.pictures[0].legend] == ["", "1", "2", "3", "4"]
+
+
+def test_both_axes_have_a_title_where_their_names_are_the_same():
+    points = tuple(Point("", one, other, 0.5) for one in TAGS for other in TAGS)
+    pairs = replace(HEAT, points=points, across="small in", down="large in", first="")
+    alike = replace(pairs, across="language", down="language")
+
+    def titles(picture):
+        spec = pictures.specs([replace(KEPT, pictures=(picture,))])["insight-0-languages"]
+        return {axis["scale"]: axis.get("title") for axis in spec["axes"]}
+
+    assert titles(pairs) == {"x": "small in", "y": "large in"}
+    assert titles(alike) == {"x": None, "y": None}
+    assert titles(HEAT) == {"x": "block", "y": None}
+
+
+def test_lines_of_all_panels_have_one_scale():
+    points = tuple(p._replace(panel=run) for run in ("a", "b") for p in LINES.points)
+    low, *rest = points
+    other = replace(LINES, points=(low._replace(value=-2.0), *rest), panel="run")
+    spec = pictures.specs([replace(KEPT, pictures=(other,))])["insight-0-depth"]
+
+    (domain,) = (each["domain"] for each in spec["scales"] if each["name"] == "y")
+    assert domain == [-2.0, max(p.value or 0.0 for p in LINES.points)]
+
+
 def test_the_table_to_download_has_every_number_unrounded():
     (section,) = pictures.sections([KEPT])
 
@@ -177,11 +212,11 @@ def test_a_report_shows_what_lies_in_a_run_and_what_is_named(sample, tmp_path):
     write(tmp_path / "run" / "insight", KEPT, [{"value": 1.0}], {})
     write(tmp_path / "joint", KEPT, [{"value": 1.0}], {})
 
-    found = _analyses([tmp_path / "run", tmp_path / "bare"], None)
-    both = _analyses([tmp_path / "run"], tmp_path / "joint")
+    found, damaged = _analyses([tmp_path / "run", tmp_path / "bare"], None)
+    both, _ = _analyses([tmp_path / "run"], tmp_path / "joint")
     text = page.render(replace(sample, analyses=both))
 
-    assert [kept.analysis for kept in found] == ["damage"]
+    assert [kept.analysis for kept in found] == ["damage"] and not damaged
     assert len(both) == 2
     assert text.count(HEAT.seen) == 2 and 'id="insight-1-depth"' in text
     assert HEAT.seen not in page.render(sample)
@@ -189,4 +224,36 @@ def test_a_report_shows_what_lies_in_a_run_and_what_is_named(sample, tmp_path):
         _analyses([], tmp_path / "nowhere")
     with pytest.raises(BadRun, match=r"joint has analyses of another model \(babel-mini; run\)"):
         _analyses([], tmp_path / "joint", {"e11"})
-    assert _analyses([], tmp_path / "joint", {"f00"})
+    assert _analyses([], tmp_path / "joint", {"f00"})[0]
+
+
+@pytest.mark.parametrize("name", ["damage.json", "damage.jsonl"])
+def test_a_report_leaves_a_damaged_analysis_out_says_so_and_goes_on(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = 0;")
+    dense = scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+    pressed = run(tmp_path / "run", LOSS)
+    inside = pressed / "insight"
+    write(inside, KEPT, [{"value": 1.0}], {})
+    write(inside, replace(KEPT, analysis="overlap", pictures=(LINES,)), [{"value": 2.0}], {})
+    (inside / name).write_text("{")
+    again = f"Do it again: babelpress insight RUN --on damage --out {inside}"
+
+    with pytest.warns(BabelpressWarning, match=re.escape(f"damage is left out: {inside / name}")):
+        found = bp.report(dense, pressed, out=tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    assert found.warnings[0].endswith(again)
+    assert HEAT.seen not in text and LINES.seen in text
+    assert html.escape(f"The analysis damage is left out: {inside / name}") in text
+    both, damaged = _analyses([pressed], inside)
+    assert [kept.analysis for kept in both] == ["overlap", "overlap"] and len(damaged) == 2
+
+
+def test_a_report_still_stops_at_a_damaged_score(tmp_path):
+    dense = scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+    pressed = run(tmp_path / "run", LOSS)
+    (pressed / "results.jsonl").write_text("{\n")
+
+    with pytest.raises(BadRun, match=r"results\.jsonl line 1"):
+        bp.report(dense, pressed, out=tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()

@@ -22,11 +22,12 @@ from babelpress.moments.store import Store
 from babelpress.runs import manifest
 from babelpress.runs.estimate import Estimate
 from babelpress.runs.open import open_any
-from babelpress.sweeps import jobs, plan, schedule
+from babelpress.sweeps import folders, jobs, plan, schedule
 from babelpress.sweeps.jobs import Look, Merge, Press, Score, Setup, Size
 from babelpress.sweeps.results import Shelf
 from babelpress.sweeps.schedule import Here
 from babelpress.system.claims import held
+from babelpress.system.progress import silent
 from babelpress.text.settings import CalibrationSettings
 
 LANGUAGES = ["swh_Latn", "amh_Ethi", "hin_Deva"]
@@ -176,7 +177,7 @@ def test_changes_win_over_the_file_and_over_every_recipe_of_it(model, tmp_path):
 
     assert {entry.recipe.model for entry in found.entries} == {str(model)}
     assert {entry.recipe.calibration.seed for entry in found.entries} == {4, 5}
-    assert found.evaluate.documents == 3
+    assert found.entries[0].evaluate.documents == 3
     said = refusal(lambda: plan.load(tmp_path / "s.yaml", changes=["steps.7.prune.method=wanda"]))
     assert "--set steps.7.prune.method: there is no such place in the sweep" in said
 
@@ -274,13 +275,13 @@ def test_rows_are_the_scores_of_the_run_beside_those_of_the_dense_model(model, t
     assert swept.skipped == 0
     assert len(swept.rows) == 2 * 2
     opened = open_model(str(model))
-    dense = evaluate(opened, tmp_path / "dense", plan.evaluate)
+    dense = evaluate(opened, tmp_path / "dense", plan.dense(str(model)))
     pairs = [swept.rows[:2], swept.rows[2:]]
     for entry, rows in zip(plan.entries, pairs, strict=True):
         folder = tmp_path / "out" / "runs" / entry.fingerprint
         pressed = open_any(str(folder))
         again = tmp_path / entry.fingerprint
-        own = evaluate(pressed, again, plan.evaluate)
+        own = evaluate(pressed, again, entry.evaluate)
         for row, mine, parent in zip(rows, own, dense, strict=True):
             assert row["language"] == mine["language"] == parent["language"]
             assert row["value"] == mine["value"]
@@ -641,7 +642,7 @@ def test_an_attempt_that_comes_second_leaves_what_the_first_one_made(model, tmp_
         (new / "mine").write_text("late")
         aside.rename(folder)
 
-    jobs._once(folder, overtaken)
+    folders.once(folder, overtaken, silent)
 
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == kept
     assert not list((tmp_path / "runs").glob(".*"))

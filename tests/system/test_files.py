@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from babelpress.errors import BadModel, BadMoments, BadRun, NotFinite
-from babelpress.system import files
+from babelpress.system import claims, files
 from babelpress.system.claims import LOCK_NAME, lock
 
 
@@ -263,6 +264,89 @@ def test_what_a_killed_process_left_of_a_folder_is_removed(tmp_path):
         pass
 
     assert [path] == list(tmp_path.iterdir())
+
+
+def begun(path, *, pid, inside):
+    """What an attempt at a folder was at; `inside` are the names of its files."""
+    folder = path.with_name(f".{path.name}.{pid}.partial")
+    folder.mkdir()
+    for name in inside:
+        (folder / name).write_text(name)
+    return folder
+
+
+def gone():
+    """A process of this host that has ended, as temporary names have it."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{process.pid}@{socket.gethostname()}"
+
+
+def test_a_folder_that_is_resumed_is_what_a_process_left_that_has_died(tmp_path):
+    path = tmp_path / "a"
+    begun(path, pid=gone(), inside="bc")
+
+    with files.new_folder(path, resume=True) as folder:
+        (folder / "d").write_text("d")
+
+    assert [path] == list(tmp_path.iterdir())
+    assert sorted(each.name for each in path.iterdir()) == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize("who", ["1@elsewhere", f"{os.getppid()}@{socket.gethostname()}"])
+def test_a_folder_that_another_may_be_at_is_neither_resumed_nor_touched(tmp_path, who):
+    path = tmp_path / "a"
+    other = begun(path, pid=who, inside="b")
+
+    with files.new_folder(path, resume=True):
+        pass
+
+    assert not list(path.iterdir())
+    assert [each.name for each in other.iterdir()] == ["b"]
+
+
+def test_a_resumed_folder_stays_where_it_is_interrupted_and_goes_where_it_fails(tmp_path):
+    path = tmp_path / "a"
+    with pytest.raises(KeyboardInterrupt), files.new_folder(path, resume=True) as folder:
+        (folder / "b").write_text("x")
+        raise KeyboardInterrupt
+    assert not path.exists()
+
+    with pytest.raises(ValueError), files.new_folder(path, resume=True) as folder:
+        assert [each.name for each in folder.iterdir()] == ["b"]
+        raise ValueError
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_given_up_is_taken_by_the_next_attempt_that_of_most_files_where_several_were(
+    tmp_path,
+):
+    path = tmp_path / "a.b"
+    begun(path, pid="left", inside="xy")
+    begun(path, pid="7@node-1.example.org", inside="xyz")
+    begun(path, pid="8@node-2", inside="x")
+    begun(tmp_path / "a", pid="9@node-2", inside="w")
+
+    claims.leave_partials(tmp_path, tmp_path / "nowhere")
+    left = sorted(each.name for each in tmp_path.iterdir())
+    with files.new_folder(path, resume=True):
+        pass
+
+    assert left == [".a.b.left.partial", ".a.left.partial"]
+    assert sorted(each.name for each in path.iterdir()) == ["x", "y", "z"]
+
+
+def test_what_is_written_after_a_folder_was_taken_over_is_not_taken_for_all_of_it(tmp_path):
+    path, taken = tmp_path / "a", tmp_path / ".a.7@elsewhere.partial"
+
+    with pytest.raises(BadRun, match="taken over"), files.new_folder(path, resume=True) as folder:
+        (folder / "b").write_text("x")
+        folder.rename(taken)
+        files.write_text(folder / "c", "y")
+
+    assert [taken] == list(tmp_path.iterdir())
+    assert [each.name for each in taken.iterdir()] == ["b"]
 
 
 def test_a_second_process_is_told_who_holds_the_lock(tmp_path):

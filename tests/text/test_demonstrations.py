@@ -15,6 +15,7 @@ from babelpress.models.open import Opened
 from babelpress.moments.calibrate import calibrate
 from babelpress.moments.store import Store
 from babelpress.sweeps.merge import merge
+from babelpress.text import records as records_room
 from babelpress.text.corpus import open_corpus, open_source
 from babelpress.text.demonstrations import build
 from babelpress.text.draw import draw
@@ -116,6 +117,30 @@ def test_the_blocks_are_those_of_the_definition(folder, condition, number, lengt
     row = result.manifest["languages"]["swh_Latn"]
     assert row["pairs"] == number * len(expected)
     assert row["tokens"] == sum(len(each.replace("\n", "")) for each in expected)
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_every_file_is_read_once(folder, tmp_path, monkeypatch, evaluation):
+    other = write(tmp_path / "test", sw=[record(90, "Kitu kingine.", "test")])
+    apart = open_corpus(str(other)) if evaluation else None
+    read = []
+
+    def reading(path):
+        read.append(path.relative_to(tmp_path).as_posix())
+        return once(path)
+
+    once = records_room.read
+    monkeypatch.setattr(records_room, "read", reading)
+
+    built(folder, "translation", tags=("swh_Latn", "eng_Latn"), evaluation=apart)
+
+    assert sorted(read) == [
+        *(["test/sw.jsonl"] if evaluation else []),
+        *(
+            "text/en.jsonl",
+            "text/sw.jsonl",
+        ),
+    ]
 
 
 def test_all_conditions_show_the_same_sentences_in_the_same_order(folder):

@@ -1,0 +1,101 @@
+"""What cannot be scored is known from options and texts, in the words of those who would score."""
+
+import json
+
+import pico
+import pytest
+import torch
+
+from babelpress.errors import BabelpressError, BadCorpus
+from babelpress.judge import scorable
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.open import Opened
+from babelpress.text.corpus import Corpus
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A corpus in two languages, without English and, in Hausa, without a test split."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for name, split in (("sw", "test"), ("ha", "train")):
+        row = {"id": "1", "doc": "a", "text": f"Habari {name}", "src": "ours", "split": split}
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+def asked(corpus, on="bits_per_byte", **more):
+    return EvaluationSettings.model_validate({"corpus": str(corpus), "on": on, **more})
+
+
+def refused(settings):
+    with pytest.raises(BabelpressError) as caught:
+        scorable.check(settings)
+    return str(caught.value)
+
+
+def test_what_can_be_scored_is_passed_over(corpus):
+    scorable.check(asked(corpus, languages="sw"))
+    scorable.check(EvaluationSettings())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"on": "choice"},
+        {"on": "bits_per_byte,choice"},
+        {"on": "bits_per_byte", "languages": "sw,fr,yo"},
+        {"on": "bits_per_byte,translate", "languages": "sw"},
+        {"on": "bits_per_byte,alignment", "languages": "sw"},
+        {"on": "translate", "corpus": "embedded", "options": {"metric": "blue"}},
+        {"on": "choice,translate", "corpus": "nowhere"},
+        {"on": "bits_per_byte", "languages": "sw", "corpus": "{}?src=flores&domain=news"},
+        {"on": "bits_per_byte", "languages": "sw", "corpus": "{}?source=ours"},
+        {"on": "rankc", "options": {"prompts": "ours"}},
+    ],
+)
+def test_it_is_refused_as_the_evaluation_itself_refuses_it(corpus, tmp_path, more):
+    more = {**more, "corpus": more.get("corpus", "{}").format(corpus)}
+    settings = EvaluationSettings.model_validate(more)
+    opened = Opened("pico", pico.model(), pico.tokenizer(), torch.float32)
+
+    words = refused(settings)
+
+    with pytest.raises(BabelpressError) as caught:
+        evaluate(opened, tmp_path / "scores", settings)
+    assert words == str(caught.value)
+
+
+def test_a_language_without_a_test_document_is_named(corpus):
+    words = refused(asked(corpus, languages="ha"))
+
+    assert "hau_Latn has no text to score" in words
+    with pytest.raises(BadCorpus):
+        scorable.check(asked(f"{corpus}?src=flores", languages="sw"))
+
+
+def test_a_corpus_with_none_but_the_language_that_others_are_held_against_is_refused(tmp_path):
+    (tmp_path / "en.jsonl").write_text(json.dumps({"id": "1", "text": "Good day"}) + "\n")
+
+    assert "has no language that alignment scores" in refused(asked(tmp_path, "alignment"))
+
+
+def test_equal_settings_are_looked_at_once_and_a_corpus_once_for_all_its_evaluations(
+    corpus, monkeypatch
+):
+    read = []
+    documents = Corpus.documents
+
+    def counted(self, tag, split):
+        read.append(tag)
+        return documents(self, tag, split)
+
+    monkeypatch.setattr(Corpus, "documents", counted)
+    good, bad = asked(corpus, "bits_per_byte,top1", languages="sw"), asked(corpus, "choice")
+
+    found = scorable.errors([good, bad, good, bad])
+
+    assert found[0] == found[2] == ""
+    assert found[1] == found[3] == refused(bad)
+    assert read == ["swh_Latn"]
