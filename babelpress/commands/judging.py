@@ -120,9 +120,6 @@ def evaluate(
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
-    from babelpress.runs import manifest
-    from babelpress.runs.places import folder_of
-
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
@@ -148,6 +145,9 @@ def evaluate(
 
 
 def _run_of(model: str) -> Path | None:
+    from babelpress.runs import manifest
+    from babelpress.runs.places import folder_of
+
     run = folder_of(model)
     return run if manifest.is_run(run) else None
 
