@@ -70,11 +70,7 @@ def report_input(
         manifest=dict(zip(folders, map(_written, manifests), strict=True)),
         notes=(
             *notes,
-            *dict.fromkeys(
-                line
-                for each in found
-                for line in chain(*verdicts.left_out(dense, on, which, languages, each))
-            ),
+            *_left_out(dense, on, which, languages, found),
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
             *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
@@ -85,6 +81,14 @@ def report_input(
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
         damaged=damaged,
     )
+
+
+def _left_out(
+    dense: Path, on: str, which: str, languages: Sequence[str], found: Sequence[Comparison]
+) -> list[str]:
+    """What no run has a change of, and why, once each."""
+    told = (verdicts.left_out(dense, on, which, languages, each) for each in found)
+    return list(dict.fromkeys(chain.from_iterable(chain.from_iterable(told))))
 
 
 def _analyses(
