@@ -120,10 +120,12 @@ def evaluate(
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
+    from babelpress.runs.places import run_of
+
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
-    keep = out or _run_of(model)
+    keep = out or run_of(model)
     _check_kept(keep, generate)
     asks = _asks_ranges(model, asked.on, moments, mixture)
     checks.evaluation(asked)
@@ -142,14 +144,6 @@ def evaluate(
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
     return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
-
-
-def _run_of(model: str) -> Path | None:
-    from babelpress.runs import manifest
-    from babelpress.runs.places import folder_of
-
-    run = folder_of(model)
-    return run if manifest.is_run(run) else None
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:

@@ -21,7 +21,7 @@ from babelpress.report.card import Served
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any
-from babelpress.runs.places import folder_of, origin_of
+from babelpress.runs.places import origin_of, run_of
 from babelpress.system.files import new_folder, write_text
 from babelpress.system.progress import Progress, silent
 from babelpress.text import mixtures
@@ -47,8 +47,7 @@ def write(
     """
     options = dict(options or {})
     FORMATS.check_options(form, options)
-    here = folder_of(model)
-    run = here if manifest.is_run(here) else None
+    run = run_of(model)
     if run and not manifest.is_finished(run):
         raise BadRun(f"{model} is not finished: run the same command again, then export it.")
     progress(f"export {form}", 0, 1)

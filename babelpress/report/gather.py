@@ -37,9 +37,8 @@ def report_input(
     """Everything that a report of these runs shows.
 
     Analyses are those that lie in the runs, and those of the folder `insight`; damaged ones are
-    left out and told, while damaged scores raise BadRun.
-
-    Runs with equal settings go by what their recipes differ in, else by the names of their folders.
+    left out and told, while damaged scores raise BadRun. Runs with equal settings go by what their
+    recipes differ in, else by the names of their folders.
     """
     model = verdicts.model_name(dense, on)
     folders = verdicts.names(runs)
@@ -52,7 +51,6 @@ def report_input(
     shares = verdicts.training_shares(
         model, {c.language: c for each in found for c in each.changes}
     )
-    unit = mixtures.distribution(known.distribution).unit if shares else ""
     settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
     pressed = []
     for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
@@ -65,7 +63,7 @@ def report_input(
         pressed=tuple(pressed),
         metric=on,
         shares=shares,
-        share_unit=unit,
+        share_unit=mixtures.distribution(known.distribution).unit if shares else "",
         share_source=known.words,
         manifest=dict(zip(folders, map(_written, manifests), strict=True)),
         notes=(

@@ -21,13 +21,18 @@ def folder_of(name: str) -> Path:
     return run.parent if run.name == MODEL and manifest.is_run(run.parent) else run
 
 
+def run_of(name: str) -> Path | None:
+    """The folder of a MODEL that is a run; None where it is none."""
+    run = folder_of(name)
+    return run if manifest.is_run(run) else None
+
+
 def place_of(name: str) -> str:
     """Where a MODEL is: of a run its model/, else the name as it is.
 
     Raises BadRun for a run that has none yet.
     """
-    run = folder_of(name)
-    if not manifest.is_run(run):
+    if (run := run_of(name)) is None:
         return name
     if not (run / MODEL / "config.json").exists():
         raise BadRun(f"{run} is a run without a finished model/: run the same command again.")
@@ -36,16 +41,15 @@ def place_of(name: str) -> str:
 
 def origin_of(name: str) -> str:
     """The dense model that a MODEL goes back to: of a finished run, the one that it began with."""
-    run = folder_of(name)
-    if manifest.is_run(run) and (found := manifest.read_if_there(run)):
+    if (run := run_of(name)) and (found := manifest.read_if_there(run)):
         return found.origin.name
     return name
 
 
 def check_pressable(name: str) -> None:
     """Raise BadModel for a run that no step can follow; other models are asked when opened."""
-    run = folder_of(name)
-    known = manifest.read_if_there(run) if manifest.is_run(run) else None
+    run = run_of(name)
+    known = manifest.read_if_there(run) if run else None
     for step in known.chain if known else ():
         if why := KINDS.facts(step.kind).get("LAST"):
             raise BadModel(

@@ -32,8 +32,8 @@ from babelpress.runs.places import (
     REPORT,
     STEPS,
     check_pressable,
-    folder_of,
     origin_of,
+    run_of,
 )
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
@@ -134,8 +134,8 @@ def _do_step(
 
 
 def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
-    parent = folder_of(plan.model)
-    known = manifest.read_if_there(parent) if manifest.is_run(parent) else None
+    parent = run_of(plan.model)
+    known = manifest.read_if_there(parent) if parent else None
     made = Manifest(
         recipe=plan.model_dump(mode="json"),
         steps=tuple(reports),
