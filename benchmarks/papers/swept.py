@@ -13,6 +13,7 @@ import numpy as np
 
 from babelpress.judge import verdicts
 from babelpress.judge.compare import Comparison
+from babelpress.moments.store import Store
 from babelpress.runs import manifest
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps.found import find
@@ -96,6 +97,11 @@ def _tokens(plan: Recipe) -> int:
     return plan.calibration.tokens * (1 if alone else max(1, len(plan.calibration.languages)))
 
 
+def languages_of(moments: Path) -> int:
+    """How many languages a folder of moments has."""
+    return len(Store.open(moments).identity["languages"])
+
+
 # ---- tables --------------------------------------------------------------------------------
 
 
@@ -154,7 +160,8 @@ def partial(x: Sequence[float], y: Sequence[float], given: Sequence[Sequence[flo
         return own - columns @ np.linalg.lstsq(columns, own, rcond=None)[0]
 
     a, b = rest(x), rest(y)
-    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size else np.nan
 
 
 def interval(

@@ -26,12 +26,12 @@ ALONE = "english", "fr", "zh", "ar", "hi", "sw", "yo", "ig"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=Path, nargs="+", help="the folders of one sweep")
     parser.add_argument("--model", default="babel-mini", help="whose training shares are meant")
     args = parser.parse_args()
-    runs = swept.load(args.out)
+    runs = swept.load(args.out[0], known=args.out[1:])
     print(costs(runs), end="\n\n")
-    alike = similarity(next((args.out / "moments").iterdir()))
+    alike = similarity(max((args.out[0] / "moments").iterdir(), key=swept.languages_of))
     shares = training_shares(args.model, dict.fromkeys(alike))
     if shares is None:
         print(f"the training shares of {args.model} are not disclosed: no correlations.")
@@ -45,7 +45,8 @@ def costs(runs: Sequence[swept.Run]) -> str:
     rows: list[list[str]] = []
     for method in swept.methods(runs):
         for calibration in swept.calibrations(runs):
-            there = swept.of(runs, method, calibration)
+            if not (there := swept.of(runs, method, calibration)):
+                continue
             which = dict.fromkeys(swept.short(run.summary("worst")[3]) for run in there)
             mean, worst, low = (
                 swept.seeds(there, lambda run, name=name: run.summary(name)[0])
@@ -73,7 +74,8 @@ def correlations(
     rows: list[list[str]] = []
     for method in swept.methods(runs):
         for calibration in ALONE:
-            there = swept.of(runs, method, calibration)
+            if not (there := swept.of(runs, method, calibration)):
+                continue
             own = languages.find("en" if calibration == "english" else calibration).tag
             found = [
                 {
