@@ -88,6 +88,16 @@ CLASSIFIES = (
     "ForQuestionAnswering",
     "ForNextSentencePrediction",
 )
+# What transformers opens an encoder with by the end of its class, and what a hub calls its task.
+HEADS = {
+    "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
+    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
+    "ForMultipleChoice": ("AutoModelForMultipleChoice", "multiple-choice"),
+}
+NO_HEAD = ("AutoModel", "feature-extraction")
+DECODER = ("AutoModelForCausalLM", "text-generation")
 # Where a config, or a file beside it, says that weights are quantized.
 QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -139,6 +149,14 @@ def encodes(config: Mapping[str, Any]) -> bool:
     """Whether a config is of a type that sees the text on both sides, by what it says itself."""
     kind = str(config.get("model_type", ""))
     return kind in ENCODERS and not any(config.get(key) for key in DECODES)
+
+
+def opened_as(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The class of transformers that opens a model, and what a hub calls its task."""
+    if not encodes(config):
+        return DECODER
+    name = next(iter(config.get("architectures") or ()), "")
+    return next((found for end, found in HEADS.items() if name.endswith(end)), NO_HEAD)
 
 
 def _check_kind(name: str, config: Mapping[str, Any]) -> None:

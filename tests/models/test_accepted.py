@@ -8,6 +8,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -252,3 +253,22 @@ def test_a_model_stays_in_the_type_of_its_file(said, tmp_path):
 
 def test_a_config_may_ask_for_less_than_its_file_has(tmp_path):
     assert open_model(str(llama(tmp_path / "m", dtype="bfloat16"))).stored_dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("config", "opener"),
+    [
+        (ENCODERS["tokens"], "AutoModelForTokenClassification"),
+        (ENCODERS["masked words"], "AutoModelForMaskedLM"),
+        (ENCODERS["text"], "AutoModelForSequenceClassification"),
+        (ENCODERS["sentences"], "AutoModel"),
+        (pico.EVERY["llama"], "AutoModelForCausalLM"),
+    ],
+)
+def test_it_is_said_as_what_transformers_opens_a_model(config, opener, tmp_path):
+    model = config()
+    model.save_pretrained(tmp_path)
+    again = getattr(transformers, opener).from_pretrained(tmp_path)
+
+    assert accepted.opened_as(again.config.to_dict())[0] == opener
+    assert type(again) is type(model)
