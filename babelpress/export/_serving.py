@@ -36,7 +36,8 @@ def ways(form: str, source: Source, folder: Path) -> list[Way]:
     serves: Mapping[str, str] = FORMATS.facts(form).get("SERVES", {})
     chosen = FORMATS.optional(form, "serves")
     names = chosen(source) if chosen else tuple(serves)
-    config = source.opened.model.config.to_dict()
+    model = source.opened.model  # whose class is what is written, whatever its source was
+    config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
     if encodes(config):
         names = [name for name in names if name.startswith("transformers")]
     opener, _ = opened_as(config)

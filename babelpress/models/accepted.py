@@ -79,6 +79,7 @@ ENCODERS = frozenset(
         "yoso",
     ]
 )
+IN_WINDOWS = ("longformer",)  # whose blocks take only texts that whole windows fill
 DECODES = ("is_decoder", "causal")  # what the config of such a type says where it is no encoder
 HALVES = ("EncoderModel", "ForTextEncoding")  # what the class of half a model ends in
 CLASSIFIES = (
@@ -168,6 +169,11 @@ def _check_kind(name: str, config: Mapping[str, Any]) -> None:
         raise BadModel(
             f"{name} is an encoder with a decoder, or half of one ({called}): only models of one "
             f"stack of blocks can be pressed and scored. {NEXT}"
+        )
+    if config.get("model_type") in IN_WINDOWS:
+        raise BadModel(
+            f"{name} cuts text into windows of its own ({called}), so its blocks cannot be run one "
+            f"by one. {NEXT}"
         )
     if architecture.endswith(CLASSIFIES) and not encodes(config):
         raise BadModel(
