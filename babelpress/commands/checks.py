@@ -106,9 +106,9 @@ def evaluation(asked: "EvaluationSettings") -> None:
 def scores(folder: Path, *, on: str = "") -> None:
     """Raise BadRun for a folder that is none, or has no such scores; those that a card tells."""
     from babelpress.judge.scores import in_common
-    from babelpress.report.losses import ON
+    from babelpress.report.losses import judged_in
 
-    in_common([folder], on or ON)
+    in_common([folder], on or judged_in(folder))
 
 
 def plan(asked: "Recipe", out: Path) -> None:

@@ -51,9 +51,12 @@ def languages(
 ) -> Outcome:
     """The languages of a model: training shares, tokenizer fertility, dense bits per byte.
 
+    An encoder has no bits per byte.
+
     Example: babelpress languages babel-mini
     """
     checks.looking(model, corpus, words(only), progress)
+    from babelpress.models.reading import sees_both_sides
     from babelpress.runs.open import open_any
     from babelpress.runs.places import origin_of
     from babelpress.text import fertility, mixtures
@@ -68,7 +71,8 @@ def languages(
     known = mixtures.distribution_of(origin_of(opened.name))
     table = mixtures.distribution(known.distribution)
     total = sum(table.values.values())
-    scores = _bits(opened, documents, progress) if bits else {}
+    none = bits and sees_both_sides(opened.model)
+    scores = _bits(opened, documents, progress) if bits and not none else {}
     rows = [
         {
             "language": tag,
@@ -80,10 +84,13 @@ def languages(
         for tag in tags
     ]
     rows.sort(key=lambda row: -(row["share"] or 0))
-    says = f"{known.words} (in {table.unit}, {table.stage})."
-    return Outcome(rows, tables=(Table(_COLUMNS, rows),), says=(says,), warnings=o.aside(text))
+    says = (f"{known.words} (in {table.unit}, {table.stage}).", *((NO_BITS,) if none else ()))
+    return Outcome(rows, tables=(Table(_COLUMNS, rows),), says=says, warnings=o.aside(text))
 
 
+NO_BITS = (
+    "An encoder has no bits per byte: score it with babelpress eval --on masked or --on retrieval."
+)
 EQUAL = (
     "Every language gives as many tokens, whatever its share: each is looked at apart, and the "
     "shares weigh what was seen afterwards, so that one calibration serves every mixture."

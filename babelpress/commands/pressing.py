@@ -209,11 +209,25 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         *replaced_line(found.tokenizer),
         *noted,
         *_size(found.ledger),
-        f"next: babelpress eval {quote(str(out))}",
+        f"next: babelpress eval {quote(str(out))}{_scored_on(out)}",
     )
     shown = (o.share("predicted_damage", "predicted damage"),)
     warned = (*warned, *(line for step in found.steps for line in tell(step).warnings))
     return Outcome(rows, out, _by_step(rows, shown), says, warnings=warned)
+
+
+def _scored_on(out: Path) -> str:
+    """What an encoder is scored on, which has no bits per byte; nothing of a decoder."""
+    from babelpress.models.accepted import encodes, opened_as
+    from babelpress.runs.manifest import CONFIG
+    from babelpress.runs.places import MODEL
+    from babelpress.system.files import read_json
+
+    config = read_json(out / MODEL / CONFIG)
+    if not encodes(config):
+        return ""
+    _, task = opened_as(config)
+    return " --on masked" if task == "fill-mask" else " --on retrieval"
 
 
 def _size(ledger: Row) -> list[str]:

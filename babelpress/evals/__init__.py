@@ -8,6 +8,7 @@ An evaluation is a module with constants and one or two functions:
     NEEDS_RANGES = True      where `measure` asks what calibration saw
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
+    ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
     COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
                              an option that is called `pivot` names another
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
@@ -131,6 +132,11 @@ def check(name: str, given: Mapping[str, Any]) -> None:
 def is_binary(name: str) -> bool:
     """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("BINARY", False))
+
+
+def one_sided(name: str) -> bool:
+    """Whether encoders cannot be scored; it is read, not imported. Raises UnknownName."""
+    return bool(EVALUATIONS.facts(name).get("ONE_SIDED", False))
 
 
 def compared_with(name: str, given: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from babelpress.errors import BadModel, BadSetting, NotFinite
+from babelpress.errors import BadSetting, NotFinite
 from babelpress.evals._head import (
     Logits,
     Said,
@@ -30,6 +30,7 @@ from babelpress.evals._windows import (
     Prepared,
     Window,
     batches,
+    both_sided,
     check_fit,
     evaluating,
     padded,
@@ -166,10 +167,7 @@ def _scorer(
     logits = memory // BYTES_PER_LOGIT
     _check_memory(memory, logits // vocabulary, 4, vocabulary)
     if sees_both_sides(model):
-        raise BadModel(
-            f"{model.config.model_type} sees the tokens that it should predict. What it makes of "
-            "masked ones is scored with --on masked, its sentences with --on retrieval."
-        )
+        raise both_sided(model.config.model_type)
     tried_T = longest.ids_T[: min(8, logits // vocabulary // 2)]
     probe_2T = torch.from_numpy(tried_T).repeat(2, 1).to(model.device)
     probe_2T[1, -1] = 1 - probe_2T[1, -1].clamp(max=1)

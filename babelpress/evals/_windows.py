@@ -116,6 +116,14 @@ def prefix_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None
 
 
+def both_sided(kind: str) -> BadModel:
+    """The error for a model that reads on both sides, where it is to predict what comes."""
+    return BadModel(
+        f"{kind} sees the tokens that it should predict. What it makes of masked ones is scored "
+        "with --on masked, its sentences with --on retrieval."
+    )
+
+
 def no_text(tag: str) -> BadCorpus:
     """The error for a language without a test document."""
     return BadCorpus(

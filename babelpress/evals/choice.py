@@ -27,6 +27,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "accuracy"
 SPOKEN = "accuracy of choices"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 BINARY = True
 
 

@@ -30,6 +30,7 @@ from babelpress.text.continuing import beginning
 METRIC = "own_language"
 SPOKEN = "share of continuations in the prompt's language"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 
 CHARACTERS = 80  # of a prompt, at most
 LEAST = 2  # characters of a document that can be gone on with

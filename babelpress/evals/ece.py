@@ -36,6 +36,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "ece"
 SPOKEN = "expected calibration error"
 LOWER_IS_BETTER = True
+ONE_SIDED = True
 BINS = 15
 
 

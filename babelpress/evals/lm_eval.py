@@ -38,6 +38,7 @@ from babelpress.text.readers import LeftOut, listed
 METRIC = "acc"
 SPOKEN = "score of a task of lm-eval"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 BINARY = True
 
 EMBEDDED = "embedded"  # what --corpus is where nobody names one

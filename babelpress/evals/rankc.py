@@ -33,6 +33,7 @@ from babelpress.text import languages
 METRIC = "rankc"
 SPOKEN = "consistency of rankings with English"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 COMPARED_WITH = "eng_Latn"
 
 

@@ -23,6 +23,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "top1"
 SPOKEN = "share of next tokens ranked first"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 
 
 def measure(

@@ -55,6 +55,7 @@ from babelpress.text import languages
 METRIC = "chrf"
 SPOKEN = "translation score"
 LOWER_IS_BETTER = False
+ONE_SIDED = True
 COMPARED_WITH = "eng_Latn"
 
 METRICS = ("chrf", "bleu", "on_target")

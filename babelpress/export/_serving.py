@@ -1,6 +1,8 @@
 """The commands that serve what was exported, as its format declares them.
 
-`{folder}` in them is where it lies. What begins with an import is Python, all else a shell's.
+`{folder}` in them is where it lies, `AutoModelForCausalLM` the class that opens a decoder. What
+begins with an import is Python, all else a shell's. Of an encoder only transformers is named: the
+other programs write text, or read few encoders, and were tried with none.
 
 Tested in tests/export/test_every_export.py.
 """
@@ -12,6 +14,7 @@ from shlex import quote
 
 from babelpress.export import FORMATS
 from babelpress.export._source import Source
+from babelpress.models.accepted import DECODER, encodes, opened_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,13 @@ def ways(form: str, source: Source, folder: Path) -> list[Way]:
     """Every way to serve an export of this source, the usual one first; a format may say none."""
     serves: Mapping[str, str] = FORMATS.facts(form).get("SERVES", {})
     chosen = FORMATS.optional(form, "serves")
-    return [_way(name, serves[name], folder) for name in (chosen(source) if chosen else serves)]
+    names = chosen(source) if chosen else tuple(serves)
+    model = source.opened.model  # whose class is what is written, whatever its source was
+    config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
+    if encodes(config):
+        names = [name for name in names if name.startswith("transformers")]
+    opener, _ = opened_as(config)
+    return [_way(name, serves[name].replace(DECODER[0], opener), folder) for name in names]
 
 
 def _way(program: str, text: str, folder: Path) -> Way:

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from babelpress.errors import BadLayer, BadRun, NotFinite
+from babelpress.errors import BadLayer, BadModel, BadRun, NotFinite
 from babelpress.export import _folder
 from babelpress.export._quantized import carried_linears, codes_of, left_dense, linears
 from babelpress.export._source import Source
+from babelpress.models.accepted import encodes
 from babelpress.models.walk import Walk
 from babelpress.numerics.grids import CHANNEL, Codes, Grid
 from babelpress.numerics.packbits import pack
@@ -44,9 +45,14 @@ LIBRARY = "transformers"
 def write(source: Source, folder: Path) -> list[str]:
     """Write quantized linears packed and all else dense, in the dtype the model came in.
 
-    Raises BadRun where nothing is quantized or the grid does not suit, BadLayer naming a linear
-    whose size does not.
+    Raises BadModel for an encoder, BadRun where nothing is quantized or the grid does not suit,
+    BadLayer naming a linear whose size does not.
     """
+    if encodes(source.opened.model.config.to_dict()):
+        raise BadModel(
+            f"no program is known to read {FORM} files of an encoder, and {source.name} is one. "
+            "Use --format compressed-tensors, which transformers reads, or safetensors."
+        )
     grids, lines = linears(source, head=False)
     grid = _single(source, grids)
     model, codes = source.opened.model, codes_of(source)

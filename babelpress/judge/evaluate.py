@@ -11,7 +11,7 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Texts
-from babelpress.evals._windows import check_tokens
+from babelpress.evals._windows import both_sided, check_tokens
 from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
     BASELINES,
@@ -29,6 +29,7 @@ from babelpress.judge.scores import (
 )
 from babelpress.judge.settings import MOMENTS, EvaluationSettings
 from babelpress.models.open import Opened
+from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.weights import weights_hash
 from babelpress.moments.ranges import Ranges
@@ -59,13 +60,16 @@ def evaluate(
 
     `ranges` are for evaluations that need them. What was measured before on the same model and text
     is not measured again; scores on other corpora stay, those of other settings are set aside until
-    they are asked for again, those of another model are dropped. Raises BadSetting, or BadCorpus
-    naming a language that is not there, before anything is scored.
+    they are asked for again, those of another model are dropped. Before anything is scored raises
+    BadSetting, BadCorpus naming a language that is not there, or BadModel for an encoder where one
+    evaluation is of next tokens.
     """
     for name in asked.on:
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     wanted = wanted_of(asked)
+    if any(map(evals.one_sided, asked.on)) and sees_both_sides(opened.model):
+        raise both_sided(opened.model.config.model_type)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),

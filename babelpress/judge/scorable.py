@@ -4,26 +4,37 @@ Tested in tests/judge/test_scorable.py.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
-from babelpress.evals._windows import no_text
+from babelpress.evals._windows import both_sided, no_text
 from babelpress.judge.evaluate import wanted_of
 from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.accepted import CONFIG, encodes
+from babelpress.models.names import resolve
+from babelpress.runs.places import place_of
+from babelpress.system.files import read_json
 
 SPLIT = "test"  # that is scored
 
 
-def check(asked: EvaluationSettings) -> None:
+def check(asked: EvaluationSettings, model: str = "") -> None:
     """Raise what the first evaluation that cannot be done would, but for what a model decides.
 
-    Its test documents are read in every language, those of a corpus once for all evaluations of it.
-    Raises BadSetting for an option, BadCorpus for a text or a language that is not there, and
-    MissingPackage.
+    Of a `model` that is a folder the config is looked at: an encoder predicts no next token.
+    Test documents are read in every language, those of a corpus once for all evaluations of it.
+    Raises BadModel for such an encoder, BadSetting for an option, BadCorpus for a text or a
+    language that is not there, and MissingPackage.
     """
-    read = False
-    for each in wanted_of(asked):
+    read, wanted = False, wanted_of(asked)
+    config = Path(resolve(place_of(model))) / CONFIG if model else None
+    if config and config.exists() and any(map(evals.one_sided, asked.on)):
+        found = read_json(config)
+        if encodes(found):
+            raise both_sided(found["model_type"])
+    for each in wanted:
         if not each.tags:
             raise BadCorpus(
                 f"{each.texts.name} has no language that {each.name} scores. Name another corpus."
@@ -41,16 +52,22 @@ def _read(texts: Texts, tags: Sequence[str]) -> None:
             raise no_text(tag)
 
 
-def errors(asked: Sequence[EvaluationSettings]) -> list[str]:
-    """Why a model cannot be scored so; nothing where it can. Equal settings are looked at once."""
-    known: dict[str, str] = {}
-    for each in asked:
-        key = each.model_dump_json()
+def errors(asked: Sequence[EvaluationSettings], models: Sequence[str] = ()) -> list[str]:
+    """Why each cannot be scored so, with the `models` that they are for, where these are known.
+
+    Nothing where it can. Equal settings of a model are looked at once.
+    """
+    known: dict[tuple[str, str], str] = {}
+    keys = [
+        (each.model_dump_json(), model)
+        for each, model in zip(asked, models or [""] * len(asked), strict=True)
+    ]
+    for each, key in zip(asked, keys, strict=True):
         if key in known:
             continue
         try:
-            check(each)
+            check(each, key[1])
             known[key] = ""
         except BabelpressError as error:
             known[key] = str(error)
-    return [known[each.model_dump_json()] for each in asked]
+    return [known[key] for key in keys]

@@ -179,8 +179,10 @@ def without(folder: Path, name: str, of: str = "") -> BadRun:
     if not folder.is_dir():
         make = f"babelpress eval MODEL --on {name} --out {folder}"
         return BadRun(f"there is no folder {folder}. Make it: {make}")
+    others = sorted({row["evaluation"] for row in read_results(folder)} - {name})
+    has = f", but those of {', '.join(others)}, which --on names" if others and not of else ""
     return BadRun(
-        f"{folder} has no {name} scores{of}. Make them: babelpress eval {folder} --on {name}"
+        f"{folder} has no {name} scores{of}{has}. Make them: babelpress eval {folder} --on {name}"
     )
 
 

@@ -79,6 +79,7 @@ ENCODERS = frozenset(
         "yoso",
     ]
 )
+IN_WINDOWS = ("longformer",)  # whose blocks take only texts that whole windows fill
 DECODES = ("is_decoder", "causal")  # what the config of such a type says where it is no encoder
 HALVES = ("EncoderModel", "ForTextEncoding")  # what the class of half a model ends in
 CLASSIFIES = (
@@ -88,6 +89,16 @@ CLASSIFIES = (
     "ForQuestionAnswering",
     "ForNextSentencePrediction",
 )
+# What transformers opens an encoder with by the end of its class, and what a hub calls its task.
+HEADS = {
+    "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
+    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
+    "ForMultipleChoice": ("AutoModelForMultipleChoice", "multiple-choice"),
+}
+NO_HEAD = ("AutoModel", "feature-extraction")
+DECODER = ("AutoModelForCausalLM", "text-generation")
 # Where a config, or a file beside it, says that weights are quantized.
 QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
@@ -141,6 +152,14 @@ def encodes(config: Mapping[str, Any]) -> bool:
     return kind in ENCODERS and not any(config.get(key) for key in DECODES)
 
 
+def opened_as(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The class of transformers that opens a model, and what a hub calls its task."""
+    if not encodes(config):
+        return DECODER
+    name = next(iter(config.get("architectures") or ()), "")
+    return next((found for end, found in HEADS.items() if name.endswith(end)), NO_HEAD)
+
+
 def _check_kind(name: str, config: Mapping[str, Any]) -> None:
     """Raise BadModel for what cannot be walked as one stack of blocks."""
     named = config.get("architectures")
@@ -150,6 +169,11 @@ def _check_kind(name: str, config: Mapping[str, Any]) -> None:
         raise BadModel(
             f"{name} is an encoder with a decoder, or half of one ({called}): only models of one "
             f"stack of blocks can be pressed and scored. {NEXT}"
+        )
+    if config.get("model_type") in IN_WINDOWS:
+        raise BadModel(
+            f"{name} cuts text into windows of its own ({called}), so its blocks cannot be run one "
+            f"by one. {NEXT}"
         )
     if architecture.endswith(CLASSIFIES) and not encodes(config):
         raise BadModel(

@@ -145,7 +145,7 @@ class Recording:
             places = self._name(0).rpartition(".")[0]
             raise BadModel(
                 f"{places} has {len(self._blocks)} blocks, but a pass ran {len(found.calls)} of "
-                "them."
+                "them: only what runs every block once can be pressed."
             )
         return found
 

@@ -13,12 +13,13 @@ import yaml
 
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
+from babelpress.models.accepted import encodes, opened_as
 from babelpress.models.names import HUB_ID, resolve
 from babelpress.report.losses import (
     NOTHING,
-    ON,
     Judged,
     findings,
+    judged_in,
     judged_on,
     loss,
     named,
@@ -27,11 +28,12 @@ from babelpress.report.losses import (
     worst_first,
 )
 from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell
-from babelpress.runs.manifest import Manifest, read
+from babelpress.runs.manifest import CONFIG, Manifest, read
+from babelpress.runs.places import MODEL
 from babelpress.steps._kind import StepReport
 from babelpress.system import plain
 from babelpress.system.escaping import clean, fence, markdown
-from babelpress.system.files import DATA
+from babelpress.system.files import DATA, read_json
 from babelpress.system.plain import NotPlain
 from babelpress.text import languages
 
@@ -50,17 +52,14 @@ class Served:
     library: str
 
 
-TRANSFORMERS = """from transformers import AutoModelForCausalLM, AutoTokenizer
+TRANSFORMERS = """from transformers import {opener}, AutoTokenizer
 
 folder = "model"  # beside this card
-model = AutoModelForCausalLM.from_pretrained(folder)
+model = {opener}.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)"""
-OF_RUN = Served(
-    (("vLLM", "bash", "vllm serve model"), ("transformers", "python", TRANSFORMERS)), "transformers"
-)
 
 
-def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> str:
+def card(run: Path, *, dense: Path | None = None, served: Served | None = None) -> str:
     """The card of a finished run as Markdown; `dense` holds the scores of its dense model.
 
     `served` says how to serve what lies beside it: by default the run itself.
@@ -68,14 +67,20 @@ def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> st
     Raises BadRun where the run is not finished, or where its scores and the dense ones do not fit.
     """
     manifest = read(run)
+    config = _config(run)
+    served = served or _of_run(config)
     judged = judged_on(run, dense)
     measured = {tag for each in judged for tag in each.own}
     recipe = "---\n".join(_yaml(each) for each in manifest.recipes)
     return _template().render(
-        _raw(front=_yaml(_front(measured, manifest, served)), recipe=recipe, fence=fence(recipe))
+        _raw(
+            front=_yaml(_front(measured, manifest, served, config)),
+            recipe=recipe,
+            fence=fence(recipe),
+        )
         | _deeds(manifest)
         | {
-            "metric": evals.facts(ON).spoken,
+            "metric": evals.facts(judged_in(run)).spoken,
             "losses": [loss(each) for each in judged],
             "findings": [line for each in judged for line in findings(each)],
             "ranges": ranges(run),
@@ -89,10 +94,26 @@ def card(run: Path, *, dense: Path | None = None, served: Served = OF_RUN) -> st
     )
 
 
+def _config(run: Path) -> Mapping[str, Any]:
+    """The config of the run's model; nothing where its weights were deleted."""
+    path = run / MODEL / CONFIG
+    return read_json(path) if path.exists() else {}
+
+
+def _of_run(config: Mapping[str, Any]) -> Served:
+    """How the run itself is served: of an encoder only as transformers opens it."""
+    opener, _ = opened_as(config)
+    python = ("transformers", "python", TRANSFORMERS.format(opener=opener))
+    vllm = ("vLLM", "bash", "vllm serve model")
+    return Served((python,) if encodes(config) else (vllm, python), "transformers")
+
+
 # ---- head ----------------------------------------------------------------------------------
 
 
-def _front(measured: Iterable[str], manifest: Manifest, served: Served) -> dict[str, Any]:
+def _front(
+    measured: Iterable[str], manifest: Manifest, served: Served, config: Mapping[str, Any]
+) -> dict[str, Any]:
     tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
@@ -102,7 +123,7 @@ def _front(measured: Iterable[str], manifest: Manifest, served: Served) -> dict[
         **(_licence(manifest) or {"license": "other", "license_name": UNKNOWN}),
         "base_model": _hub_name(manifest),
         **({"library_name": served.library} if served.library else {}),
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": opened_as(config)[1],
         "tags": ["babelpress", "multilingual", *adjectives(manifest), *methods],
     }
     if relation := next((each.relation for each in reversed(told) if each.relation), ""):

@@ -16,6 +16,7 @@ from babelpress.report.told import part_of
 from babelpress.text import languages
 
 ON = "bits_per_byte"
+OF_ENCODERS = "masked"  # which have no bits per byte
 RANGE = "range"
 FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
 NOTHING = "–"
@@ -25,9 +26,10 @@ NOTHING = "–"
 class Judged:
     """The scores of a run on one corpus, beside the dense ones where there are some.
 
-    `corpus` is empty where it is the only one, and goes without saying.
+    `evaluation` is theirs; `corpus` is empty where it is the only one, and goes without saying.
     """
 
+    evaluation: str
     corpus: str
     own: Mapping[str, float]
     found: Comparison | None
@@ -38,22 +40,33 @@ class Judged:
         return f" on {self.corpus}" if self.corpus else ""
 
 
+def judged_in(run: Path) -> str:
+    """The evaluation that a card tells of: bits per byte, of an encoder those of hidden tokens."""
+    return OF_ENCODERS if scores.corpora(run, OF_ENCODERS) and not scores.corpora(run, ON) else ON
+
+
 def judged_on(run: Path, dense: Path | None) -> list[Judged]:
     """The scores on every corpus, each for itself. Raises BadRun where dense ones do not fit."""
-    on = scores.corpora(run, ON)
+    name = judged_in(run)
+    on = scores.corpora(run, name)
     beside: dict[str, Comparison] = {}
     if dense:
-        shared = scores.in_common([dense, run], ON)
+        shared = scores.in_common([dense, run], name)
         if not shared:
             raise BadRun(f"{run} and {dense} have no corpus in common: evaluate both on one.")
         # a corpus that goes by another name in each is named by neither
         chosen = [which[run] if which[run] == which[dense] else "" for which in shared]
         beside = {
-            which[run]: verdicts.against(dense, run, on=ON, corpus=corpus)
+            which[run]: verdicts.against(dense, run, on=name, corpus=corpus)
             for which, corpus in zip(shared, chosen, strict=True)
         }
     return [
-        Judged(corpus if len(on) > 1 else "", scores.values(run, ON, corpus), beside.get(corpus))
+        Judged(
+            name,
+            corpus if len(on) > 1 else "",
+            scores.values(run, name, corpus),
+            beside.get(corpus),
+        )
         for corpus in on
     ]
 
@@ -95,8 +108,9 @@ def findings(judged: Judged) -> list[str]:
     by_name = {summary.name: summary for summary in found.summaries}
     worst, mean = by_name["worst"], by_name["mean"]
     language = named(worst.language or "")["name"]
+    spoken = evals.facts(judged.evaluation).spoken
     return [
-        f"Worst language: {language}, {_with_interval(worst)} in {evals.facts(ON).spoken}{on}.",
+        f"Worst language: {language}, {_with_interval(worst)} in {spoken}{on}.",
         f"Mean of {number} languages{on}: {_with_interval(mean)}. {_counted(found)}.",
     ]
 

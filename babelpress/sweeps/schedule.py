@@ -126,7 +126,8 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     """
     todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
     pressing = fits.errors([each.recipe for each in todo])
-    scoring = scorable.errors([each.evaluate for each in todo])
+    models = [each.recipe.model for each in todo]
+    scoring = scorable.errors([each.evaluate for each in todo], models)
     found = zip(todo, pressing, scoring, strict=True)
     unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
     rest = tuple(each for each in sweep.entries if each.fingerprint not in unfit)

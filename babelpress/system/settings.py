@@ -51,6 +51,8 @@ def words(value: Any) -> Any:
 def pairs(value: Any, flag: str = "--option", example: str = "damp=0.05") -> Any:
     """NAME=VALUE pairs as a mapping, values read as YAML. Raises BadSetting for anything else.
 
+    A mapping has braces; without them what looks like one is words, such as `query: `.
+
     `flag` is what a command line calls them, `example` one of them.
     """
     if isinstance(value, Mapping) or value is None:
@@ -63,11 +65,14 @@ def pairs(value: Any, flag: str = "--option", example: str = "damp=0.05") -> Any
         if not (equals and name):
             raise BadSetting(f"{flag} {pair} is not NAME=VALUE. Write it as {example}.")
         try:
-            found[name] = plain.load(text)
+            read = plain.load(text)
         except plain.NotPlain as error:
             raise BadSetting(
                 f"{flag} {pair}: the value is no number, word or list. Write it as {example}."
             ) from error
+        # words that end in a colon, as prefixes of texts do, are a mapping in YAML
+        words = isinstance(read, dict) and not text.lstrip().startswith("{")
+        found[name] = text if words else read
     return found
 
 

@@ -473,3 +473,14 @@ def test_what_a_model_writes_is_kept_and_reported_before_and_after(documents, pl
 
     assert len((place / "dense" / "generations.jsonl").read_text().splitlines()) == 4
     assert (place / "written.html").read_text().count('<div class="passage">') == 3
+
+
+def test_the_languages_of_an_encoder_are_told_without_bits_per_byte(tmp_path):
+    pico.model("bert").save_pretrained(tmp_path)
+    pico.tokenizer().save_pretrained(tmp_path)
+
+    found = commands.languages(str(tmp_path), only="sw")
+
+    assert [row["bits_per_byte"] for row in found.rows] == [None]
+    assert found.rows[0]["tokens_per_byte"] == 1
+    assert "An encoder has no bits per byte" in found.says[-1]

@@ -5,13 +5,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import pico
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 import babelpress as bp
-from babelpress.errors import BadRun, BadSetting, UnknownName
+from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
 from babelpress.export import FORMATS
 from babelpress.export._serving import ways
 from babelpress.export._source import Source
@@ -258,3 +259,46 @@ def test_a_source_may_be_a_plain_model():
     source = Source("babel-mini", open_model("babel-mini"))
 
     assert (source.manifest, source.codes, source.moments, source.shares) == (None,) * 4
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A BERT with a head for masked words, quantized."""
+    folder = tmp_path_factory.mktemp("encoder")
+    pico.model("bert").save_pretrained(folder / "bert")
+    pico.tokenizer().save_pretrained(folder / "bert")
+    text = {"languages": "sw", "tokens": 64, "length": 32}
+    bp.quantize(str(folder / "bert"), method="rtn", group=16, out=folder / "run", **text)
+    return folder / "run"
+
+
+@pytest.mark.filterwarnings("ignore:You passed `quantization_config`:UserWarning")
+@pytest.mark.parametrize("form", ["safetensors", "compressed-tensors"])
+def test_an_encoder_is_opened_as_terminal_and_card_say(form, encoder, tmp_path, monkeypatch):
+    last, card = exported(form, encoder, tmp_path / "out")
+
+    assert last.startswith("next: in Python: from transformers import AutoModelForMaskedLM, ")
+    assert "vllm" not in card
+    assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "fill-mask"
+    ((language, text),) = blocks(card)
+    assert language == "python"
+    monkeypatch.chdir(tmp_path / "out")
+    found: dict[str, Any] = {}
+    exec(text, found)
+    ids = torch.arange(3, 40)[None]
+    dense = AutoModelForMaskedLM.from_pretrained(encoder / "model")
+    assert torch.equal(found["model"](ids).logits, dense(ids).logits)
+
+
+def test_what_writes_text_is_not_named_to_serve_an_encoder(encoder, tmp_path):
+    last, card = exported("text", encoder, tmp_path / "out")
+
+    assert last.startswith("text: ")
+    assert "## Serving" not in card
+
+
+def test_gptq_files_of_an_encoder_are_not_written(encoder, tmp_path):
+    with pytest.raises(BadModel, match=r"read gptq files of an encoder, and .*compressed-tensors"):
+        bp.export(str(encoder), format="gptq", out=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import pico
 import pytest
 import torch
 
-from babelpress.errors import BabelpressError, BadCorpus
+from babelpress.errors import BabelpressError, BadCorpus, BadModel
 from babelpress.judge import scorable
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.settings import EvaluationSettings
@@ -99,3 +99,32 @@ def test_equal_settings_are_looked_at_once_and_a_corpus_once_for_all_its_evaluat
     assert found[0] == found[2] == ""
     assert found[1] == found[3] == refused(bad)
     assert read == ["swh_Latn"]
+
+
+@pytest.mark.parametrize("on", ["bits_per_byte", "masked,top1", "retrieval,translate"])
+def test_an_encoder_is_not_scored_on_next_tokens_nor_on_what_stands_beside_them(tmp_path, on):
+    settings = EvaluationSettings.model_validate({"on": on, "languages": "sw", "documents": 2})
+    pico.model("bert").save_pretrained(tmp_path / "bert")
+    made = pico.tokenizer()
+    made.mask_token = "<pad>"
+    opened = Opened("pico", pico.model("bert"), made, torch.float32)
+
+    (words,) = scorable.errors([settings], [str(tmp_path / "bert")])
+
+    assert words.startswith("bert sees the tokens that it should predict.")
+    with pytest.raises(BadModel) as caught:
+        evaluate(opened, tmp_path / "scores", settings)
+    assert words == str(caught.value)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_what_an_encoder_can_be_scored_on_and_a_decoder_are_passed_over(tmp_path):
+    for family in ("bert", "llama"):
+        pico.model(family).save_pretrained(tmp_path / family)
+    usual = EvaluationSettings(languages=("sw",), documents=1)
+    masked = EvaluationSettings(on=("masked", "retrieval"), languages=("sw",), documents=1)
+    models = [str(tmp_path / "bert"), str(tmp_path / "llama"), str(tmp_path / "bert"), "babel-mini"]
+
+    found = scorable.errors([masked, usual, usual, usual], models)
+
+    assert [bool(words) for words in found] == [False, False, True, False]

@@ -488,3 +488,14 @@ def test_compare_notes_the_prediction_in_the_manifest_of_the_run(tmp_path, capsy
         "p": pytest.approx(float(expected.pvalue)),
         "languages": 4,
     }
+
+
+def test_scores_that_are_not_there_are_named_beside_those_that_are(tmp_path):
+    row = {"model": "m", "language": "swh_Latn", "evaluation": "masked", "value": 1.0}
+    row |= {"corpus": "embedded"}
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+
+    with pytest.raises(BadRun, match=r"has no top1 scores, but those of masked, which --on names"):
+        scores.in_common([tmp_path], "top1")
+    with pytest.raises(BadRun, match=r"no masked scores on flores \(it has embedded\)\. Make them"):
+        scores.in_common([tmp_path], "masked", "flores")

@@ -8,9 +8,11 @@ from typing import Any
 import pico
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
+    BertForPreTraining,
     BertForSequenceClassification,
     BertLMHeadModel,
     BertModel,
@@ -252,3 +254,49 @@ def test_a_model_stays_in_the_type_of_its_file(said, tmp_path):
 
 def test_a_config_may_ask_for_less_than_its_file_has(tmp_path):
     assert open_model(str(llama(tmp_path / "m", dtype="bfloat16"))).stored_dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("config", "opener"),
+    [
+        (ENCODERS["tokens"], "AutoModelForTokenClassification"),
+        (ENCODERS["masked words"], "AutoModelForMaskedLM"),
+        (ENCODERS["text"], "AutoModelForSequenceClassification"),
+        (ENCODERS["sentences"], "AutoModel"),
+        (pico.EVERY["llama"], "AutoModelForCausalLM"),
+    ],
+)
+def test_it_is_said_as_what_transformers_opens_a_model(config, opener, tmp_path):
+    model = config()
+    model.save_pretrained(tmp_path)
+    again = getattr(transformers, opener).from_pretrained(tmp_path)
+
+    assert accepted.opened_as(again.config.to_dict())[0] == opener
+    assert type(again) is type(model)
+
+
+def test_what_cuts_text_into_windows_of_its_own_is_refused_before_it_is_opened():
+    with pytest.raises(BadModel, match=r"^it cuts text into windows .*\(LongformerModel\).*XLM-R"):
+        accepted.check_config(
+            "it", {"model_type": "longformer", "architectures": ["LongformerModel"]}
+        )
+
+
+def test_an_encoder_whose_file_has_no_pooler_gets_none(tmp_path):
+    save(BertModel(BertConfig(**TINY), add_pooling_layer=False), tmp_path / "m")
+    out = tmp_path / "out"
+
+    opened: Any = open_model(str(tmp_path / "m"))
+    commands.prune(str(tmp_path / "m"), out=out, method="wanda", pattern="0.5", length=32, **TEXT)
+
+    assert opened.model.pooler is None
+    kept = load_file(out / "model" / "model.safetensors")
+    assert kept.keys() == load_file(tmp_path / "m" / "model.safetensors").keys()
+
+
+def test_a_model_for_pretraining_is_said_to_open_as_it_is_written(tmp_path):
+    save(BertForPreTraining(BertConfig(**TINY)), tmp_path / "m")
+
+    told = commands.export(str(tmp_path / "m"), format="safetensors", out=tmp_path / "x")
+
+    assert "AutoModelForMaskedLM.from_pretrained" in told.says[-1]

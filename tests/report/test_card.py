@@ -13,6 +13,7 @@ from babelpress.errors import BadRun
 from babelpress.judge.scores import tallies, tally_path
 from babelpress.numerics.tally import Tally
 from babelpress.report import card as cards
+from babelpress.report import losses
 from babelpress.report.told import cheaper
 from babelpress.runs import recipe
 from babelpress.system import escaping
@@ -542,3 +543,26 @@ def test_escaped_text_is_shown_as_it_was(text):
 def test_a_fence_is_longer_than_any_run_of_backticks():
     assert escaping.fence("no") == "```"
     assert escaping.fence("a ``` b ````` c") == "``````"
+
+
+def test_an_encoder_is_told_by_its_hidden_tokens_and_opened_as_what_it_is(tmp_path):
+    run, dense = run_of(tmp_path / "run", loss={}), tmp_path / "dense"
+    scored(run, LOSS, on="masked")
+    scored(dense, dict.fromkeys(LOSS, 0.0), on="masked")
+    config = {"model_type": "modernbert", "architectures": ["ModernBertForTokenClassification"]}
+    (run / "model").mkdir()
+    write_json(run / "model" / "config.json", config)
+
+    front, body = head(cards.card(run, dense=dense))
+
+    assert front["pipeline_tag"] == "token-classification"
+    assert "Bits per byte of hidden tokens beside the dense model" in body
+    assert "Not measured" not in body
+    assert "model = AutoModelForTokenClassification.from_pretrained(folder)" in body
+    assert "vllm" not in body
+
+
+def test_scores_of_next_tokens_come_before_those_of_hidden_ones(tmp_path):
+    run = scored(run_of(tmp_path / "run"), LOSS, on="masked")
+
+    assert losses.judged_in(run) == "bits_per_byte"

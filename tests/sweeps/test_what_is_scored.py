@@ -286,3 +286,17 @@ def test_a_run_is_compared_in_the_languages_that_it_has(swept):
     assert {row["language"] for row in told.rows} - {None} == {"swh_Latn"}
     with pytest.raises(BadRun, match="--languages"):
         compare(it.dense, [it.runs[0]])
+
+
+def test_an_encoder_is_not_pressed_where_its_recipes_are_scored_on_next_tokens(tmp_path):
+    pico.model("bert").save_pretrained(tmp_path / "bert")
+    pico.tokenizer().save_pretrained(tmp_path / "bert")
+    asked = plan.of(data(tmp_path / "bert"))
+    (tmp_path / "out").mkdir()
+
+    came = do(asked, tmp_path / "out")
+
+    (words,) = came.failed.values()
+    assert "is scored with --on masked" in words
+    assert not (tmp_path / "out" / "runs").exists()
+    assert not (tmp_path / "out" / "dense").exists()

@@ -48,6 +48,22 @@ def test_pairs_are_read_as_yaml(value, expected):
     assert pairs(value) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("prefix=query: ", "query: "),
+        ("prefix=query:", "query:"),
+        ("prefix=a: b", "a: b"),
+        ("prefix='query: '", "query: "),
+        ("mixture={sw: 0.5, de: 0.5}", {"sw": 0.5, "de": 0.5}),
+    ],
+)
+def test_words_with_a_colon_are_words_and_a_mapping_has_braces(value, expected):
+    (found,) = pairs(value).values()
+
+    assert found == expected
+
+
 @pytest.mark.parametrize("value", ["damp", "=3", ["a=1", "b"], ""])
 def test_what_is_no_pair_is_refused(value):
     assert refusal(BadSetting, pairs, value).endswith("is not NAME=VALUE. Write it as damp=0.05.")
