@@ -31,6 +31,8 @@ def languages(
 ) -> Outcome:
     """The languages of a model: training shares, tokenizer fertility, dense bits per byte.
 
+    An encoder has no bits per byte.
+
     Example: babelpress languages babel-mini
     """
 
