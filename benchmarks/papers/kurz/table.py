@@ -24,9 +24,20 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     runs = swept.load(args.out)
+    runs = _complete(runs)
     for method in swept.methods(runs):
         print(f"### {method}\n\n{matrix([run for run in runs if run.method == method])}\n")
     print(claims(runs))
+
+
+def _complete(runs: Sequence[swept.Run]) -> list[swept.Run]:
+    """Those of methods that have been done with every calibration and seed; others are named."""
+    number = {method: sum(r.method == method for r in runs) for method in swept.methods(runs)}
+    most = max(number.values())
+    for method, have in number.items():
+        if have < most:
+            print(f"{method} is left out: {have} of {most} runs are done.\n")
+    return [run for run in runs if number[run.method] == most]
 
 
 def matrix(runs: Sequence[swept.Run]) -> str:
