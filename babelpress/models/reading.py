@@ -1,32 +1,34 @@
-"""How a model reads text: how much at once, and whether on both sides of a token, as encoders do.
-
-Told by running it, never by names.
-
-Tested in tests/models/test_walk.py.
-"""
+"""How a model reads text: how much at once, and whether on both sides of a token, as encoders do."""
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from babelpress.models import experts
 from babelpress.models.recording import other_text
 
+NOISE = 1e-5  # of a state, relative: what other groups of rows to multiply leave in float32
+
 
 @torch.inference_mode()
 def sees_both_sides(model: PreTrainedModel) -> bool:
-    """Whether another last token changes what the body of a model makes of those before it."""
+    """Whether other tokens after the first change what the body of a model makes of the first.
+
+    Told by running it, never by names; it must be in evaluation mode. In a decoder nothing changes
+    at all, but for rounding where experts are grouped otherwise; in an encoder, measured on
+    multilingual E5 small, half of the state does, and in models that were never trained 0.4 %.
+    """
     text_1T = other_text(model).to(model.device)
-    other_1T = text_1T.clone()
-    other_1T[0, -1] = text_1T[0, 0]
+    other_1T = text_1T[:, :1].expand_as(text_1T)
     with experts.computed(model):
-        one, two = (
-            model.base_model(ids, attention_mask=torch.ones_like(ids))[0]
+        one_H, two_H = (
+            model.base_model(ids, attention_mask=torch.ones_like(ids))[0][0, 0].double()
             for ids in (text_1T, other_1T)
         )
-    return not same(one[:, :-1], two[:, :-1])
+    limit = max(NOISE, torch.finfo(model.dtype).eps / 2)
+    return bool((one_H - two_H).norm() > limit * one_H.norm())
 
 
 def positions_of(model: PreTrainedModel) -> int | None:
@@ -40,11 +42,3 @@ def positions_of(model: PreTrainedModel) -> int | None:
     tables = (each for each in model.modules() if isinstance(each, nn.Embedding))
     found = (each.padding_idx for each in tables if each.num_embeddings == limit)
     return limit - max((index + 1 for index in found if index is not None), default=0)
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the noise of other kernels; NaN is equal to itself."""
-    if a.shape != b.shape:
-        return False
-    noise = 8 * torch.finfo(a.dtype).eps * b.nan_to_num().abs().amax().item() if a.numel() else 0.0
-    return torch.allclose(a, b, rtol=0, atol=noise, equal_nan=True)

@@ -79,10 +79,9 @@ def build(
     """Blocks of `length` from the train split: floor(tokens / length) for every language.
 
     A language with less text gives all it has, its last block padded, or left out where blocks are
-    to be `whole`. Lines that stand in the
-    test split of `evaluation` (without one, of the corpus itself) are left out. Raises BadCorpus
-    where the audit finds an error, BadSetting where not one block fits, BadModel for an id beyond
-    the `known` ones of the model that is to read them.
+    to be `whole`. Lines that stand in the test split of `evaluation` (without one, of the corpus
+    itself) are left out. Raises BadCorpus where the audit finds an error, BadSetting where not one
+    block fits, BadModel for an id beyond the `known` ones of the model that is to read them.
     """
     tags = list(dict.fromkeys(languages))
     layout = layout_for(tokenizer, tokens, length, count_special, known, whole)
@@ -144,13 +143,12 @@ def from_ids(
     source: str = "self",
     count_special: bool = False,
     known: int | None = None,
-    whole: bool = False,
 ) -> CalibrationSet:
     """Blocks from documents that are token ids already, such as those that the model wrote.
 
     The documents have no BOS and EOS of their own. They are taken in order.
     """
-    layout = layout_for(tokenizer, tokens, length, count_special, known, whole)
+    layout = layout_for(tokenizer, tokens, length, count_special, known)
     blocks: dict[str, TokenBlocks] = {}
     rows: dict[str, dict[str, Any]] = {}
     findings: list[Finding] = []

@@ -62,7 +62,6 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
             seed=asked.seed,
             count_special=asked.count_special,
             known=known,
-            whole=whole,
         )
     corpus, shots = open_source(asked.corpus), shots_of(asked.corpus)
     build = calibration.build if shots is None else partial(demonstrations.build, shots)

@@ -17,7 +17,7 @@ from transformers import (
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite, UnknownName
 from babelpress.evals import _next_token
-from babelpress.evals._head import SLICE_LOGITS, SLICE_TOKENS, Said, runs_apart
+from babelpress.evals._head import SLICE_LOGITS, SLICE_TOKENS, Said, runs_apart, same
 from babelpress.evals._next_token import BATCH_TOKENS
 from babelpress.evals._windows import prepare
 from babelpress.evals.bits_per_byte import measure, score
@@ -408,10 +408,27 @@ def test_a_logit_that_is_no_number_is_never_lost_among_slices(broken, place, siz
     assert found_N[1].item() == pytest.approx(math.log(9))
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_a_slice_of_tokens_that_a_model_never_says_is_no_error(size):
+    logits_NV, target_N = torch.zeros(1, 9), torch.tensor([5])
+    logits_NV[0, [0, 1, 2, 8]] = -math.inf
+
+    assert _next_token.nats(said_of(logits_NV, target_N, size)).item() == pytest.approx(math.log(5))
+
+
 def test_logits_far_below_the_largest_count_for_nothing():
     logits_NV, target_N = torch.tensor([[0.0, -1000.0, -math.inf]]), torch.tensor([0])
 
     assert _next_token.nats(said_of(logits_NV, target_N)).item() == 0.0
+
+
+def test_what_differs_by_rounding_is_the_same_and_shapes_count():
+    one = torch.ones(3)
+
+    assert same(one, one + 2**-23)
+    assert not same(one, one + 1e-4)
+    assert not same(one, torch.ones(4))
+    assert same(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
 
 
 def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch):

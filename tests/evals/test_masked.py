@@ -113,7 +113,8 @@ def test_the_output_layer_runs_apart_in_every_family(tokenizer, monkeypatch):
     monkeypatch.setattr(masked, "of_model", lambda *_: pytest.fail("all logits at once"))
 
     for family in MODELS:
-        measure(model_of(family), tokenizer, documents(), window=12)
+        found = measure(model_of(family), tokenizer, documents(), window=12)
+        assert found.keys() == TEXTS.keys()
 
 
 def test_marks_are_those_of_the_tokenizer(tokenizer):

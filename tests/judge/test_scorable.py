@@ -36,8 +36,11 @@ def refused(settings):
 
 
 def test_what_can_be_scored_is_passed_over(corpus):
-    scorable.check(asked(corpus, languages="sw"))
-    scorable.check(EvaluationSettings())
+    fine = [asked(corpus, languages="sw"), EvaluationSettings()]
+
+    for each in fine:
+        scorable.check(each)
+    assert scorable.errors(fine) == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from babelpress.errors import BadMoments, BadSetting
 from babelpress.moments.accumulator import Accumulator
 from babelpress.moments.blend import blend
 from babelpress.numerics.patterns import KeepOf, PerRow
-from babelpress.prune import PRUNERS, wanda
+from babelpress.prune import wanda
 from babelpress.prune.worst_language import prune
 from babelpress.steps import prune as prune_settings
 from babelpress.system.settings import checked
@@ -242,8 +242,11 @@ def test_an_option_that_its_way_does_not_use_is_refused_at_the_start(options, wo
 
 @every_way
 def test_an_option_that_its_way_uses_is_none_without_effect(way):
-    PRUNERS.check_options("worst_language", way)
-    PRUNERS.check_options("worst_language", {"over": "norm", "p": 2.0})
+    asked = {"method": "worst_language", "options": way}
+
+    assert checked(prune_settings.Settings, asked, "prune").options == way
+    asked["options"] = {"over": "norm", "p": 2.0}  # told by what it is called, not by its p
+    assert checked(prune_settings.Settings, asked, "prune").options == asked["options"]
 
 
 @pytest.mark.parametrize("p", [0.99, 0.0, -2.0, math.inf, math.nan])
