@@ -116,7 +116,7 @@ def _sums(
             for batch in batches(one.windows, scorer.batch_tokens):
                 for window, number in zip(batch, scorer.sums(batch), strict=True):
                     if not np.isfinite(number).all():
-                        raise _not_finite(tag, one.documents[window.document])
+                        raise not_finite(tag, one.documents[window.document])
                     if tag not in found:
                         found[tag] = np.zeros((len(one.documents), *np.shape(number)))
                     found[tag][window.document] += number
@@ -125,7 +125,8 @@ def _sums(
     return found
 
 
-def _not_finite(tag: str, document: str) -> NotFinite:
+def not_finite(tag: str, document: str) -> NotFinite:
+    """The error for a document whose score is no number."""
     return NotFinite(
         f"the score of document '{document}' in {tag} is NaN or infinite. Likely causes: (a) a "
         "weight of the model is; (b) the model overflows in float16: load it in bfloat16."

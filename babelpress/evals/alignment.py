@@ -24,7 +24,8 @@ hidden size of memory.
 Shapes: N sentences, L layers, H hidden size, B sentences of a batch, T positions, D documents.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite
+from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Detail, unheard
 from babelpress.evals._parallel import PairedDocument, Parallel, open_parallel
-from babelpress.evals._windows import evaluating, prefix_of
-from babelpress.models.tokenizers import check_known, encode, vocabulary_of
+from babelpress.evals._sentences import padded, pairs_of, tally, vectors
+from babelpress.evals._windows import prefix_of
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 
@@ -48,7 +49,6 @@ COMPARED_WITH = "eng_Latn"
 METRICS = {"mexa": "weighted", "ranker": "last"}  # and how each pools where nothing is said
 POOLS = ("weighted", "mean", "last")
 LAYERS = ("mean", "max")
-BATCH_TOKENS = 2048
 
 
 def texts(corpus: str) -> Parallel:
@@ -81,26 +81,33 @@ def measure(
     sentence.
     """
     pool = _checked(metric, pool, layers)
+    first = prefix_of(tokenizer)
+    front = [] if first is None else [first]
     tallies = {}
     for tag, some in documents.items():
-        pairs = [pair for document in some for pair in document.pairs]
-        if len(pairs) < 2:
-            raise BadCorpus(
-                f"{tag} has one sentence with an English counterpart, and alignment is with one "
-                "among several. Give more documents, or leave the language out."
-            )
+        pairs = pairs_of(tag, some)
         sides = {
             tag: [(pair.id, pair.text) for pair in pairs],
             f"English beside {tag}": [(pair.id, pair.english) for pair in pairs],
         }
         mine_NLH, theirs_NLH = (
-            _vectors(model, tokenizer, name, side, pool, window, progress)
+            vectors(
+                model,
+                tokenizer,
+                name,
+                side,
+                put=lambda ids: [*front, *ids],
+                embed=partial(_pooled, model, skipped=len(front), pool=pool),
+                window=window,
+                what="alignment",
+                progress=progress,
+            )
             for name, side in sides.items()
         )
         score_NL = (_hits if metric == "mexa" else _cosines)(mine_NLH, theirs_NLH)
         score_L = score_NL.mean(0)
         score_N = score_NL[:, score_L.argmax()] if layers == "max" else score_NL.mean(1)
-        tallies[tag] = _tally(some, score_N)
+        tallies[tag] = tally(some, score_N)
         detail(tag, {f"layer {layer:02}": float(each) for layer, each in enumerate(score_L)})
     return tallies
 
@@ -122,75 +129,17 @@ def _checked(metric: object, pool: object, layers: object) -> str:
     return str(pool or METRICS[str(metric)])
 
 
-def _tally(documents: Sequence[PairedDocument], score_N: np.ndarray) -> Tally:
-    """Sentence scores over sentences of each document."""
-    sizes = [len(each.pairs) for each in documents]
-    document_N = np.repeat(np.arange(len(documents)), sizes)
-    sum_D = np.bincount(document_N, score_N, minlength=len(documents))
-    return Tally(tuple(each.id for each in documents), sum_D, np.array(sizes, dtype=np.float64))
-
-
 # ---- vectors -------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
-def _vectors(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    name: str,
-    sentences: Sequence[tuple[str, str]],
-    pool: str,
-    window: int,
-    progress: Progress,
-) -> np.ndarray:
-    """The vectors of sentences (id and text), (N, L, H) in float32, of length one."""
-    first = prefix_of(tokenizer)
-    front = [] if first is None else [first]
-    ids = [[*front, *each] for each in encode(tokenizer, [t for _, t in sentences])["input_ids"]]
-    check_known(max(max(each) for each in ids), vocabulary_of(model), name)
-    longest = max(range(len(ids)), key=lambda place: len(ids[place]))
-    if len(ids[longest]) > window:
-        raise BadSetting(
-            f"'{sentences[longest][0]}' of {name} has {len(ids[longest])} tokens, and the window "
-            f"{window}. Where the model has more positions, give --window {len(ids[longest])}."
-        )
-    found: list[np.ndarray] = [np.zeros(0)] * len(ids)
-    done = 0
-    with evaluating(model):
-        for places in _batches(ids):
-            vector_BLH = _pooled(model, [ids[place] for place in places], len(front), pool)
-            for place, vector_LH in zip(places, vector_BLH, strict=True):
-                size_L1 = np.linalg.norm(vector_LH, axis=1, keepdims=True)
-                if not (np.isfinite(size_L1).all() and size_L1.all()):
-                    raise _not_finite(name, sentences[place][0])
-                found[place] = vector_LH / size_L1
-            done += len(places)
-            progress(f"alignment: {name}", done, len(ids))
-    return np.stack(found)
-
-
-def _batches(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Places of sentences, the longest first, so that those of like length share a batch."""
-    order = sorted(range(len(ids)), key=lambda place: (-len(ids[place]), place))
-    while order:
-        size = max(1, BATCH_TOKENS // len(ids[order[0]]))
-        yield order[:size]
-        order = order[size:]
-
-
 def _pooled(
-    model: PreTrainedModel, ids: Sequence[Sequence[int]], skipped: int, pool: str
+    model: PreTrainedModel, ids: Sequence[Sequence[int]], *, skipped: int, pool: str
 ) -> np.ndarray:
     """One vector of each sentence and layer (B, L, H); the first `skipped` tokens are left out."""
-    length = max(map(len, ids))
-    ids_BT = torch.zeros(len(ids), length, dtype=torch.long)
-    mask_BT = torch.zeros_like(ids_BT)
-    weight_BT = torch.zeros(len(ids), length)
+    ids_BT, mask_BT = padded(ids)
+    weight_BT = torch.zeros(ids_BT.shape)
     for row, each in enumerate(ids):
-        size = len(each)
-        ids_BT[row, :size] = torch.tensor(each)
-        mask_BT[row, :size] = 1
-        weight_BT[row, skipped:size] = _weights(size - skipped, pool)
+        weight_BT[row, skipped : len(each)] = _weights(len(each) - skipped, pool)
     body: Any = model.base_model
     out = body(
         input_ids=ids_BT.to(model.device),
@@ -217,13 +166,6 @@ def _weights(tokens: int, pool: str) -> Tensor:
 
 def _sum(hidden_BTH: Tensor, weight_BT: Tensor) -> Tensor:
     return torch.einsum("bth,bt->bh", hidden_BTH, weight_BT)
-
-
-def _not_finite(name: str, sentence: str) -> NotFinite:
-    return NotFinite(
-        f"a hidden state of '{sentence}' in {name} is NaN, infinite or all zero. Likely causes: "
-        "(a) a weight of the model is; (b) the model overflows in float16: load it in bfloat16."
-    )
 
 
 # ---- scores --------------------------------------------------------------------------------

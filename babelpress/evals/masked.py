@@ -14,7 +14,7 @@ Shapes: B windows of a batch, T positions, N hidden tokens, D documents.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite
+from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Document
 from babelpress.evals._around import Around
 from babelpress.evals._head import of_model, of_states, runs_apart, streamed
-from babelpress.evals._next_token import BATCH_TOKENS, BYTES_PER_LOGIT, nats
-from babelpress.evals._windows import evaluating
+from babelpress.evals._next_token import BATCH_TOKENS, BYTES_PER_LOGIT, nats, not_finite
+from babelpress.evals._windows import Window, batches, evaluating, no_text
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 from babelpress.numerics.tally import Tally
@@ -58,30 +58,26 @@ def measure(
     around, mask = Around.of(tokenizer), _mask_of(tokenizer)
     _check(model, window, every)
     prepared = {
-        tag: _prepare(tokenizer, tag, some, window - around.number, vocabulary_of(model))
+        tag: _prepare(tokenizer, tag, some, window, around, vocabulary_of(model))
         for tag, some in documents.items()
     }
-    total = every * sum(len(ids) for pieces in prepared.values() for _, ids in pieces)
+    total = every * sum(piece.scored for pieces in prepared.values() for piece in pieces)
     done, tallies = 0, {}
     with torch.inference_mode(), evaluating(model):
         scorer = _Scorer.of(model, around, mask, every, memory_mb << 20)
         for tag, pieces in prepared.items():
             nats_D = np.zeros(len(documents[tag]))
-            for batch in _batches(pieces):
-                for (place, _), number in zip(batch, scorer.nats(batch), strict=True):
+            for batch in batches(pieces, BATCH_TOKENS["cpu"]):
+                for piece, number in zip(batch, scorer.nats(batch), strict=True):
                     if not math.isfinite(number):
-                        raise _not_finite(tag, documents[tag][place].id)
-                    nats_D[place] += number
-                done += every * sum(len(ids) for _, ids in batch)
+                        raise not_finite(tag, documents[tag][piece.document].id)
+                    nats_D[piece.document] += number
+                done += every * sum(piece.scored for piece in batch)
                 progress("masked", done, total)
             names = tuple(each.id for each in documents[tag])
             bytes_D = np.array([len(each.text.encode()) for each in documents[tag]], dtype=float)
             tallies[tag] = Tally(names, nats_D / math.log(2), bytes_D)
     return tallies
-
-
-Piece = tuple[int, list[int]]
-"""A document by its place, and the tokens of one window of it, without special ones."""
 
 
 def _mask_of(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -111,10 +107,12 @@ def _prepare(
     tokenizer: PreTrainedTokenizerBase,
     tag: str,
     documents: Sequence[Document],
-    size: int,
+    window: int,
+    around: Around,
     known: int,
-) -> list[Piece]:
-    """The windows of a language, shortest first."""
+) -> list[Window]:
+    """The windows of a language with what is around them, shortest first."""
+    size = window - around.number
     texts = [each.text for each in documents]
     ids = encode(tokenizer, texts)["input_ids"] if texts else []
     check_known(max((number for each in ids for number in each), default=0), known, tag)
@@ -124,22 +122,9 @@ def _prepare(
         for start in range(0, len(each), size)
     ]
     if not pieces:
-        raise BadCorpus(
-            f"{tag} has no text to score. Check that the corpus has test documents in it, or leave "
-            "the language out with --languages."
-        )
-    return sorted(pieces, key=lambda piece: len(piece[1]))
-
-
-def _batches(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-    batch: list[Piece] = []
-    for piece in pieces:  # shortest first, so the newest one sets the width
-        if batch and (len(batch) + 1) * len(piece[1]) > BATCH_TOKENS["cpu"]:
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
+        raise no_text(tag)
+    found = [Window(at, np.array(around.put(some)), len(some)) for at, some in pieces]
+    return sorted(found, key=lambda each: len(each.ids_T))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +146,7 @@ class _Scorer:
         apart = runs_apart(model, probe_1T, model(probe_1T).logits)
         return cls(model, around, mask, every, memory // BYTES_PER_LOGIT, apart)
 
-    def nats(self, batch: Sequence[Piece]) -> list[float]:
+    def nats(self, batch: Sequence[Window]) -> list[float]:
         """Of each window, over all passes."""
         ids_BT, text_BT, mask_BT = self._padded(batch)
         sum_B = torch.zeros(len(batch), dtype=torch.float64)
@@ -179,20 +164,13 @@ class _Scorer:
             sum_B.index_add_(0, hidden_BT.nonzero()[:, 0], told_N.double().cpu())
         return sum_B.tolist()
 
-    def _padded(self, batch: Sequence[Piece]) -> tuple[Tensor, Tensor, Tensor]:
+    def _padded(self, batch: Sequence[Window]) -> tuple[Tensor, Tensor, Tensor]:
         """Token ids, where text is, where anything is; all (B, T)."""
-        rows = [self.around.put(ids) for _, ids in batch]
+        rows = [torch.from_numpy(window.ids_T) for window in batch]
         ids_BT = torch.full((len(rows), max(map(len, rows))), self.mask)
         text_BT, mask_BT = (torch.zeros(ids_BT.shape, dtype=torch.bool) for _ in range(2))
         for row, ids in enumerate(rows):
-            ids_BT[row, : len(ids)] = torch.tensor(ids)
+            ids_BT[row, : len(ids)] = ids
             mask_BT[row, : len(ids)] = True
             text_BT[row, len(self.around.front) : len(ids) - len(self.around.behind)] = True
         return ids_BT, text_BT, mask_BT
-
-
-def _not_finite(tag: str, document: str) -> NotFinite:
-    return NotFinite(
-        f"the score of document '{document}' in {tag} is NaN or infinite. Likely causes: (a) a "
-        "weight of the model is; (b) the model overflows in float16: load it in bfloat16."
-    )

@@ -1,4 +1,4 @@
-"""How a model reads text: how much at once, and whether on both sides of a token, as encoders do."""
+"""How a model reads text: how much at once, and whether on both sides of a token."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ import torch
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadSetting, NotFinite
-from babelpress.evals import alignment
+from babelpress.evals import _sentences
 from babelpress.evals._parallel import Pair, PairedDocument
 from babelpress.evals.alignment import measure
 
@@ -170,7 +170,7 @@ def test_two_sentences_alike_are_both_missed(tokenizer):
 def test_how_sentences_are_batched_changes_no_score(tokenizer, monkeypatch, tokens):
     model = random_model()
     whole = measure(model, tokenizer, documents(), window=WINDOW, metric="ranker")["swh_Latn"]
-    monkeypatch.setattr(alignment, "BATCH_TOKENS", tokens)
+    monkeypatch.setattr(_sentences, "BATCH_TOKENS", tokens)
     seen = []
 
     found = measure(

@@ -11,7 +11,7 @@ import torch
 
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadSetting, NotFinite
-from babelpress.evals import retrieval
+from babelpress.evals import _sentences, retrieval
 from babelpress.evals._parallel import Pair, PairedDocument
 from babelpress.evals.retrieval import measure
 
@@ -100,7 +100,7 @@ def test_a_sentence_finds_itself(tokenizer):
 def test_half_a_hit_is_one_direction(tokenizer, monkeypatch):
     """The first sentence is nearest to the second's translation, which finds its own."""
     vectors = iter([np.array([[1.0, 0.0], [1.0, 0.1]]), np.array([[0.0, 1.0], [1.0, 0.1]])])
-    monkeypatch.setattr(retrieval, "_vectors", lambda *_: next(vectors))
+    monkeypatch.setattr(retrieval, "vectors", lambda *_, **__: next(vectors))
 
     found = measure(loud("bert"), tokenizer, documents(PAIRS[:2], [1, 1]), window=64)["swh_Latn"]
 
@@ -111,7 +111,7 @@ def test_half_a_hit_is_one_direction(tokenizer, monkeypatch):
 def test_how_sentences_are_batched_changes_no_score(tokenizer, monkeypatch, tokens):
     model = loud("bert")
     expected = measure(model, tokenizer, documents(), window=64)["swh_Latn"]
-    monkeypatch.setattr(retrieval, "BATCH_TOKENS", tokens)
+    monkeypatch.setattr(_sentences, "BATCH_TOKENS", tokens)
 
     found = measure(model, tokenizer, documents(), window=64)["swh_Latn"]
 
@@ -144,8 +144,13 @@ def test_what_it_declares():
 
 def test_english_is_read_once_where_it_is_the_same(tokenizer, monkeypatch):
     read: list[str] = []
-    real = retrieval._vectors
-    monkeypatch.setattr(retrieval, "_vectors", lambda name, *a: read.append(name) or real(name, *a))
+    real = retrieval.vectors
+
+    def counted(model, tokenizer, name, sentences, **how):
+        read.append(name)
+        return real(model, tokenizer, name, sentences, **how)
+
+    monkeypatch.setattr(retrieval, "vectors", counted)
     own = documents()["swh_Latn"]
     other = documents([(text[::-1], english) for text, english in PAIRS])["swh_Latn"]
     third = documents([(text, english[::-1]) for text, english in PAIRS])["swh_Latn"]
