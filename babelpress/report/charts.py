@@ -88,7 +88,7 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
     up = alt.Y(
         "percent:Q",
         scale=alt.Scale(padding=12),
-        axis=alt.Axis(title=f"change in {metric}, %", grid=True, tickCount=6, labelExpr=_MINUS),
+        axis=alt.Axis(title=f"change in {metric}, %", grid=True, tickCount=6, labelExpr=MINUS),
     )
     base = alt.Chart(alt.Data(values=values)).encode(x=across, y=up)
     chosen = base.transform_filter("datum.label === shown")
@@ -129,7 +129,7 @@ def sizes(pressed: Sequence[Pressed], labels: Sequence[str]) -> dict[str, Any] |
     up = alt.Y(
         "percent:Q",
         scale=alt.Scale(padding=12, nice=False),
-        axis=alt.Axis(title="worst language, %", grid=True, tickCount=6, labelExpr=_MINUS),
+        axis=alt.Axis(title="worst language, %", grid=True, tickCount=6, labelExpr=MINUS),
     )
     base = alt.Chart(alt.Data(values=values)).encode(x=across, y=up)
     origin = alt.Chart(alt.Data(values=[nothing])).encode(x=across, y=up)
@@ -145,7 +145,7 @@ def sizes(pressed: Sequence[Pressed], labels: Sequence[str]) -> dict[str, Any] |
     )
     points = (
         base.mark_point(filled=True, size=72, opacity=1, color="var(--ink)")
-        .encode(tooltip=_titled({"language": "Run", "Change": "Worst", "Size": "Size"}))
+        .encode(tooltip=titled({"language": "Run", "Change": "Worst", "Size": "Size"}))
         .properties(name="points")
     )
     chart = alt.layer(zero.encode(y=alt.datum(0)), whole, named, interval, points)
@@ -162,16 +162,17 @@ def _sized(model: Pressed, label: str) -> dict[str, Any]:
         "percent": worst.value * 100,
         "low": worst.low * 100,
         "high": worst.high * 100,
-        "Change": f"{language} {_between(worst.value, worst.low, worst.high)}",
+        "Change": f"{language} {between(worst.value, worst.low, worst.high)}",
         "Size": size(stored),
     }
 
 
-def _between(value: float, low: float, high: float) -> str:
+def between(value: float, low: float, high: float) -> str:
+    """A change with its interval."""
     return f"{percent(value)} ({percent(low)} to {percent(high)})"
 
 
-_MINUS = "replace(datum.label, '-', '\u2212')"
+MINUS = "replace(datum.label, '-', '\u2212')"
 
 
 def _with_labels(spec: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def _point(row: Row) -> dict[str, Any]:
         "high": row.high * 100,
         "verdict": row.verdict,
         "told": row.verdict if row.significant else NO_DIFFERENCE,
-        "Change": _between(row.change, row.low, row.high),
+        "Change": between(row.change, row.low, row.high),
         "Scores": f"{row.dense:.3f} → {row.pressed:.3f}",
         "Share": "not known" if share is None else share_text(share),
     }
@@ -249,10 +250,11 @@ def _tooltip() -> list[alt.Tooltip]:
         "verdict": "Finding",
         "Share": "Training share",
     }
-    return _titled(titles)
+    return titled(titles)
 
 
-def _titled(titles: Mapping[str, str]) -> list[alt.Tooltip]:
+def titled(titles: Mapping[str, str]) -> list[alt.Tooltip]:
+    """Lines of a tooltip: fields, and what they are called."""
     return [alt.Tooltip(field, type="nominal", title=title) for field, title in titles.items()]
 
 

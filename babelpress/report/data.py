@@ -15,7 +15,9 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadRun, NotFinite, UnknownName
 from babelpress.insight._kept import Kept
+from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
+from babelpress.judge.ladders import Ladder
 from babelpress.system.escaping import clean
 from babelpress.text import languages
 
@@ -76,6 +78,8 @@ class ReportInput:
 
     `passages` are what the models wrote, `analyses` what was found inside them, `again` are the
     commands that score the dense model and make this page. `damaged` says what could not be shown.
+    `collapses` are the ladders among `pressed`, whose rungs have their places, and how far each
+    language can be pressed on them; with `rising` they are what the page is about.
     """
 
     title: str
@@ -92,6 +96,8 @@ class ReportInput:
     again: tuple[str, ...] = ()
     machine: str = ""
     damaged: tuple[str, ...] = ()
+    collapses: tuple[tuple[Ladder, Collapse], ...] = ()
+    rising: bool = False
 
 
 @dataclass(frozen=True, slots=True)

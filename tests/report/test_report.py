@@ -308,7 +308,9 @@ def test_the_bars_of_all_cards_share_one_scale(sample):
         "Worst language",
         "Mean of all languages",
         "Low-resource mean",
+        "Standard deviation of languages",
     ]
+    assert not [line.value for line in lines if line.value[0] == "+" and "deviation" in line.title]
 
 
 def test_the_colour_classes_lie_around_zero_and_hold_every_change(sample):
