@@ -36,8 +36,8 @@ def test_runs_of_one_ladder_give_the_collapse_point_of_every_language(folders):
     points = [row for row in found.rows if row["kind"] == "collapse"]
     assert [row["language"] for row in points] == [
         None,
-        "hin_Deva",
         "swh_Latn",
+        "hin_Deva",
         "tha_Thai",
         "eng_Latn",
     ]
@@ -94,10 +94,10 @@ def test_a_folder_alone_that_is_no_sweep_is_refused(folders):
 
 def test_of_a_sweep_its_folder_is_enough_and_runs_go_by_what_they_differ_in(folders, tmp_path):
     dense, runs = folders
-    for folder, place in ((dense, "dense/k"), *((each, f"runs/{each.name}") for each in runs)):
-        (tmp_path / "swept" / place).parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(tmp_path / "swept" / place)
+    for there, place in ((dense, "dense/k"), *((each, f"runs/{each.name}") for each in runs)):
         folder = tmp_path / "swept" / place
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        there.rename(folder)
         write_json(folder / "tallies" / "bits_per_byte.json", {"identity": {"model": "f00"}})
         if place != "dense/k":
             whole = read_json(folder / "manifest.json")
