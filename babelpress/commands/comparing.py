@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from babelpress.commands import checks
+from babelpress.commands import checks, tabled
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Offers, command
 from babelpress.commands.given import COMMAS
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 COMPARED = {
     "run": "folder of the run",
-    "kind": "summary, language, or collapse: of runs that differ in sparsity or bits alone",
+    "kind": "summary, language, size, time, or collapse: of runs that differ in sparsity or bits "
+    "alone",
     "name": "the summary (mean, worst, low_resource, high_resource, latin, non_latin, spread, "
-    "gap), the tag, or sparsity or bits",
+    "gap), the tag, the size (parameters, nonzero, bytes_dense, bytes_stored, bytes_compressed), "
+    "latency (milliseconds a text), or sparsity or bits",
     "language": "canonical tag; of the worst language for the summary worst; else null, as for the "
     "collapse point of all languages together",
-    "dense": "score of the dense model; null for a summary",
-    "pressed": "score of the run; null for a summary",
+    "dense": "score, size or time of the dense model; null for a summary",
+    "pressed": "that of the run; null for a summary",
     "change": "relative change, 0.05 is 5 %; positive is worse",
     "low": "lower end of its 95 % interval, of a collapse point the milder end; null for none",
     "high": "upper end",
@@ -101,8 +103,8 @@ def compare(
 
     Example: babelpress compare dense run-english run-uniform
     """
-    from babelpress.judge import scores, verdicts
-    from babelpress.judge.rows import of_collapse, of_comparison
+    from babelpress.judge import costs, scores, verdicts
+    from babelpress.judge.rows import of_collapse, of_comparison, of_sizes, of_times
 
     given = _given(dense, runs, on, corpus, words(languages))
     dense, runs, corpus, tags = given.dense, given.runs, given.corpus, given.languages
@@ -121,12 +123,16 @@ def compare(
         own = of_comparison(label, found)
         rows += own
         title = f"{spoken[label]} against {dense}: change of {on}, positive is worse"
-        tables += _tables(own, title)
+        tables += tabled.of_run(own, title)
         says += _predicted(spoken[label], verdicts.note_prediction(run, on, which[run], found))
         says += verdicts.at_chance(found, spoken[label])
-    tables += _together(rows, spoken)
+        rows += of_sizes(label, costs.of(dense), costs.of(run), rows[0])
+        times = verdicts.timed(dense, run, on, tags)
+        rows += [of_times(label, times.found, rows[0])] if times.found else []
+        says += [times.why] if times.why else []
+    tables += [*tabled.together(rows, spoken), *tabled.costs(rows, spoken)]
     for ladder, points in _points(given, on, max_loss, draws, seed):
-        tables.append(_held(ladder, points))
+        tables.append(tabled.held(ladder, points))
         rows += of_collapse(ladder, points, rows[0])
     return Outcome(rows, tables=tuple(tables), says=(*says, *given.notes), warnings=tuple(aside))
 
@@ -198,60 +204,6 @@ def _points(
             ),
         )
         for ladder in ladders.find(given.runs)
-    ]
-
-
-def _held(ladder: "Ladder", found: "Collapse") -> Table:
-    """The collapse points of one ladder, of the language that collapses first first."""
-    rows = [
-        {
-            "name": o.spoken(point.language) if point.language else "every language",
-            "point": o.NOTHING if point.at_chance else ladder.said(point.holds),
-            "interval": "" if point.at_chance else ladder.between(point.low, point.high),
-            "note": ladder.note(point.beyond, at_chance=point.at_chance),
-        }
-        for point in (found.every, *found.first_lost())
-    ]
-    columns = (
-        o.key(o.word("name", "name")),
-        o.Column(ladder.axis, lambda row: row["point"], number=True),
-        o.Column("95 % interval", lambda row: row["interval"], number=True),
-        *([o.word("note", "note")] if any(row["note"] for row in rows) else []),
-    )
-    most = f"{ladder.most} up to which each language loses at most {100 * found.max_loss:g} %"
-    return Table(columns, rows, f"{ladder.label}: {most}")
-
-
-def _together(rows: Sequence[Row], spoken: Mapping[str, str]) -> list[Table]:
-    """A line for every run, where there are several."""
-    by_run: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row["kind"] == "summary":
-            by_run.setdefault(row["run"], {})[row["name"]] = row
-    if len(by_run) < 2:
-        return []
-    lines = [
-        {"run": spoken[run], "language": found["worst"]["language"]}
-        | {name: row["change"] for name, row in found.items()}
-        for run, found in by_run.items()
-    ]
-    columns = (
-        o.key(o.word("run", "run")),
-        o.change("mean", "mean"),
-        o.change("worst", "worst"),
-        o.beside(o.name()),
-        o.share("spread", "spread"),
-        o.share("gap", "worst − best"),
-    )
-    return [Table(columns, lines, "all runs; spread is the standard deviation over languages")]
-
-
-def _tables(rows: Sequence[Row], title: str) -> list[Table]:
-    summaries = [row for row in rows if row["kind"] == "summary"]
-    changes = [row for row in rows if row["kind"] == "language"]
-    return [
-        Table((o.Column("summary", o.summary), o.change(), o.interval()), summaries, title),
-        Table((o.key(o.name()), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
     ]
 
 
