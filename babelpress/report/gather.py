@@ -11,7 +11,7 @@ from typing import Any
 from babelpress.errors import BadRun
 from babelpress.insight import _kept
 from babelpress.insight._kept import Kept
-from babelpress.judge import ladders, scores, verdicts
+from babelpress.judge import costs, ladders, scores, verdicts
 from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
 from babelpress.judge.ladders import Ladder
@@ -60,9 +60,14 @@ def report_input(
         model, {c.language: c for each in found for c in each.changes}
     )
     settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
-    pressed = []
+    pressed: list[Pressed] = []
+    untimed: list[str] = []
     for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
-        pressed.append(_pressed(run, own, made, each, on, corpus, languages))
+        timed = verdicts.timed(dense, run, on, languages)
+        untimed += [timed.why] if timed.why else []
+        pressed.append(
+            replace(_pressed(run, own, made, each, on, corpus, languages), times=timed.found)
+        )
     which = scores.the_corpus([dense], on, corpus)[dense]
     collapses = tuple(
         (ladder, _collapsed(ladder, dense, runs, on, corpus, languages, max_loss))
@@ -83,7 +88,7 @@ def report_input(
             *_left_out(dense, on, which, languages, found),
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
-            *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
+            *(f"{line[:1].upper()}{line[1:]}" for line in (*untimed, *damaged)),
         ),
         analyses=analyses,
         passages=said.passages(dense, runs, pressed, on, which),
@@ -91,6 +96,7 @@ def report_input(
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
         damaged=damaged,
         collapses=collapses,
+        sizes=costs.of(dense),
         rising=_rising(collapses, len(runs), about),
     )
 

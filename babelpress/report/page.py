@@ -20,7 +20,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, curves, data, extras, pictures, scale, tables, words
+from babelpress.report import charts, costs, curves, data, extras, pictures, scale, tables, words
 from babelpress.report.data import ReportInput, Row, clean, metric_name, percent, size, took
 from babelpress.report.finding import WIDTH, cards, finding
 from babelpress.report.matrix import FEW, groups, matrices
@@ -34,7 +34,7 @@ def render(report: ReportInput) -> str:
     labels = data.labels(report.pressed)
     rows = data.rows(report)
     found = cards(report.pressed, rows)
-    by_size = charts.sizes(report.pressed, labels)
+    by_size = costs.chart(report, labels)
     specs = {**curves.specs(report, rows, labels), **({"sizes": by_size} if by_size else {})}
     own = {} if report.rising else _by_language(report, rows, labels, specs)
     return filled(
@@ -56,6 +56,8 @@ def render(report: ReportInput) -> str:
         told=dict.fromkeys(note for model in report.pressed for note in model.notes),
         means=_means(report),
         ledgers=extras.ledgers(report.pressed),
+        takes=costs.lines(report),
+        times=costs.times(report),
         beyond=extras.beyond(report.pressed),
         analyses=pictures.sections(report.analyses),
         by_size=by_size is not None,
@@ -128,6 +130,8 @@ def _tables(report: ReportInput, rows: list[Row], labels: list[str]) -> dict[str
         found["beyond"] = tables.beyond(report.pressed, labels)
     if any(model.ledger for model in report.pressed):
         found["ledger"] = tables.ledger(report.pressed, labels)
+    if costs.lines(report):
+        found["takes"] = tables.link(costs.numbers(report))
     return found
 
 
