@@ -1,10 +1,12 @@
-"""The one training entry: next-token training on fixed blocks, on transformers.Trainer.
+"""The one training entry: training on fixed blocks, on transformers.Trainer.
 
-Three things differ from a plain Trainer run, each measured in LOG.md on two CPU cores:
+The loss is of the next token, or of hidden ones. Three things differ from a plain Trainer run, each
+measured in LOG.md on two CPU cores:
 
-- weights are bfloat16 and the optimizer keeps a float32 master copy (four times as fast as
+- weights may be bfloat16, for the optimizer keeps a float32 master copy (four times as fast as
   autocast there);
-- the logits of a batch never exist at once: the loss is summed over slices of positions;
+- the logits of a batch of the next token never exist at once: that loss is summed over slices of
+  positions;
 - matrices inside the blocks are updated by Muon (Jordan et al. 2024, `torch.optim.Muon`), the
   embedding and the norms by AdamW.
 
@@ -24,7 +26,12 @@ from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    Trainer,
+    TrainingArguments,
+)
 
 from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
@@ -127,10 +134,15 @@ def _summed_loss(head: nn.Module, hidden_PH: Tensor, target_P: Tensor) -> Tensor
     return cross_entropy(head(hidden_PH).float(), target_P, reduction="sum")
 
 
-class _NextToken(Trainer):
-    """Trainer that reads blocks in their order and never holds all logits."""
+def masked_loss(model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean loss in nats of the tokens that are hidden: those whose label is not -100."""
+    return model(ids_BT, labels=labels_BT).loss
 
-    loss: Callable[[PreTrainedModel, Tensor], Tensor] = staticmethod(sliced_loss)
+
+class _OnBlocks(Trainer):
+    """Trainer that reads blocks in their order, and stops where the loss is no number."""
+
+    loss: Callable[..., Tensor] = staticmethod(sliced_loss)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
@@ -138,7 +150,9 @@ class _NextToken(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], *_: object, **__: object
     ) -> Tensor:
-        loss = self.loss(model, inputs["input_ids"])
+        loss = self.loss(
+            model, *(inputs[name] for name in ("input_ids", "labels") if name in inputs)
+        )
         if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
             raise BadSetting(
                 f"the training loss is {loss.item()} at step {self.state.global_step}: "
@@ -171,11 +185,14 @@ def train(
     *,
     schedule: Schedule,
     seed: int = 0,
+    hide: DataCollatorForLanguageModeling | None = None,
 ) -> PreTrainedModel:
     """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
 
+    `hide` hides tokens of an encoder, others at every reading; without it the next token is
+    predicted.
     The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
-    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite; BadModel when
+    when the weights are float16, or when the loss becomes NaN or infinite; BadModel when
     it has no embedding for a token.
     """
     order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
@@ -186,8 +203,8 @@ def train(
             "Give fewer steps or more blocks."
         )
     check_known(int(ids_NT.max()), vocabulary_of(model), "the blocks")
-    if model.dtype != torch.bfloat16:
-        raise BadSetting(f"the model is {model.dtype}; train() keeps bfloat16 weights: convert it.")
+    if model.dtype not in (torch.bfloat16, torch.float32):
+        raise BadSetting(f"the model is {model.dtype}; train() takes bfloat16 or float32 weights.")
     arguments = TrainingArguments(
         output_dir=str(out),
         max_steps=schedule.steps,
@@ -206,14 +223,16 @@ def train(
     )
     inner = optimizer(model, schedule)
     scheduler = LambdaLR(inner, schedule.factor)
-    trainer = _NextToken(
+    trainer = _OnBlocks(
         model,
         arguments,
-        train_dataset=Sequences(ids_NT, order[: schedule.steps * schedule.batch]),
+        train_dataset=Sequences(ids_NT, order[: schedule.steps * schedule.batch], hide, seed),
         optimizers=(inner, scheduler),
     )
+    if hide is not None:
+        trainer.loss = masked_loss
     if schedule.compile:
-        trainer.loss = torch.compile(sliced_loss)
+        trainer.loss = torch.compile(trainer.loss)
     trainer.train(resume_from_checkpoint=last_checkpoint(Path(out)))
     return model
 
