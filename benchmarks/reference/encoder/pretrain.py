@@ -36,13 +36,15 @@ SHAPE: dict[str, Any] = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
     "layer_norm_eps": 1e-5,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
 }
 
 
 def fresh(vocabulary: int, seed: int) -> XLMRobertaForMaskedLM:
     torch.manual_seed(seed)
-    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    return XLMRobertaForMaskedLM(XLMRobertaConfig(vocab_size=vocabulary, **ids, **SHAPE))
+    return XLMRobertaForMaskedLM(XLMRobertaConfig(**{**SHAPE, "vocab_size": vocabulary}))
 
 
 def main() -> None:
