@@ -1,11 +1,11 @@
-"""The one training entry: training on fixed blocks, on transformers.Trainer.
+"""Training on fixed blocks: what is done in the steps of the one loop (fit.py).
 
-The loss is of the next token, or of hidden ones. Three things differ from a plain Trainer run, each
+The loss is of the next token, or of hidden ones. Three things differ from a plain training, each
 measured in LOG.md on two CPU cores:
 
 - weights may be bfloat16, for the optimizer keeps a float32 master copy (four times as fast as
   autocast there);
-- the logits of a batch of the next token never exist at once: that loss is summed over slices of
+- the logits of the next tokens of a batch never exist at once: that loss is summed over slices of
   positions;
 - matrices inside the blocks are updated by Muon (Jordan et al. 2024, `torch.optim.Muon`), the
   embedding and the norms by AdamW.
@@ -23,20 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import (
-    DataCollatorForLanguageModeling,
-    PreTrainedModel,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
+from babelpress.train.fit import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,28 +133,6 @@ def masked_loss(model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor) -> Te
     return model(ids_BT, labels=labels_BT).loss
 
 
-class _OnBlocks(Trainer):
-    """Trainer that reads blocks in their order, and stops where the loss is no number."""
-
-    loss: Callable[..., Tensor] = staticmethod(sliced_loss)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], *_: object, **__: object
-    ) -> Tensor:
-        loss = self.loss(
-            model, *(inputs[name] for name in ("input_ids", "labels") if name in inputs)
-        )
-        if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
-            raise BadSetting(
-                f"the training loss is {loss.item()} at step {self.state.global_step}: "
-                "lower the learning rates, and begin again or from an earlier checkpoint."
-            )
-        return loss
-
-
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
     """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
     blocks = [block for stack in find_stacks(model) for block in stack.blocks]
@@ -189,10 +161,9 @@ def train(
 ) -> PreTrainedModel:
     """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
 
-    `hide` hides tokens of an encoder, others at every reading; without it the next token is
-    predicted.
-    The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
-    when the weights are float16, or when the loss becomes NaN or infinite; BadModel when
+    `hide` hides tokens of an encoder, anew at every reading; without it the next token is
+    predicted. The order must hold at least steps x batch block numbers. Raises BadSetting
+    otherwise, when the weights are float16, or when the loss becomes NaN or infinite; BadModel when
     it has no embedding for a token.
     """
     order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
@@ -205,40 +176,26 @@ def train(
     check_known(int(ids_NT.max()), vocabulary_of(model), "the blocks")
     if model.dtype not in (torch.bfloat16, torch.float32):
         raise BadSetting(f"the model is {model.dtype}; train() takes bfloat16 or float32 weights.")
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        max_steps=schedule.steps,
-        per_device_train_batch_size=schedule.batch,
-        save_steps=schedule.checkpoint,
-        save_total_limit=2,
-        logging_steps=25,
-        report_to="none",
-        seed=seed,
-        max_grad_norm=1.0,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        disable_tqdm=True,
-    )
-    inner = optimizer(model, schedule)
-    scheduler = LambdaLR(inner, schedule.factor)
-    trainer = _OnBlocks(
-        model,
-        arguments,
-        train_dataset=Sequences(ids_NT, order[: schedule.steps * schedule.batch], hide, seed),
-        optimizers=(inner, scheduler),
-    )
-    if hide is not None:
-        trainer.loss = masked_loss
+    data = Sequences(ids_NT, order[: schedule.steps * schedule.batch])
+    of_batch = sliced_loss if hide is None else masked_loss
     if schedule.compile:
-        trainer.loss = torch.compile(trainer.loss)
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(out)))
+        of_batch = torch.compile(of_batch)
+
+    def loss(step: int) -> Tensor:
+        blocks = [data[at] for at in range(step * schedule.batch, (step + 1) * schedule.batch)]
+        if hide is None:
+            return of_batch(model, torch.stack(blocks).to(model.device))
+        batch = hide([{"input_ids": block_T} for block_T in blocks]).to(model.device)
+        return of_batch(model, batch["input_ids"], batch["labels"])
+
+    fit(
+        model,
+        loss,
+        Path(out),
+        steps=schedule.steps,
+        optimizer=optimizer(model, schedule),
+        factor=schedule.factor,
+        checkpoint=schedule.checkpoint,
+        seed=seed,
+    )
     return model
-
-
-def last_checkpoint(out: Path) -> str | None:
-    """The last whole checkpoint; one that was cut short lacks its state, which is written last."""
-    whole = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
-    steps = {int(folder.name.rpartition("-")[2]): folder for folder in whole}
-    return str(steps[max(steps)]) if steps else None
