@@ -15,6 +15,7 @@ Shapes: N blocks, B sequences, T positions, H hidden size, V vocabulary.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
-from babelpress.train.fit import fit
+from babelpress.train.fit import Loss, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +178,10 @@ def train(
     if model.dtype not in (torch.bfloat16, torch.float32):
         raise BadSetting(f"the model is {model.dtype}; train() takes bfloat16 or float32 weights.")
     data = Sequences(ids_NT, order[: schedule.steps * schedule.batch])
-    of_batch = sliced_loss if hide is None else masked_loss
-    if schedule.compile:
-        of_batch = torch.compile(of_batch)
-
-    def loss(step: int) -> Tensor:
-        blocks = [data[at] for at in range(step * schedule.batch, (step + 1) * schedule.batch)]
-        if hide is None:
-            return of_batch(model, torch.stack(blocks).to(model.device))
-        batch = hide([{"input_ids": block_T} for block_T in blocks]).to(model.device)
-        return of_batch(model, batch["input_ids"], batch["labels"])
-
+    loss = _of_next if hide is None else partial(_of_hidden, hide=hide)
     fit(
         model,
-        loss,
+        loss(model, data, schedule),
         Path(out),
         steps=schedule.steps,
         optimizer=optimizer(model, schedule),
@@ -199,3 +190,34 @@ def train(
         seed=seed,
     )
     return model
+
+
+def _blocks(data: Sequences, step: int, batch: int) -> list[Tensor]:
+    return [data[place] for place in range(step * batch, (step + 1) * batch)]
+
+
+def _of_next(model: PreTrainedModel, data: Sequences, schedule: Schedule) -> Loss:
+    """The loss of the next tokens, by step."""
+    of_batch = torch.compile(sliced_loss) if schedule.compile else sliced_loss
+
+    def loss(step: int) -> Tensor:
+        return of_batch(model, torch.stack(_blocks(data, step, schedule.batch)).to(model.device))
+
+    return loss
+
+
+def _of_hidden(
+    model: PreTrainedModel,
+    data: Sequences,
+    schedule: Schedule,
+    hide: DataCollatorForLanguageModeling,
+) -> Loss:
+    """The loss of hidden tokens, by step."""
+    of_batch = torch.compile(masked_loss) if schedule.compile else masked_loss
+
+    def loss(step: int) -> Tensor:
+        blocks = [{"input_ids": each_T} for each_T in _blocks(data, step, schedule.batch)]
+        batch = hide(blocks).to(model.device)
+        return of_batch(model, batch["input_ids"], batch["labels"])
+
+    return loss
