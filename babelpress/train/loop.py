@@ -1,6 +1,6 @@
-"""The one training entry: next-token training on fixed blocks, on transformers.Trainer.
+"""Next-token training on fixed blocks: what is done in the steps of the one loop (fit.py).
 
-Three things differ from a plain Trainer run, each measured in LOG.md on two CPU cores:
+Three things differ from a plain training, each measured in LOG.md on two CPU cores:
 
 - weights are bfloat16 and the optimizer keeps a float32 master copy (four times as fast as
   autocast there);
@@ -21,15 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel
 
 from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
+from babelpress.train.fit import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +126,6 @@ def _summed_loss(head: nn.Module, hidden_PH: Tensor, target_P: Tensor) -> Tensor
     return cross_entropy(head(hidden_PH).float(), target_P, reduction="sum")
 
 
-class _NextToken(Trainer):
-    """Trainer that reads blocks in their order and never holds all logits."""
-
-    loss: Callable[[PreTrainedModel, Tensor], Tensor] = staticmethod(sliced_loss)
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SequentialSampler:
-        return SequentialSampler(train_dataset or self.train_dataset)  # type: ignore[arg-type]
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], *_: object, **__: object
-    ) -> Tensor:
-        loss = self.loss(model, inputs["input_ids"])
-        if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
-            raise BadSetting(
-                f"the training loss is {loss.item()} at step {self.state.global_step}: "
-                "lower the learning rates, and begin again or from an earlier checkpoint."
-            )
-        return loss
-
-
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
     """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
     blocks = [block for stack in find_stacks(model) for block in stack.blocks]
@@ -188,38 +167,21 @@ def train(
     check_known(int(ids_NT.max()), vocabulary_of(model), "the blocks")
     if model.dtype != torch.bfloat16:
         raise BadSetting(f"the model is {model.dtype}; train() keeps bfloat16 weights: convert it.")
-    arguments = TrainingArguments(
-        output_dir=str(out),
-        max_steps=schedule.steps,
-        per_device_train_batch_size=schedule.batch,
-        save_steps=schedule.checkpoint,
-        save_total_limit=2,
-        logging_steps=25,
-        report_to="none",
-        seed=seed,
-        max_grad_norm=1.0,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        disable_tqdm=True,
-    )
-    inner = optimizer(model, schedule)
-    scheduler = LambdaLR(inner, schedule.factor)
-    trainer = _NextToken(
+    data = Sequences(ids_NT, order[: schedule.steps * schedule.batch])
+    of_batch = torch.compile(sliced_loss) if schedule.compile else sliced_loss
+
+    def loss(step: int) -> Tensor:
+        places = range(step * schedule.batch, (step + 1) * schedule.batch)
+        return of_batch(model, torch.stack([data[place] for place in places]).to(model.device))
+
+    fit(
         model,
-        arguments,
-        train_dataset=Sequences(ids_NT, order[: schedule.steps * schedule.batch]),
-        optimizers=(inner, scheduler),
+        loss,
+        Path(out),
+        steps=schedule.steps,
+        optimizer=optimizer(model, schedule),
+        factor=schedule.factor,
+        checkpoint=schedule.checkpoint,
+        seed=seed,
     )
-    if schedule.compile:
-        trainer.loss = torch.compile(sliced_loss)
-    trainer.train(resume_from_checkpoint=last_checkpoint(Path(out)))
     return model
-
-
-def last_checkpoint(out: Path) -> str | None:
-    """The last whole checkpoint; one that was cut short lacks its state, which is written last."""
-    whole = [state.parent for state in out.glob("checkpoint-*/trainer_state.json")]
-    steps = {int(folder.name.rpartition("-")[2]): folder for folder in whole}
-    return str(steps[max(steps)]) if steps else None

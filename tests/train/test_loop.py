@@ -16,10 +16,10 @@ from transformers import LlamaForCausalLM
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.train import loop as training
+from babelpress.train.fit import last_checkpoint
 from babelpress.train.loop import (
     MasterWeights,
     Schedule,
-    last_checkpoint,
     optimizer,
     sliced_loss,
     train,
@@ -258,7 +258,7 @@ def kill_at(step, monkeypatch):
             raise Killed
         return sliced_loss(model, ids_BT)
 
-    monkeypatch.setattr(training._NextToken, "loss", staticmethod(loss))
+    monkeypatch.setattr(training, "sliced_loss", loss)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
         trained(tmp_path / "killed", model=pico.model("gpt2", dtype=torch.bfloat16))
     cut_short = tmp_path / "killed" / "checkpoint-15"
     cut_short.mkdir()
-    (cut_short / "model.safetensors").write_bytes(b"half")
+    (cut_short / "state.safetensors").write_bytes(b"half")
     assert last_checkpoint(tmp_path / "killed") == str(tmp_path / "killed" / "checkpoint-10")
 
     resumed = trained(tmp_path / "killed", model=pico.model("gpt2", dtype=torch.bfloat16, seed=1))
@@ -294,8 +294,11 @@ def test_a_finished_training_is_not_done_again(tmp_path):
     again = trained(tmp_path, model=llama(dtype=torch.bfloat16))
 
     assert same_weights(first, again)
-    saved = load_file(tmp_path / "checkpoint-20" / "model.safetensors")
-    assert all(torch.equal(t, first.get_parameter(name)) for name, t in saved.items())
+    saved = load_file(tmp_path / "checkpoint-20" / "state.safetensors")
+    weights = {name: each for name, each in saved.items() if name.startswith("weights/")}
+    assert weights
+    for name, each in weights.items():
+        assert torch.equal(each, first.get_parameter(name.removeprefix("weights/")))
 
 
 def test_checkpoints_are_counted_as_numbers(tmp_path):
