@@ -47,6 +47,9 @@ ENCODER_LOADERS: tuple[tuple[Any, Any], ...] = tuple(
     (loader := getattr(transformers, name), loader._model_mapping)
     for name, _ in (*accepted.HEADS.values(), accepted.NO_HEAD)
 )
+ENCODER_DECODER_LOADERS = (
+    (transformers.AutoModelForSeq2SeqLM, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+)
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
 CANNOT_OPEN = (
     OSError,
@@ -228,7 +231,10 @@ def _loader(config: Any) -> Any:
     masked words.
     """
     kind, named = type(config), config.architectures or ()
-    loaders = ENCODER_LOADERS if accepted.encodes(config.to_dict()) else LOADERS
+    said = config.to_dict()
+    loaders = ENCODER_LOADERS if accepted.encodes(said) else LOADERS
+    if accepted.translates(said):
+        loaders = ENCODER_DECODER_LOADERS
     for loader, mapping in loaders:
         if kind in mapping and getattr(mapping[kind], "__name__", "") in named:
             return loader
