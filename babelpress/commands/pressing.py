@@ -217,13 +217,15 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
 
 
 def _scored_on(out: Path) -> str:
-    """What an encoder is scored on, which has no bits per byte; nothing of a decoder."""
-    from babelpress.models.accepted import encodes, opened_as
+    """What is scored of a model that has no bits per byte of a text; nothing of a decoder."""
+    from babelpress.models.accepted import encodes, opened_as, translates
     from babelpress.runs.manifest import CONFIG
     from babelpress.runs.places import MODEL
     from babelpress.system.files import read_json
 
     config = read_json(out / MODEL / CONFIG)
+    if translates(config):
+        return " --on translation_loss"
     if not encodes(config):
         return ""
     _, task = opened_as(config)

@@ -37,6 +37,11 @@ class Around:
     front: tuple[int, ...] = ()
     behind: tuple[int, ...] = ()
 
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.front) + len(self.behind)
+
     def ids(self) -> set[int]:
         """All of them."""
         return {*self.front, *self.behind}

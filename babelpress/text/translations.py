@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadCorpus
 from babelpress.models.reading import decoder_ids
-from babelpress.models.sides import Source
+from babelpress.models.sides import Source, padded, there
 from babelpress.models.tokenizers import Tokenizer, check_known
 from babelpress.system.files import fingerprint
 from babelpress.text import languages as registry
@@ -227,9 +226,9 @@ def _packed(
     embedding for.
     """
     ordered = sorted(pairs, key=lambda each: (each.size, each.name))
-    source_BS = _padded([each.source for each in ordered], layout.pad)
-    label_BT = _padded([each.target for each in ordered], IGNORED)
-    there_BS = _there([each.source for each in ordered])
+    source_BS = padded([each.source for each in ordered], layout.pad)
+    label_BT = padded([each.target for each in ordered], IGNORED)
+    there_BS = there([each.source for each in ordered])
     for ids in (source_BS, label_BT):
         if layout.known is not None and ids.numel():
             check_known(int(ids.max()), layout.known, way)
@@ -237,23 +236,11 @@ def _packed(
     around = marks.around_source(way).ids() | marks.around_target(way).ids()
     special = {*layout.special, *around, layout.pad, model.config.decoder_start_token_id}
     aside = torch.tensor(sorted(each for each in special if each is not None))
-    counted_BS, counted_BT = there_BS, _there([each.target for each in ordered])
+    counted_BS, counted_BT = there_BS, there([each.target for each in ordered])
     if not layout.count_special:
         counted_BS = counted_BS & ~torch.isin(source_BS, aside)
         counted_BT = counted_BT & ~torch.isin(target_BT, aside)
     return TokenBlocks(way, target_BT, counted_BT, Source(source_BS, there_BS, counted_BS))
-
-
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    found = torch.full((len(rows), max(map(len, rows), default=1)), pad, dtype=torch.long)
-    for row, ids in enumerate(rows):
-        found[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    return found
-
-
-def _there(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Where there is text or a mark, and no padding."""
-    return _padded([[1] * len(ids) for ids in rows], 0).bool()
 
 
 # ---- what the audit tells of pairs ----------------------------------------------------------
