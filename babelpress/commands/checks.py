@@ -61,7 +61,7 @@ def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
 def _drawn(corpus: str, languages: Sequence[str]) -> list[str]:
     """The same for what is calibrated on, which may be demonstrations."""
     from babelpress.text.corpus import open_source, require_english
-    from babelpress.text.languages import select
+    from babelpress.text.languages import select, sides
     from babelpress.text.shots import shots_of
 
     shots = shots_of(corpus)
@@ -69,7 +69,7 @@ def _drawn(corpus: str, languages: Sequence[str]) -> list[str]:
         return select(languages) if languages else []
     found = open_source(corpus)
     tags = select(languages, among=found.languages()) if languages else found.languages()
-    found.require(tags)
+    found.require(tag for each in tags for tag in sides(each))
     if shots:
         require_english(found)
     return tags
