@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from babelpress.commands import checks
+from babelpress.commands import checks, tabled
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Offers, command
 from babelpress.commands.given import COMMAS
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 COMPARED = {
     "run": "folder of the run",
-    "kind": "summary, language, or collapse: of runs that differ in sparsity or bits alone",
+    "kind": "summary, language, size, time, or collapse: of runs that differ in sparsity or bits "
+    "alone",
     "name": "the summary (mean, worst, low_resource, high_resource, latin, non_latin, spread, "
-    "gap), the tag, or sparsity or bits",
+    "gap), the tag, the size (parameters, nonzero, bytes_dense, bytes_stored, bytes_compressed), "
+    "latency (milliseconds a text), or sparsity or bits",
     "language": "canonical tag; of the worst language for the summary worst; else null, as for the "
     "collapse point of all languages together",
-    "dense": "score of the dense model; null for a summary",
-    "pressed": "score of the run; null for a summary",
+    "dense": "score, size or time of the dense model; null for a summary",
+    "pressed": "that of the run; null for a summary",
     "change": "relative change, 0.05 is 5 %; positive is worse",
     "low": "lower end of its 95 % interval, of a collapse point the milder end; null for none",
     "high": "upper end",
@@ -73,6 +75,11 @@ Languages = Annotated[
 ]
 CorpusOf = Annotated[str, Parameter(help="Which corpus's scores, where there are some on several.")]
 
+MaxLoss = Annotated[
+    float,
+    Parameter(help="Of runs that differ in sparsity or bits: the loss that a language bears."),
+]
+
 
 @command(rows=COMPARED)
 def compare(
@@ -82,10 +89,7 @@ def compare(
     on: On = "bits_per_byte",
     corpus: CorpusOf = "",
     languages: Languages = "",
-    max_loss: Annotated[
-        float,
-        Parameter(help="Of runs that differ in sparsity or bits: the loss that a language bears."),
-    ] = 0.05,
+    max_loss: MaxLoss = 0.05,
     draws: Annotated[
         int, Parameter(help="Bootstrap draws (0: 2,000, and more for more than 50 languages).")
     ] = 0,
@@ -99,8 +103,8 @@ def compare(
 
     Example: babelpress compare dense run-english run-uniform
     """
-    from babelpress.judge import scores, verdicts
-    from babelpress.judge.rows import of_collapse, of_comparison
+    from babelpress.judge import costs, scores, verdicts
+    from babelpress.judge.rows import of_collapse, of_comparison, of_sizes, of_times
 
     given = _given(dense, runs, on, corpus, words(languages))
     dense, runs, corpus, tags = given.dense, given.runs, given.corpus, given.languages
@@ -109,31 +113,42 @@ def compare(
     tables: list[Table] = []
     says: list[str] = []
     aside: dict[str, None] = {}
-    for run, label in zip(runs, verdicts.names(runs), strict=True):
+    names = verdicts.names(runs)
+    spoken = dict(zip(names, given.words or names, strict=True))
+    for run, label in zip(runs, names, strict=True):
         found = verdicts.against(
             dense, run, on=on, corpus=corpus, languages=tags, draws=draws, seed=seed
         )
         aside |= dict.fromkeys(chain(*verdicts.left_out(dense, on, which[dense], tags, found)))
         own = of_comparison(label, found)
         rows += own
-        tables += _tables(own, f"{label} against {dense}: change of {on}, positive is worse")
-        says += _predicted(label, verdicts.note_prediction(run, on, which[run], found))
-        says += verdicts.at_chance(found, label)
-    tables += _together(rows)
+        title = f"{spoken[label]} against {dense}: change of {on}, positive is worse"
+        tables += tabled.of_run(own, title)
+        says += _predicted(spoken[label], verdicts.note_prediction(run, on, which[run], found))
+        says += verdicts.at_chance(found, spoken[label])
+        rows += of_sizes(label, costs.of(dense), costs.of(run), rows[0])
+        times = verdicts.timed(dense, run, on, tags)
+        rows += [of_times(label, times.found, rows[0])] if times.found else []
+        says += [times.why] if times.why else []
+    tables += [*tabled.together(rows, spoken), *tabled.costs(rows, spoken)]
     for ladder, points in _points(given, on, max_loss, draws, seed):
-        tables.append(_held(ladder, points))
+        tables.append(tabled.held(ladder, points))
         rows += of_collapse(ladder, points, rows[0])
     return Outcome(rows, tables=tuple(tables), says=(*says, *given.notes), warnings=tuple(aside))
 
 
 class _Given(NamedTuple):
-    """Scored folders on one corpus; `notes` are about runs of a sweep that are not among them."""
+    """Scored folders on one corpus; `notes` are about runs of a sweep that are not among them.
+
+    `words` say what each run is where its name does not: those of a sweep go by fingerprints.
+    """
 
     dense: Path
     runs: Sequence[Path]
     corpus: str
     languages: Sequence[str]
     notes: Sequence[str] = ()
+    words: Sequence[str] = ()
 
 
 def _given(
@@ -141,15 +156,18 @@ def _given(
 ) -> _Given:
     """What is compared: the folders that are named, or those of a sweep, where it is alone."""
     from babelpress.judge import scores
+    from babelpress.report import twins
+    from babelpress.runs import manifest
     from babelpress.sweeps import found
 
-    notes: list[str] = []
+    notes, told = [], []
     if not runs:
         swept = found.find(dense, on, languages)
         dense, runs = swept.dense, swept.runs
         languages, notes = languages or swept.languages, swept.notes(on)
+        told = twins.apart([manifest.read(run).recipe for run in runs])
     corpus = scores.common_corpus([dense, *runs], on, corpus)
-    return _Given(dense, runs, corpus, languages, notes)
+    return _Given(dense, runs, corpus, languages, notes, told)
 
 
 def _predicted(run: str, noted: Mapping[str, Any] | None) -> list[str]:
@@ -186,60 +204,6 @@ def _points(
             ),
         )
         for ladder in ladders.find(given.runs)
-    ]
-
-
-def _held(ladder: "Ladder", found: "Collapse") -> Table:
-    """The collapse points of one ladder, of the language that collapses first first."""
-    rows = [
-        {
-            "name": o.spoken(point.language) if point.language else "every language",
-            "point": o.NOTHING if point.at_chance else ladder.said(point.holds),
-            "interval": "" if point.at_chance else ladder.between(point.low, point.high),
-            "note": ladder.note(point.beyond, at_chance=point.at_chance),
-        }
-        for point in (found.every, *found.first_lost())
-    ]
-    columns = (
-        o.key(o.word("name", "name")),
-        o.Column(ladder.axis, lambda row: row["point"], number=True),
-        o.Column("95 % interval", lambda row: row["interval"], number=True),
-        o.word("note", "note"),
-    )
-    most = f"{ladder.most} up to which each language loses at most {100 * found.max_loss:g} %"
-    return Table(columns, rows, f"{ladder.label}: {most}")
-
-
-def _together(rows: Sequence[Row]) -> list[Table]:
-    """A line for every run, where there are several."""
-    by_run: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row["kind"] == "summary":
-            by_run.setdefault(row["run"], {})[row["name"]] = row
-    if len(by_run) < 2:
-        return []
-    lines = [
-        {"run": run, "language": found["worst"]["language"]}
-        | {name: row["change"] for name, row in found.items()}
-        for run, found in by_run.items()
-    ]
-    columns = (
-        o.key(o.word("run", "run")),
-        o.change("mean", "mean"),
-        o.change("worst", "worst"),
-        o.beside(o.name()),
-        o.share("spread", "spread"),
-        o.share("gap", "worst − best"),
-    )
-    return [Table(columns, lines, "all runs; spread is the standard deviation over languages")]
-
-
-def _tables(rows: Sequence[Row], title: str) -> list[Table]:
-    summaries = [row for row in rows if row["kind"] == "summary"]
-    changes = [row for row in rows if row["kind"] == "language"]
-    return [
-        Table((o.Column("summary", o.summary), o.change(), o.interval()), summaries, title),
-        Table((o.key(o.name()), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
     ]
 
 
@@ -326,6 +290,14 @@ def report(
             help="Results of `babelpress insight` to show too; a run's own are shown anyway."
         ),
     ] = None,
+    max_loss: MaxLoss = 0.05,
+    page: Annotated[
+        Literal["", "languages", "curves"],
+        Parameter(
+            help="What the page is about; curves where runs differ in sparsity or bits alone, and "
+            "languages else, if not given."
+        ),
+    ] = "",
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
@@ -336,23 +308,21 @@ def report(
     checks.file(out)
     from babelpress.report import write_report
     from babelpress.report.gather import report_input
-    from babelpress.sweeps import found
 
-    notes: list[str] = []
-    if not runs:
-        swept = found.find(dense, on, words(languages))
-        dense, runs = swept.dense, swept.runs
-        languages, notes = languages or ",".join(swept.languages), swept.notes(on)
-    given = report_input(
-        dense,
-        runs,
+    given = _given(dense, runs, on, corpus, words(languages))
+    made = report_input(
+        given.dense,
+        given.runs,
         on=on,
         corpus=corpus,
-        languages=words(languages),
+        languages=given.languages,
         title=title,
-        notes=notes,
+        notes=given.notes,
         insight=insight,
+        max_loss=max_loss,
+        about=page,
     )
-    path = write_report(given, out)
+    path = write_report(made, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    return Outcome(rows, path, says=(f"report: {path}", *notes), warnings=given.damaged)
+    says = (f"report: {path}", *given.notes)
+    return Outcome(rows, path, says=says, warnings=made.damaged)

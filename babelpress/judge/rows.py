@@ -9,6 +9,7 @@ from typing import Any
 
 from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
+from babelpress.judge.costs import SIZES
 from babelpress.judge.ladders import Ladder
 
 
@@ -40,6 +41,42 @@ def of_comparison(name: str, found: Comparison) -> list[dict[str, Any]]:
         for s in found.summaries
     ]
     return summaries + changes
+
+
+def of_sizes(
+    name: str, dense: Mapping[str, Any], pressed: Mapping[str, Any], like: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """One row for each size of a run that is known (costs.SIZES); with the keys of `like`."""
+    return [
+        {
+            **dict.fromkeys(like),
+            "run": name,
+            "kind": "size",
+            "name": key,
+            "dense": dense.get(key),
+            "pressed": pressed[key],
+            "change": pressed[key] / dense[key] - 1 if dense.get(key) else None,
+        }
+        for key in SIZES
+        if key in pressed
+    ]
+
+
+def of_times(name: str, found: Comparison, like: Mapping[str, Any]) -> dict[str, Any]:
+    """One row for the time of a text, the mean over languages; with the keys of `like`."""
+    mean = next(each for each in found.summaries if each.name == "mean")
+    size = len(found.changes)
+    return {
+        **dict.fromkeys(like),
+        "run": name,
+        "kind": "time",
+        "name": "latency",
+        "dense": sum(each.dense for each in found.changes) / size,
+        "pressed": sum(each.pressed for each in found.changes) / size,
+        "change": mean.value,
+        "low": mean.low,
+        "high": mean.high,
+    }
 
 
 def of_collapse(ladder: Ladder, found: Collapse, like: Mapping[str, Any]) -> list[dict[str, Any]]:

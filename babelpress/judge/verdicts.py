@@ -20,6 +20,8 @@ from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
 from babelpress.text.readers import listed
 
+LATENCY = "latency"
+
 
 def against(
     dense: Path,
@@ -104,6 +106,26 @@ def scored(
             raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
     lower = evals.facts(on).lower_is_better
     return Scored(first, second, lower, floors(dense, on, which[dense]))
+
+
+class Timed(NamedTuple):
+    """How much longer a run takes to read than the dense model; or why that cannot be told."""
+
+    found: Comparison | None
+    why: str = ""
+
+
+def timed(dense: Path, run: Path, on: str, languages: Sequence[str] = ()) -> Timed:
+    """The times of two folders, beside scores of another evaluation.
+
+    Nothing where one has none; times of two machines, say, are not compared, and it is told.
+    """
+    if on == LATENCY or not all(scores.corpora(each, LATENCY) for each in (dense, run)):
+        return Timed(None)
+    try:
+        return Timed(against(dense, run, on=LATENCY, languages=languages))
+    except BadRun as error:
+        return Timed(None, f"{run.name}: times are not compared: {error}")
 
 
 class LeftOut(NamedTuple):

@@ -11,8 +11,10 @@ from typing import Any
 from babelpress.errors import BadRun
 from babelpress.insight import _kept
 from babelpress.insight._kept import Kept
-from babelpress.judge import scores, verdicts
+from babelpress.judge import costs, ladders, scores, verdicts
+from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
+from babelpress.judge.ladders import Ladder
 from babelpress.report import again, said, told, twins
 from babelpress.report.data import Pressed, ReportInput, tongue
 from babelpress.runs import manifest
@@ -21,6 +23,8 @@ from babelpress.text import mixtures
 from babelpress.text.languages import select
 
 RANGE = "range"
+PAGES = LANGUAGES, CURVES = "languages", "curves"  # what a page may be about
+RUNGS = 3  # of a ladder, from which on a page is about curves if not told otherwise
 
 
 def report_input(
@@ -33,12 +37,16 @@ def report_input(
     title: str = "",
     notes: Sequence[str] = (),
     insight: Path | None = None,
+    max_loss: float = 0.05,
+    about: str = "",
 ) -> ReportInput:
     """Everything that a report of these runs shows.
 
     Analyses are those that lie in the runs, and those of the folder `insight`; damaged ones are
     left out and told, while damaged scores raise BadRun. Runs with equal settings go by what their
-    recipes differ in, else by the names of their folders.
+    recipes differ in, else by the names of their folders. `about` is one of PAGES: by default a
+    page is about curves where all runs are on ladders, one of them of three rungs or more. Raises
+    BadRun where it is to be about curves and no runs are a ladder.
     """
     model = verdicts.model_name(dense, on)
     folders = verdicts.names(runs)
@@ -52,10 +60,19 @@ def report_input(
         model, {c.language: c for each in found for c in each.changes}
     )
     settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
-    pressed = []
+    pressed: list[Pressed] = []
+    untimed: list[str] = []
     for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
-        pressed.append(_pressed(run, own, made, each, on, corpus, languages))
+        timed = verdicts.timed(dense, run, on, languages)
+        untimed += [timed.why] if timed.why else []
+        pressed.append(
+            replace(_pressed(run, own, made, each, on, corpus, languages), times=timed.found)
+        )
     which = scores.the_corpus([dense], on, corpus)[dense]
+    collapses = tuple(
+        (ladder, _collapsed(ladder, dense, runs, on, corpus, languages, max_loss))
+        for ladder in ladders.find(runs)
+    )
     analyses, damaged = _analyses(runs, insight, {m.origin.fingerprint for m in manifests if m})
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
@@ -71,14 +88,45 @@ def report_input(
             *_left_out(dense, on, which, languages, found),
             *_held_against(dense, on, which, found[0]),
             *filter(None, map(_chain, folders, manifests)),
-            *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
+            *(f"{line[:1].upper()}{line[1:]}" for line in (*untimed, *damaged)),
         ),
         analyses=analyses,
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
         damaged=damaged,
+        collapses=collapses,
+        sizes=costs.of(dense),
+        rising=_rising(collapses, len(runs), about),
     )
+
+
+def _collapsed(
+    ladder: Ladder,
+    dense: Path,
+    runs: Sequence[Path],
+    on: str,
+    corpus: str,
+    languages: Sequence[str],
+    max_loss: float,
+) -> Collapse:
+    rungs = [runs[rung.run] for rung in ladder.rungs]
+    return verdicts.collapsed(
+        dense, rungs, on=on, corpus=corpus, languages=languages, max_loss=max_loss
+    )
+
+
+def _rising(collapses: Sequence[tuple[Ladder, Collapse]], runs: int, about: str) -> bool:
+    """Whether a page is about curves."""
+    if about == CURVES and not collapses:
+        raise BadRun(
+            "these runs are no ladder: no two of them differ in sparsity or bits alone. Leave "
+            f"--page {CURVES} out."
+        )
+    on_some = {rung.run for ladder, _ in collapses for rung in ladder.rungs}
+    longest = max((len(ladder.rungs) for ladder, _ in collapses), default=0)
+    usual = len(on_some) == runs and longest >= RUNGS
+    return usual if not about else about == CURVES
 
 
 def _left_out(

@@ -36,8 +36,8 @@ def test_runs_of_one_ladder_give_the_collapse_point_of_every_language(folders):
     points = [row for row in found.rows if row["kind"] == "collapse"]
     assert [row["language"] for row in points] == [
         None,
-        "hin_Deva",
         "swh_Latn",
+        "hin_Deva",
         "tha_Thai",
         "eng_Latn",
     ]
@@ -90,3 +90,28 @@ def test_one_run_alone_has_neither(folders):
 def test_a_folder_alone_that_is_no_sweep_is_refused(folders):
     with pytest.raises(BadRun, match=r"no folder of a sweep.*Name the scored dense model"):
         commands.compare(folders[0])
+
+
+def test_of_a_sweep_its_folder_is_enough_and_runs_go_by_what_they_differ_in(folders, tmp_path):
+    dense, runs = folders
+    for there, place in ((dense, "dense/k"), *((each, f"runs/{each.name}") for each in runs)):
+        folder = tmp_path / "swept" / place
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        there.rename(folder)
+        write_json(folder / "tallies" / "bits_per_byte.json", {"identity": {"model": "f00"}})
+        if place != "dense/k":
+            whole = read_json(folder / "manifest.json")
+            whole["steps"][0]["model"]["fingerprint"] = "f00"
+            write_json(folder / "manifest.json", whole)
+
+    found = commands.compare(tmp_path / "swept")
+
+    (together,) = [each for each in found.tables if each.title.startswith("all runs")]
+    assert [row["run"] for row in together.rows] == ["pattern 0.25", "pattern 0.5", "pattern 0.75"]
+    assert {row["run"] for row in found.rows if row["kind"] == "summary"} == {
+        "run-0.25",
+        "run-0.5",
+        "run-0.75",
+    }
+    assert found.tables[0].title.startswith("pattern 0.25 against ")
+    assert found.tables[-1].title.startswith("wanda: the largest sparsity")
