@@ -21,6 +21,8 @@ from babelpress.text.languages import select
 from babelpress.text.readers import listed
 
 LATENCY = "latency"
+ROUNDS = "alone: rounds apart"  # the part of its scores that tells how quiet the machine was
+QUIET = 0.1  # more than that is said
 
 
 def against(
@@ -109,7 +111,9 @@ def scored(
 
 
 class Timed(NamedTuple):
-    """How much longer a run takes to read than the dense model; or why that cannot be told."""
+    """How much longer a run takes to read than the dense model; and what is to be said of that:
+    why it cannot be told, or that the machine was not quiet.
+    """
 
     found: Comparison | None
     why: str = ""
@@ -123,9 +127,24 @@ def timed(dense: Path, run: Path, on: str, languages: Sequence[str] = ()) -> Tim
     if on == LATENCY or not all(scores.corpora(each, LATENCY) for each in (dense, run)):
         return Timed(None)
     try:
-        return Timed(against(dense, run, on=LATENCY, languages=languages))
+        found = against(dense, run, on=LATENCY, languages=languages)
     except BadRun as error:
         return Timed(None, f"{run.name}: times are not compared: {error}")
+    apart = max(map(_unrest, (dense, run)))
+    if apart <= QUIET:
+        return Timed(found)
+    return Timed(
+        found,
+        f"{run.name}: the same texts took up to {100 * apart:.0f} % longer in one round of timing "
+        "than in another, so the machine did other things too: a change of time that is no larger "
+        "says nothing. Time both again on a quiet machine.",
+    )
+
+
+def _unrest(folder: Path) -> float:
+    """How far rounds of timing lie apart in the most restless language; 0 where it is not kept."""
+    parts = scores.sites(folder, LATENCY).values()
+    return max((each.get(ROUNDS, 0.0) for each in parts), default=0.0)
 
 
 class LeftOut(NamedTuple):

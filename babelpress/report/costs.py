@@ -222,11 +222,13 @@ def _point(model: Pressed, label: str, key: str, named: tuple[str, str] | None) 
 def _colour(names: Sequence[str]) -> alt.Color:
     """A colour for each ladder; what is on none is ink."""
     ladders = [name for name in names if name]
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(ladders))]
+    colours = [
+        COLOURS[ladders.index(name) % len(COLOURS)] if name else "var(--ink)" for name in names
+    ]
     legend = alt.Legend(orient="top", title=None, labelColor="var(--ink)", labelLimit=300)
     return alt.Color(
         "line:N",
-        scale=alt.Scale(domain=[*ladders, ""], range=[*colours, "var(--ink)"]),
+        scale=alt.Scale(domain=names, range=colours),
         legend=legend if ladders and all(names) else None,
     )
 

@@ -58,13 +58,13 @@ def held(report: ReportInput) -> Held | None:
         for ladder, found in report.collapses
     ]
 
-    def weakest(tongue: Tongue) -> tuple[float, str]:
-        parts = [
-            there[tongue.tag].holds / len(ladder.rungs)
+    def weakest(tongue: Tongue) -> tuple[float, float, str]:
+        own = [
+            (there[tongue.tag].holds / len(ladder.rungs), -there[tongue.tag].loss)
             for ladder, there in points
             if tongue.tag in there and not there[tongue.tag].at_chance
         ]
-        return min(parts, default=2.0), tongue.name
+        return *min(own, default=(2.0, 0.0)), tongue.name
 
     rows = tuple(
         (tongue, tuple(_cell(ladder, there.get(tongue.tag)) for ladder, there in points))
@@ -248,7 +248,7 @@ def _across(axis: str, values: Sequence[Mapping[str, Any]]) -> alt.X:
     ticks = sorted({value["value"] for value in values})
     scales = alt.Scale(reverse=axis == BITS, zero=False, nice=False, padding=14)
     title = "sparsity (0: dense)" if axis == SPARSITY else "bits of a weight"
-    ends = alt.Axis(title=title, values=ticks, grid=False, labelOverlap="greedy")
+    ends = alt.Axis(title=title, values=ticks, format="~g", grid=False, labelOverlap="greedy")
     return alt.X("value:Q", scale=scales, axis=ends)
 
 

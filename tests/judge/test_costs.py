@@ -143,6 +143,18 @@ def test_times_of_one_machine_stand_beside_losses(folders):
     assert found.tables[-1].rows[0]["latency"].endswith(" (-25.0 %)")
 
 
+def test_it_is_said_where_the_machine_was_not_quiet(folders):
+    for folder, apart in zip(folders, (0.05, 0.31), strict=True):
+        timed(folder, 10.0)
+        parts = {tag: {"alone: rounds apart": apart} for tag in LOSS}
+        write_json(folder / "tallies" / "latency.sites.json", parts)
+
+    found = commands.compare(folders[0], folders[1:])
+
+    assert [row["kind"] for row in found.rows].count("time") == 1
+    assert any(line.startswith("run: the same texts took up to 31 % longer") for line in found.says)
+
+
 def test_times_of_two_machines_are_never_compared(folders):
     for folder, processor in zip(folders, ("fast", "slow"), strict=True):
         timed(folder, 10.0, processor)
