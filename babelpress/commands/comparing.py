@@ -3,16 +3,16 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from babelpress.commands import checks, tabled
+from babelpress.commands import checks
 from babelpress.commands import outcome as o
+from babelpress.commands.compared import Asked, compared, folders
 from babelpress.commands.declared import Offers, command
 from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
@@ -21,19 +21,18 @@ from babelpress.evals import EVALUATIONS
 from babelpress.system.settings import words
 
 if TYPE_CHECKING:
-    from babelpress.judge.collapse import Collapse
     from babelpress.judge.compare import Change
-    from babelpress.judge.ladders import Ladder
 
 COMPARED = {
     "run": "folder of the run",
-    "kind": "summary, language, size, time, or collapse: of runs that differ in sparsity or bits "
-    "alone",
+    "kind": "summary, language, bucket (with --buckets), ood (with --ood), size, time, or "
+    "collapse: of runs that differ in sparsity or bits alone",
     "name": "the summary (mean, worst, low_resource, high_resource, latin, non_latin, spread, "
     "gap), the tag, the size (parameters, nonzero, bytes_dense, bytes_stored, bytes_compressed), "
-    "latency (milliseconds a text), or sparsity or bits",
+    "latency (milliseconds a text), sparsity or bits; of a bucket easy, middle or hard; of ood "
+    "elsewhere (the loss there) or more (that less the loss here)",
     "language": "canonical tag; of the worst language for the summary worst; else null, as for the "
-    "collapse point of all languages together",
+    "collapse point of all languages together, and a mean over them",
     "dense": "score, size or time of the dense model; null for a summary",
     "pressed": "that of the run; null for a summary",
     "change": "relative change, 0.05 is 5 %; positive is worse",
@@ -80,6 +79,14 @@ MaxLoss = Annotated[
     Parameter(help="Of runs that differ in sparsity or bits: the loss that a language bears."),
 ]
 
+Ood = Annotated[
+    str,
+    Parameter(
+        help="A second corpus that all were scored on, unlike what was trained on: what is lost "
+        "there stands beside."
+    ),
+]
+
 
 @command(rows=COMPARED)
 def compare(
@@ -89,6 +96,11 @@ def compare(
     on: On = "bits_per_byte",
     corpus: CorpusOf = "",
     languages: Languages = "",
+    ood: Ood = "",
+    buckets: Annotated[
+        bool,
+        Parameter(help="Also the loss on easy, middle and hard documents, by the dense score."),
+    ] = False,
     max_loss: MaxLoss = 0.05,
     draws: Annotated[
         int, Parameter(help="Bootstrap draws (0: 2,000, and more for more than 50 languages).")
@@ -103,108 +115,15 @@ def compare(
 
     Example: babelpress compare dense run-english run-uniform
     """
-    from babelpress.judge import costs, scores, verdicts
-    from babelpress.judge.rows import of_collapse, of_comparison, of_sizes, of_times
-
-    given = _given(dense, runs, on, corpus, words(languages))
-    dense, runs, corpus, tags = given.dense, given.runs, given.corpus, given.languages
-    which = scores.the_corpus([dense, *runs], on, corpus)
-    rows: list[Row] = []
-    tables: list[Table] = []
-    says: list[str] = []
-    aside: dict[str, None] = {}
-    names = verdicts.names(runs)
-    spoken = dict(zip(names, given.words or names, strict=True))
-    for run, label in zip(runs, names, strict=True):
-        found = verdicts.against(
-            dense, run, on=on, corpus=corpus, languages=tags, draws=draws, seed=seed
-        )
-        aside |= dict.fromkeys(chain(*verdicts.left_out(dense, on, which[dense], tags, found)))
-        own = of_comparison(label, found)
-        rows += own
-        title = f"{spoken[label]} against {dense}: change of {on}, positive is worse"
-        tables += tabled.of_run(own, title)
-        says += _predicted(spoken[label], verdicts.note_prediction(run, on, which[run], found))
-        says += verdicts.at_chance(found, spoken[label])
-        rows += of_sizes(label, costs.of(dense), costs.of(run), rows[0])
-        times = verdicts.timed(dense, run, on, tags)
-        rows += [of_times(label, times.found, rows[0])] if times.found else []
-        says += [times.why] if times.why else []
-    tables += [*tabled.together(rows, spoken), *tabled.costs(rows, spoken)]
-    for ladder, points in _points(given, on, max_loss, draws, seed):
-        tables.append(tabled.held(ladder, points))
-        rows += of_collapse(ladder, points, rows[0])
-    return Outcome(rows, tables=tuple(tables), says=(*says, *given.notes), warnings=tuple(aside))
-
-
-class _Given(NamedTuple):
-    """Scored folders on one corpus; `notes` are about runs of a sweep that are not among them.
-
-    `words` say what each run is where its name does not: those of a sweep go by fingerprints.
-    """
-
-    dense: Path
-    runs: Sequence[Path]
-    corpus: str
-    languages: Sequence[str]
-    notes: Sequence[str] = ()
-    words: Sequence[str] = ()
-
-
-def _given(
-    dense: Path, runs: Sequence[Path], on: str, corpus: str, languages: Sequence[str]
-) -> _Given:
-    """What is compared: the folders that are named, or those of a sweep, where it is alone."""
-    from babelpress.judge import scores
-    from babelpress.report import twins
-    from babelpress.runs import manifest
-    from babelpress.sweeps import found
-
-    notes, told = [], []
-    if not runs:
-        swept = found.find(dense, on, languages)
-        dense, runs = swept.dense, swept.runs
-        languages, notes = languages or swept.languages, swept.notes(on)
-        told = twins.apart([manifest.read(run).recipe for run in runs])
-    corpus = scores.common_corpus([dense, *runs], on, corpus)
-    return _Given(dense, runs, corpus, languages, notes, told)
-
-
-def _predicted(run: str, noted: Mapping[str, Any] | None) -> list[str]:
-    """A line about predicted damage beside what was measured, where there is such a thing."""
-    from babelpress.judge.verdicts import ranked
-
-    if noted is None:
-        return []
-    return [
-        f"{run}: predicted damage ranks the {noted['languages']} languages with a Spearman "
-        f"correlation of {noted['spearman']:.2f}: {ranked(noted['spearman'])} (1: in the order "
-        "measured here; 0: no order; -1: the wrong way round)."
-    ]
-
-
-def _points(
-    given: _Given, on: str, max_loss: float, draws: int, seed: int
-) -> "list[tuple[Ladder, Collapse]]":
-    """The collapse points of every ladder that some of the runs are."""
-    from babelpress.judge import ladders, verdicts
-
-    return [
-        (
-            ladder,
-            verdicts.collapsed(
-                given.dense,
-                [given.runs[rung.run] for rung in ladder.rungs],
-                on=on,
-                corpus=given.corpus,
-                languages=given.languages,
-                max_loss=max_loss,
-                draws=draws,
-                seed=seed,
-            ),
-        )
-        for ladder in ladders.find(given.runs)
-    ]
+    found = folders(dense, runs, on, corpus, words(languages), ood)
+    asked = Asked(found, on, ood=ood, buckets=buckets, max_loss=max_loss, draws=draws, seed=seed)
+    said = compared(asked)
+    return Outcome(
+        said.rows,
+        tables=tuple(said.tables),
+        says=(*said.says, *found.notes),
+        warnings=tuple(said.aside),
+    )
 
 
 @command(rows=FAILED)
@@ -284,6 +203,7 @@ def report(
     corpus: CorpusOf = "",
     languages: Languages = "",
     title: Annotated[str, Parameter(help="Title of the page.")] = "",
+    ood: Ood = "",
     insight: Annotated[
         Path | None,
         Parameter(
@@ -309,20 +229,21 @@ def report(
     from babelpress.report import write_report
     from babelpress.report.gather import report_input
 
-    given = _given(dense, runs, on, corpus, words(languages))
+    found = folders(dense, runs, on, corpus, words(languages), ood)
     made = report_input(
-        given.dense,
-        given.runs,
+        found.dense,
+        found.runs,
         on=on,
-        corpus=corpus,
-        languages=given.languages,
+        corpus=found.corpus,
+        languages=found.languages,
         title=title,
-        notes=given.notes,
+        notes=found.notes,
+        ood=ood,
         insight=insight,
         max_loss=max_loss,
         about=page,
     )
     path = write_report(made, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    says = (f"report: {path}", *given.notes)
+    says = (f"report: {path}", *found.notes)
     return Outcome(rows, path, says=says, warnings=made.damaged)

@@ -102,9 +102,15 @@ def evaluate(
         rows = [{**row, "parts": _parts(here, row)} for row in rows]
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
-    said = [line for name in asked.on for line in (*_machine(rows, name), *evals.notes(name))]
+    return _outcome(rows, asked.on, keep, tuple(unread))
+
+
+def _outcome(
+    rows: list[Row], on: Sequence[str], keep: Path | None, unread: tuple[str, ...]
+) -> Outcome:
+    said = [line for name in on for line in (*_machine(rows, name), *evals.notes(name))]
     tables = (*_scores(rows), *_beside(rows))
-    return Outcome(rows, keep, tables, (*said, _where(keep)), warnings=tuple(unread))
+    return Outcome(rows, keep, tables, (*said, _where(keep)), warnings=unread)
 
 
 def _parts(folder: Path, row: Row) -> dict[str, float] | None:

@@ -10,8 +10,10 @@ from babelpress.commands import outcome as o
 from babelpress.commands.outcome import Row, Table
 
 if TYPE_CHECKING:
+    from babelpress.judge.buckets import Bucket
     from babelpress.judge.collapse import Collapse
     from babelpress.judge.ladders import Ladder
+    from babelpress.judge.ood import Apart
 
 
 def of_run(rows: Sequence[Row], title: str) -> list[Table]:
@@ -21,6 +23,53 @@ def of_run(rows: Sequence[Row], title: str) -> list[Table]:
         Table((o.Column("summary", o.summary), o.change(), o.interval()), summaries, title),
         Table((o.key(o.name()), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
     ]
+
+
+def thirds(found: "Sequence[Bucket]", run: str) -> list[Table]:
+    """A line for every language: the loss on easy, middle and hard documents."""
+    lines: dict[str | None, dict[str, str]] = {}
+    for each in sorted(found, key=lambda each: each.language is not None):
+        own = lines.setdefault(each.language, {"name": _named(each.language)})
+        own[each.name] = f"{o.signed(each.change)} ({each.low * 100:+.1f}, {each.high * 100:+.1f})"
+    names = list(dict.fromkeys(each.name for each in found))
+    columns = (
+        o.key(o.word("name", "name")),
+        *(
+            o.Column(name, lambda row, name=name: row.get(name, o.NOTHING), number=True)
+            for name in names
+        ),
+    )
+    title = f"{run}: change on documents that are easy or hard to the dense model (95 % interval)"
+    return [Table(columns, list(lines.values()), title)] if lines else []
+
+
+def elsewhere(found: "Sequence[Apart]", run: str, corpus: str, ood: str) -> list[Table]:
+    """A line for every language: what it loses on two corpora, and the difference."""
+    lines = [
+        {
+            "name": _named(each.language),
+            "here": each.inside,
+            "there": each.outside,
+            "more": 100 * each.change,
+            "low": each.low,
+            "high": each.high,
+        }
+        for each in sorted(found, key=lambda each: (each.language is not None, -each.change))
+    ]
+    columns = (
+        o.key(o.word("name", "name")),
+        o.change("here", "here"),
+        o.change("there", "there"),
+        o.Column("more there", lambda row: f"{row['more']:+.1f} points", number=True),
+        o.interval(),
+    )
+    here = corpus or "the corpus that was compared"
+    title = f"{run}: change on {here} (here) and on {ood} (there)"
+    return [Table(columns, lines, title)] if lines else []
+
+
+def _named(language: str | None) -> str:
+    return o.spoken(language) if language else "mean of all"
 
 
 def together(rows: Sequence[Row], spoken: Mapping[str, str]) -> list[Table]:

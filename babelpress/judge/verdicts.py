@@ -11,8 +11,10 @@ import numpy as np
 from babelpress import evals
 from babelpress.errors import BadRun
 from babelpress.judge import scores
+from babelpress.judge.buckets import Bucket, buckets
 from babelpress.judge.collapse import Collapse, collapse
 from babelpress.judge.compare import Comparison, compare
+from babelpress.judge.ood import Apart, Scores, apart
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
@@ -108,6 +110,51 @@ def scored(
             raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
     lower = evals.facts(on).lower_is_better
     return Scored(first, second, lower, floors(dense, on, which[dense]))
+
+
+def ood(
+    dense: Path,
+    run: Path,
+    other: str,
+    *,
+    on: str,
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
+) -> tuple[Apart, ...]:
+    """What a run loses on another corpus beside what it loses on this one. Raises BadRun."""
+    first, second = (
+        scored(dense, run, on=on, corpus=each, languages=languages) for each in (corpus, other)
+    )
+    return apart(
+        Scores(first.dense, first.pressed, first.floors),
+        Scores(second.dense, second.pressed, second.floors),
+        lower_is_better=first.lower_is_better,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def thirds(
+    dense: Path,
+    run: Path,
+    *,
+    on: str,
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
+) -> tuple[Bucket, ...]:
+    """What a run loses on easy and on hard documents; none where they have no order."""
+    found = scored(dense, run, on=on, corpus=corpus, languages=languages)
+    return buckets(
+        found.dense,
+        found.pressed,
+        lower_is_better=found.lower_is_better,
+        draws=draws,
+        seed=seed,
+    )
 
 
 class Timed(NamedTuple):

@@ -20,7 +20,18 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, costs, curves, data, extras, pictures, scale, tables, words
+from babelpress.report import (
+    charts,
+    costs,
+    curves,
+    data,
+    extras,
+    harder,
+    pictures,
+    scale,
+    tables,
+    words,
+)
 from babelpress.report.data import ReportInput, Row, clean, metric_name, percent, size, took
 from babelpress.report.finding import WIDTH, cards, finding
 from babelpress.report.matrix import FEW, groups, matrices
@@ -58,6 +69,8 @@ def render(report: ReportInput) -> str:
         ledgers=extras.ledgers(report.pressed),
         takes=costs.lines(report),
         times=costs.times(report),
+        thirds=harder.thirds(report),
+        elsewhere=harder.elsewhere(report),
         beyond=extras.beyond(report.pressed),
         analyses=pictures.sections(report.analyses),
         by_size=by_size is not None,
@@ -130,6 +143,10 @@ def _tables(report: ReportInput, rows: list[Row], labels: list[str]) -> dict[str
         found["beyond"] = tables.beyond(report.pressed, labels)
     if any(model.ledger for model in report.pressed):
         found["ledger"] = tables.ledger(report.pressed, labels)
+    if any(model.thirds for model in report.pressed):
+        found["thirds"] = tables.link(harder.numbers(report))
+    if any(model.elsewhere for model in report.pressed):
+        found["elsewhere"] = tables.link(harder.numbers_elsewhere(report))
     if costs.lines(report):
         found["takes"] = tables.link(costs.numbers(report))
     return found
