@@ -1,8 +1,8 @@
 """The commands that serve what was exported, as its format declares them.
 
 `{folder}` in them is where it lies, `AutoModelForCausalLM` the class that opens a decoder. What
-begins with an import is Python, all else a shell's. Of an encoder only transformers is named: the
-other programs write text, or read few encoders, and were tried with none.
+begins with an import is Python, all else a shell's. Of an encoder only transformers and onnxruntime
+are named: the other programs write text, or read few encoders, and were tried with none.
 
 Tested in tests/export/test_every_export.py.
 """
@@ -15,6 +15,8 @@ from shlex import quote
 from babelpress.export import FORMATS
 from babelpress.export._source import Source
 from babelpress.models.accepted import DECODER, encodes, opened_as
+
+ENCODING = ("transformers", "onnxruntime")  # programs that run encoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def ways(form: str, source: Source, folder: Path) -> list[Way]:
     model = source.opened.model  # whose class is what is written, whatever its source was
     config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
     if encodes(config):
-        names = [name for name in names if name.startswith("transformers")]
+        names = [name for name in names if name.startswith(ENCODING)]
     opener, _ = opened_as(config)
     return [_way(name, serves[name].replace(DECODER[0], opener), folder) for name in names]
 
