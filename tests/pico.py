@@ -230,8 +230,8 @@ ENCODERS = {
         DebertaV2Config(
             **{**_ENCODER, "type_vocab_size": 0},
             relative_attention=True,
-            position_buckets=4,
-            share_att_key=True,
+            position_buckets=4,  # type: ignore[call-arg]
+            share_att_key=True,  # type: ignore[call-arg]
             pos_att_type=["p2c", "c2p"],
             norm_rel_ebd="layer_norm",  # type: ignore[call-arg]
             position_biased_input=False,
