@@ -65,7 +65,7 @@ def _written(
     settings = deepcopy(model.generation_config)
     assert settings is not None
     plain: dict[str, Any] = {"num_beams": 1, "do_sample": False, "max_length": None}
-    begins = {"forced_bos_token_id": forced} if forced is not None else {}
+    begins: dict[str, Any] = {"forced_bos_token_id": forced} if forced is not None else {}
     settings.update(
         **plain, **begins, max_new_tokens=max(each.most for each in batch) + len(begins)
     )

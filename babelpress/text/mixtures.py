@@ -12,8 +12,7 @@ holds of each language, one file of data/distributions, in its own unit.
   minimax                    uniform, from which press/mixture_search.py starts
   FILE.yaml                  weights as written, one line per language
 
-Of directions of translation (eng_Latn>swh_Latn) no distribution knows anything, nor is any English:
-they take uniform, only:WAY, minimax and a YAML.
+Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
 mixture names its unit. A language that the distribution lacks is an error, never a guess.
@@ -170,10 +169,9 @@ def distribution_of(model: str) -> Known:
 
 def _check_directions(policy: str, kind: str, rest: str, tags: Sequence[str]) -> None:
     """Raise BadSetting for what goes by languages, where these are directions of translation."""
-    if not any(INTO in tag for tag in tags):
-        return
     by_language = kind in ("english", "proportional", "temperature", "mbs")
-    if by_language or (kind == "only" and INTO not in rest):
+    by_language |= kind == "only" and INTO not in rest
+    if by_language and any(INTO in tag for tag in tags):
         raise BadSetting(
             f"{policy} goes by languages, and here text is kept by direction of translation, as "
             f"{tags[0]}. Use uniform, minimax, only:{tags[0]} or a YAML of shares of directions."
