@@ -9,6 +9,7 @@ An evaluation is a module with constants and one or two functions:
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
+    PAIRED = True            where an encoder-decoder can be scored; "only", where nothing else can
     TIMED = True             where times are measured: they hang on the machine, and those of two
                              are never compared
     SHOWN = ("…",)           the parts told to `detail` that `eval` shows beside the score
@@ -158,6 +159,11 @@ def notes(name: str) -> tuple[str, ...]:
 def one_sided(name: str) -> bool:
     """Whether encoders cannot be scored; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("ONE_SIDED", False))
+
+
+def paired(name: str) -> bool | str:
+    """Whether encoder-decoders can be scored, or "only" they; it is read, not imported."""
+    return EVALUATIONS.facts(name).get("PAIRED", False)
 
 
 def compared_with(name: str, given: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Texts
-from babelpress.evals._windows import both_sided, check_tokens
+from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
@@ -70,8 +70,9 @@ def evaluate(
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     wanted = wanted_of(asked)
-    if any(map(evals.one_sided, asked.on)) and sees_both_sides(opened.model):
-        raise both_sided(opened.model.config.model_type)
+    one_sided = any(map(evals.one_sided, asked.on))
+    both_sides = one_sided and sees_both_sides(opened.model)
+    check_kind(asked.on, opened.model.config.to_dict(), both_sides=both_sides)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),

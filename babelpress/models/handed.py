@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from babelpress.models.sides import Ahead
 from babelpress.system.offload import Hold
 
 Call = Mapping[int | str, Any]
@@ -29,9 +30,9 @@ PLAIN = (int, float, str, bytes, Enum, torch.dtype, torch.device, torch.Size, ty
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Stands for what a block returned: `output` 0 is its hidden states."""
+    """Stands for what a call of a block returned: `output` 0 is its hidden states."""
 
-    block: int
+    call: int
     output: int
 
 
@@ -53,14 +54,16 @@ class Box:
 class Own:
     """What belongs to one batch besides its hidden states.
 
-    `shape` is that of its ids, `calls` the arguments of blocks to come that depend on its tokens,
-    `given` and `written` what blocks before returned and wrote for blocks to come.
+    `shape` is that of its ids, `calls` the arguments of calls to come that depend on its tokens,
+    `given` and `written` what blocks before returned and wrote for blocks to come; all of one stack
+    of blocks. `ahead` is what another stack is to read afterwards.
     """
 
     shape: torch.Size
     calls: Mapping[int, Call] = field(default_factory=dict)
     given: Mapping[Given, Any] = field(default_factory=dict)
     written: Mapping[Box, dict[Any, Any]] = field(default_factory=dict)
+    ahead: Ahead | None = None
 
     @property
     def plain(self) -> bool:

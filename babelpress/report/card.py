@@ -13,7 +13,7 @@ import yaml
 
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
-from babelpress.models.accepted import encodes, opened_as
+from babelpress.models.accepted import decodes, opened_as
 from babelpress.models.names import HUB_ID, resolve
 from babelpress.report.losses import (
     NOTHING,
@@ -103,11 +103,11 @@ def _config(run: Path) -> Mapping[str, Any]:
 
 
 def _of_run(config: Mapping[str, Any]) -> Served:
-    """How the run itself is served: of an encoder only as transformers opens it."""
+    """How the run itself is served: what is no decoder alone only as transformers opens it."""
     opener, _ = opened_as(config)
     python = ("transformers", "python", TRANSFORMERS.format(opener=opener))
     vllm = ("vLLM", "bash", "vllm serve model")
-    return Served((python,) if encodes(config) else (vllm, python), "transformers")
+    return Served((vllm, python) if decodes(config) else (python,), "transformers")
 
 
 # ---- head ----------------------------------------------------------------------------------
@@ -119,7 +119,8 @@ def _front(
     tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
-    codes = sorted(filter(None, map(_code, tags)))
+    spoken = {side for tag in tags for side in languages.sides(tag)}
+    codes = sorted(filter(None, map(_code, spoken)))
     front: dict[str, Any] = {
         **({"language": codes} if codes else {}),
         **(_licence(manifest) or {"license": "other", "license_name": UNKNOWN}),

@@ -17,7 +17,7 @@ from babelpress.report.told import part_of
 from babelpress.text import languages
 
 ON = "bits_per_byte"
-OF_ENCODERS = "masked"  # which have no bits per byte
+INSTEAD = ("masked", "translation_loss")  # of encoders, of encoder-decoders
 RANGE = "range"
 FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
 NOTHING = "–"
@@ -42,8 +42,13 @@ class Judged:
 
 
 def judged_in(run: Path) -> str:
-    """The evaluation that a card tells of: bits per byte, of an encoder those of hidden tokens."""
-    return OF_ENCODERS if scores.corpora(run, OF_ENCODERS) and not scores.corpora(run, ON) else ON
+    """The evaluation that a card tells of: bits per byte, or what there is of one without them.
+
+    Of an encoder those of hidden tokens, of an encoder-decoder those of translations.
+    """
+    if scores.corpora(run, ON):
+        return ON
+    return next((name for name in INSTEAD if scores.corpora(run, name)), ON)
 
 
 def judged_on(run: Path, dense: Path | None) -> list[Judged]:
