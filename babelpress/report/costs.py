@@ -225,7 +225,9 @@ def _colour(names: Sequence[str]) -> alt.Color:
     colours = [
         COLOURS[ladders.index(name) % len(COLOURS)] if name else "var(--ink)" for name in names
     ]
-    legend = alt.Legend(orient="top", title=None, labelColor="var(--ink)", labelLimit=300)
+    legend = alt.Legend(
+        orient="top", title=None, labelColor="var(--ink)", labelLimit=300, columns=2
+    )
     return alt.Color(
         "line:N",
         scale=alt.Scale(domain=names, range=colours),

@@ -212,3 +212,28 @@ def test_the_command_takes_the_loss_and_the_page(folders, tmp_path):
     page = out.read_text(encoding="utf-8")
     assert "loses no more than 50&nbsp;%" in page
     assert 'id="heat"' in page
+
+
+def test_colours_and_dashes_have_one_legend_also_where_ladders_name_other_languages(sample):
+    tags = [change.language for change in sample.pressed[0].comparison.changes]
+    ladders = tuple(
+        (
+            Ladder(name, SPARSITY, (Rung(0, 0.3), Rung(1, 0.5), Rung(2, 0.7))),
+            Collapse(
+                tuple(Point(tag, 1, 1, 1, loss=sign * at) for at, tag in enumerate(tags)),
+                Point(None, 1, 1, 1),
+                0.05,
+            ),
+        )
+        for name, sign in (("wanda", 1), ("ria", -1))
+    )
+    report = replace(sample, collapses=ladders)
+
+    (spec, *_) = curves.specs(report, data.rows(report), data.labels(report.pressed)).values()
+
+    (legend,) = spec["legends"]
+    assert {"stroke", "strokeDash"} <= set(legend)
+    scales = {each["name"]: each for each in spec["scales"]}
+    assert scales["color"]["domain"] == scales["strokeDash"]["domain"]
+    assert scales["color"]["domain"][-1] == curves.MEAN
+    assert len(scales["color"]["domain"]) > curves.FIRST + 2
