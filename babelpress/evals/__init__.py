@@ -9,6 +9,7 @@ An evaluation is a module with constants and one or two functions:
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
+    HEAD = "For…"            where a model must have the head of a task: what its class ends in
     COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
                              an option that is called `pivot` names another
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
@@ -137,6 +138,14 @@ def is_binary(name: str) -> bool:
 def one_sided(name: str) -> bool:
     """Whether encoders cannot be scored; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("ONE_SIDED", False))
+
+
+def head(name: str) -> str:
+    """What the class of a model ends in that an evaluation scores, empty where any will do.
+
+    It is read, not imported. Raises UnknownName.
+    """
+    return str(EVALUATIONS.facts(name).get("HEAD", ""))
 
 
 def compared_with(name: str, given: Mapping[str, Any]) -> str:
