@@ -153,3 +153,29 @@ def write_topics(root: Path, sizes: dict[str, dict[str, int]]) -> str:
             text = "index_id\tcategory\ttext\n" + "".join(rows)
             (root / language / f"{split}.tsv").write_text(text, encoding="utf-8")
     return str(root)
+
+
+@torch.no_grad()
+def slow_classes(model, tokenizer, documents, window):
+    """Of each text alone: the label that is found, its probability, and whether it is right."""
+    found = []
+    for each in documents:
+        ids = tokenizer(each.words[0], add_special_tokens=False)["input_ids"][: window - 2]
+        p_C = model(torch.tensor([[0, *ids, 1]])).logits[0].double().softmax(0)
+        best = int(p_C.argmax())
+        right = TOPICS[best] == each.labels[0]
+        found.append((TOPICS[best], p_C[best].item(), right))
+    return found
+
+
+@torch.no_grad()
+def undecided(family, documents):
+    """A model for which no label is likelier than another over all texts."""
+    model = head(OF_TEXTS, family, TOPICS)
+    texts = [each.words[0] for each in documents]
+    ids = pico.tokenizer()(texts, add_special_tokens=False)["input_ids"]
+    logits_DC = torch.stack([model(torch.tensor([[0, *each, 1]])).logits[0] for each in ids])
+    *_, last = (each for each in model.modules() if getattr(each, "out_features", 0) == 3)
+    last.weight.mul_(5 / logits_DC.std(0)[:, None])
+    last.bias.copy_((last.bias - logits_DC.mean(0)) * 5 / logits_DC.std(0))
+    return model

@@ -12,9 +12,10 @@ import numpy as np
 from scipy.special import softmax
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from babelpress.errors import BadSetting
 from babelpress.evals._labels import OF_TEXTS, check_labels, labels_of, logits
 from babelpress.system.progress import Progress
-from babelpress.text.labelled import Labelled, LabelledCorpus, open_labelled
+from babelpress.text.labelled import Labelled, LabelledCorpus, find, open_labelled
 
 CLASSIFIED = ("topic", "sentiment")
 
@@ -59,7 +60,14 @@ class Classified:
 
 
 def open_classes(corpus: str, task: str) -> LabelledCorpus:
-    """Labelled texts in a folder or on the hub; an empty task is the one that they are of."""
+    """Labelled texts in a folder or on the hub; an empty task is the one that they are of.
+
+    Raises BadSetting for a task of words, and what `open_labelled` raises.
+    """
+    if task and find(task).by_word:
+        raise BadSetting(
+            f"classify is of {' or '.join(CLASSIFIED)}, not of {task}. Score it with --on {task}."
+        )
     return open_labelled(task, corpus, CLASSIFIED)
 
 
