@@ -10,10 +10,13 @@ import torch
 from running import refusal
 
 from babelpress.errors import BadCorpus, BadModel, NotFinite
+from babelpress.evals._labels import logits
 from babelpress.evals.ner import entities, measure, texts
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.settings import EvaluationSettings
+from babelpress.system.progress import silent
 from babelpress.text.labelled import Labelled
+from babelpress.text.pieces import pieces_of
 
 TYPES = ("PER", "LOC", "ORG")
 
@@ -126,6 +129,27 @@ def test_a_sentence_longer_than_a_window_is_split_and_none_of_its_words_is_lost(
 
     assert tally.numerator_D.tolist() == [2.0 * 14]
     assert tally.denominator_D.tolist() == [40.0 + 14]
+
+
+@torch.no_grad()
+def test_the_words_of_a_split_sentence_are_in_their_order():
+    model, tokenizer = labelling.head(labelling.OF_WORDS, "bert", labelling.NAMES), pico.tokenizer()
+    words = ("moja", "mbili", "tatu", "nne", "tano", "sita", "saba", "nane", "tisa", "kumi")
+    documents = [Labelled(str(at), words[at:] + words[:at], ("O",) * 10) for at in (0, 3)]
+
+    found = logits(
+        model, tokenizer, "swh_Latn", documents, window=20, by_word=True, what="x", progress=silent
+    )
+
+    for document, rows_WC in zip(documents, found, strict=True):
+        pieces = pieces_of(tokenizer, [document], 20, by_word=True)
+        assert len(pieces) > 2
+        ids = [torch.tensor([each.ids_T.tolist()]) for each in pieces]
+        alone = [
+            model(each).logits[0, list(piece.places_W)]
+            for each, piece in zip(ids, pieces, strict=True)
+        ]
+        assert torch.from_numpy(rows_WC) == pytest.approx(torch.cat(alone).double(), abs=1e-4)
 
 
 def test_some_types_can_be_counted_alone():
