@@ -38,7 +38,7 @@ from babelpress.runs.places import (
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Done, StepReport
-from babelpress.system.claims import held, occupied, remove_partials
+from babelpress.system.claims import held, leave_partials, occupied, remove_partials
 from babelpress.system.files import (
     hashes,
     new_folder,
@@ -112,9 +112,11 @@ def _do_step(
 ) -> None:
     """Do one step and write its folder whole."""
     step = plan.steps[number]
+    resumes = bool(KINDS.facts(step.kind).get("RESUMES"))
     several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
-    with _step(folder) as new:
+    with _step(folder, resume=resumes) as new:
+        remove_partials(new)
         done = KINDS.get(step.kind)(
             opened,
             plan.calibration,
@@ -124,6 +126,7 @@ def _do_step(
             progress=within(progress, f"{several}{step.kind}"),
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
+        opened = done.opened or opened
         known_here: dict[str, Any] = {"kind": step.kind}
         if opened.carried:
             known_here["carried"] = [each.name for each in opened.carried]
@@ -160,7 +163,11 @@ def _check_folder(plan: Recipe, out: Path) -> None:
         raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
     if manifest.is_finished(out) and not (out / MODEL).exists():
         raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
-    remove_partials(out, out / STEPS)
+    if any(KINDS.facts(step.kind).get("RESUMES") for step in plan.steps):
+        leave_partials(out / STEPS)
+    else:
+        remove_partials(out / STEPS)
+    remove_partials(out)
 
 
 def _is_of(path: Path, plan: Recipe) -> bool:
@@ -172,10 +179,13 @@ def _is_of(path: Path, plan: Recipe) -> bool:
 
 
 @contextmanager
-def _step(folder: Path) -> Iterator[Path]:
-    """A new folder of a step; where the step fails nothing is left of it."""
+def _step(folder: Path, *, resume: bool) -> Iterator[Path]:
+    """A new folder of a step; where the step fails nothing is left of it.
+
+    One that resumes may be what a stopped attempt left, and stays where it is interrupted.
+    """
     try:
-        with new_folder(folder) as new:
+        with new_folder(folder, resume=resume) as new:
             yield new
     finally:
         with suppress(OSError):  # not empty: a step was made

@@ -13,6 +13,8 @@ A kind is a module with
                                    a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
+    RESUMES = True                 where a stopped step goes on with what it left in its folder: it
+                                   finds out by itself whether that is of the same work
 
 Modules of this room import what computes inside their functions only: help, cards and reports read
 them without it.

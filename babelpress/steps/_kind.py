@@ -15,6 +15,8 @@ from babelpress.system.settings import Strict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from babelpress.models.open import Opened
+
 
 class StepSettings(Strict):
     """Base of the settings of every kind."""
@@ -80,10 +82,14 @@ class StepReport(_Row):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE."""
+    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE.
+
+    `opened` is the model that it made, where that is another than the one that it was given.
+    """
 
     report: StepReport
     ranges: "Mapping[str, Tensor]"
+    opened: "Opened | None" = None
 
 
 @dataclass(frozen=True, slots=True)
