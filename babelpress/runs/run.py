@@ -37,8 +37,8 @@ from babelpress.runs.places import (
 )
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
-from babelpress.steps._kind import Done, StepReport
-from babelpress.system.claims import held, leave_partials, occupied, remove_partials
+from babelpress.steps._kind import TRAINING, Done, StepReport
+from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.files import (
     hashes,
     new_folder,
@@ -112,11 +112,9 @@ def _do_step(
 ) -> None:
     """Do one step and write its folder whole."""
     step = plan.steps[number]
-    resumes = bool(KINDS.facts(step.kind).get("RESUMES"))
     several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
-    with _step(folder, resume=resumes) as new:
-        remove_partials(new)
+    with _step(folder, resume=_resumes(step.kind)) as new:
         done = KINDS.get(step.kind)(
             opened,
             plan.calibration,
@@ -126,14 +124,14 @@ def _do_step(
             progress=within(progress, f"{several}{step.kind}"),
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
-        opened = done.opened or opened
+        made = done.opened or opened
         known_here: dict[str, Any] = {"kind": step.kind}
-        if opened.carried:
-            known_here["carried"] = [each.name for each in opened.carried]
-        if opened.replaced:
-            known_here["tokenizer"] = opened.replaced
+        if made.carried:
+            known_here["carried"] = [each.name for each in made.carried]
+        if made.replaced:
+            known_here["tokenizer"] = made.replaced
         report = done.report.model_copy(update=known_here)
-        _save(replace(done, report=report), opened, new)
+        _save(replace(done, report=report), made, new)
 
 
 def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
@@ -163,11 +161,13 @@ def _check_folder(plan: Recipe, out: Path) -> None:
         raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
     if manifest.is_finished(out) and not (out / MODEL).exists():
         raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
-    if any(KINDS.facts(step.kind).get("RESUMES") for step in plan.steps):
-        leave_partials(out / STEPS)
-    else:
-        remove_partials(out / STEPS)
-    remove_partials(out)
+    begun_of = {f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1) if _resumes(s.kind)}
+    remove_partials(out, out / STEPS, but=begun_of)
+
+
+def _resumes(kind: str) -> bool:
+    """Whether a kind of step goes on with what a killed attempt left."""
+    return bool(KINDS.facts(kind).get("RESUMES"))
 
 
 def _is_of(path: Path, plan: Recipe) -> bool:
@@ -180,10 +180,7 @@ def _is_of(path: Path, plan: Recipe) -> bool:
 
 @contextmanager
 def _step(folder: Path, *, resume: bool) -> Iterator[Path]:
-    """A new folder of a step; where the step fails nothing is left of it.
-
-    One that resumes may be what a stopped attempt left, and stays where it is interrupted.
-    """
+    """A new folder of a step; where the step fails nothing is left of it."""
     try:
         with new_folder(folder, resume=resume) as new:
             yield new
@@ -198,6 +195,7 @@ def _save(done: Done, opened: Opened, folder: Path) -> None:
     languages = ",".join(tag for tag, share in shares.items() if share > 0)
     if done.ranges:
         save_tensors(folder / RANGES, done.ranges, {"languages": languages})
+    shutil.rmtree(folder / TRAINING, ignore_errors=True)
     report = done.report.model_dump(mode="json", exclude_unset=True)
     write_sealed(folder / REPORT, {**report, "files": hashes(folder)})
 

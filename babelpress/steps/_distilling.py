@@ -27,7 +27,7 @@ from babelpress.models.walk import Walk, find_stacks
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
-from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._kind import TRAINING, Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps.distill import BY_DEFAULT, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.files import fingerprint, read_json, write_json
@@ -45,7 +45,6 @@ from babelpress.train.distilling import Distillation, Objective, Pupil, layer_ma
 from babelpress.train.fit import KEPT, fit
 from babelpress.train.reading import Reader
 
-TRAINING = "training"  # in the step's folder, while it is not done
 IDENTITY = "identity.json"
 MOMENTS = 8  # bytes that AdamW keeps of a number
 APART = 2048  # tokens of a language that distances are found on, at most
@@ -95,7 +94,6 @@ def distil(
     )
     with measured() as cost:
         trained = _train(made, settings, asked.seed, _place(folder, identity, progress), progress)
-    shutil.rmtree(folder / TRAINING)
     student.requires_grad_(True).eval()
     found = replace(opened, model=student, carried=())
     walk = Walk(student)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.text.mixtures import Mixture
 
+TRAINING = "training"  # in the folder of a step that is at it: what it goes on with when killed
+
 
 class StepSettings(Strict):
     """Base of the settings of every kind."""
@@ -99,7 +101,7 @@ class StepReport(_Row):
 class Done:
     """What a step did: its report, and the largest inputs of sites by BLOCK.SITE.
 
-    `opened` is the model that it made, where that is another than the one that it was given.
+    `opened` is what it made, where that is another model than the one it was given.
     """
 
     report: StepReport

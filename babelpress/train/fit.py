@@ -32,7 +32,7 @@ TENSORS, PLAIN, TRAINER = "state.safetensors", "state.json", "trainer_state.json
 KEPT = 2  # checkpoints
 MAX_NORM = 1.0  # of the gradient
 Loss = Callable[[int], Tensor]
-After = Callable[[int, float], None]
+After = Callable[[int, float], bool | None]
 
 
 class Memory(Protocol):
@@ -69,8 +69,8 @@ def fit(
     """Do `steps` steps on what `optimizer` holds of `model`; checkpoints lie under `out`.
 
     `factor` is what all rates are multiplied with at a step. After every step `after` is told how
-    many are done, and the loss of the last. Raises BadSetting where a loss is NaN or infinite,
-    BadRun for a damaged checkpoint.
+    many are done, and the loss of the last; where it says True these were the last. Raises
+    BadSetting where a loss is NaN or infinite, BadRun for a damaged checkpoint.
     """
     device = next(model.parameters()).device
     arguments = TrainingArguments(
@@ -208,7 +208,8 @@ class _Tell(TrainerCallback):
         self.trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.trainer.after(state.global_step, self.trainer.last)
+        if self.trainer.after(state.global_step, self.trainer.last):
+            control.should_training_stop = True
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -145,3 +145,23 @@ def test_a_loss_that_is_not_a_number_is_one_line(tmp_path):
     line = refusal(BadSetting, learn, tmp_path, rate=float("inf"))
 
     assert "the training loss is nan at step 1" in line
+
+
+def test_who_is_told_of_a_step_may_end_the_training(tmp_path):
+    told = []
+    model = pupil()
+
+    def loss(step):
+        x, y = batch(step)
+        return mse_loss(model(x), y)
+
+    def after(step, _loss):
+        told.append(step)
+        return step == 3
+
+    fit(
+        model, loss, tmp_path, steps=STEPS, optimizer=AdamW(model[2].parameters()), factor=factor,
+        checkpoint=1, after=after,
+    )  # fmt: skip
+
+    assert told == [1, 2, 3]
