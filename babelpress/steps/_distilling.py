@@ -160,6 +160,11 @@ def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[
             f"{settings.student} has another tokenizer than {opened.name}, so it reads other "
             "tokens. Give a student with the tokenizer of its teacher."
         )
+    if sees_both_sides(other.model) != sees_both_sides(opened.model):
+        raise BadModel(
+            f"one of {settings.student} and {opened.name} reads text on both sides and the other "
+            "does not: they need the same task. Give an encoder with an encoder, or two decoders."
+        )
     return other.model.float(), []
 
 
