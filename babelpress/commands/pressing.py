@@ -274,8 +274,10 @@ def _on(plan: "Recipe", work: Any, languages: int) -> str:
     """What a step looks at, where it looks at anything."""
     if not languages:
         return ""
-    source = work.moments or f"{plan.calibration.corpus}, {plan.calibration.tokens:,} tokens"
-    return f", on {source} in {languages} languages, propagate {work.propagate}"
+    moments, fed = getattr(work, "moments", None), getattr(work, "propagate", None)
+    source = moments or f"{plan.calibration.corpus}, {plan.calibration.tokens:,} tokens"
+    propagate = f", propagate {fed}" if fed else ""
+    return f", on {source} in {languages} languages{propagate}"
 
 
 def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
@@ -288,7 +290,7 @@ def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
 
     if not hasattr(work, "mixture"):
         return {}
-    if work.moments:
+    if getattr(work, "moments", None):
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
         tags = languages_of(open_source(plan.calibration.corpus), plan.calibration.languages)

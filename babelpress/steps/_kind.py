@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from babelpress.models.open import Opened
+    from babelpress.text.mixtures import Mixture
 
 TRAINING = "training"  # in the folder of a step that is at it: what it goes on with when killed
 
@@ -58,6 +59,20 @@ class MixtureRow(_Row):
     source: str = ""
     note: str = ""
     counts: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, mixed: "Mixture", shares: "Mapping[str, float]") -> "MixtureRow":
+        """A mixture, with the shares that it came to in the end."""
+        return cls(
+            policy=mixed.policy,
+            shares=dict(shares),
+            distribution=mixed.distribution,
+            unit=mixed.unit,
+            stage=mixed.stage,
+            source=mixed.source,
+            note=mixed.note,
+            counts=mixed.counts,
+        )
 
 
 class StepReport(_Row):

@@ -10,6 +10,7 @@ holds of each language, one file of data/distributions, in its own unit.
   mbs:N[:DIST]               Multilingual Brain Surgeon (Zeng et al. 2024, arXiv:2404.04748):
                              n_l = max(1, floor(N d_l / Σ d)), then made to sum to N; p_l = n_l / N
   minimax                    uniform, from which press/mixture_search.py starts
+  lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
@@ -46,10 +47,12 @@ POLICIES = (
     "temperature:T[:DIST]",
     "mbs:N[:DIST]",
     "minimax",
+    "lacking",
     "FILE.yaml",
 )
+LACKING = "lacking"  # of training alone
 # As far as each is the same for everyone, for a shell to complete.
-OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-1])
+OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
         return _from_yaml(Path(policy), tags)
     kind, _, rest = policy.partition(":")
     match kind:
-        case "english" | "uniform" | "minimax" if rest:
+        case "english" | "uniform" | "minimax" | "lacking" if rest:
             raise BadSetting(f"{policy}: the policy {kind} takes nothing after the ':'.")
         case "english":
             return _only(policy, ENGLISH, tags)
@@ -124,6 +127,8 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
             return _uniform(policy, tags, "every language alike")
         case "minimax":
             return _uniform(policy, tags, "uniform start; the shares are found while pressing")
+        case "lacking":
+            return _uniform(policy, tags, "uniform start; the shares are found while training")
         case "proportional":
             return _proportional(policy, tags, *_table(rest, model))
         case "temperature":
