@@ -146,6 +146,7 @@ def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
     from babelpress.steps._pressing import check_against
+    from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
@@ -159,6 +160,8 @@ def recipe(asked: "Recipe") -> None:
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
+        elif task := getattr(work, "task", None):
+            there = tags = trained_on(task, asked.calibration.corpus, asked.calibration.languages)
         elif policy:
             reads_text = True
             there = tags = _drawn(asked.calibration.corpus, asked.calibration.languages)

@@ -287,10 +287,13 @@ def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
     from babelpress.text import mixtures
     from babelpress.text.corpus import open_source
     from babelpress.text.draw import languages_of
+    from babelpress.text.labelled import trained_on
 
     if not hasattr(work, "mixture"):
         return {}
-    if getattr(work, "moments", None):
+    if task := getattr(work, "task", None):
+        tags = trained_on(task, plan.calibration.corpus, plan.calibration.languages)
+    elif getattr(work, "moments", None):
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
         tags = languages_of(open_source(plan.calibration.corpus), plan.calibration.languages)
