@@ -188,7 +188,7 @@ class Examples:
 
     def draw(self, languages_B: Sequence[str], rng: np.random.Generator) -> Batch:
         """A piece of each, drawn with replacement."""
-        rows = [self.rows[tag][rng.integers(len(self.rows[tag]))] for tag in languages_B]
+        rows = [self.rows[tag][int(rng.integers(len(self.rows[tag])))] for tag in languages_B]
         return self.batch(tuple(languages_B), rows)
 
     def number(self, tag: str) -> int:

@@ -80,7 +80,7 @@ def test_pieces_have_the_labels_of_their_words(tmp_path):
     for each in rows:
         assert len(each.tokens) <= 16
         for place, label in zip(each.places_W, each.labels_W, strict=True):
-            begin = opened.tokenizer.decode([each.tokens[place]])
+            begin = str(opened.tokenizer.decode([each.tokens[place]]))
             said.append((begin.strip() or begin, NAMES[label]))
     assert len(said) == learnt.manifest["languages"]["swh_Latn"]["words"]
     # a name of a person begins with a large letter, and what is no name with a small one or a digit

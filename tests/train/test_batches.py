@@ -13,7 +13,7 @@ SPECIAL = frozenset({PAD, CLS, SEP, MASK})
 MARKS = Marks(PAD, SPECIAL, MASK, 100)
 
 
-def blocks(scores, *, mask=MASK, rows=6, length=20):
+def blocks(scores, *, mask: int | None = MASK, rows=6, length=20):
     ids_BT = torch.arange(4, 4 + rows * length).view(rows, length) % 96 + 4
     ids_BT[:, 0], ids_BT[:, -1] = CLS, SEP
     ids_BT[1, 12:] = PAD
