@@ -71,11 +71,6 @@ def write(
 
     _check(tokens, length, confidence, least, top_p)
     tags = tuple(select(_words(languages)))
-    if bool(teacher) != bool(task):
-        raise BadSetting(
-            "labels are given by a teacher, of a task: name both with --teacher and --task, or "
-            "neither."
-        )
     if task:
         find(task)
     checks.new_folder(out)
@@ -86,15 +81,13 @@ def write(
     asked = synthetic.Asked(
         tags, tokens, length, seed, top_p, least, confidence, evaluation or None
     )
-    found = synthetic.write(
-        model,
-        out,
-        asked,
-        teacher=teacher or None,
-        task=task or None,
-        device=device,
-        progress=progress,
-    )
+    given = {"teacher": teacher or None, "task": task or None, "device": device}
+    found = synthetic.write(model, out, asked, **given, progress=progress)
+    return _outcome(found, task, out)
+
+
+def _outcome(found: Row, task: str, out: Path) -> Outcome:
+    """What was kept of each language, and how to go on."""
     rows: list[Row] = [_row(tag, each) for tag, each in found["languages"].items()]
     columns = (
         o.key(o.tag()),
