@@ -12,7 +12,7 @@ from babelpress.train import reading
 from babelpress.train.batches import Batch, Mixed
 from babelpress.train.reading import Reader
 
-ANSWERS = {"xlm_roberta": "labels", "distilbert": "texts"}
+ANSWERS = {"xlm_roberta": "labels", "deberta_v2": "labels", "distilbert": "texts"}
 FAMILIES = ("llama", "gemma3", "gpt2", "qwen3_moe", *pico.ENCODERS)
 
 
