@@ -251,7 +251,7 @@ def _save(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, Any] = {"id": [f"written/{n}" for n in range(len(texts))], "text": texts}
+    columns: Mapping[str, Any] = {"id": [f"written/{n}" for n in range(len(texts))], "text": texts}
     if teacher is not None:
         columns = _labelled(texts, said, teacher)
     buffer = io.BytesIO()

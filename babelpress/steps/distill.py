@@ -1,9 +1,9 @@
 """Distil a model into a student with fewer layers, which learns what its teacher says.
 
-The student begins with layers of its teacher, or is another model with the same tokenizer. Of an
-encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its states.
+The student begins with layers of its teacher, or is another model with the same tokenizer.
 
-Tested in tests/steps/test_distill.py.
+Of an encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its
+states, of one that was fine-tuned its labels.
 """
 
 from pathlib import Path
