@@ -56,7 +56,7 @@ def distil(
     Raises BadSetting, BadModel or BadCorpus before anything is trained where teacher, student,
     objectives and text do not fit together.
     """
-    teacher = Reader.of(opened.model)
+    teacher = _teacher(opened)
     names = _objectives(settings, teacher)
     student, kept = _student(opened, settings)
     texts = _learnt(opened, asked, settings, teacher)
@@ -102,14 +102,19 @@ def distil(
 # ---- what fits together --------------------------------------------------------------------
 
 
+def _teacher(opened: Opened) -> Reader:
+    """The teacher. Raises BadModel for one that reads one text and writes another."""
+    if opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
+            "encoder or a decoder."
+        )
+    return Reader.of(opened.model)
+
+
 def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
     """The objectives that were asked for, or the one that the model can have."""
     model = teacher.model
-    if model.config.is_encoder_decoder:
-        raise BadModel(
-            f"{type(model).__name__} is an encoder-decoder, and those are not distilled here. Give "
-            "an encoder or a decoder."
-        )
     if teacher.answers in ("labels", "texts") and not settings.task:
         raise BadModel(
             f"{type(model).__name__} gives labels, and plain text has none to learn. Name the task "
@@ -274,7 +279,7 @@ def _say(made: Distillation, step: int, progress: Progress) -> None:
 def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     """What a distillation will take: a step and an evaluation are tried, twice each."""
     opened, before = trial.opened, used()
-    teacher = Reader.of(opened.model)
+    teacher = _teacher(opened)
     objectives = _objectives(settings, teacher)
     texts = _learnt(opened, trial.asked, settings, teacher)
     with peak() as most:

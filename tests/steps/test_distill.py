@@ -242,7 +242,9 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(model, encoder
     foreign = tmp_path / "foreign"
     pico.model().save_pretrained(foreign)
     small.tokenizer().save_pretrained(foreign)
+    both = saved(pico.model("t5"), tmp_path / "both")
     cases = [
+        (plan(both), BadModel, "is an encoder-decoder, and those are not distilled here"),
         (plan(model, layers=3), BadSetting, "--layers 3 is not from 1 to 2"),
         (plan(model, init="middle"), BadSetting, "Use stride, last, first."),
         (plan(labels), BadModel, "gives labels, and plain text has none to learn"),
