@@ -11,7 +11,6 @@ holds of each language, one file of data/distributions, in its own unit.
                              n_l = max(1, floor(N d_l / Σ d)), then made to sum to N; p_l = n_l / N
   minimax                    uniform, from which press/mixture_search.py starts
   FILE.yaml                  weights as written, one line per language
-
 Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
