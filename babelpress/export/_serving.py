@@ -2,7 +2,8 @@
 
 `{folder}` in them is where it lies, `AutoModelForCausalLM` the class that opens a decoder. What
 begins with an import is Python, all else a shell's. Of an encoder, or one with a decoder, only
-transformers is named: other programs write text, or read few of those, and were tried with none.
+transformers and onnxruntime are named: other programs write text, or read few of those, and were
+tried with none.
 
 Tested in tests/export/test_every_export.py.
 """
@@ -15,6 +16,8 @@ from shlex import quote
 from babelpress.export import FORMATS
 from babelpress.export._source import Source
 from babelpress.models.accepted import DECODER, decodes, opened_as
+
+READING = ("transformers", "onnxruntime")  # programs that run what does not only write
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ def ways(form: str, source: Source, folder: Path) -> list[Way]:
     model = source.opened.model  # whose class is what is written, whatever its source was
     config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
     if not decodes(config):
-        names = [name for name in names if name.startswith("transformers")]
+        names = [name for name in names if name.startswith(READING)]
     opener, _ = opened_as(config)
     return [_way(name, serves[name].replace(DECODER[0], opener), folder) for name in names]
 

@@ -12,6 +12,7 @@ from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Texts
 from babelpress.evals._windows import check_kind, check_tokens
+from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
     BASELINES,
@@ -38,6 +39,7 @@ from babelpress.registry import taken
 from babelpress.system.claims import PARTIAL, held, remove_partials
 from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
 from babelpress.system.progress import Progress, remark, silent
+from babelpress.system.surroundings import machine
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length
 from babelpress.text.languages import select
@@ -79,6 +81,7 @@ def evaluate(
     with held(out):
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / TALLIES)
+        costs.keep(out, opened, model["model"])
         for each in wanted:
             looked = ranges if evals.facts(each.name).needs_ranges else None
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
@@ -160,6 +163,8 @@ class _Work:
         documents = {tag: texts.documents(tag, "test")[:most] for tag in wanted.tags}
         window = asked.window or fitting_length(opened, WINDOW)
         made_with = evals.made_with(name, options)
+        if evals.is_timed(name):
+            made_with |= machine(opened.model.device)
         usual = evals.options(name)
         own = {key: value for key, value in options.items() if value != usual.get(key)}
         identity = {
@@ -221,6 +226,7 @@ def _row(model: str, tag: str, work: _Work, kept: "_Kept") -> Row:
         "denominator": float(tally.denominator_D.sum()),
         "documents": len(tally.documents),
         "seed": None,
+        "made_with": work.identity.get("made_with"),
         **{key: held_against.get(key) for key in evals.HELD_AGAINST},
     }
 

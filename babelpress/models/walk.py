@@ -4,8 +4,9 @@ With linears.py, sites.py and experts.py the only files that know how transforme
 A model is seen as an embedding, a list
 of blocks of one class that each read what the one before gave, and a head. Nothing goes by names:
 blocks are the largest list of equal modules that hold linear layers; a *site* is the set of linears
-of a block that were seen to receive the same tensor. Each linear of each stacked expert is a site,
-since experts read rows of their own; routers are no linears (experts.py).
+of a block that were seen to receive the same tensor. A block that a pass runs several times in a
+row, as ALBERT does, is one block: to run it is to run it as often. Each linear of each stacked
+expert is a site, since experts read rows of their own; routers are no linears (experts.py).
 
 An encoder-decoder has two such lists, stacks. Where that of the encoder ends, that of the decoder
 begins with other text; its blocks read what the encoder made besides: keys and values of their
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import LongTensor, Tensor, nn
 from transformers import PreTrainedModel
 
@@ -208,10 +210,22 @@ class Walk:
     def run(self, index: int, hidden_BTH: Tensor, hold: Hold = in_memory) -> Hidden:
         """What block `index` makes of hidden states (B, T, H): `forward` but for `onward`."""
         self.prepare(index, hidden_BTH)
+        *before, last = self._calls(index)
+        for call in before:
+            hidden_BTH = self._run(index, call, hidden_BTH, in_memory)
+        return self._run(index, last, hidden_BTH, hold)
+
+    def _calls(self, index: int) -> list[int]:
+        """The numbers of a block's calls in a pass of its stack."""
+        number, inside = self._place(index)
+        return self._recordings[number].runs[inside]
+
+    def _run(self, index: int, now: int, hidden_BTH: Tensor, hold: Hold) -> Hidden:
+        """What block `index` makes of hidden states in the call of its stack numbered `now`."""
         number, inside = self._place(index)
         recording = self._recordings[number]
         own, bare_BTH = own_of(hidden_BTH), hidden_BTH.as_subclass(Tensor)
-        call = {**recording.call(inside, own.shape), **own.calls.get(inside, {})}
+        call = {**recording.call(now, own.shape), **own.calls.get(now, {})}
         handing, version = Handing(call, own), bare_BTH._version
         with experts.computed(self.blocks[index]):
             output = self.blocks[index](bare_BTH, *handing.args, **handing.kwargs)
@@ -220,12 +234,12 @@ class Walk:
                 f"{self.name(index)} changes in place what it is handed: "
                 f"{type(self.model).__name__} cannot be walked block by block."
             )
-        wanted = [each for each, last in recording.wanted.items() if last > inside]
-        given = {each: own.given[each] for each in wanted if each.block < inside}
+        wanted = [each for each, last in recording.wanted.items() if last > now]
+        given = {each: own.given[each] for each in wanted if each.call < now}
         for each in wanted:
-            if each.block == inside:
+            if each.call == now:
                 given[each] = kept(_output(output, each.output), hold, {})
-        calls = {at: call for at, call in own.calls.items() if at > inside}
+        calls = {at: call for at, call in own.calls.items() if at > now}
         written = handing.written(hold)
         recording.check_written(inside, written)
         passed = replace(own, calls=calls, given=given, written=written)
@@ -235,7 +249,8 @@ class Walk:
     def reaching(self, index: int, last: Linear) -> Iterator[Callable[[Tensor], None]]:
         """Inside, a function runs block `index` until its linear that runs last has its input.
 
-        Experts are run to the end, for nobody knows which of them is the last.
+        Experts are run to the end, for nobody knows which of them is the last; so is a block that
+        runs several times.
         """
 
         def run(hidden_BTH: Tensor) -> None:
@@ -243,9 +258,14 @@ class Walk:
                 self.run(index, hidden_BTH)
 
         with ExitStack() as stack:
-            if not self.has_experts(index) and isinstance(last, nn.Module):
+            once = self.times(index) == 1 and not self.has_experts(index)
+            if once and isinstance(last, nn.Module):
                 stack.callback(last.register_forward_pre_hook(_stop).remove)
             yield run
+
+    def times(self, index: int) -> int:
+        """How often a pass runs a block."""
+        return len(self._calls(index))
 
     def has_experts(self, index: int) -> bool:
         """Whether a block has stacked experts, of which a token reaches only some."""
@@ -259,7 +279,13 @@ class Walk:
         few_BTH = hidden_BTH[:1, :FEW] if own_of(hidden_BTH).plain else hidden_BTH
         self.prepare(index, few_BTH)
         place = self.name(index).rpartition(".")[0]
-        return find_sites(self.blocks[index], lambda: self.run(index, few_BTH), place)
+        return find_sites(
+            self.blocks[index],
+            lambda: self.run(index, few_BTH),
+            place,
+            lambda: self.run(index, _other(few_BTH)),
+            times=self.times(index),
+        )
 
     def prepare(self, index: int, hidden_BTH: Tensor) -> None:
         """Record what a block is handed with batches of this shape, where it is not known yet.
@@ -356,6 +382,20 @@ def _read_by_text(
     with replaced(every):
         run_text(model, Reading(other_text(model).to(model.device)))
     return read
+
+
+def _other(hidden_BTH: Tensor) -> Hidden:
+    """A batch of noise: other hidden states, and another encoding where one belongs to it."""
+    lot, own = torch.Generator().manual_seed(0), own_of(hidden_BTH)
+
+    def noise(value: Any) -> Any:
+        states = isinstance(value, Tensor) and value.is_floating_point()
+        if not states or value.shape[-1:] != hidden_BTH.shape[-1:]:
+            return value
+        return torch.randn(value.shape, generator=lot).to(value)
+
+    calls = {at: {key: noise(each) for key, each in call.items()} for at, call in own.calls.items()}
+    return Hidden.of(noise(hidden_BTH.as_subclass(Tensor)), replace(own, calls=calls))
 
 
 def _stop(*_: Any) -> None:

@@ -25,9 +25,10 @@ from babelpress.report.losses import (
     named,
     percent,
     ranges,
+    speed,
     worst_first,
 )
-from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell
+from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell, zeros
 from babelpress.runs.manifest import CONFIG, Manifest, read
 from babelpress.runs.places import MODEL
 from babelpress.steps._kind import StepReport
@@ -85,6 +86,7 @@ def card(run: Path, *, dense: Path | None = None, served: Served | None = None) 
             "findings": [line for each in judged for line in findings(each)],
             "ranges": ranges(run),
             "ledger": _ledger(manifest),
+            "speed": speed(run, dense),
             "served": [
                 (name, *_raw(how=how, text=text).values()) for name, how, text in served.ways
             ],
@@ -284,7 +286,7 @@ def _ledger(manifest: Manifest) -> dict[str, Any] | None:
             }
             for part in (*found["parts"], whole)
         ],
-        "says": on_size(found),
+        "says": " ".join(filter(None, (on_size(found), zeros(found)))),
     }
 
 

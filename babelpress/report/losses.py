@@ -12,6 +12,7 @@ from babelpress import evals
 from babelpress.errors import AmbiguousName, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
+from babelpress.judge.verdicts import LATENCY
 from babelpress.report.told import part_of
 from babelpress.text import languages
 
@@ -156,6 +157,25 @@ def _range_on(run: Path, corpus: str) -> list[dict[str, Any]]:
         there = part_of(by_site[worst]) if by_site else NOTHING
         rows.append(named(tag) | {"share": part_of(values[tag]), "site": worst, "there": there})
     return rows
+
+
+def speed(run: Path, dense: Path | None) -> list[str]:
+    """How long reading a text takes, by language, on which machine, and beside the dense model."""
+    lines = []
+    for corpus in scores.corpora(run, LATENCY):
+        own = scores.values(run, LATENCY, corpus)
+        made = scores.identity_of(run, LATENCY, corpus).get("made_with", {})
+        with_ = ", ".join(f"{key} {value}" for key, value in made.items())
+        by_language = "; ".join(f"{named(tag)['name']} {own[tag]:.1f}" for tag in sorted(own))
+        lines.append(f"Milliseconds to read a text of {corpus}: {by_language} ({with_}).")
+    if lines and dense:
+        found, why = verdicts.timed(dense, run, ON)
+        if found:
+            mean = next(each for each in found.summaries if each.name == "mean")
+            lines.append(f"Against the dense model on the same machine: {_with_interval(mean)}.")
+        elif why:
+            lines.append(f"{why[:1].upper()}{why[1:]}")
+    return lines
 
 
 def named(tag: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What holds for every export format; a new file in export/ is tested here unasked."""
+"""What holds for every export format; a new file in export/ is tested here unasked.
+
+A format of encoders alone has these laws in its own tests.
+"""
 
 import json
 import re
@@ -23,7 +26,9 @@ from babelpress.numerics.grids import Grid
 from babelpress.system.files import PICKLE_HEADS, sha256_file
 from babelpress.text.settings import CalibrationSettings
 
-every_format = pytest.mark.parametrize("form", FORMATS.names())
+every_format = pytest.mark.parametrize(
+    "form", [each for each in FORMATS.names() if not FORMATS.facts(each).get("ENCODERS_ONLY")]
+)
 PACKED = ["compressed-tensors", "gptq"]
 
 
@@ -235,7 +240,7 @@ def test_a_format_explains_itself(form):
 
 
 def test_every_format_of_this_release_is_there():
-    there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "text"}
+    there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "onnx", "text"}
 
     assert there <= set(FORMATS.names())
 

@@ -70,6 +70,8 @@ FOLDS |= {
     "xlm_roberta": {"attention.output.dense": "attention.self.value"},
     "distilbert": {"attention.out_lin": "attention.v_lin"},
     "modernbert": {"attn.Wo": "attn.Wqkv", "mlp.Wi": "mlp_norm", "mlp.Wo": "mlp.Wi"},
+    "albert": {"albert_layers.0.attention.dense": "albert_layers.0.attention.value"},
+    "deberta_v2": {"attention.output.dense": "attention.self.value_proj"},
 }
 # A block of an encoder, and what one of a decoder has besides. Keys and values of cross attention
 # read what the encoder made, of which nothing in the block can be divided.
@@ -128,6 +130,8 @@ VALUES = {
     "xlm_roberta": ("attention.output.dense", (0, 8, 16, 24)),
     "distilbert": ("attention.out_lin", (0, 8, 16, 24)),
     "modernbert": ("attn.Wo", STACKED),
+    "albert": ("albert_layers.0.attention.dense", (0, 8, 16, 24)),
+    "deberta_v2": ("attention.output.dense", (0, 8, 16, 24)),
     "qwen3_moe": ("self_attn.o_proj", GROUPED),
     "mixtral": ("self_attn.o_proj", GROUPED),
 }
