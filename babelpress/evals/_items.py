@@ -11,7 +11,7 @@ Tested in tests/evals/test_choice.py.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -19,9 +19,8 @@ from babelpress.errors import BadCorpus
 from babelpress.evals import _tasks
 from babelpress.evals._prompts import Templates, check_prompts
 from babelpress.system.files import sha256_text
-from babelpress.text import folders, languages, readers, records
-from babelpress.text.paths import said
-from babelpress.text.readers import File, HubFiles, LeftOut, LocalFiles, listed
+from babelpress.text import folders, languages, readers
+from babelpress.text.readers import HubFiles, LeftOut, LocalFiles, listed, of_split
 from babelpress.text.records import Record
 
 TEST = "test"
@@ -201,28 +200,9 @@ def _task_of(name: str, sources: Mapping[str, Source]) -> str:
 
 
 def _test_of(source: readers.Source, folder: Path | None) -> Source:
-    """The same, with only the files of the test split, else those that name no split.
-
-    Whether a file is train is seen in its path: a source with no test split calls it unsplit.
-    """
-    if isinstance(source, HubFiles):
-        names = {path: path for _, paths in source.paths for path in paths}
-        return replace(source, paths=((None, tuple(_chosen(names))),))
-    assert isinstance(source, LocalFiles) and folder is not None
-    paths = {
-        path: path.relative_to(folder).as_posix() for _, paths in source.files for path in paths
-    }
-    return replace(source, files=((None, tuple(_chosen(paths))),))
-
-
-def _chosen(names: Mapping[File, str]) -> list[File]:
-    """Those files whose path names the test split, else those that name none."""
-    splits: dict[str | None, list[File]] = {}
-    for path, name in names.items():
-        ending = records.ending(name) or ""
-        found = said(name[: len(name) - len(ending)], _tag)
-        splits.setdefault(found.split if found else None, []).append(path)
-    return splits.get(TEST) or splits.get(None, [])
+    """The same, with only the files of the test split, else those that name no split."""
+    assert isinstance(source, LocalFiles | HubFiles)
+    return of_split(source, folder, _tag, TEST, unsplit=True)
 
 
 def _of_table(path: Path) -> dict[str, Source]:

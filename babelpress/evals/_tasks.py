@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from babelpress.errors import BadCorpus, UnknownName
+from babelpress.text import labelled
+from babelpress.text.labelled import AFRISENTI, SIB200
 from babelpress.text.records import Record
 
 TABLED = "xwinograd"  # the task that may be one table
@@ -188,11 +190,6 @@ def _label(row: Row, column: str, labels: Sequence[str]) -> int:
     return labels.index(row[column])
 
 
-SIB200 = (
-    *("science/technology", "travel", "politics", "sports", "health", "entertainment"),
-    "geography",
-)
-AFRISENTI = ("positive", "neutral", "negative")
 XNLI = ("entailment", "neutral", "contradiction")  # as its numbers say them
 TASKS = {
     "xcopa": Task(
@@ -206,11 +203,9 @@ TASKS = {
         _xwinograd,
         aligned=False,
     ),
-    "sib200": Task(
-        "Davlan/sib200@refs/convert/parquet", ("index_id", "category", "text"), _sib200, SIB200
-    ),
+    "sib200": Task(labelled.TASKS["topic"].hub, ("index_id", "category", "text"), _sib200, SIB200),
     "afrisenti": Task(
-        "masakhane/afrisenti@refs/convert/parquet",
+        labelled.TASKS["sentiment"].hub,
         ("tweet", "label"),
         _afrisenti,
         AFRISENTI,

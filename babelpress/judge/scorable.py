@@ -9,7 +9,7 @@ from pathlib import Path
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
-from babelpress.evals._windows import both_sided, no_text
+from babelpress.evals._windows import check_kind, no_text
 from babelpress.judge.evaluate import wanted_of
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.accepted import CONFIG, encodes
@@ -23,17 +23,17 @@ SPLIT = "test"  # that is scored
 def check(asked: EvaluationSettings, model: str = "") -> None:
     """Raise what the first evaluation that cannot be done would, but for what a model decides.
 
-    Of a `model` that is a folder the config is looked at: an encoder predicts no next token.
+    Of a `model` that is a folder the config is looked at: an encoder predicts no next token, and an
+    encoder-decoder has a source.
     Test documents are read in every language, those of a corpus once for all evaluations of it.
-    Raises BadModel for such an encoder, BadSetting for an option, BadCorpus for a text or a
+    Raises BadModel for such a model, BadSetting for an option, BadCorpus for a text or a
     language that is not there, and MissingPackage.
     """
     read, wanted = False, wanted_of(asked)
     config = Path(resolve(place_of(model))) / CONFIG if model else None
-    if config and config.exists() and any(map(evals.one_sided, asked.on)):
+    if config and config.exists():
         found = read_json(config)
-        if encodes(found):
-            raise both_sided(found["model_type"])
+        check_kind(asked.on, found, both_sides=encodes(found))
     for each in wanted:
         if not each.tags:
             raise BadCorpus(

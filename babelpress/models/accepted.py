@@ -168,6 +168,11 @@ def translates(config: Mapping[str, Any]) -> bool:
     return kind in ENCODER_DECODERS and config.get("is_encoder_decoder", True) is True
 
 
+def decodes(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of a decoder alone, which programs that write text can serve."""
+    return not (encodes(config) or translates(config))
+
+
 def opened_as(config: Mapping[str, Any]) -> tuple[str, str]:
     """The class of transformers that opens a model, and what a hub calls its task."""
     if translates(config):

@@ -193,6 +193,21 @@ def open_shapes(name: str) -> PreTrainedModel:
         raise BadModel(f"{name} cannot be opened: {first}") from error
 
 
+def config_of(name: str) -> dict[str, Any]:
+    """The config of a folder or a hub id, as it is written. Raises BadModel where there is none."""
+    where = resolve(name)
+    local = Path(where).is_dir()
+    place, _, revision = (where, "", "") if local else where.partition("@")
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(
+            place, local_files_only=local, revision=revision or "main"
+        )
+    except CANNOT_OPEN as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadModel(f"{name} cannot be opened: {first}") from error
+    return found
+
+
 def _file(place: str, file: str, options: dict[str, Any]) -> Path | None:
     """A file of a model, brought here where it lies on a hub; None where there is none."""
     found = cached_file(

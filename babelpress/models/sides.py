@@ -8,6 +8,7 @@ Tested in tests/models/test_sides.py.
 Shapes: B pairs, S positions of the source, T of the target (or of the only side), H hidden size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,3 +85,16 @@ class Ahead:
 
     source: Source
     ids_BT: Tensor
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+    """Token ids of unequal length as one tensor (B, T), with padding behind."""
+    found_BT = torch.full((len(rows), max(map(len, rows), default=1)), pad, dtype=torch.long)
+    for row, ids in enumerate(rows):
+        found_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return found_BT
+
+
+def there(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Where a tensor of them (B, T) has ids, and no padding."""
+    return padded([[1] * len(ids) for ids in rows], 0).bool()

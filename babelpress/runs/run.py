@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from babelpress.errors import BabelpressError, BadRun
+from babelpress.models import sizes
 from babelpress.models.open import Opened
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk
 from babelpress.press.codes import FOLDER as CODES
+from babelpress.press.codes import CodesFolder
 from babelpress.runs import fits, manifest, recipe
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any, open_step
@@ -37,7 +39,7 @@ from babelpress.runs.places import (
 )
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
-from babelpress.steps._kind import Done, StepReport
+from babelpress.steps._kind import TRAINING, Done, StepReport
 from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.files import (
     hashes,
@@ -114,7 +116,7 @@ def _do_step(
     step = plan.steps[number]
     several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
-    with _step(folder) as new:
+    with _step(folder, resume=_resumes(step.kind)) as new:
         done = KINDS.get(step.kind)(
             opened,
             plan.calibration,
@@ -124,13 +126,14 @@ def _do_step(
             progress=within(progress, f"{several}{step.kind}"),
         )
         write_text(out / manifest.RECIPE, recipe.dump(plan))
+        made = done.opened or opened
         known_here: dict[str, Any] = {"kind": step.kind}
-        if opened.carried:
-            known_here["carried"] = [each.name for each in opened.carried]
-        if opened.replaced:
-            known_here["tokenizer"] = opened.replaced
+        if made.carried:
+            known_here["carried"] = [each.name for each in made.carried]
+        if made.replaced:
+            known_here["tokenizer"] = made.replaced
         report = done.report.model_copy(update=known_here)
-        _save(replace(done, report=report), opened, new)
+        _save(replace(done, report=report), made, new)
 
 
 def _manifest(plan: Recipe, reports: list[StepReport], device: str) -> Manifest:
@@ -160,7 +163,13 @@ def _check_folder(plan: Recipe, out: Path) -> None:
         raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
     if manifest.is_finished(out) and not (out / MODEL).exists():
         raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
-    remove_partials(out, out / STEPS)
+    begun_of = {f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1) if _resumes(s.kind)}
+    remove_partials(out, out / STEPS, but=begun_of)
+
+
+def _resumes(kind: str) -> bool:
+    """Whether a kind of step goes on with what a killed attempt left."""
+    return bool(KINDS.facts(kind).get("RESUMES"))
 
 
 def _is_of(path: Path, plan: Recipe) -> bool:
@@ -172,10 +181,10 @@ def _is_of(path: Path, plan: Recipe) -> bool:
 
 
 @contextmanager
-def _step(folder: Path) -> Iterator[Path]:
+def _step(folder: Path, *, resume: bool) -> Iterator[Path]:
     """A new folder of a step; where the step fails nothing is left of it."""
     try:
-        with new_folder(folder) as new:
+        with new_folder(folder, resume=resume) as new:
             yield new
     finally:
         with suppress(OSError):  # not empty: a step was made
@@ -188,8 +197,23 @@ def _save(done: Done, opened: Opened, folder: Path) -> None:
     languages = ",".join(tag for tag, share in shares.items() if share > 0)
     if done.ranges:
         save_tensors(folder / RANGES, done.ranges, {"languages": languages})
+    shutil.rmtree(folder / TRAINING, ignore_errors=True)
     report = done.report.model_dump(mode="json", exclude_unset=True)
+    if report.get("ledger"):
+        report["ledger"] |= _sizes(opened, folder)
     write_sealed(folder / REPORT, {**report, "files": hashes(folder)})
+
+
+def _sizes(opened: Opened, folder: Path) -> dict[str, Any]:
+    """How large the weights are that a step has written: zeros, and bytes compressed."""
+    codes = folder / CODES
+    return sizes.measured(
+        opened.model,
+        opened.stored_dtype,
+        coded=CodesFolder.open(codes).names() if codes.exists() else (),
+        packed=sorted(codes.glob("*.safetensors")),
+        carried=opened.carried,
+    )
 
 
 def _drop_results(folder: Path) -> None:

@@ -13,6 +13,8 @@ A kind is a module with
                                    a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
+    RESUMES = True                 where it leaves in its folder, under TRAINING, what it goes on
+                                   with when it was killed; it says itself of what that is
 
 Modules of this room import what computes inside their functions only: help, cards and reports read
 them without it.

@@ -15,6 +15,10 @@ from babelpress.system.settings import Strict
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from babelpress.models.open import Opened
+
+TRAINING = "training"  # in the folder of a step that is at it: what it goes on with when killed
+
 
 class StepSettings(Strict):
     """Base of the settings of every kind."""
@@ -80,10 +84,14 @@ class StepReport(_Row):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE."""
+    """What a step did: its report, and the largest inputs of sites by BLOCK.SITE.
+
+    `opened` is what it made, where that is another model than the one it was given.
+    """
 
     report: StepReport
     ranges: "Mapping[str, Tensor]"
+    opened: "Opened | None" = None
 
 
 @dataclass(frozen=True, slots=True)

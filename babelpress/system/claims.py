@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,9 +127,17 @@ def _half_written(path: Path) -> bool:
     return path.match(PARTIAL) or (path.is_dir() and all(map(_half_written, path.iterdir())))
 
 
-def remove_partials(*folders: Path, names: str = PARTIAL) -> None:
-    """Remove what killed processes left half-written in folders that this process holds."""
+def remove_partials(
+    *folders: Path, names: str = PARTIAL, but: Collection[str] = frozenset()
+) -> None:
+    """Remove what killed processes left half-written in folders that this process holds.
+
+    What they left of folders with the names in `but` stays, for `new_folder(resume=True)`.
+    """
     for path in (path for folder in folders for path in folder.glob(names)):
+        begun = BEGUN.fullmatch(path.name)
+        if begun and begun["name"] in but:
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -6,7 +6,7 @@ records.py. Hidden files and folders, and pages about the data (README, LICENSE)
 Tested in tests/text/test_folders.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -43,11 +43,14 @@ class _Files:
         self.said.append((path, new))
 
 
-def folder_files(folder: Path, language: Callable[[str], str | None]) -> Found:
+def folder_files(
+    folder: Path, language: Callable[[str], str | None], also: Sequence[str] = ()
+) -> Found:
     """The sources of a folder by tag, and what is left out of it.
 
-    `language` gives the tag that a name stands for, or None. Raises BadCorpus where there is no
-    folder, where no file of it is read, or where two files say that they are the same.
+    `language` gives the tag that a name stands for, or None; `also` are endings of files that are
+    read besides those of a corpus. Raises BadCorpus where there is no folder, where no file of it
+    is read, or where two files say that they are the same.
     """
     if not folder.is_dir():
         raise BadCorpus(
@@ -57,7 +60,7 @@ def folder_files(folder: Path, language: Callable[[str], str | None]) -> Found:
     left_out: list[LeftOut] = []
     for path, why in _walk(folder, 0, set()):
         name = path.relative_to(folder).as_posix()
-        ending = records.ending(path.name)
+        ending = records.ending(path.name, also)
         found = said(name[: -len(ending)], language) if ending and not why else None
         if found is not None:
             files.setdefault(found.tag, _Files()).add(path, found)

@@ -10,7 +10,7 @@ Tested in tests/text/test_corpus.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from babelpress.text import languages, records
 from babelpress.text.paths import said
 from babelpress.text.records import Record, first_line, text_of
 
+HUGGINGFACE = b"huggingface"  # where a parquet file has what `datasets` knows of its columns
 HUB_CHARACTERS = 8_000_000  # read of a language and file split from the hub, from its beginning
 LISTED = 12
 EXPLAINED = 3  # of what is left out by their names, with near misses
@@ -111,6 +112,13 @@ class LocalFiles:
             for path in paths:
                 records.check(path)
 
+    def classes(self, column: str) -> tuple[str, ...]:
+        """The names of numbers in a column of parquet files, where these say them."""
+        from pyarrow import parquet
+
+        names = [p for _, paths in self.files for p in paths if p.suffix.casefold() == ".parquet"]
+        return _classes(_features_in(parquet.read_schema(names[0])), column) if names else ()
+
 
 @dataclass(frozen=True, slots=True)
 class HubFiles:
@@ -137,6 +145,11 @@ class HubFiles:
 
     def check(self) -> None:
         """Nothing of it is here to be looked at."""
+
+    def classes(self, column: str) -> tuple[str, ...]:
+        """The names of numbers in a column, where the files say them."""
+        paths = [path for _, some in self.paths for path in some]
+        return _classes(_loaded(self.dataset, self.revision, paths).features, column)
 
 
 def hub_files(place: str, language: Callable[[str], str | None]) -> tuple[str, Found]:
@@ -168,6 +181,43 @@ def hub_files(place: str, language: Callable[[str], str | None]) -> tuple[str, F
     files = {tag: HubFiles(dataset, info.sha, each) for tag, each in grouped.items()}
     found = Found(files, _left_on_hub(names, language), _several(paths, language))
     return f"hub:{dataset}@{info.sha}", found
+
+
+def of_split(
+    source: "LocalFiles | HubFiles",
+    folder: Path | None,
+    language: Callable[[str], str | None],
+    split: str,
+    *,
+    unsplit: bool = False,
+    also: Sequence[str] = (),
+) -> "LocalFiles | HubFiles":
+    """The same with only the files of one split; with `unsplit`, else those that name none.
+
+    `folder` is where local files lie, `also` what `folder_files` was given. Whether a file is train
+    is seen in its path: a source with no test split calls it unsplit.
+    """
+    if isinstance(source, HubFiles):
+        names = {path: _bare(path) for _, paths in source.paths for path in paths}
+        return replace(source, paths=((None, tuple(_chosen(names, language, split, unsplit))),))
+    assert folder is not None
+    here = {
+        path: _bare(path.relative_to(folder).as_posix(), also)
+        for _, some in source.files
+        for path in some
+    }
+    return replace(source, files=((None, tuple(_chosen(here, language, split, unsplit))),))
+
+
+def _chosen(
+    names: Mapping[File, str], language: Callable[[str], str | None], split: str, unsplit: bool
+) -> list[File]:
+    """Those files whose path names the split, else, where asked, those that name none."""
+    splits: dict[str | None, list[File]] = {}
+    for path, name in names.items():
+        found = said(name, language)
+        splits.setdefault(found.split if found else None, []).append(path)
+    return splits.get(split) or (splits.get(None, []) if unsplit else [])
 
 
 def listed(tags: Iterable[str]) -> str:
@@ -230,24 +280,33 @@ def _several(
     return {tag: tuple(each) for tag, each in names.items() if len(each) > 1}
 
 
-def _bare(path: str) -> str:
+def _bare(path: str, also: Sequence[str] = ()) -> str:
     """A path without its ending."""
-    return path[: len(path) - len(records.ending(path) or "")]
+    return path[: len(path) - len(records.ending(path, also) or "")]
 
 
-def _stream(dataset: str, revision: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _loaded(dataset: str, revision: str, paths: Sequence[str]) -> Any:
     from datasets import load_dataset
 
     files = [_address(dataset, revision, path) for path in paths]
     try:
-        yield from load_dataset(
-            "parquet", data_files={"train": files}, split="train", streaming=True
-        )
+        return load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
     except _hub_errors() as error:
-        raise BadCorpus(
-            f"hub:{dataset}@{revision} cannot be read: {first_line(error)}. Try again, or save "
-            "its text to a folder."
-        ) from error
+        raise _unread(dataset, revision, error) from error
+
+
+def _stream(dataset: str, revision: str, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from _loaded(dataset, revision, paths)
+    except _hub_errors() as error:
+        raise _unread(dataset, revision, error) from error
+
+
+def _unread(dataset: str, revision: str, error: Exception) -> BadCorpus:
+    return BadCorpus(
+        f"hub:{dataset}@{revision} cannot be read: {first_line(error)}. Try again, or save its "
+        "text to a folder."
+    )
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
@@ -262,3 +321,18 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 def _address(dataset: str, revision: str, path: str) -> str:
     return f"hf://datasets/{dataset}@{revision}/{path}"
+
+
+def _features_in(schema: Any) -> Any:
+    """What `datasets` wrote of the columns of a parquet file; None where it wrote nothing."""
+    from datasets import Features
+
+    there = HUGGINGFACE in (schema.metadata or {})
+    return Features.from_arrow_schema(schema) if there else None
+
+
+def _classes(features: Any, column: str) -> tuple[str, ...]:
+    """The names of a column of classes, or of lists of them; nothing where it is none."""
+    found = (features or {}).get(column)
+    found = getattr(found, "feature", found)
+    return tuple(getattr(found, "names", None) or ())

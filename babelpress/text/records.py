@@ -44,11 +44,15 @@ class Record(NamedTuple):
     fields: dict[str, object]
 
 
-def ending(name: str) -> str | None:
-    """The ending by which a file is read, `.jsonl.gz` for one, or None where there is no reader."""
+def ending(name: str, also: Sequence[str] = ()) -> str | None:
+    """The ending by which a file is read, `.jsonl.gz` for one, or None where there is no reader.
+
+    `also` are endings that somebody else has a reader of.
+    """
     low = name.casefold()
     packed = next((each for each in PACKED if low.endswith(each)), "")
-    kind = next((each for each in READERS if low.removesuffix(packed).endswith(each)), None)
+    kinds = (*READERS, *also)
+    kind = next((each for each in kinds if low.removesuffix(packed).endswith(each)), None)
     return None if kind is None or (packed and kind == ".parquet") else kind + packed
 
 
@@ -66,7 +70,7 @@ def check(path: Path) -> None:
     """Raise BadCorpus for what the beginning of a file shows: damaged, or nothing in it."""
     if _reader(path) is _parquet:
         next(_parquet(path), None)
-    elif next(_lines(path), None) is None:
+    elif next(lines(path), None) is None:
         raise _empty(path)
 
 
@@ -100,11 +104,11 @@ def _empty(path: Path) -> BadCorpus:
 
 
 def _jsonl(path: Path) -> Rows:
-    return _objects(path, _lines(path))
+    return _objects(path, lines(path))
 
 
-def _objects(path: Path, lines: Iterable[tuple[int, str]]) -> Rows:
-    for number, line in lines:
+def _objects(path: Path, numbered: Iterable[tuple[int, str]]) -> Rows:
+    for number, line in numbered:
         if not line or line.isspace():
             continue
         try:
@@ -120,12 +124,12 @@ def _objects(path: Path, lines: Iterable[tuple[int, str]]) -> Rows:
 
 
 def _json(path: Path) -> Rows:
-    lines = ((number, line) for number, line in _lines(path) if line.strip())
-    begin = list(islice(lines, 2))
+    there = ((number, line) for number, line in lines(path) if line.strip())
+    begin = list(islice(there, 2))
     if len(begin) == 2 and all(_is_object(line) for _, line in begin):
-        yield from _objects(path, chain(begin, lines))
+        yield from _objects(path, chain(begin, there))
         return
-    whole = "".join(line for _, line in chain(begin, lines))
+    whole = "".join(line for _, line in chain(begin, there))
     try:
         value = json.loads(whole) if whole else []
     except (ValueError, RecursionError) as error:
@@ -170,14 +174,14 @@ def _tsv(path: Path) -> Rows:
 
 
 def _table(path: Path, delimiter: str) -> Rows:
-    lines = (line for _, line in _lines(path))
-    header = next(lines, "")
+    texts = (line for _, line in lines(path))
+    header = next(texts, "")
     # Spreadsheets write ; for , where a comma is in numbers.
     mark = delimiter or next((each for each in (",", ";", "\t") if each in header), ",")
     # The library's own limit is 131,072 bytes; ours is that of a line.
     csv.field_size_limit(LONGEST)
     quoting = csv.QUOTE_NONE if delimiter else csv.QUOTE_MINIMAL
-    rows = csv.reader(chain([header], lines), delimiter=mark, quoting=quoting, strict=True)
+    rows = csv.reader(chain([header], texts), delimiter=mark, quoting=quoting, strict=True)
     names: list[str] = []
     start = 1
     try:
@@ -206,7 +210,7 @@ def _txt(path: Path) -> Rows:
     """Lines wait until a blank one parts them from others; where none does, each is a record."""
     block: list[tuple[int, str]] = []
     parted = blank = False
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if not line.strip():
             blank = True
             continue
@@ -270,7 +274,7 @@ PACKED: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines of UTF-8 text, counted from 1; only a newline ends one, not every Unicode separator."""
     number, size = 0, 0
     try:

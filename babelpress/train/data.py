@@ -18,5 +18,5 @@ class Sequences(Dataset):
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"input_ids": torch.from_numpy(self.ids_NT[self.order[index]].astype(np.int64))}
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.ids_NT[self.order[index]].astype(np.int64))
