@@ -5,10 +5,14 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
     BertConfig,
     BertForMaskedLM,
     BloomConfig,
     BloomForCausalLM,
+    DebertaV2Config,
+    DebertaV2ForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     Gemma3Config,
@@ -205,8 +209,25 @@ ENCODERS = {
             local_attention=8,
         )
     ),
+    # Two blocks that a pass runs twice each.
+    "albert": lambda: AlbertForMaskedLM(
+        AlbertConfig(**{**_ENCODER, "num_hidden_layers": 4}, embedding_size=16, num_hidden_groups=2)
+    ),
+    # As multilingual DeBERTa v3: queries and keys of relative positions from the text's linears.
+    "deberta_v2": lambda: DebertaV2ForTokenClassification(
+        DebertaV2Config(
+            **{**_ENCODER, "type_vocab_size": 0},
+            relative_attention=True,
+            position_buckets=4,
+            share_att_key=True,
+            pos_att_type=["p2c", "c2p"],
+            norm_rel_ebd="layer_norm",  # type: ignore[call-arg]
+            position_biased_input=False,
+        )
+    ),
 }
 EVERY = {**FAMILIES, **ENCODERS}
+TWICE = ("albert",)  # whose blocks a pass runs two times each
 EXPERTS = ("qwen3_moe", "mixtral")  # the families that are mixtures of experts
 DENSE = tuple(family for family in EVERY if family not in EXPERTS)
 

@@ -9,10 +9,11 @@ the signatures here (declared.py). Heavy packages are imported inside the functi
 from collections.abc import Callable
 from typing import Any
 
+from babelpress.commands.comparing import compare, gate, report
 from babelpress.commands.demo import demo
 from babelpress.commands.exporting import export
 from babelpress.commands.inside import insight
-from babelpress.commands.judging import compare, evaluate, gate, report
+from babelpress.commands.judging import evaluate
 from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
 from babelpress.commands.pressing import calibrate, press, step

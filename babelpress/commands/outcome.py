@@ -25,6 +25,7 @@ SUMMARIES = {
     "latin": "Latin script",
     "non_latin": "other scripts",
     "spread": "spread",
+    "gap": "worst − best",
 }
 
 

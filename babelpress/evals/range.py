@@ -10,7 +10,8 @@ Every token of the text counts once, in overlapping windows as for bits per byte
 `window` tokens, each later one the next half of a window. BOS and padding carry no bytes and do not
 count. Where a tokenizer has neither BOS nor EOS, a document of one token is left out.
 
-An expert of a mixture counts the tokens that it got.
+An expert of a mixture counts the tokens that it got, a block that runs several times every token
+in each of its runs.
 
 Shapes: S sites, D documents, B windows of a batch, T positions, I inputs of a site, R rows of it.
 """
@@ -92,11 +93,15 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A site: its name with the block, a linear that reads its input, and M_I."""
+    """A site: its name with the block, a linear that reads its input, and M_I.
+
+    `reads` are those of the site.
+    """
 
     name: str
     linear: Linear
     largest_I: Tensor
+    reads: tuple[bool, ...]
 
 
 def _sites(
@@ -105,21 +110,21 @@ def _sites(
     walk = Walk(model)
     probe_T = next(iter(prepared.values())).windows[0].ids_T[:PROBE]
     hidden_BTH = walk.start(torch.from_numpy(probe_T)[None].to(model.device))
-    there: dict[str, Linear] = {}
+    there: dict[str, tuple[Linear, tuple[bool, ...]]] = {}
     for index, block in enumerate(walk.blocks):
         layers = linears(block)
         for site in walk.sites(index, hidden_BTH):
-            there[f"{index}.{site.name}"] = layers[site.linears[0]]
+            there[f"{index}.{site.name}"] = layers[site.linears[0]], site.reads
         hidden_BTH = walk.forward(index, hidden_BTH)
     for name, largest_I in ranges.items():
-        if name not in there or largest_I.shape != (weight(there[name]).shape[1],):
+        if name not in there or largest_I.shape != (weight(there[name][0]).shape[1],):
             raise BadMoments(
                 f"the model has no site {name} with {largest_I.numel()} inputs: these ranges are "
                 "of another model. Calibrate this model, and name its moments with --moments."
             )
     return [
-        _Watched(name, linear, ranges[name].to(model.device, torch.float32))
-        for name, linear in there.items()
+        _Watched(name, linear, ranges[name].to(model.device, torch.float32), reads)
+        for name, (linear, reads) in there.items()
         if name in ranges
     ]
 
@@ -134,6 +139,7 @@ class _Watch:
     pairs_SD: Tensor
     counted_T: Tensor
     document_T: Tensor
+    runs: list[int]  # of every site, in this pass
 
     @classmethod
     def of(
@@ -142,12 +148,13 @@ class _Watch:
         """Nothing counted yet, of this many documents."""
         beyond_SD = torch.zeros(len(sites), documents, dtype=torch.float64, device=device)
         nothing = torch.zeros(0)
-        return cls(sites, memory, beyond_SD, torch.zeros_like(beyond_SD), nothing, nothing)
+        return cls(sites, memory, beyond_SD, torch.zeros_like(beyond_SD), nothing, nothing, [])
 
     def expect(self, counted_BT: Tensor, document_B: Tensor) -> None:
         """Which positions of the next batch count, and the documents that its rows are of."""
         self.counted_T = counted_BT.flatten()
         self.document_T = document_B[:, None].expand(counted_BT.shape).flatten()
+        self.runs = [0] * len(self.sites)
 
     @contextmanager
     def looking(self) -> Iterator[None]:
@@ -161,6 +168,9 @@ class _Watch:
         rows = max(1, self.memory // (inputs * 8))
 
         def look(x_RI: Tensor, token_R: Tensor | None) -> None:
+            self.runs[index] += 1
+            if token_R is None and not site.reads[self.runs[index] - 1]:
+                return
             counted_R, document_R = self.counted_T, self.document_T
             if token_R is not None:
                 counted_R, document_R = counted_R[token_R], document_R[token_R]

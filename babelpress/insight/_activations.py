@@ -46,7 +46,7 @@ def firing(
     progress: Progress = silent,
 ) -> list[Tensor]:
     """P(activation > 0) of every neuron in every language over the tokens that count: (W, L) by
-    block, float64.
+    block, float64. In a block that runs several times a token counts in each of its runs.
 
     Raises BadModel where a block has no activation function that can be seen, or several experts.
     """
@@ -58,7 +58,7 @@ def firing(
         activation = _find(walk, index, todo[0])
         sums = {tag: torch.zeros(activation.width, dtype=torch.float64) for tag in blocks}
         todo = [_passed(walk, index, batch, activation, sums[batch.language]) for batch in todo]
-        tokens = [int(each.counted_BT.sum()) for each in blocks.values()]
+        tokens = [walk.times(index) * int(each.counted_BT.sum()) for each in blocks.values()]
         found.append(torch.stack([s / n for s, n in zip(sums.values(), tokens, strict=True)], 1))
     progress(f"{what}: block", len(walk.blocks), len(walk.blocks))
     return found

@@ -19,28 +19,26 @@ languages that are not. Draws in which it has no dense hit at all are left out o
 Shapes: L languages, D documents, R bootstrap draws.
 """
 
-import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from babelpress.errors import BadRun, BadSetting
+from babelpress.errors import BadSetting
 from babelpress.judge.evidence import (
     ALPHA,
+    AT_CHANCE,
     draws_for,
     holm,
-    mcnemar,
     needed_documents,
     smallest_p,
 )
+from babelpress.judge.pairs import Pair, is_shared, losses, pairs_of, some, too_few
 from babelpress.numerics.tally import Tally
 from babelpress.text import languages
 
 NO_DIFFERENCE = "no significant difference"
 TOO_FEW = "too few documents to tell"
-AT_CHANCE = "at chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One number over languages with its 95 % interval; `language` names the worst one."""
+    """One number over languages with its 95 % interval; `language` names the worst one.
+
+    `spread` is the standard deviation over languages, `gap` the largest loss less the smallest.
+    """
 
     name: str
     value: float
@@ -129,20 +130,10 @@ def compare(
     languages needs. BadRun names the language and the difference where the two were not measured on
     the same text.
     """
-    _check(dense, pressed)
+    pairs = pairs_of(dense, pressed)
     draws = draws_for(len(dense), draws)
-    pairs = {tag: _align(tag, dense[tag], pressed[tag]) for tag in dense}
-    paired = len({pair.documents for pair in pairs.values()}) == 1
-    sign = 1.0 if lower_is_better else -1.0
-    change_L = np.array([sign * (pair.ratio() - 1) for pair in pairs.values()])
-    change_RL = np.empty((draws, len(pairs)))
-    at_chance: set[str] = set()
-    for column, (tag, pair) in enumerate(pairs.items()):
-        counts_RD = _counts(len(pair.documents), draws, seed, "" if paired else tag)
-        if floors and tag in floors and not pair.dense_above(counts_RD, floors[tag]):
-            at_chance.add(tag)
-        ratio_R = pair.ratio_R(counts_RD, tag, at_chance=tag in at_chance)
-        change_RL[:, column] = sign * (ratio_R - 1)
+    lost = losses(pairs, lower_is_better=lower_is_better, floors=floors, draws=draws, seed=seed)
+    change_L, change_RL, at_chance = lost.loss_L, lost.loss_RL, lost.at_chance
     exact = binary and all(pair.is_binary for pair in pairs.values())
     changes = _changes(dense, pressed, pairs, change_L, change_RL, exact=exact, at_chance=at_chance)
     told = [i for i, tag in enumerate(pairs) if tag not in at_chance] or list(range(len(pairs)))
@@ -151,9 +142,9 @@ def compare(
     there = {name: [tag for tag in members if tag in tags] for name, members in groups.items()}
     sound_R = ~np.isnan(change_RL[:, told]).any(1)
     if not sound_R.any():
-        raise _too_few(tags[0], len(pairs[tags[0]].documents))
+        raise too_few(tags[0], len(pairs[tags[0]].documents))
     summaries = _summaries(tags, change_L[told], change_RL[sound_R][:, told], there)
-    return Comparison(changes, summaries, draws, seed, paired)
+    return Comparison(changes, summaries, draws, seed, is_shared(pairs))
 
 
 def untold(few: Sequence[Change]) -> str:
@@ -177,107 +168,10 @@ def gate(comparison: Comparison, max_loss: float, confident: bool = False) -> li
     return sorted((c for c in told if loss(c) > max_loss), key=loss, reverse=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Dense and pressed parts of one language, documents in the order of their ids."""
-
-    documents: tuple[str, ...]
-    dense_D2: np.ndarray
-    pressed_D2: np.ndarray
-
-    def ratio(self) -> float:
-        (a, b), (c, d) = self.pressed_D2.sum(0), self.dense_D2.sum(0)
-        return (a / b) / (c / d)
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether both models have every document right or wrong: 1 or 0 of 1."""
-        both_2D2 = np.stack([self.dense_D2, self.pressed_D2])
-        return bool(np.isin(both_2D2[..., 0], (0, 1)).all() and (both_2D2[..., 1] == 1).all())
-
-    def exact_p(self) -> float:
-        """McNemar's p-value."""
-        turned_D = self.pressed_D2[:, 0] - self.dense_D2[:, 0]
-        return mcnemar(int((turned_D < 0).sum()), int((turned_D > 0).sum()))
-
-    def dense_above(self, counts_RD: np.ndarray, floor: float) -> bool:
-        """Whether the 95 % interval of the dense score lies above a floor."""
-        top_R, bottom_R = (counts_RD @ self.dense_D2).T
-        return bool(np.quantile(top_R / bottom_R, ALPHA / 2) > floor)
-
-    def ratio_R(self, counts_RD: np.ndarray, tag: str, *, at_chance: bool) -> np.ndarray:
-        """Pressed over dense in every draw.
-
-        Raises BadRun where the dense score is zero in one; at chance, where nothing is read of it,
-        such a draw has NaN.
-        """
-        top_R2, bottom_R2 = counts_RD @ self.pressed_D2, counts_RD @ self.dense_D2
-        sizes_R = top_R2[:, 1] * bottom_R2[:, 1]
-        if not (sizes_R.all() and (at_chance or bottom_R2.all())):
-            raise _too_few(tag, len(self.documents))
-        dense_R = np.where(bottom_R2[:, 0] == 0, np.nan, bottom_R2[:, 0]) / bottom_R2[:, 1]
-        return (top_R2[:, 0] / top_R2[:, 1]) / dense_R
-
-
-def _too_few(tag: str, documents: int) -> BadRun:
-    return BadRun(
-        f"{tag}: {documents} documents are too few for a relative change: the dense score is zero "
-        "in some resamples. Evaluate on more documents."
-    )
-
-
-def _check(dense: Mapping[str, Tally], pressed: Mapping[str, Tally]) -> None:
-    if not dense:
-        raise BadRun("there is no language to compare. Evaluate with --languages first.")
-    for tags, owner in (
-        (dense.keys() - pressed.keys(), "pressed"),
-        (pressed.keys() - dense.keys(), "dense"),
-    ):
-        if tags:
-            raise BadRun(
-                f"the {owner} model was not evaluated in {_some(tags)}. Evaluate both models on "
-                "the same languages, or leave these out with --languages."
-            )
-
-
-def _align(tag: str, dense: Tally, pressed: Tally) -> _Pair:
-    ours, theirs = set(dense.documents), set(pressed.documents)
-    for extra, owner in ((ours - theirs, "dense"), (theirs - ours, "pressed")):
-        if extra:
-            raise BadRun(
-                f"{tag}: {len(extra)} documents were scored with the {owner} model only "
-                f"({_some(extra)}). Evaluate both models on the same corpus."
-            )
-    dense_D2, pressed_D2 = _sorted_parts(dense), _sorted_parts(pressed)
-    if not (dense_D2.sum(0).all() and pressed_D2.sum(0)[1]):
-        raise BadRun(
-            f"{tag}: the dense score is zero, so there is no relative change to give. Leave the "
-            "language out with --languages."
-        )
-    return _Pair(tuple(sorted(ours)), dense_D2, pressed_D2)
-
-
-def _sorted_parts(tally: Tally) -> np.ndarray:
-    order_D = sorted(range(len(tally.documents)), key=tally.documents.__getitem__)
-    return np.stack([tally.numerator_D[order_D], tally.denominator_D[order_D]], axis=1)
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
-
-
-@lru_cache(maxsize=1)  # the same for all languages of a parallel corpus
-def _counts(documents: int, draws: int, seed: int, stream: str) -> np.ndarray:
-    """How often each draw takes each document, shape (R, D); `stream` names independent ones."""
-    rng = np.random.default_rng([seed, zlib.crc32(stream.encode())])
-    return rng.multinomial(documents, np.full(documents, 1 / documents), size=draws).astype(float)
-
-
 def _changes(
     dense: Mapping[str, Tally],
     pressed: Mapping[str, Tally],
-    pairs: Mapping[str, _Pair],
+    pairs: Mapping[str, Pair],
     change_L: np.ndarray,
     change_RL: np.ndarray,
     *,
@@ -344,7 +238,7 @@ def _groups(tags: Sequence[str], shares: Mapping[str, float] | None) -> dict[str
 def _thirds(tags: Sequence[str], shares: Mapping[str, float]) -> dict[str, list[str]]:
     if missing := set(tags) - set(shares):
         raise BadSetting(
-            f"there is no training share for {_some(missing)}. Give a distribution that has it, or "
+            f"there is no training share for {some(missing)}. Give a distribution that has it, or "
             "none, and the resource level of each language decides."
         )
     by_share = sorted(tags, key=lambda tag: (shares[tag], tag))
@@ -371,4 +265,8 @@ def _summaries(
         if members:
             columns = [tags.index(tag) for tag in members]
             rows.append(row(name, change_L[columns].mean(), change_RL[:, columns].mean(1)))
-    return (*rows, row("spread", change_L.std(), change_RL.std(1)))
+    return (
+        *rows,
+        row("spread", change_L.std(), change_RL.std(1)),
+        row("gap", np.ptp(change_L), np.ptp(change_RL, axis=1)),
+    )

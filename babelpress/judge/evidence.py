@@ -21,6 +21,7 @@ import numpy as np
 from babelpress.errors import BadSetting
 
 ALPHA = 0.05
+AT_CHANCE = "at chance"
 DRAWS = 2000  # of the bootstrap, unless more languages need more
 
 

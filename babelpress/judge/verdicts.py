@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 from babelpress import evals
 from babelpress.errors import BadRun
 from babelpress.judge import scores
+from babelpress.judge.collapse import Collapse, collapse
 from babelpress.judge.compare import Comparison, compare
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
@@ -33,10 +33,65 @@ def against(
 ) -> Comparison:
     """A scored run against the scored dense model, in these languages (groups allowed) or in all.
 
-    Of scores on several corpora those on `corpus` are compared, else those that both have. `draws`
-    0 are as many as the languages need. Languages asked for that neither has a score in are left
-    out (`left_out` tells them). Raises BadRun where one has no such scores, or not of the same
-    languages, documents and options, or where no language is left.
+    `draws` 0 are as many as the languages need. Raises BadRun as `scored` does.
+    """
+    found = scored(dense, run, on=on, corpus=corpus, languages=languages)
+    return compare(
+        found.dense,
+        found.pressed,
+        lower_is_better=found.lower_is_better,
+        binary=evals.is_binary(on),
+        floors=found.floors,
+        shares=training_shares(model_name(dense, on), found.dense),
+        draws=draws,
+        seed=seed,
+    )
+
+
+def collapsed(
+    dense: Path,
+    runs: Sequence[Path],
+    *,
+    on: str = "bits_per_byte",
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    max_loss: float,
+    draws: int = 0,
+    seed: int = 0,
+) -> Collapse:
+    """How far each language can be pressed: `runs` are a ladder, the least pressed first.
+
+    Raises BadRun as `scored` does.
+    """
+    found = [scored(dense, run, on=on, corpus=corpus, languages=languages) for run in runs]
+    return collapse(
+        found[0].dense,
+        [each.pressed for each in found],
+        max_loss=max_loss,
+        lower_is_better=found[0].lower_is_better,
+        floors=found[0].floors,
+        draws=draws,
+        seed=seed,
+    )
+
+
+class Scored(NamedTuple):
+    """The tallies of a dense model and of a run in the same languages, and how they are read."""
+
+    dense: dict[str, Tally]
+    pressed: dict[str, Tally]
+    lower_is_better: bool
+    floors: dict[str, float]
+
+
+def scored(
+    dense: Path, run: Path, *, on: str, corpus: str = "", languages: Sequence[str] = ()
+) -> Scored:
+    """What is compared of two folders.
+
+    Of scores on several corpora those on `corpus` are compared, else those that both have.
+    Languages asked for that neither has a score in are left out (`left_out` tells them). Raises
+    BadRun where one has no such scores, or not of the same options, or where no language is left.
     """
     which = scores.the_corpus([dense, run], on, corpus)
     _check_alike(which, on)
@@ -47,16 +102,8 @@ def against(
         first, second = _only(first, tags), _only(second, tags)
         if not first and not second:
             raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
-    return compare(
-        first,
-        second,
-        lower_is_better=evals.facts(on).lower_is_better,
-        binary=evals.is_binary(on),
-        floors=floors(dense, on, which[dense]),
-        shares=training_shares(model_name(dense, on), first),
-        draws=draws,
-        seed=seed,
-    )
+    lower = evals.facts(on).lower_is_better
+    return Scored(first, second, lower, floors(dense, on, which[dense]))
 
 
 class LeftOut(NamedTuple):
@@ -188,29 +235,6 @@ def at_chance(found: Comparison, run: str = "") -> list[str]:
         f"always, in {len(names)} of {len(found.changes)} languages ({', '.join(names)}): a change "
         "there is neither loss nor gain."
     ]
-
-
-def rows(name: str, found: Comparison) -> list[dict[str, Any]]:
-    """One row for each summary, then one for each language, worst first; all with the same keys."""
-    changes = [
-        {"run": name, "kind": "language", "name": c.language, **asdict(c), "verdict": c.verdict}
-        for c in sorted(found.changes, key=lambda c: (-c.change, c.language))
-    ]
-    nothing = dict.fromkeys(changes[0])
-    summaries = [
-        {
-            **nothing,
-            "run": name,
-            "kind": "summary",
-            "name": s.name,
-            "language": s.language,
-            "change": s.value,
-            "low": s.low,
-            "high": s.high,
-        }
-        for s in found.summaries
-    ]
-    return summaries + changes
 
 
 def note_prediction(run: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any] | None:

@@ -29,9 +29,9 @@ PLAIN = (int, float, str, bytes, Enum, torch.dtype, torch.device, torch.Size, ty
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Stands for what a block returned: `output` 0 is its hidden states."""
+    """Stands for what a call of a block returned: `output` 0 is its hidden states."""
 
-    block: int
+    call: int
     output: int
 
 
@@ -53,7 +53,7 @@ class Box:
 class Own:
     """What belongs to one batch besides its hidden states.
 
-    `shape` is that of its ids, `calls` the arguments of blocks to come that depend on its tokens,
+    `shape` is that of its ids, `calls` the arguments of calls to come that depend on its tokens,
     `given` and `written` what blocks before returned and wrote for blocks to come.
     """
 

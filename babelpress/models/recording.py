@@ -1,5 +1,8 @@
 """What a model hands its blocks: learnt from passes in which no block runs.
 
+A block may run several times before the next one does, as those of ALBERT: each of its runs is a
+call of its own, and calls are numbered through.
+
 Every block gives a number of its own in place of hidden states, which the next has to receive; what
 else it returns is stood for too. What a block is handed with one text and not with another is of
 the tokens; what changes with the stand-ins alone is of other blocks.
@@ -37,12 +40,13 @@ class _Pass:
 
     entered: list[Tensor] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    blocks: list[int] = field(default_factory=list)  # which block every call is of
     boxes: dict[int, Any] = field(default_factory=dict)
     given: dict[int, Given] = field(default_factory=dict)
     alive: list[Any] = field(default_factory=list)  # what addresses stand for
 
     def stand_for(self, standing: Tensor, number: int) -> Tensor:
-        """Remember that a tensor stands for an output of the block that was called last."""
+        """Remember that a tensor stands for an output of the last call."""
         self.alive.append(standing)
         self.given[id(standing)] = Given(len(self.calls) - 1, number)
         return standing
@@ -66,20 +70,25 @@ class Recording:
         device = weight(model.get_input_embeddings()).device
         zeros_BT = torch.zeros((1, LENGTH), dtype=torch.long, device=device)
         text_BT = other_text(model).to(device)
-        one, two = self._record(zeros_BT).calls, self._record(text_BT).calls
+        first = self._record(zeros_BT)
+        self.runs = [  # by block: the numbers of its calls
+            [call for call, block in enumerate(first.blocks) if block == index]
+            for index in range(len(blocks))
+        ]
+        one, two = first.calls, self._record(text_BT).calls
         three = self._record(text_BT, DISTINCT // 2).calls
-        self.of_tokens: dict[int, list[int | str]] = {}
-        self.wanted: dict[Given, int] = {}  # by what blocks return: the last that is handed it
-        for index, (call, other, again) in enumerate(zip(one, two, three, strict=True)):
-            self._check(index, call, other, again)
+        self.of_tokens: dict[int, list[int | str]] = {}  # by call
+        self.wanted: dict[Given, int] = {}  # by what calls return: the last that is handed it
+        for number, (call, other, again) in enumerate(zip(one, two, three, strict=True)):
+            self._check(first.blocks[number], call, other, again)
             if differing := [key for key in call if not same(call[key], other[key])]:
-                self.of_tokens[index] = differing
-            self.wanted |= dict.fromkeys(givens(call), index)
+                self.of_tokens[number] = differing
+            self.wanted |= dict.fromkeys(givens(call), number)
         self._keep(zeros_BT.shape, one)
 
-    def call(self, index: int, shape: torch.Size) -> Call:
-        """What a block is handed with every batch of a shape."""
-        return self._known[shape][index]
+    def call(self, number: int, shape: torch.Size) -> Call:
+        """What a call hands its block with every batch of a shape."""
+        return self._known[shape][number]
 
     def prepare(self, shape: torch.Size) -> None:
         """Record what depends on a shape, where it is not known yet."""
@@ -89,20 +98,20 @@ class Recording:
             self._keep(shape, self._record(zeros_BT).calls)
 
     def of_batch(self, ids_BT: Tensor) -> tuple[Tensor, dict[int, Call]]:
-        """Hidden states that enter the first block, and what depends on these tokens, by block."""
+        """Hidden states that enter the first block, and what depends on these tokens, by call."""
         found = self._record(ids_BT)
         if ids_BT.shape not in self._known:
             self._keep(ids_BT.shape, found.calls)
         calls: dict[int, Call] = {
-            index: {key: found.calls[index][key] for key in keys}
-            for index, keys in self.of_tokens.items()
+            number: {key: found.calls[number][key] for key in keys}
+            for number, keys in self.of_tokens.items()
         }
         return found.entered[0], calls
 
     def _keep(self, shape: torch.Size, calls: Sequence[Call]) -> None:
         self._known[shape] = [
-            {key: value for key, value in call.items() if key not in self.of_tokens.get(index, ())}
-            for index, call in enumerate(calls)
+            {key: value for key, value in call.items() if key not in self.of_tokens.get(number, ())}
+            for number, call in enumerate(calls)
         ]
 
     def _check(self, index: int, call: Call, other: Call, again: Call) -> None:
@@ -131,23 +140,33 @@ class Recording:
         """One pass. Other `shift`s are other stand-ins."""
         found = _Pass()
 
-        def stand_in(block: nn.Module) -> Callable[..., Any]:
+        def stand_in(index: int, block: nn.Module) -> Callable[..., Any]:
             run = block.forward
 
             def forward(*args: Any, **kwargs: Any) -> Any:
+                found.blocks.append(index)
                 return self._stand_in(found, run, shift, args, kwargs)
 
             return forward
 
-        with replaced({block: stand_in(block) for block in self._blocks}):
+        with replaced({block: stand_in(i, block) for i, block in enumerate(self._blocks)}):
             run_text(self._model, ids_BT)
-        if len(found.calls) != len(self._blocks):
-            places = self._name(0).rpartition(".")[0]
-            raise BadModel(
-                f"{places} has {len(self._blocks)} blocks, but a pass ran {len(found.calls)} of "
-                "them: only what runs every block once can be pressed."
-            )
+        self._check_order(found.blocks)
         return found
+
+    def _check_order(self, ran: Sequence[int]) -> None:
+        """Raise BadModel where a block did not run, or ran again after one that follows it."""
+        places, there = self._name(0).rpartition(".")[0], len(self._blocks)
+        if len(set(ran)) != there:
+            raise BadModel(
+                f"{places} has {there} blocks, but a pass ran {len(set(ran))} of them: only what "
+                "runs every block can be pressed."
+            )
+        if list(ran) != sorted(ran):
+            raise BadModel(
+                f"a pass runs the blocks of {places} in the order {', '.join(map(str, ran))}: only "
+                "what is done with a block before it goes on to the next can be pressed."
+            )
 
     def _stand_in(
         self,
@@ -163,7 +182,7 @@ class Recording:
             found.entered.append(hidden_BTH)
         elif not torch.equal(found.alive[-1], hidden_BTH):
             raise BadModel(
-                f"{self._name(len(found.calls))} does not read what the block before it gave: "
+                f"{self._name(found.blocks[-1])} does not read what the block before it gave: "
                 f"{type(self._model).__name__} cannot be walked block by block."
             )
         further = {**dict(enumerate(args[1:])), **kwargs}

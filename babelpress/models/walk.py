@@ -4,8 +4,9 @@ With linears.py, sites.py and experts.py the only files that know how transforme
 A model is seen as an embedding, a list
 of blocks of one class that each read what the one before gave, and a head. Nothing goes by names:
 blocks are the largest list of equal modules that hold linear layers; a *site* is the set of linears
-of a block that were seen to receive the same tensor. Each linear of each stacked expert is a site,
-since experts read rows of their own; routers are no linears (experts.py).
+of a block that were seen to receive the same tensor. A block that a pass runs several times in a
+row, as ALBERT does, is one block: to run it is to run it as often. Each linear of each stacked
+expert is a site, since experts read rows of their own; routers are no linears (experts.py).
 
 Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear, R rows seen.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import LongTensor, Tensor, nn
 from transformers import PreTrainedModel
 
@@ -139,8 +141,15 @@ class Walk:
         Raises BadModel where the block changes in place what it was handed.
         """
         self.prepare(hidden_BTH)
+        *before, last = self._recording.runs[index]
+        for number in before:
+            hidden_BTH = self._run(index, number, hidden_BTH, in_memory)
+        return self._run(index, last, hidden_BTH, hold)
+
+    def _run(self, index: int, number: int, hidden_BTH: Tensor, hold: Hold) -> Hidden:
+        """What block `index` makes of hidden states in the call of this number."""
         own, bare_BTH = own_of(hidden_BTH), hidden_BTH.as_subclass(Tensor)
-        call = {**self._recording.call(index, own.shape), **own.calls.get(index, {})}
+        call = {**self._recording.call(number, own.shape), **own.calls.get(number, {})}
         handing, version = Handing(call, own), bare_BTH._version
         with experts.computed(self.blocks[index]):
             output = self.blocks[index](bare_BTH, *handing.args, **handing.kwargs)
@@ -149,12 +158,12 @@ class Walk:
                 f"{self.name(index)} changes in place what it is handed: "
                 f"{type(self.model).__name__} cannot be walked block by block."
             )
-        wanted = [each for each, last in self._recording.wanted.items() if last > index]
-        given = {each: own.given[each] for each in wanted if each.block < index}
+        wanted = [each for each, last in self._recording.wanted.items() if last > number]
+        given = {each: own.given[each] for each in wanted if each.call < number}
         for each in wanted:
-            if each.block == index:
+            if each.call == number:
                 given[each] = kept(_output(output, each.output), hold, {})
-        calls = {at: call for at, call in own.calls.items() if at > index}
+        calls = {at: call for at, call in own.calls.items() if at > number}
         written = handing.written(hold)
         self._recording.check_written(index, written)
         return Hidden.of(hold(_first(output)), Own(own.shape, calls, given, written))
@@ -163,7 +172,8 @@ class Walk:
     def reaching(self, index: int, last: Linear) -> Iterator[Callable[[Tensor], None]]:
         """Inside, a function runs block `index` until its linear that runs last has its input.
 
-        Experts are run to the end, for nobody knows which of them is the last.
+        Experts are run to the end, for nobody knows which of them is the last; so is a block that
+        runs several times.
         """
 
         def run(hidden_BTH: Tensor) -> None:
@@ -171,9 +181,14 @@ class Walk:
                 self.forward(index, hidden_BTH)
 
         with ExitStack() as stack:
-            if not self.has_experts(index) and isinstance(last, nn.Module):
+            once = self.times(index) == 1 and not self.has_experts(index)
+            if once and isinstance(last, nn.Module):
                 stack.callback(last.register_forward_pre_hook(_stop).remove)
             yield run
+
+    def times(self, index: int) -> int:
+        """How often a pass runs a block."""
+        return len(self._recording.runs[index])
 
     def has_experts(self, index: int) -> bool:
         """Whether a block has stacked experts, of which a token reaches only some."""
@@ -187,7 +202,15 @@ class Walk:
         few_BTH = hidden_BTH[:1, :FEW] if own_of(hidden_BTH).plain else hidden_BTH
         self.prepare(few_BTH)
         place = self.name(index).rpartition(".")[0]
-        return find_sites(self.blocks[index], lambda: self.forward(index, few_BTH), place)
+        lot = torch.Generator().manual_seed(0)
+        other_BTH = torch.randn(few_BTH.shape, generator=lot).to(few_BTH)
+        return find_sites(
+            self.blocks[index],
+            lambda: self.forward(index, few_BTH),
+            place,
+            lambda: self.forward(index, Hidden.of(other_BTH, own_of(few_BTH))),
+            times=self.times(index),
+        )
 
     def prepare(self, hidden_BTH: Tensor) -> None:
         """Record what blocks are handed with batches of this shape, where it is not known yet.

@@ -1,11 +1,13 @@
 """Run blocks over batches of text: moments of every site, and what a block passes on.
 
-An expert has moments of the languages whose tokens chose it, and of no others.
+An expert has moments of the languages whose tokens chose it, and of no others. A block that runs
+several times has one set of moments, over all its runs: `n` counts a token once for each.
 
 Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that it sees; one
 language a batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -153,11 +155,13 @@ def batches_at_once(walk: Walk, index: int) -> int:
     """How many batches a block runs side by side.
 
     One on a GPU, which is wide enough. One where experts are reached by some batches and not by
-    others, so that nobody knows whose turn it is; and one where weights are of several dtypes, for
-    the precision of products is a setting of the whole process.
+    others, so that nobody knows whose turn it is, and where a block runs several times, whose
+    batches come to a site again; and one where weights are of several dtypes, for the precision of
+    products is a setting of the whole process.
     """
     dtypes = {weight(layer).dtype for layer in linears(walk.blocks[index]).values()}
-    if walk.model.device.type != "cpu" or walk.has_experts(index) or len(dtypes) > 1:
+    in_turn = walk.times(index) == 1 and not walk.has_experts(index) and len(dtypes) == 1
+    if walk.model.device.type != "cpu" or not in_turn:
         return 1
     return min(AT_ONCE, torch.get_num_threads())
 
@@ -204,23 +208,25 @@ class _Watch:
     def running(self, number: int, batch: Batch) -> Iterator[None]:
         """Inside, this thread runs a batch.
 
-        Raises BadModel where a site that every batch should reach was not reached once: sums would
-        lack it, and others wait for it.
+        Raises BadModel where a site that every batch should reach was not reached as often as in
+        the first pass: sums would lack it, and others wait for it.
         """
-        self._now.number, self._now.batch, self._now.reached = number, batch, set()
+        self._now.number, self._now.batch, self._now.runs = number, batch, Counter()
         with self._turns.taking_part(number) if self._turns else nullcontext():
             yield
-            missed = [site.name for site in self._sums if site not in self._now.reached]
+            missed = [s for s in self._sums if self._now.runs[s] != len(s.reads)]
             if missed and self._all_run:
-                raise BadModel(self._not_once(missed[0], "not at all"))
+                raise BadModel(self._miscounted(missed[0]))
 
     def look(self, site: Site) -> See:
         """What adds the rows of a site to its moments."""
 
         def see(x_RI: Tensor, token_R: Tensor | None) -> None:
-            if site in self._now.reached:
-                raise BadModel(self._not_once(site.name, "twice"))
-            self._now.reached.add(site)
+            self._now.runs[site] += 1
+            if self._now.runs[site] > len(site.reads):
+                raise BadModel(self._miscounted(site))
+            if not site.reads[self._now.runs[site] - 1]:
+                return
             batch: Batch = self._now.batch
             rows_RI = self._counted(site, batch, x_RI, token_R)
             where = self._where(site, batch.language)
@@ -236,10 +242,12 @@ class _Watch:
 
         return see
 
-    def _not_once(self, site: str, times: str) -> str:
+    def _miscounted(self, site: Site) -> str:
+        found, language = self._now.runs[site], self._now.batch.language
         return (
-            f"{self._place}.{site} was run {times} in a batch of {self._now.batch.language}. "
-            "Blocks whose linears do not each run once, whatever the text, are not supported."
+            f"{self._place}.{site.name} was run {found} times in a batch of {language}, not "
+            f"{len(site.reads)}. Blocks whose linears do not each run as often, whatever the text, "
+            "are not supported."
         )
 
     def _where(self, site: Site, language: str) -> str:

@@ -3,10 +3,10 @@
 Tested in tests/report/test_gather.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-PLACES = ("moments",)  # where something lies is no difference of what was done
+from babelpress.judge.ladders import WHERE, leaves, word
 
 
 def apart(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -14,31 +14,12 @@ def apart(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
 
     A place goes by its last part: `calibration.seed` is `seed`.
     """
-    flat = [dict(_leaves("", recipe)) for recipe in recipes]
+    flat = [dict(leaves("", recipe)) for recipe in recipes]
     places = [
         place
         for place in dict.fromkeys(place for each in flat for place in each)
-        if place.rpartition(".")[2] not in PLACES
+        if place.rpartition(".")[2] not in WHERE
         and any(each.get(place) != flat[0].get(place) for each in flat)
     ]
-    words = [", ".join(_word(place, each.get(place)) for place in places) for each in flat]
+    words = [", ".join(word(place, each.get(place)) for place in places) for each in flat]
     return words if all(words) and len(set(words)) == len(words) else []
-
-
-def _leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _leaves(f"{place}.{key}", each)
-    elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
-        for number, each in enumerate(value, 1):
-            yield from _leaves(f"{place}.{number}", each)
-    else:
-        yield place, value
-
-
-def _word(place: str, value: Any) -> str:
-    shown = " ".join(map(str, value)) if isinstance(value, list) else value
-    name = place.rpartition(".")[2].replace("_", " ")
-    if value in (None, "", [], ()):
-        return f"no {name}"
-    return f"{name} {shown}"

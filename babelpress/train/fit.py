@@ -184,8 +184,8 @@ class _ByStep(Trainer):
         plain = read_json(Path(checkpoint) / PLAIN)
         self._bare().load_state_dict(_unpacked(plain["optimizer"], found))
         self.memory.restore(plain["memory"])
-        scheduler: Any = self.lr_scheduler
-        scheduler.last_epoch = self.state.global_step  # the rates came with the groups
+        assert isinstance(self.lr_scheduler, LambdaLR)
+        self.lr_scheduler.last_epoch = self.state.global_step  # the rates came with the groups
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:

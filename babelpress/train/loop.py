@@ -1,10 +1,12 @@
-"""Next-token training on fixed blocks: what is done in the steps of the one loop (fit.py).
+"""Training on fixed blocks: what is done in the steps of the one loop (fit.py).
 
-Three things differ from a plain training, each measured in LOG.md on two CPU cores:
+The loss is of the next token, or of hidden ones. Three things differ from a plain training, each
+measured in LOG.md on two CPU cores:
 
-- weights are bfloat16 and the optimizer keeps a float32 master copy (four times as fast as
+- weights may be bfloat16, for the optimizer keeps a float32 master copy (four times as fast as
   autocast there);
-- the logits of a batch never exist at once: the loss is summed over slices of positions;
+- the logits of the next tokens of a batch never exist at once: that loss is summed over slices of
+  positions;
 - matrices inside the blocks are updated by Muon (Jordan et al. 2024, `torch.optim.Muon`), the
   embedding and the norms by AdamW.
 
@@ -13,6 +15,7 @@ Shapes: N blocks, B sequences, T positions, H hidden size, V vocabulary.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from babelpress.errors import BadSetting
 from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
-from babelpress.train.fit import fit
+from babelpress.train.fit import Loss, fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,11 @@ def _summed_loss(head: nn.Module, hidden_PH: Tensor, target_P: Tensor) -> Tensor
     return cross_entropy(head(hidden_PH).float(), target_P, reduction="sum")
 
 
+def masked_loss(model: PreTrainedModel, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean loss in nats of the tokens that are hidden: those whose label is not -100."""
+    return model(ids_BT, labels=labels_BT).loss
+
+
 def optimizer(model: PreTrainedModel, schedule: Schedule) -> MasterWeights:
     """Muon for the matrices of the blocks, AdamW for embeddings, head, norms and biases."""
     blocks = [block for stack in find_stacks(model) for block in stack.blocks]
@@ -150,11 +158,13 @@ def train(
     *,
     schedule: Schedule,
     seed: int = 0,
+    hide: DataCollatorForLanguageModeling | None = None,
 ) -> PreTrainedModel:
     """Train `model` on blocks in the given order; resume from the last checkpoint under `out`.
 
-    The order must hold at least steps x batch block numbers. Raises BadSetting otherwise,
-    when the model has no bfloat16 weights, or when the loss becomes NaN or infinite; BadModel when
+    `hide` hides tokens of an encoder, anew at every reading; without it the next token is
+    predicted. The order must hold at least steps x batch block numbers. Raises BadSetting
+    otherwise, when the weights are float16, or when the loss becomes NaN or infinite; BadModel when
     it has no embedding for a token.
     """
     order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
@@ -165,18 +175,13 @@ def train(
             "Give fewer steps or more blocks."
         )
     check_known(int(ids_NT.max()), vocabulary_of(model), "the blocks")
-    if model.dtype != torch.bfloat16:
-        raise BadSetting(f"the model is {model.dtype}; train() keeps bfloat16 weights: convert it.")
+    if model.dtype not in (torch.bfloat16, torch.float32):
+        raise BadSetting(f"the model is {model.dtype}; train() takes bfloat16 or float32 weights.")
     data = Sequences(ids_NT, order[: schedule.steps * schedule.batch])
-    of_batch = torch.compile(sliced_loss) if schedule.compile else sliced_loss
-
-    def loss(step: int) -> Tensor:
-        places = range(step * schedule.batch, (step + 1) * schedule.batch)
-        return of_batch(model, torch.stack([data[place] for place in places]).to(model.device))
-
+    loss = _of_next if hide is None else partial(_of_hidden, hide=hide)
     fit(
         model,
-        loss,
+        loss(model, data, schedule),
         Path(out),
         steps=schedule.steps,
         optimizer=optimizer(model, schedule),
@@ -185,3 +190,34 @@ def train(
         seed=seed,
     )
     return model
+
+
+def _blocks(data: Sequences, step: int, batch: int) -> list[Tensor]:
+    return [data[place] for place in range(step * batch, (step + 1) * batch)]
+
+
+def _of_next(model: PreTrainedModel, data: Sequences, schedule: Schedule) -> Loss:
+    """The loss of the next tokens, by step."""
+    of_batch = torch.compile(sliced_loss) if schedule.compile else sliced_loss
+
+    def loss(step: int) -> Tensor:
+        return of_batch(model, torch.stack(_blocks(data, step, schedule.batch)).to(model.device))
+
+    return loss
+
+
+def _of_hidden(
+    model: PreTrainedModel,
+    data: Sequences,
+    schedule: Schedule,
+    hide: DataCollatorForLanguageModeling,
+) -> Loss:
+    """The loss of hidden tokens, by step."""
+    of_batch = torch.compile(masked_loss) if schedule.compile else masked_loss
+
+    def loss(step: int) -> Tensor:
+        blocks = [{"input_ids": each_T} for each_T in _blocks(data, step, schedule.batch)]
+        batch = hide(blocks).to(model.device)
+        return of_batch(model, batch["input_ids"], batch["labels"])
+
+    return loss

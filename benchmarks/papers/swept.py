@@ -11,22 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from babelpress.judge import verdicts
-from babelpress.judge.compare import Comparison
+from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import Comparison, compare
 from babelpress.moments.store import Store
 from babelpress.runs import manifest
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps.found import find
+from babelpress.sweeps.found import Found, find
 from babelpress.text import languages
 
 ON = "bits_per_byte"
+APART = "each its own"  # calibration of languages that were pressed apart and put together
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One recipe of a sweep: method with its setting, calibration in words, seed, what it cost.
 
-    `tokens` are those of all languages that the calibration looks at.
+    `tokens` are those of all languages that the calibration looks at. `folder` is one of several
+    where each language was pressed apart.
     """
 
     folder: Path
@@ -51,17 +53,46 @@ class Run:
         return row.value, row.low, row.high, row.language or ""
 
 
-def load(folder: Path, on: str = ON, known: Sequence[Path] = ()) -> list[Run]:
-    """Every scored run of a sweep, and of further folders of it, in the sweep's order."""
+def load(
+    folder: Path, on: str = ON, known: Sequence[Path] = (), languages: Sequence[str] = ()
+) -> list[Run]:
+    """Every scored run of a sweep, and of further folders of it, in the sweep's order.
+
+    With `languages` only those scored in all of them; runs that were calibrated and scored in one
+    of them alone stand behind, those of one method and seed as one.
+    """
     runs: list[Run] = []
     for place in (folder, *known):
-        there = find(place, on)
+        there = find(place, on, languages)
         for run in there.runs:
             plan = Recipe.model_validate(manifest.read(run).recipe)
-            found = verdicts.against(there.dense, run, on=on)
+            found = verdicts.against(there.dense, run, on=on, languages=languages)
             seed = plan.calibration.seed
             calibration = _calibration(plan)
             runs.append(Run(run, _method(plan), calibration, _tokens(plan), seed, found))
+        runs += _apart(there, on)
+    return runs
+
+
+def _apart(there: Found, on: str) -> list[Run]:
+    """The languages that were each pressed apart, put together; unfinished ones are named."""
+    dense = scores.tallies(there.dense, on)
+    wanted = {tag: dense[tag] for tag in dense if tag in there.languages}
+    plans = {run: Recipe.model_validate(manifest.read(run).recipe) for run in there.others}
+    runs: list[Run] = []
+    for method, seed in dict.fromkeys((_method(p), p.calibration.seed) for p in plans.values()):
+        some = {
+            run: plan
+            for run, plan in plans.items()
+            if (_method(plan), plan.calibration.seed) == (method, seed)
+        }
+        pressed = {tag: tally for run in some for tag, tally in scores.tallies(run, on).items()}
+        if wanted.keys() - pressed.keys():
+            print(f"{method}, seed {seed}: {len(pressed)} of {len(wanted)} languages are done.\n")
+            continue
+        found = compare(wanted, {tag: pressed[tag] for tag in wanted})
+        tokens = max(plan.calibration.tokens for plan in some.values())
+        runs.append(Run(next(iter(some)), method, APART, tokens, seed, found))
     return runs
 
 

@@ -36,7 +36,16 @@ vary:
 evaluate: {languages: [en, sw], documents: 2}
 """
 every_command = pytest.mark.parametrize("name", [n for n in commands.COMMANDS if n != "demo"])
-SUMMARIES = {"mean", "worst", "low_resource", "high_resource", "latin", "non_latin", "spread"}
+SUMMARIES = {
+    "mean",
+    "worst",
+    "low_resource",
+    "high_resource",
+    "latin",
+    "non_latin",
+    "spread",
+    "gap",
+}
 
 
 def documented(name: str) -> list[str]:

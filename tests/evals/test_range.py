@@ -72,14 +72,14 @@ def windows(ids, window, prefix):
 
 
 def inputs(model, fed):
-    """What the first linear of each site reads in one pass, by BLOCK.SITE."""
+    """What the last linear of each site reads in one pass, each time, by BLOCK.SITE."""
     walk = Walk(model)
-    seen: dict[str, torch.Tensor] = {}
+    seen: dict[str, list[torch.Tensor]] = {}
     handles: list[Any] = []
 
     def keep(name):
         def hook(_, args):
-            seen[name] = args[0].float().flatten(0, -2)
+            seen.setdefault(name, []).append(args[0].float().flatten(0, -2))
 
         return hook
 
@@ -91,6 +91,7 @@ def inputs(model, fed):
             handles.append(linear.register_forward_pre_hook(keep(name)))
         with torch.no_grad():
             hidden_BTH = walk.forward(index, hidden_BTH)
+    seen.clear()
     with torch.no_grad():
         model(torch.tensor([fed]))
     for handle in handles:
@@ -104,9 +105,10 @@ def slow_ranges(model, tokenizer, texts, window=WINDOW):
     for text in (text for given in texts.values() for text in given):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         for fed, counted in windows(ids, window, tokenizer.bos_token_id):
-            for name, x_TI in inputs(model, fed).items():
-                most_I = x_TI[-counted:].abs().amax(0)
-                largest[name] = torch.maximum(largest.get(name, torch.zeros(())), most_I)
+            for name, every in inputs(model, fed).items():
+                for x_TI in every:
+                    most_I = x_TI[-counted:].abs().amax(0)
+                    largest[name] = torch.maximum(largest.get(name, torch.zeros(())), most_I)
     return largest
 
 
@@ -117,8 +119,8 @@ def slow_counts(model, tokenizer, texts, ranges, prefix, window=WINDOW):
         for place, text in enumerate(given):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             for fed, counted in windows(ids, window, prefix):
-                for name, x_TI in inputs(model, fed).items():
-                    rows = x_TI.tolist()[len(fed) - counted :]
+                for name, every in inputs(model, fed).items():
+                    rows = [x for x_TI in every for x in x_TI.tolist()[len(fed) - counted :]]
                     limits = ranges[name].tolist()
                     row = found.setdefault((tag, place, name), [0, 0])
                     row[0] += sum(

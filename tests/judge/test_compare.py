@@ -98,6 +98,7 @@ def test_every_number_equals_a_slow_loop_on_the_same_draws():
         "latin": lambda row: (row[0] + row[2]) / 2,
         "non_latin": lambda row: (row[1] + row[3]) / 2,
         "spread": statistics.pstdev,
+        "gap": lambda row: max(row) - min(row),
     }
     assert list(named(result)) == list(slow)
     for name, function in slow.items():
@@ -117,7 +118,7 @@ def test_the_worst_language_is_named_and_chosen_anew_in_every_draw():
     top = max(result.changes, key=lambda change: change.change)
     assert (worst.language, worst.value) == (top.language, top.change)
     assert worst.low > max(change.low for change in result.changes)
-    assert [row.language for row in result.summaries if row.name != "worst"] == [None] * 6
+    assert [row.language for row in result.summaries if row.name != "worst"] == [None] * 7
 
 
 def test_no_change_at_all_is_no_significant_difference():

@@ -9,6 +9,7 @@ from scoring import LOSS, ON, run, scored
 from babelpress.errors import BadRun, BadSetting
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import compare
+from babelpress.judge.rows import of_comparison
 from babelpress.numerics.tally import Tally
 from babelpress.system.files import read_json, write_json
 from babelpress.text import mixtures
@@ -205,7 +206,7 @@ def test_the_dense_model_of_a_run_is_the_one_that_it_began_with(pressed, dense):
 def test_rows_are_summaries_then_languages_worst_first_with_the_same_keys(dense, pressed):
     found = verdicts.against(dense, pressed)
 
-    rows = verdicts.rows("mine", found)
+    rows = of_comparison("mine", found)
 
     kinds = [row["kind"] for row in rows]
     assert kinds == ["summary"] * len(found.summaries) + ["language"] * len(LOSS)
@@ -223,7 +224,7 @@ def test_a_row_carries_the_numbers_and_the_verdict_of_its_language(dense, tmp_pa
     same = run(tmp_path / "same", dict.fromkeys(LOSS, 0.0))
     found = verdicts.against(dense, same)
 
-    row = verdicts.rows("same", found)[-1]
+    row = of_comparison("same", found)[-1]
 
     assert row["verdict"] == "too few documents to tell (6; at least 8)"
     assert (row["documents"], row["needed"], row["significant"]) == (6, 8, False)

@@ -70,6 +70,8 @@ FOLDS |= {
     "xlm_roberta": {"attention.output.dense": "attention.self.value"},
     "distilbert": {"attention.out_lin": "attention.v_lin"},
     "modernbert": {"attn.Wo": "attn.Wqkv", "mlp.Wi": "mlp_norm", "mlp.Wo": "mlp.Wi"},
+    "albert": {"albert_layers.0.attention.dense": "albert_layers.0.attention.value"},
+    "deberta_v2": {"attention.output.dense": "attention.self.value_proj"},
 }
 for _family, _experts in {"qwen3_moe": 4, "mixtral": 3}.items():
     # The norm before the experts is the router's too. Rows of gate and up are one parameter.
@@ -94,6 +96,8 @@ VALUES = {
     "xlm_roberta": ("attention.output.dense", (0, 8, 16, 24)),
     "distilbert": ("attention.out_lin", (0, 8, 16, 24)),
     "modernbert": ("attn.Wo", STACKED),
+    "albert": ("albert_layers.0.attention.dense", (0, 8, 16, 24)),
+    "deberta_v2": ("attention.output.dense", (0, 8, 16, 24)),
     "qwen3_moe": ("self_attn.o_proj", GROUPED),
     "mixtral": ("self_attn.o_proj", GROUPED),
 }

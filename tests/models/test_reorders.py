@@ -26,6 +26,8 @@ MLP = {
     "xlm_roberta": "output.dense",
     "distilbert": "ffn.lin2",
     "modernbert": "mlp.Wo",
+    "albert": "albert_layers.0.ffn_output",
+    "deberta_v2": "output.dense",
 }
 VALUES = {
     "llama": ("self_attn.o_proj", 2),
@@ -39,6 +41,8 @@ VALUES = {
     "xlm_roberta": ("attention.output.dense", 4),
     "distilbert": ("attention.out_lin", 4),
     "modernbert": ("attn.Wo", 4),
+    "albert": ("albert_layers.0.attention.dense", 4),
+    "deberta_v2": ("attention.output.dense", 4),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import T5Config, T5ForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
 
 from babelpress.errors import BadModel
 from babelpress.models import walk as models
@@ -64,6 +65,16 @@ SITES = {
         ("ffn.lin1", 32),
         ("ffn.lin2", 48),
     ],
+    "albert": [
+        ("albert_layers.0.attention.query+key+value", 32),
+        ("albert_layers.0.attention.dense", 32),
+        ("albert_layers.0.ffn", 32),
+        ("albert_layers.0.ffn_output", 48),
+    ],
+    "deberta_v2": [
+        ("attention.self.query_proj+key_proj+value_proj", 32),
+        *ENCODED[1:],
+    ],
     "modernbert": [("attn.Wqkv", 32), ("attn.Wo", 32), ("mlp.Wi", 32), ("mlp.Wo", 48)],
     "bloom": [
         ("self_attention.query_key_value", 32),
@@ -118,17 +129,19 @@ def refusal(kind, name, **options):
 
 
 def outputs_of(model, blocks, ids_BT):
-    """What every block gives in the model's own pass."""
-    outputs = []
+    """What every block gives in the model's own pass, when it runs last."""
+    outputs = {}
     handles = [
-        block.register_forward_hook(lambda _, __, out: outputs.append(models._first(out)))
-        for block in blocks
+        block.register_forward_hook(
+            lambda _, __, out, index=index: outputs.update({index: models._first(out)})
+        )
+        for index, block in enumerate(blocks)
     ]
     with torch.no_grad():
         model(ids_BT, use_cache=False)
     for handle in handles:
         handle.remove()
-    return outputs
+    return [outputs[index] for index in range(len(blocks))]
 
 
 # Two sums of 32 products differ by 2·32·2⁻²⁴·Σ|x·w| at most, which is 0.8 at most here; what comes
@@ -209,8 +222,42 @@ def test_a_linear_that_never_runs_or_runs_twice_is_named():
     silent, twice = Pair(lambda x: x), Pair(lambda x: x)
     with pytest.raises(BadModel, match=r"the linears of blocks .* not so: second"):
         find_sites(silent, lambda: silent.first(torch.ones(3, 4)), "blocks")
-    with pytest.raises(BadModel, match="one of them twice"):
+    with pytest.raises(BadModel, match=r"not so: first \(2 times\), second \(2 times\)"):
         find_sites(twice, lambda: twice(twice(torch.ones(3, 4))), "blocks")
+
+
+class Beside(nn.Module):
+    """Two linears; the first, or both, read a table too, or nothing else."""
+
+    def __init__(self, *on_table):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.on_table = on_table
+
+    def forward(self, x, table):
+        for name in self.on_table:
+            self.get_submodule(name)(table)
+        return self.first(x) + (0 if self.on_table == ("second",) else self.second(x))
+
+
+@pytest.mark.parametrize("rows", [3, 5], ids=["as many rows as tokens", "more"])
+def test_what_is_the_same_whatever_the_text_is_not_read(rows):
+    lot = torch.Generator().manual_seed(0)
+    x, other = torch.randn(2, 3, 4, generator=lot)
+    table = torch.randn(rows, 4, generator=lot)
+    block = Beside("first")
+
+    found = find_sites(block, lambda: block(x, table), "blocks", lambda: block(other, table))
+
+    assert [(site.linears, site.reads) for site in found] == [(("first", "second"), (False, True))]
+    block = Beside("second")
+    with pytest.raises(BadModel, match=r"must each read the text once .* second \((0|1) times\)"):
+        find_sites(
+            block,
+            lambda: [block(x, table), block.second(table)],
+            "blocks",
+            lambda: [block(other, table), block.second(table)],
+        )
 
 
 def test_an_encoder_decoder_is_refused_with_what_was_found_and_what_is_missing(tmp_path):
@@ -253,6 +300,24 @@ def test_blocks_that_a_pass_leaves_out_are_noticed():
         Walk(model)
 
 
+def test_blocks_that_run_again_after_others_are_refused():
+    model: Any = pico.model("albert")
+    encoder = model.albert.encoder
+    first, second = encoder.albert_layer_groups
+    encoder.forward = lambda x, mask, **_: _after(
+        [first, second, first, second], encoder.embedding_hidden_mapping_in(x), mask
+    )
+
+    with pytest.raises(BadModel, match=r"albert_layer_groups in the order 0, 1, 0, 1: only"):
+        Walk(model)
+
+
+def _after(blocks, hidden_BTH, mask):
+    for block in blocks:
+        hidden_BTH = block(hidden_BTH, mask)
+    return BaseModelOutput(last_hidden_state=hidden_BTH)
+
+
 # ---- weights -------------------------------------------------------------------------------
 
 
@@ -290,7 +355,7 @@ def test_a_block_can_be_run_until_its_last_linear_is_reached(family):
         run(hidden_BTH)
 
     assert seen
-    assert bool(done) == (family in pico.EXPERTS)
+    assert bool(done) == (family in (*pico.EXPERTS, *pico.TWICE))
 
 
 @every_family
@@ -298,8 +363,8 @@ def test_only_the_first_block_runs_and_once_to_see_what_blocks_are_handed(family
     model = pico.model(family)
     ran = []
     for index, block in enumerate(find_stacks(model)[0].blocks):
-        linear = next(m for m in block.modules() if isinstance(m, nn.Linear) or hasattr(m, "nf"))
-        linear.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+        every = [m for m in block.modules() if isinstance(m, nn.Linear) or hasattr(m, "nf")]
+        every[-1].register_forward_pre_hook(lambda *_, index=index: ran.append(index))
 
     walk = Walk(model)
     walk.prepare(walk.start(some_ids()))

@@ -5,7 +5,7 @@ import json
 import pico
 import pytest
 
-from babelpress.commands.judging import compare, report
+from babelpress.commands.comparing import compare, report
 from babelpress.commands.sweeping import sweep as command
 from babelpress.errors import BabelpressError, BabelpressWarning, BadRun, BadSetting
 from babelpress.sweeps import found, plan, schedule

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.optim import AdamW, Muon
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import LlamaForCausalLM
+from transformers import DataCollatorForLanguageModeling, LlamaForCausalLM
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.train import loop as training
@@ -20,6 +20,7 @@ from babelpress.train.fit import last_checkpoint
 from babelpress.train.loop import (
     MasterWeights,
     Schedule,
+    masked_loss,
     optimizer,
     sliced_loss,
     train,
@@ -310,15 +311,86 @@ def test_checkpoints_are_counted_as_numbers(tmp_path):
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
 
 
-def test_too_few_blocks_and_float32_weights_are_refused(tmp_path):
+def test_too_few_blocks_and_float16_weights_are_refused(tmp_path):
     model: Any = llama(dtype=torch.bfloat16)
     with pytest.raises(BadSetting, match="20 steps of 4 blocks need 80 blocks; the order names 79"):
         train(model, pattern_ids(), range(79), tmp_path, schedule=SHORT)
-    with pytest.raises(BadSetting, match=r"the model is torch\.float32"):
-        trained(tmp_path, model=llama())
+    with pytest.raises(BadSetting, match=r"the model is torch\.float16"):
+        trained(tmp_path, model=llama(dtype=torch.float16))
 
 
 def test_a_loss_that_is_not_a_number_stops_the_training_at_once(tmp_path):
     with pytest.raises(BadSetting, match="the training loss is nan at step 1: lower"):
         trained(tmp_path, schedule=replace(SHORT, adam_rate=float("inf"), warmup=0))
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+# ---- hidden tokens -------------------------------------------------------------------------
+
+
+def encoder(seed=0):
+    return pico.model("bert", seed=seed)
+
+
+MASK = 2  # the padding token: the tiny models have no mask
+
+
+def hiding():
+    """Three tokens in ten hidden."""
+    tokenizer = pico.tokenizer()
+    tokenizer.mask_token = "<pad>"
+    return DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3)
+
+
+def trained_on_hidden(out, model, schedule=SHORT):
+    """On blocks that are alike, so that places tell the tokens."""
+    ids_NT = np.repeat(pattern_ids(1), 3, axis=0)
+    order = np.zeros(schedule.steps * schedule.batch, dtype=int)
+    return train(model, ids_NT, order, out, schedule=schedule, hide=hiding())
+
+
+def test_the_masked_loss_is_that_of_hidden_tokens_alone():
+    model, ids_BT = encoder().eval(), some_ids()
+    labels_BT = torch.full_like(ids_BT, -100)
+    hidden = [(0, 3), (1, 0), (2, 15)]
+    for row, place in hidden:
+        labels_BT[row, place] = ids_BT[row, place] + 1
+
+    loss = masked_loss(model, ids_BT, labels_BT)
+
+    logits_BTV = model(ids_BT).logits.log_softmax(-1)
+    plain = [-logits_BTV[row, place, ids_BT[row, place] + 1].item() for row, place in hidden]
+    assert loss.item() == pytest.approx(sum(plain) / 3, rel=1e-5)
+
+
+def test_an_encoder_learns_what_is_hidden(tmp_path):
+    schedule = replace(SHORT, steps=60, adam_rate=0.02, muon_rate=0.04)
+
+    model = trained_on_hidden(tmp_path, encoder(), schedule).eval()
+
+    ids_BT = torch.from_numpy(pattern_ids(1).astype(np.int64))
+    labels_BT = torch.full_like(ids_BT, -100)
+    labels_BT[:, 5:7] = ids_BT[:, 5:7]
+    shown_BT = torch.where(labels_BT != -100, MASK, ids_BT)
+    with torch.no_grad():
+        # ln 7 is what it costs to know the seven tokens but not where they stand
+        assert masked_loss(model, shown_BT, labels_BT).item() < 0.5 * math.log(7)
+
+
+def test_a_killed_training_on_hidden_tokens_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    """What is hidden is drawn anew in every batch: the draws have to go on as well."""
+    undisturbed = trained_on_hidden(tmp_path / "whole", encoder())
+    calls = iter(range(12))
+
+    def dying(model, ids_BT, labels_BT):
+        if next(calls, None) is None:
+            raise Killed
+        return masked_loss(model, ids_BT, labels_BT)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "masked_loss", dying)
+        trained_on_hidden(tmp_path / "killed", encoder())
+
+    resumed = trained_on_hidden(tmp_path / "killed", encoder(seed=1))
+
+    assert same_weights(undisturbed, resumed)
