@@ -40,7 +40,7 @@ def labels_of(model: PreTrainedModel, wanted: str) -> tuple[str, ...]:
     """The names of a head's labels in order. Raises BadModel where the model has another head."""
     if not type(model).__name__.endswith(wanted):
         raise no_head(type(model).__name__, wanted)
-    names = model.config.id2label
+    names: Any = model.config.id2label
     return tuple(str(names[place]) for place in range(len(names)))
 
 

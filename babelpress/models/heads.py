@@ -42,10 +42,10 @@ def with_head(
         )
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        made: PreTrainedModel = loader.from_config(
+        made: Any = loader.from_config(
             config, dtype=torch.float32, attn_implementation=attention(str(model.device))
         )
-    had = type(made) is type(model) and model.config.id2label == config.id2label
+    had = type(made).__name__ == type(model).__name__ and model.config.id2label == config.id2label
     _copy_body(model, made)
     if had:
         made.load_state_dict(model.state_dict())

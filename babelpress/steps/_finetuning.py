@@ -104,6 +104,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
     with measured() as cost:
         _train(made, settings, progress)
         made.load_best()
+    zeros = masks.zeros
     masks.release()
     walk = Walk(model)
     report = Report(
@@ -117,6 +118,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
         scores=made.scores,
         losses=made.losses,
         best=made.best,
+        zeros=zeros,
         **_told(texts, pieces),
     )
     return Done(report, {}, replace(opened, model=model.eval(), carried=()))

@@ -55,7 +55,7 @@ def examples_of(
 class Adapting(Protocol):
     """What is done to the weights that learn besides learning."""
 
-    def at(self, step: int) -> None:
+    def at(self, step: int, /) -> None:
         """Before a step."""
         ...
 
@@ -63,7 +63,7 @@ class Adapting(Protocol):
         """After one."""
         ...
 
-    def ready(self, step: int) -> bool:
+    def ready(self, step: int, /) -> bool:
         """Whether the model is after so many steps what it is to be, so that it may be the best."""
         ...
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from babelpress.numerics.counting import nonzeros
 
+PRUNED = 0.01  # of a matrix
+
 
 class Masks:
     """Which numbers of some parameters learn, by name."""
@@ -23,9 +25,17 @@ class Masks:
 
     @classmethod
     def of_zeros(cls, model: nn.Module) -> "Masks":
-        """Those of a model that has zeros in its matrices, as a pruned one has."""
-        found = {name: each for name, each in model.named_parameters() if each.ndim >= 2}
-        made = cls({name: each for name, each in found.items() if nonzeros(each) < each.numel()})
+        """Those of matrices that were pruned: at least PRUNED of such a one is zero.
+
+        Fewer zeros are no pruning: half precision has made them, or they are the row of padding.
+        """
+        made = cls(
+            {
+                name: each
+                for name, each in model.named_parameters()
+                if each.ndim >= 2 and each.numel() - nonzeros(each) >= PRUNED * each.numel()
+            }
+        )
         for name, each in made.parameters.items():
             made.put(name, each.detach() != 0)
         return made
