@@ -4,6 +4,7 @@ import inspect
 import json
 
 import labelling
+import numpy as np
 import pico
 import pytest
 import torch
@@ -15,8 +16,10 @@ from babelpress.commands import COMMANDS
 from babelpress.commands.pressing import press
 from babelpress.errors import BabelpressWarning, BadCorpus, BadModel, BadSetting
 from babelpress.evals.classify import measure
+from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest, recipe, run
 from babelpress.runs.open import open_any
+from babelpress.steps import _finetuning
 from babelpress.steps.finetune import Settings
 from babelpress.system.files import read_json
 from babelpress.text.labelled import open_labelled
@@ -108,6 +111,22 @@ def test_names_are_learnt_and_what_stands_in_for_dev_texts_is_said(encoder, name
     assert AutoModelForTokenClassification.from_pretrained(tmp_path / "run" / "model")
 
 
+def test_the_weights_are_those_of_the_best_epoch(encoder, topics, tmp_path, monkeypatch):
+    seen = []
+
+    def score(model, _tokenizer, documents, **_):
+        seen.append(model.classifier.weight.detach().clone())
+        value = np.array([1.0 if len(seen) == 1 else 0.0])
+        return {tag: Tally(("x",), value, np.ones(1)) for tag in documents}
+
+    monkeypatch.setattr(_finetuning.classify, "measure", score)
+    (step,) = do(plan(encoder, topics), tmp_path / "run")["steps"]
+
+    assert step["best"] == 0
+    assert torch.equal(weights(tmp_path / "run")["classifier.weight"], seen[0])
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_languages_are_drawn_by_the_texts_that_there_are(encoder, topics, tmp_path):
     found = do(plan(encoder, topics, mixture="proportional", epochs=1), tmp_path / "run")
 
@@ -124,9 +143,12 @@ def whole(encoder, topics, tmp_path_factory):
     return content(folder)
 
 
-@pytest.mark.parametrize("stop", [8, 12])
-def test_a_stopped_training_goes_on_to_the_same_bytes(encoder, topics, whole, tmp_path, stop):
-    """With dropout, within an epoch and after the last."""
+@pytest.mark.parametrize("stop", [9, 12])
+def test_a_stopped_training_goes_on_to_the_same_bytes(
+    encoder, topics, whole, tmp_path, monkeypatch, stop
+):
+    """With dropout, within an epoch and after the last; however often checkpoints are made."""
+    monkeypatch.setattr(_finetuning, "OFTEN", 4)
     with pytest.raises(KeyboardInterrupt):
         run.do(plan(encoder, topics), tmp_path / "run", progress=stop_at(stop))
     said = []
