@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.nn.utils import parametrize
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
@@ -18,10 +19,11 @@ from babelpress.errors import BadCorpus
 from babelpress.evals import _labels, classify, ner
 from babelpress.models.heads import OF_TEXTS, OF_WORDS, with_head
 from babelpress.models.ledger import ledger
+from babelpress.models.linears import linears
 from babelpress.models.open import Opened
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, tokenizer_hash, vocabulary_of
-from babelpress.models.walk import Walk
+from babelpress.models.walk import Walk, find_stacks
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
@@ -44,9 +46,11 @@ from babelpress.text.labelled import (
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Distribution, Mixture
 from babelpress.text.pieces import Piece, pieces_of
-from babelpress.train.finetuning import Example, Finetuning, examples_of, mean_loss
+from babelpress.train.finetuning import Adapting, Example, Finetuning, examples_of, mean_loss
 from babelpress.train.fit import KEPT, fit
+from babelpress.train.gradual import Cubic, Gradual
 from babelpress.train.masks import Masks
+from babelpress.train.pst import Pst
 
 OFTEN = 200  # steps between checkpoints at most
 TRIED = 2  # steps for an estimate
@@ -99,11 +103,12 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
     }
     made = _finetuning(opened, settings, texts, model, pieces, mixed, length)
     made.place = checkpoints(folder, work, progress)
-    masks = Masks.of_zeros(model)
-    made.adapting = (_Kept(masks),)
+    made.adapting = (_adapting(model, settings, made.steps),)
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     with measured() as cost:
         _train(made, settings, progress)
         made.load_best()
+    masks = Masks.of_zeros(model)
     zeros = masks.zeros
     masks.release()
     walk = Walk(model)
@@ -119,6 +124,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
         losses=made.losses,
         best=made.best,
         zeros=zeros,
+        trained=trained,
         **_told(texts, pieces),
     )
     return Done(report, {}, replace(opened, model=model.eval(), carried=()))
@@ -138,6 +144,29 @@ class _Kept:
 
     def ready(self, _step: int) -> bool:
         return True
+
+    def finish(self) -> None:
+        self.masks.release()
+
+
+def _adapting(model: PreTrainedModel, settings: Settings, steps: int) -> Adapting:
+    """What is done to the weights besides learning."""
+    if settings.between is None:
+        return _Kept(Masks.of_zeros(model))
+    rises = Cubic.over(*settings.between, steps)
+    modules = {id(module): name for name, module in model.named_modules()}
+    blocks = [block for stack in find_stacks(model) for block in stack.blocks]
+    found = [each for block in blocks for each in linears(block).values()]
+    here: dict[str, Any] = {modules[id(each)]: each for each in found}
+    if settings.adapt == "pst":
+        return Pst.of(model, here, settings.rank, rises, settings.seed)
+    matrices = {f"{name}.weight": each.weight for name, each in here.items()}
+    if settings.embeddings:
+        table: Any = model.get_input_embeddings()
+        matrices[f"{modules[id(table)]}.weight"] = table.weight
+    masks = Masks.of_zeros(model)
+    masks.parameters |= matrices
+    return Gradual(masks, matrices, rises)
 
 
 # ---- texts ---------------------------------------------------------------------------------
@@ -237,7 +266,8 @@ def _finetuning(
     }
 
     def score() -> dict[str, float]:
-        found = measure(model, opened.tokenizer, texts.dev, window=length)
+        with parametrize.cached():
+            found = measure(model, opened.tokenizer, texts.dev, window=length)
         return {tag: each.value for tag, each in found.items()}
 
     return Finetuning(
@@ -290,7 +320,7 @@ def _optimizer(model: PreTrainedModel, settings: Settings) -> AdamW:
         {"params": decayed, "weight_decay": settings.decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return AdamW([each for each in groups if each["params"]], lr=settings.rate)
+    return AdamW([each for each in groups if each["params"]], lr=settings.learning_rate)
 
 
 def _said(made: Finetuning) -> str:

@@ -8,7 +8,7 @@ Tested in tests/steps/test_finetune.py.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -35,6 +35,25 @@ HEADS = True
 OWN_TEXT = True
 SEARCHED = ("minimax", LACKING)  # mixtures that pressing and distilling find
 SHOWN = 8  # languages of a line
+RATES = {"full": 2e-5, "pst": 1e-3}  # learning rates
+
+
+def _between(value: Any) -> Any:
+    """Two shares of zeros with .. between; the last alone is one that begins without any."""
+    text = str(value)
+    if not text or isinstance(value, bool):
+        return value
+    first, dots, last = text.rpartition("..")
+    try:
+        shares = (float(first) if dots else 0.0, float(last))
+    except ValueError:
+        shares = (1.0, 0.0)
+    if not (0 <= shares[0] <= shares[1] < 1 and shares[1] > 0):
+        raise BadSetting(
+            f"gradual is {text}. It is two shares of zeros from 0 to under 1, the second no "
+            "smaller, as 0.5..0.95, or the second alone."
+        )
+    return "..".join(f"{each:g}" for each in shares)
 
 
 class Settings(StepSettings):
@@ -61,7 +80,13 @@ class Settings(StepSettings):
     )
     epochs: int = setting(5, "Epochs at most: times as many texts as there are.", gt=0)
     batch: int = setting(16, "Texts in a step.", gt=0)
-    rate: float = setting(2e-5, "Learning rate, which falls to zero.", gt=0, allow_inf_nan=False)
+    rate: float | None = setting(
+        None,
+        f"Learning rate, which falls to zero: {RATES['full']:g} by default, {RATES['pst']:g} with "
+        "pst.",
+        gt=0,
+        allow_inf_nan=False,
+    )
     warmup: float = setting(0.1, "Share of the steps in which the rate rises.", ge=0, lt=1)
     decay: float = setting(0.01, "Weight decay.", ge=0, allow_inf_nan=False)
     length: int = setting(
@@ -70,6 +95,16 @@ class Settings(StepSettings):
     patience: int = setting(
         2, "Epochs in a row that are no better on dev texts before it ends (0: never).", ge=0
     )
+    gradual: Annotated[str, BeforeValidator(_between)] = setting(
+        "",
+        "Prune by magnitude while it learns, as 0.5..0.95: the share of zeros at first and in the "
+        "end; 0.95 begins without any.",
+    )
+    embeddings: bool = setting(False, "Let --gradual prune token embeddings too.")
+    adapt: Literal["full", "pst"] = setting(
+        "full", "What learns: all weights, or with pst updates and scores of low rank (--gradual)."
+    )
+    rank: int = setting(8, "Rank of what learns with --adapt pst.", gt=0)
     seed: int = setting(0, "Of the new head, of the order of texts and of dropout.", ge=0)
 
     @model_validator(mode="after")
@@ -86,7 +121,25 @@ class Settings(StepSettings):
                 f"the mixture {self.mixture} is not of fine-tuning. Use uniform, proportional or "
                 "temperature:T."
             )
+        if self.adapt == "pst" and (self.embeddings or not self.gradual):
+            raise BadSetting(
+                "--adapt pst makes linears sparse, and embeddings stay as they are: say how sparse "
+                "with --gradual, as --gradual 0.5..0.9, and leave --embeddings out."
+            )
+        if self.embeddings and not self.gradual:
+            raise BadSetting("--embeddings are pruned by --gradual: give that too, or neither.")
         return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The one that was given, else the usual one."""
+        return RATES[self.adapt] if self.rate is None else self.rate
+
+    @property
+    def between(self) -> tuple[float, float] | None:
+        """The share of zeros at first and in the end; None where nothing is pruned."""
+        first, _, last = self.gradual.partition("..")
+        return (float(first), float(last)) if last else None
 
 
 class Report(StepReport):
@@ -96,7 +149,8 @@ class Report(StepReport):
     are those of every language by split, `held_out` the languages whose dev texts are of its train
     files, `cut` and `split` how many texts were longer than --length. `metric` is what `scores` and
     `losses` of every epoch are of, `best` the number of the epoch that counts, from 0. `zeros` are
-    the weights that were zero and stayed so, `fingerprint` is of all texts.
+    the weights of pruned matrices that are zero, `trained` is how many numbers learnt,
+    `fingerprint` is of all texts.
     """
 
     labels: list[str] = Field(default_factory=list)
@@ -111,6 +165,7 @@ class Report(StepReport):
     losses: list[float] = Field(default_factory=list)
     best: int = 0
     zeros: int = 0
+    trained: int = 0
     fingerprint: str = ""
 
     @property
@@ -156,15 +211,15 @@ def tell(report: Report) -> Told:
     step = report.step
     number, labels = sum(each["train"] for each in report.texts.values()), len(report.labels)
     return Told(
-        done=f"fine-tune {step['task']}",
+        done=f"fine-tune {step['task']}{_sparse(report)}",
         adjective="fine-tuned",
         means="it was trained on labelled texts of a task",
         method=step["task"],
-        how=f"{_epochs(report)}, batch {step['batch']}, rate {step['rate']:g}, seed {step['seed']}",
+        how=f"{_epochs(report)}, batch {step['batch']}, seed {step['seed']}{_sparse(report)}",
         mixture=report.mixture.policy,
         lines=(
-            f"{step['task']}: {labels} labels, {number:,} texts in {len(report.texts)} languages; "
-            f"{_epochs(report)}.",
+            f"{step['task']}: {labels} labels, {number:,} texts in {len(report.texts)} languages, "
+            f"{report.trained:,} numbers trained; {_epochs(report)}.",
             *_zeros(report),
         ),
         warnings=tuple(_warnings(report)),
@@ -195,7 +250,18 @@ def _scores(report: Report) -> str:
 
 
 def _zeros(report: Report) -> list[str]:
-    return [f"{report.zeros:,} weights were zero and stayed so."] if report.zeros else []
+    how = "were zero and stayed so" if not report.step.get("gradual") else "are zero"
+    return [f"{report.zeros:,} weights {how}."] if report.zeros else []
+
+
+def _sparse(report: Report) -> str:
+    """How sparse it became while it learnt, and how."""
+    between = report.step.get("gradual", "")
+    if not between:
+        return ""
+    by = "pst" if report.step.get("adapt") == "pst" else "gradual magnitude"
+    tables = ", embeddings too" if report.step.get("embeddings") else ""
+    return f", {by} {between}{tables}"
 
 
 def _warnings(report: Report) -> list[str]:

@@ -67,6 +67,10 @@ class Adapting(Protocol):
         """Whether the model is after so many steps what it is to be, so that it may be the best."""
         ...
 
+    def finish(self) -> None:
+        """When all is learnt."""
+        ...
+
 
 @dataclass(slots=True)
 class Finetuning:
@@ -149,12 +153,18 @@ class Finetuning:
         self._since = list(state["since"])
 
     def load_best(self) -> None:
-        """Put the weights of the best epoch into the model. Raises BadRun where they are gone."""
+        """Put the weights of the best epoch into the model, which is done.
+
+        Raises BadRun where they are gone.
+        """
         path = self.place / BEST.format(self.best)
         found = load_tensors(path, error=BadRun)
         with torch.no_grad():
             for name, live in _learning(self.model).items():
                 live.copy_(found[name])
+        for each in self.adapting:
+            each.finish()
+        self.model.requires_grad_(True)
 
     def _waits(self) -> bool:
         """Whether another epoch may still be better."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from killing import killed_after
 from running import content, do, refusal, weights
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from babelpress.commands import COMMANDS
@@ -19,8 +20,8 @@ from babelpress.evals.classify import measure
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest, recipe, run
 from babelpress.runs.open import open_any
-from babelpress.steps import _finetuning
-from babelpress.steps.finetune import Settings
+from babelpress.steps import _finetuning, report_of
+from babelpress.steps.finetune import Settings, tell
 from babelpress.system.files import read_json
 from babelpress.text.labelled import open_labelled
 
@@ -205,6 +206,44 @@ def test_zeros_of_a_pruned_model_stay_zeros_and_all_else_learns(encoder, topics,
     assert [each.kind for each in chain] == ["prune", "finetune"]
 
 
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_it_is_pruned_while_it_learns(encoder, topics, tmp_path, embeddings):
+    asked = plan(encoder, topics, gradual="0.2..0.7", embeddings=embeddings)
+    (step,) = do(asked, tmp_path / "run")["steps"]
+
+    found = zeros(tmp_path / "run")
+    for each in found.values():
+        assert int(each.sum()) == int(each.numel() * 0.7)
+    table = weights(tmp_path / "run")["bert.embeddings.word_embeddings.weight"]
+    assert int((table == 0).sum()) == (int(table.numel() * 0.7) if embeddings else 0)
+    assert step["best"] == 1  # the first was not sparse enough to count
+    assert step["zeros"] == sum(int(e.sum()) for e in found.values()) + int((table == 0).sum())
+    assert tell(report_of(step)).done == (
+        f"fine-tune topic, gradual magnitude 0.2..0.7{', embeddings too' * embeddings}"
+    )
+
+
+def test_a_few_numbers_learn_with_pst_and_a_stopped_one_goes_on(
+    encoder, topics, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_finetuning, "OFTEN", 4)
+    asked = plan(encoder, topics, adapt="pst", gradual="0.5", rank=2, rate=None)
+    (step,) = do(asked, tmp_path / "whole")["steps"]
+    with pytest.raises(KeyboardInterrupt):
+        run.do(asked, tmp_path / "run", progress=stop_at(9))
+    run.do(asked, tmp_path / "run")
+
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    before, after = load_file(f"{encoder}/model.safetensors"), weights(tmp_path / "run")
+    assert not [name for name in after if "parametrizations" in name]
+    for name, each in before.items():
+        if each.ndim == 2 and ".layer." in name:
+            assert int((after[f"bert.{name}"] == 0).sum()) == each.numel() // 2
+        elif not name.startswith("pooler"):
+            assert torch.equal(after[f"bert.{name}"], each)
+    assert step["trained"] < sum(each.numel() for each in after.values()) / 3
+
+
 def test_a_chain_prunes_and_quantizes_what_was_fine_tuned(encoder, topics, tmp_path):
     after = ({"prune": {"method": "wanda", "pattern": "0.25"}}, {"quantize": {"group": 16}})
     found = do(plan(encoder, topics, *after, epochs=1), tmp_path / "run")
@@ -245,6 +284,11 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(encoder, topics, tmp_pa
         ({"mixture": "lacking"}, "the mixture lacking is not of fine-tuning. Use uniform"),
         ({"mixture": "minimax"}, "the mixture minimax is not of fine-tuning"),
         ({"epochs": 0}, "epochs"),
+        ({"gradual": "0.9..0.5"}, "gradual is 0.9..0.5. It is two shares of zeros"),
+        ({"gradual": "half"}, "gradual is half. It is two shares"),
+        ({"adapt": "pst"}, "say how sparse with --gradual"),
+        ({"adapt": "lora"}, "adapt"),
+        ({"embeddings": True}, "--embeddings are pruned by --gradual"),
         ({"rate": float("nan")}, "rate"),
     ],
 )
