@@ -1,7 +1,9 @@
 """Two-block random models of every family, width 32, and a byte tokenizer to go with them."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -29,6 +31,12 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+    MBartConfig,
+    MBartForConditionalGeneration,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     MistralConfig,
@@ -37,6 +45,8 @@ from transformers import (
     MixtralForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
     OPTConfig,
     OPTForCausalLM,
     PreTrainedModel,
@@ -47,6 +57,8 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
     XGLMConfig,
     XGLMForCausalLM,
     XLMRobertaConfig,
@@ -218,18 +230,54 @@ ENCODERS = {
         DebertaV2Config(
             **{**_ENCODER, "type_vocab_size": 0},
             relative_attention=True,
-            position_buckets=4,
-            share_att_key=True,
+            position_buckets=4,  # type: ignore[call-arg]
+            share_att_key=True,  # type: ignore[call-arg]
             pos_att_type=["p2c", "c2p"],
             norm_rel_ebd="layer_norm",  # type: ignore[call-arg]
             position_biased_input=False,
         )
     ),
 }
-EVERY = {**FAMILIES, **ENCODERS}
+_T5: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "pad_token_id": 2,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 2,
+}
+_BART: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 128,
+    "decoder_start_token_id": 1,
+    **_IDS,
+}
+# Two blocks in each half. The head of T5 is tied to its embedding, that of mT5 a table of its own.
+ENCODER_DECODERS = {
+    "t5": lambda: T5ForConditionalGeneration(T5Config(**_T5)),
+    "mt5": lambda: MT5ForConditionalGeneration(
+        MT5Config(**_T5, tie_word_embeddings=False)  # type: ignore[call-arg]
+    ),
+    "m2m_100": lambda: M2M100ForConditionalGeneration(M2M100Config(**_BART, scale_embedding=True)),
+    "marian": lambda: MarianMTModel(MarianConfig(**_BART, scale_embedding=True)),
+    "mbart": lambda: MBartForConditionalGeneration(MBartConfig(**_BART)),
+}
+EVERY = {**FAMILIES, **ENCODERS, **ENCODER_DECODERS}
 TWICE = ("albert",)  # whose blocks a pass runs two times each
 EXPERTS = ("qwen3_moe", "mixtral")  # the families that are mixtures of experts
 DENSE = tuple(family for family in EVERY if family not in EXPERTS)
+# Those that are like another one that is tried: laws that take long try them among the slow tests.
+LIKE_OTHERS = ("mt5", "marian", "mbart")
 
 
 def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32):
@@ -237,6 +285,21 @@ def model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.fl
     torch.manual_seed(seed)
     built: PreTrainedModel = EVERY[family]()
     return built.to(dtype).eval()  # type: ignore[arg-type]
+
+
+def laws(families: Iterable[str] = tuple(EVERY)) -> list[Any]:
+    """Families for a law that takes long, as parameters of a test."""
+    return [
+        pytest.param(each, marks=pytest.mark.slow) if each in LIKE_OTHERS else each
+        for each in families
+    ]
+
+
+def passed(model: PreTrainedModel, ids_BT: torch.Tensor) -> Any:
+    """A model's own pass over text; the decoder of a pair reads the text but for its last token."""
+    sides = {"decoder_input_ids": ids_BT[:, :-1]} if model.config.is_encoder_decoder else {}
+    with torch.no_grad():
+        return model(ids_BT, use_cache=False, **sides)
 
 
 def seeing(family: str, *, seed: int = 0) -> PreTrainedModel:

@@ -6,6 +6,7 @@ import pico
 import torch
 
 from babelpress.models.linears import linears, weight
+from babelpress.models.sides import Source
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import gather_dense
 from babelpress.text.token_blocks import TokenBlocks
@@ -29,6 +30,23 @@ def text(junk=2, sizes=SIZES):
     return found
 
 
+def pairs(junk=2, sizes=SIZES):
+    """The same as both sides of pairs, the target one token shorter than the source."""
+    return {tag: _pair(each) for tag, each in text(junk, sizes).items()}
+
+
+def _pair(each):
+    source = Source(each.ids_BT, each.counted_BT, each.counted_BT)
+    return replace(
+        each, ids_BT=each.ids_BT[:, :-1], counted_BT=each.counted_BT[:, 1:], source=source
+    )
+
+
+def text_of(walk, **options):
+    """Text as a model reads it."""
+    return (pairs if walk.model.config.is_encoder_decoder else text)(**options)
+
+
 def loud(family="llama"):
     """A pico model whose blocks change what they pass on by much, as trained ones do."""
     model = pico.model(family)
@@ -39,11 +57,13 @@ def loud(family="llama"):
 
 def few(family="llama"):
     """Little text, but enough to reach every expert."""
-    return text() if family in pico.EXPERTS else text(sizes=dict.fromkeys(SIZES, 1))
+    if family in pico.EXPERTS:
+        return text()
+    return (pairs if family in pico.ENCODER_DECODERS else text)(sizes=dict.fromkeys(SIZES, 1))
 
 
 def dense_moments(walk, blocks=None, gram=True, **options):
-    return dict(gather_dense(walk, blocks or text(), gram=gram, **options))
+    return dict(gather_dense(walk, blocks or text_of(walk), gram=gram, **options))
 
 
 def held_against(moments):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from babelpress.errors import BabelpressError, BadMoments, BadRun
+from babelpress.errors import BabelpressError, BadModel, BadMoments, BadRun
 from babelpress.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,18 +58,19 @@ def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
     return _drawn(corpus, languages)
 
 
-def _drawn(corpus: str, languages: Sequence[str]) -> list[str]:
-    """The same for what is calibrated on, which may be demonstrations."""
+def _drawn(corpus: str, languages: Sequence[str], *, ways: bool = False) -> list[str]:
+    """The same for what is calibrated on, which may be demonstrations, or `ways` of translation."""
     from babelpress.text.corpus import open_source, require_english
-    from babelpress.text.languages import select
+    from babelpress.text.languages import both_ways, select, sides
     from babelpress.text.shots import shots_of
 
     shots = shots_of(corpus)
     if (shots.src if shots else corpus).startswith("hub:"):
         return select(languages) if languages else []
     found = open_source(corpus)
-    tags = select(languages, among=found.languages()) if languages else found.languages()
-    found.require(tags)
+    there = both_ways(found.languages()) if ways else found.languages()
+    tags = select(languages, among=there) if languages else there
+    found.require(tag for each in tags for tag in sides(each))
     if shots:
         require_english(found)
     return tags
@@ -162,7 +163,8 @@ def recipe(asked: "Recipe") -> None:
             tags = select(asked.calibration.languages, among=there) or there
         elif policy:
             reads_text = True
-            there = tags = _drawn(asked.calibration.corpus, asked.calibration.languages)
+            text_of, wanted = asked.calibration.corpus, asked.calibration.languages
+            there = tags = _drawn(text_of, wanted, ways=_translates(asked.model, policy, *wanted))
         else:
             continue
         if policy and tags:
@@ -172,6 +174,20 @@ def recipe(asked: "Recipe") -> None:
                 check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
+
+
+def _translates(name: str, *asked: str) -> bool:
+    """Whether a model reads directions of translation; of a hub id as far as the words tell."""
+    from babelpress.models.accepted import CONFIG, translates
+    from babelpress.models.names import resolve
+    from babelpress.runs.places import place_of
+    from babelpress.system.files import read_json
+    from babelpress.text.languages import INTO
+
+    config = Path(resolve(place_of(name))) / CONFIG
+    if not config.exists():
+        return any(INTO in each for each in asked)
+    return translates(read_json(config, error=BadModel))
 
 
 def of_moments(moments: Path) -> list[str]:

@@ -3,16 +3,16 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
+from babelpress.commands.compared import Asked, compared, folders
 from babelpress.commands.declared import Offers, command
 from babelpress.commands.given import COMMAS
 from babelpress.commands.outcome import Outcome, Row, Table
@@ -21,19 +21,20 @@ from babelpress.evals import EVALUATIONS
 from babelpress.system.settings import words
 
 if TYPE_CHECKING:
-    from babelpress.judge.collapse import Collapse
     from babelpress.judge.compare import Change
-    from babelpress.judge.ladders import Ladder
 
 COMPARED = {
     "run": "folder of the run",
-    "kind": "summary, language, or collapse: of runs that differ in sparsity or bits alone",
+    "kind": "summary, language, bucket (with --buckets), ood (with --ood), size, time, or "
+    "collapse: of runs that differ in sparsity or bits alone",
     "name": "the summary (mean, worst, low_resource, high_resource, latin, non_latin, spread, "
-    "gap), the tag, or sparsity or bits",
+    "gap), the tag, the size (parameters, nonzero, bytes_dense, bytes_stored, bytes_compressed), "
+    "latency (milliseconds a text), sparsity or bits; of a bucket easy, middle or hard; of ood "
+    "elsewhere (the loss there) or more (that less the loss here)",
     "language": "canonical tag; of the worst language for the summary worst; else null, as for the "
-    "collapse point of all languages together",
-    "dense": "score of the dense model; null for a summary",
-    "pressed": "score of the run; null for a summary",
+    "collapse point of all languages together, and a mean over them",
+    "dense": "score, size or time of the dense model; null for a summary",
+    "pressed": "that of the run; null for a summary",
     "change": "relative change, 0.05 is 5 %; positive is worse",
     "low": "lower end of its 95 % interval, of a collapse point the milder end; null for none",
     "high": "upper end",
@@ -73,6 +74,19 @@ Languages = Annotated[
 ]
 CorpusOf = Annotated[str, Parameter(help="Which corpus's scores, where there are some on several.")]
 
+MaxLoss = Annotated[
+    float,
+    Parameter(help="Of runs that differ in sparsity or bits: the loss that a language bears."),
+]
+
+Ood = Annotated[
+    str,
+    Parameter(
+        help="A second corpus that all were scored on, unlike what was trained on: what is lost "
+        "there stands beside."
+    ),
+]
+
 
 @command(rows=COMPARED)
 def compare(
@@ -82,10 +96,12 @@ def compare(
     on: On = "bits_per_byte",
     corpus: CorpusOf = "",
     languages: Languages = "",
-    max_loss: Annotated[
-        float,
-        Parameter(help="Of runs that differ in sparsity or bits: the loss that a language bears."),
-    ] = 0.05,
+    ood: Ood = "",
+    buckets: Annotated[
+        bool,
+        Parameter(help="Also the loss on easy, middle and hard documents, by the dense score."),
+    ] = False,
+    max_loss: MaxLoss = 0.05,
     draws: Annotated[
         int, Parameter(help="Bootstrap draws (0: 2,000, and more for more than 50 languages).")
     ] = 0,
@@ -99,148 +115,15 @@ def compare(
 
     Example: babelpress compare dense run-english run-uniform
     """
-    from babelpress.judge import scores, verdicts
-    from babelpress.judge.rows import of_collapse, of_comparison
-
-    given = _given(dense, runs, on, corpus, words(languages))
-    dense, runs, corpus, tags = given.dense, given.runs, given.corpus, given.languages
-    which = scores.the_corpus([dense, *runs], on, corpus)
-    rows: list[Row] = []
-    tables: list[Table] = []
-    says: list[str] = []
-    aside: dict[str, None] = {}
-    for run, label in zip(runs, verdicts.names(runs), strict=True):
-        found = verdicts.against(
-            dense, run, on=on, corpus=corpus, languages=tags, draws=draws, seed=seed
-        )
-        aside |= dict.fromkeys(chain(*verdicts.left_out(dense, on, which[dense], tags, found)))
-        own = of_comparison(label, found)
-        rows += own
-        tables += _tables(own, f"{label} against {dense}: change of {on}, positive is worse")
-        says += _predicted(label, verdicts.note_prediction(run, on, which[run], found))
-        says += verdicts.at_chance(found, label)
-    tables += _together(rows)
-    for ladder, points in _points(given, on, max_loss, draws, seed):
-        tables.append(_held(ladder, points))
-        rows += of_collapse(ladder, points, rows[0])
-    return Outcome(rows, tables=tuple(tables), says=(*says, *given.notes), warnings=tuple(aside))
-
-
-class _Given(NamedTuple):
-    """Scored folders on one corpus; `notes` are about runs of a sweep that are not among them."""
-
-    dense: Path
-    runs: Sequence[Path]
-    corpus: str
-    languages: Sequence[str]
-    notes: Sequence[str] = ()
-
-
-def _given(
-    dense: Path, runs: Sequence[Path], on: str, corpus: str, languages: Sequence[str]
-) -> _Given:
-    """What is compared: the folders that are named, or those of a sweep, where it is alone."""
-    from babelpress.judge import scores
-    from babelpress.sweeps import found
-
-    notes: list[str] = []
-    if not runs:
-        swept = found.find(dense, on, languages)
-        dense, runs = swept.dense, swept.runs
-        languages, notes = languages or swept.languages, swept.notes(on)
-    corpus = scores.common_corpus([dense, *runs], on, corpus)
-    return _Given(dense, runs, corpus, languages, notes)
-
-
-def _predicted(run: str, noted: Mapping[str, Any] | None) -> list[str]:
-    """A line about predicted damage beside what was measured, where there is such a thing."""
-    from babelpress.judge.verdicts import ranked
-
-    if noted is None:
-        return []
-    return [
-        f"{run}: predicted damage ranks the {noted['languages']} languages with a Spearman "
-        f"correlation of {noted['spearman']:.2f}: {ranked(noted['spearman'])} (1: in the order "
-        "measured here; 0: no order; -1: the wrong way round)."
-    ]
-
-
-def _points(
-    given: _Given, on: str, max_loss: float, draws: int, seed: int
-) -> "list[tuple[Ladder, Collapse]]":
-    """The collapse points of every ladder that some of the runs are."""
-    from babelpress.judge import ladders, verdicts
-
-    return [
-        (
-            ladder,
-            verdicts.collapsed(
-                given.dense,
-                [given.runs[rung.run] for rung in ladder.rungs],
-                on=on,
-                corpus=given.corpus,
-                languages=given.languages,
-                max_loss=max_loss,
-                draws=draws,
-                seed=seed,
-            ),
-        )
-        for ladder in ladders.find(given.runs)
-    ]
-
-
-def _held(ladder: "Ladder", found: "Collapse") -> Table:
-    """The collapse points of one ladder, of the language that collapses first first."""
-    rows = [
-        {
-            "name": o.spoken(point.language) if point.language else "every language",
-            "point": o.NOTHING if point.at_chance else ladder.said(point.holds),
-            "interval": "" if point.at_chance else ladder.between(point.low, point.high),
-            "note": ladder.note(point.beyond, at_chance=point.at_chance),
-        }
-        for point in (found.every, *found.first_lost())
-    ]
-    columns = (
-        o.key(o.word("name", "name")),
-        o.Column(ladder.axis, lambda row: row["point"], number=True),
-        o.Column("95 % interval", lambda row: row["interval"], number=True),
-        o.word("note", "note"),
+    found = folders(dense, runs, on, corpus, words(languages), ood)
+    asked = Asked(found, on, ood=ood, buckets=buckets, max_loss=max_loss, draws=draws, seed=seed)
+    said = compared(asked)
+    return Outcome(
+        said.rows,
+        tables=tuple(said.tables),
+        says=(*said.says, *found.notes),
+        warnings=tuple(said.aside),
     )
-    most = f"{ladder.most} up to which each language loses at most {100 * found.max_loss:g} %"
-    return Table(columns, rows, f"{ladder.label}: {most}")
-
-
-def _together(rows: Sequence[Row]) -> list[Table]:
-    """A line for every run, where there are several."""
-    by_run: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row["kind"] == "summary":
-            by_run.setdefault(row["run"], {})[row["name"]] = row
-    if len(by_run) < 2:
-        return []
-    lines = [
-        {"run": run, "language": found["worst"]["language"]}
-        | {name: row["change"] for name, row in found.items()}
-        for run, found in by_run.items()
-    ]
-    columns = (
-        o.key(o.word("run", "run")),
-        o.change("mean", "mean"),
-        o.change("worst", "worst"),
-        o.beside(o.name()),
-        o.share("spread", "spread"),
-        o.share("gap", "worst − best"),
-    )
-    return [Table(columns, lines, "all runs; spread is the standard deviation over languages")]
-
-
-def _tables(rows: Sequence[Row], title: str) -> list[Table]:
-    summaries = [row for row in rows if row["kind"] == "summary"]
-    changes = [row for row in rows if row["kind"] == "language"]
-    return [
-        Table((o.Column("summary", o.summary), o.change(), o.interval()), summaries, title),
-        Table((o.key(o.name()), o.change(), o.interval(), o.word("verdict", "verdict")), changes),
-    ]
 
 
 @command(rows=FAILED)
@@ -320,12 +203,21 @@ def report(
     corpus: CorpusOf = "",
     languages: Languages = "",
     title: Annotated[str, Parameter(help="Title of the page.")] = "",
+    ood: Ood = "",
     insight: Annotated[
         Path | None,
         Parameter(
             help="Results of `babelpress insight` to show too; a run's own are shown anyway."
         ),
     ] = None,
+    max_loss: MaxLoss = 0.05,
+    page: Annotated[
+        Literal["", "languages", "curves"],
+        Parameter(
+            help="What the page is about; curves where runs differ in sparsity or bits alone, and "
+            "languages else, if not given."
+        ),
+    ] = "",
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 
@@ -336,23 +228,22 @@ def report(
     checks.file(out)
     from babelpress.report import write_report
     from babelpress.report.gather import report_input
-    from babelpress.sweeps import found
 
-    notes: list[str] = []
-    if not runs:
-        swept = found.find(dense, on, words(languages))
-        dense, runs = swept.dense, swept.runs
-        languages, notes = languages or ",".join(swept.languages), swept.notes(on)
-    given = report_input(
-        dense,
-        runs,
+    found = folders(dense, runs, on, corpus, words(languages), ood)
+    made = report_input(
+        found.dense,
+        found.runs,
         on=on,
-        corpus=corpus,
-        languages=words(languages),
+        corpus=found.corpus,
+        languages=found.languages,
         title=title,
-        notes=notes,
+        notes=found.notes,
+        ood=ood,
         insight=insight,
+        max_loss=max_loss,
+        about=page,
     )
-    path = write_report(given, out)
+    path = write_report(made, out)
     rows: list[Row] = [{"report": str(path), "bytes": path.stat().st_size}]
-    return Outcome(rows, path, says=(f"report: {path}", *notes), warnings=given.damaged)
+    says = (f"report: {path}", *found.notes)
+    return Outcome(rows, path, says=says, warnings=made.damaged)

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from babelpress import evals
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Watched, command
@@ -21,9 +22,6 @@ from babelpress.errors import BadSetting
 from babelpress.evals import HELD_AGAINST
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
-
-if TYPE_CHECKING:
-    pass
 
 SCORED = {
     "model": "as it was asked for",
@@ -37,6 +35,9 @@ SCORED = {
     "documents": "how many",
     "seed": "of the evaluation; null where it draws nothing",
     "chance": "what guessing finds; null where there is no such thing",
+    "made_with": "what the value hangs on besides model and text, by name: versions, or processor "
+    "and threads of a time; null where there is no such thing",
+    "parts": "what stands beside the value, by name: quartiles of a time, say; null without any",
     "majority": "what the answer that is right most often finds; null where there is no such thing",
 }
 
@@ -98,9 +99,56 @@ def evaluate(
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
+        rows = [{**row, "parts": _parts(here, row)} for row in rows]
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
-    return Outcome(rows, keep, _scores(rows), (_where(keep),), warnings=tuple(unread))
+    return _outcome(rows, asked.on, keep, tuple(unread))
+
+
+def _outcome(
+    rows: list[Row], on: Sequence[str], keep: Path | None, unread: tuple[str, ...]
+) -> Outcome:
+    said = [line for name in on for line in (*_machine(rows, name), *evals.notes(name))]
+    tables = (*_scores(rows), *_beside(rows))
+    return Outcome(rows, keep, tables, (*said, _where(keep)), warnings=unread)
+
+
+def _parts(folder: Path, row: Row) -> dict[str, float] | None:
+    """What an evaluation shows beside a score; None where it shows nothing."""
+    from babelpress.judge import scores
+
+    names = evals.shown(row["evaluation"])
+    found = scores.sites(folder, row["evaluation"], row["corpus"]) if names else {}
+    own = found.get(row["language"], {})
+    return {name: own[name] for name in names if name in own} or None
+
+
+def _beside(rows: Sequence[Row]) -> list[Table]:
+    """Tables of what stands beside scores; what has a `beginning: ` shares one with its like."""
+    tables = []
+    for name in dict.fromkeys(row["evaluation"] for row in rows if row["parts"]):
+        own = [row for row in rows if row["evaluation"] == name and row["parts"]]
+        groups: dict[str, dict[str, None]] = {}
+        for part in (part for row in own for part in row["parts"]):
+            groups.setdefault(part.rpartition(": ")[0], {})[part] = None
+        for group, parts in groups.items():
+            columns = (o.key(o.name()), *map(_part, parts))
+            tables.append(Table(columns, own, ", ".join(filter(None, (name, group)))))
+    return tables
+
+
+def _part(name: str) -> o.Column:
+    title = name.rpartition(": ")[2]
+    return o.Column(title, lambda row: o.rounded(row["parts"].get(name)), number=True)
+
+
+def _machine(rows: Sequence[Row], name: str) -> list[str]:
+    """What times were measured on."""
+    if not evals.is_timed(name):
+        return []
+    made = next(row["made_with"] for row in rows if row["evaluation"] == name)
+    parts = ", ".join(f"{key} {value}" for key, value in made.items())
+    return [f"{name} was measured with {parts}; times of another machine are not compared with it."]
 
 
 def _scores(rows: list[Row]) -> tuple[Table]:

@@ -84,12 +84,17 @@ def languages(
         for tag in tags
     ]
     rows.sort(key=lambda row: -(row["share"] or 0))
-    says = (f"{known.words} (in {table.unit}, {table.stage}).", *((NO_BITS,) if none else ()))
+    no_bits = NO_LOSS if opened.model.config.is_encoder_decoder else NO_BITS
+    says = (f"{known.words} (in {table.unit}, {table.stage}).", *((no_bits,) if none else ()))
     return Outcome(rows, tables=(Table(_COLUMNS, rows),), says=says, warnings=o.aside(text))
 
 
 NO_BITS = (
     "An encoder has no bits per byte: score it with babelpress eval --on masked or --on retrieval."
+)
+NO_LOSS = (
+    "An encoder-decoder has no bits per byte of a text alone: score its translations with "
+    "babelpress eval --on translation_loss or --on translate."
 )
 EQUAL = (
     "Every language gives as many tokens, whatever its share: each is looked at apart, and the "

@@ -4,6 +4,7 @@ Rows are plain values and go to `--json` as they are. On a terminal and in a not
 shows tables of them: a column is a short heading and a way to write a row.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -211,6 +212,27 @@ def part(value: float) -> str:
     """0.00391 as "0.391 %": three digits, never an exponent."""
     decimals = 1 if value >= 0.1 else 2 if value >= 0.01 else 3
     return f"{100 * value:.{decimals}f} %" if value == 0 or value >= 5e-6 else "<0.001 %"
+
+
+def rounded(value: float | None) -> str:
+    """Three digits of a number of any size; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    digits = 0 if value == 0 else 2 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(digits, 0), 6)}f}"
+
+
+def amount(value: int) -> str:
+    """5245184 as "5.25 M": three digits, decimal."""
+    for unit, many in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= many:
+            return f"{value / many:.3g} {unit}"
+    return str(value)
+
+
+def size(bytes_: int) -> str:
+    """The same of bytes: "10.5 MB"."""
+    return f"{amount(bytes_)}B" if bytes_ >= 1000 else f"{bytes_} B"
 
 
 def between(low: float, high: float) -> str:

@@ -240,13 +240,15 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
 
 
 def _scored_on(out: Path, found: "Manifest") -> str:
-    """What an encoder is scored on, which has no bits per byte; nothing of a decoder."""
-    from babelpress.models.accepted import encodes, opened_as
+    """What is scored of a model that has no bits per byte of a text; nothing of a decoder."""
+    from babelpress.models.accepted import encodes, opened_as, translates
     from babelpress.runs.manifest import CONFIG
     from babelpress.runs.places import MODEL
     from babelpress.system.files import read_json
 
     config = read_json(out / MODEL / CONFIG)
+    if translates(config):
+        return " --on translation_loss"
     if not encodes(config):
         return ""
     _, task = opened_as(config)
@@ -308,18 +310,19 @@ def _on(plan: "Recipe", work: Any, languages: int) -> str:
 
 def _shares(plan: "Recipe", kind: str, work: Any) -> dict[str, float]:
     """The shares that a step begins with, without opening the model; none without a mixture."""
+    from babelpress.models.open import config_of
     from babelpress.moments.store import Store
-    from babelpress.runs.places import origin_of
+    from babelpress.runs.places import origin_of, place_of
     from babelpress.text import mixtures
-    from babelpress.text.corpus import open_source
-    from babelpress.text.draw import languages_of
+    from babelpress.text.draw import languages_of, tagged
 
     if not hasattr(work, "mixture") or KINDS.facts(kind).get("OWN_TEXT"):
         return {}
     if getattr(work, "moments", None):
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
-        tags = languages_of(open_source(plan.calibration.corpus), plan.calibration.languages)
+        text = tagged(plan.calibration.corpus, config_of(place_of(plan.model)))
+        tags = languages_of(text, plan.calibration.languages)
     mixed = mixtures.mixture(work.mixture, tags, model=origin_of(plan.model))
     mixtures.check_there(mixed, tags)
     return mixed.shares

@@ -10,6 +10,10 @@ An evaluation is a module with constants and one or two functions:
                              compared by McNemar's test
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
     HEAD = "For…"            where a model must have the head of a task: what its class ends in
+    PAIRED = True            where an encoder-decoder can be scored; "only", where nothing else can
+    TIMED = True             where times are measured: they hang on the machine, and those of two
+                             are never compared
+    SHOWN = ("…",)           the parts told to `detail` that `eval` shows beside the score
     COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
                              an option that is called `pivot` names another
     def measure(model, tokenizer, documents, *, option=default, ...) -> one Tally per language
@@ -20,6 +24,8 @@ An evaluation is a module with constants and one or two functions:
                              version of a library, say; scores made with another are other ones
     def check(options) -> None
                              raises BadSetting for values that are none, before a model is opened
+    def notes() -> tuple[str, ...]
+                             what is to be said beside such scores
     def baselines(documents) -> what a score is held against, by HELD_AGAINST
 
 Their keyword arguments are its options, but for those that it is given (`GIVEN`): `window`, tokens
@@ -135,6 +141,22 @@ def is_binary(name: str) -> bool:
     return bool(EVALUATIONS.facts(name).get("BINARY", False))
 
 
+def is_timed(name: str) -> bool:
+    """Whether times are measured; it is read, not imported. Raises UnknownName."""
+    return bool(EVALUATIONS.facts(name).get("TIMED", False))
+
+
+def shown(name: str) -> tuple[str, ...]:
+    """The parts of a score that stand beside it; read, not imported. Raises UnknownName."""
+    return tuple(EVALUATIONS.facts(name).get("SHOWN", ()))
+
+
+def notes(name: str) -> tuple[str, ...]:
+    """What is to be said beside the scores of an evaluation; mostly nothing."""
+    own = EVALUATIONS.optional(name, "notes")
+    return own() if own else ()
+
+
 def one_sided(name: str) -> bool:
     """Whether encoders cannot be scored; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("ONE_SIDED", False))
@@ -146,6 +168,11 @@ def head(name: str) -> str:
     It is read, not imported. Raises UnknownName.
     """
     return str(EVALUATIONS.facts(name).get("HEAD", ""))
+
+
+def paired(name: str) -> bool | str:
+    """Whether encoder-decoders can be scored, or "only" they; it is read, not imported."""
+    return EVALUATIONS.facts(name).get("PAIRED", False)
 
 
 def compared_with(name: str, given: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ Tested in tests/evals/test_bits_per_byte.py.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
-from babelpress.evals import Document
+from babelpress.evals import EVALUATIONS, Document, one_sided, paired
+from babelpress.models.accepted import translates
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 
@@ -132,6 +133,31 @@ def both_sided(kind: str) -> BadModel:
         f"{kind} sees the tokens that it should predict. What it makes of masked ones is scored "
         "with --on masked, its sentences with --on retrieval."
     )
+
+
+def check_kind(on: Sequence[str], config: Mapping[str, Any], *, both_sides: bool) -> None:
+    """Raise BadModel where an evaluation cannot score a model of this kind, by its config.
+
+    `both_sides` says whether it sees the tokens after the one that it predicts.
+    """
+    kind = str(config.get("model_type", ""))
+    if translates(config):
+        fitting = [name for name in EVALUATIONS.names() if paired(name)]
+        for name in on:
+            if name not in fitting:
+                raise BadModel(
+                    f"{kind} is an encoder-decoder, which {name} cannot score. Give --on "
+                    f"{' or '.join(sorted(fitting, reverse=True))}."
+                )
+        return
+    for name in on:
+        if paired(name) == "only":
+            raise BadModel(
+                f"{kind} is no encoder-decoder, and only those are scored by {name}. Give another "
+                "--on, such as bits_per_byte of a decoder or masked of an encoder."
+            )
+    if both_sides and any(map(one_sided, on)):
+        raise both_sided(kind)
 
 
 def no_text(tag: str) -> BadCorpus:

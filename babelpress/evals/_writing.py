@@ -42,7 +42,7 @@ class Prompt:
 def check_writes(model: PreTrainedModel) -> None:
     """Raise BadModel for a model that does not write text from left to right."""
     kind = model.config.model_type
-    if model.config.is_encoder_decoder or not model.can_generate():
+    if not model.can_generate():
         raise BadModel(f"{kind} is no decoder that writes text. Leave this evaluation out.")
     probe_2T = torch.tensor([[0, 1], [0, 2]], device=model.device)
     with torch.inference_mode(), evaluating(model):
@@ -72,7 +72,7 @@ def write(
     found = [""] * len(prompts)
     done = 0
     with torch.inference_mode(), evaluating(model):
-        for places in _batches(prompts, writer.rows(memory_mb << 20)):
+        for places in by_length(prompts, writer.rows(memory_mb << 20)):
             written = writer.batch([prompts[place] for place in places])
             for place, ids in zip(places, written, strict=True):
                 found[place] = _before_line_end(tokenizer, ids) if line else _text(tokenizer, ids)
@@ -102,7 +102,7 @@ def _ends(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(each for each in (tokenizer.eos_token_id, *more) if each is not None)
 
 
-def _batches(prompts: Sequence[Prompt], rows: Callable[[int], int]) -> Iterator[list[int]]:
+def by_length(prompts: Sequence[Prompt], rows: Callable[[int], int]) -> Iterator[list[int]]:
     """Places of prompts, the longest first, so that those of like length share a batch."""
     order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place].ids), place))
     while order:
@@ -194,9 +194,13 @@ def _likeliest(logits_BV: Tensor, done_B: Tensor, prompts: Sequence[Prompt]) -> 
     best_B, token_B = logits_BV.max(1)
     sound_B = best_B.isfinite() | done_B
     if not bool(sound_B.all()):
-        broken = prompts[int((~sound_B).nonzero()[0])]
-        raise NotFinite(
-            f"the logits after {broken.name} are NaN or infinite. Likely causes: (a) a weight of "
-            "the model is; (b) the model overflows in float16: load it in bfloat16."
-        )
+        raise not_numbers(prompts[int((~sound_B).nonzero()[0])].name)
     return token_B
+
+
+def not_numbers(name: str) -> NotFinite:
+    """The error for logits after a prompt that are no numbers."""
+    return NotFinite(
+        f"the logits after {name} are NaN or infinite. Likely causes: (a) a weight of the model "
+        "is; (b) the model overflows in float16: load it in bfloat16."
+    )

@@ -19,6 +19,10 @@ The prompt, of which the last line is to be ended:
     Swahili: …
     English:
 
+An encoder-decoder is shown no examples, whatever `shots` is: it reads the sentence with the marks
+of both languages that its tokenizer has (text/marks.py), and its translation is what it writes of
+it by itself.
+
 The likeliest token is taken every time, to the end of the line, EOS, or a cap: twice the tokens
 that the sentence would have in translation by the longest ratio of the examples, and 16.
 
@@ -45,23 +49,28 @@ from babelpress.errors import BadSetting, MissingPackage
 from babelpress.evals import Detail, unheard
 from babelpress.evals._parallel import ENGLISH, Pair, PairedDocument, Parallel, open_parallel
 from babelpress.evals._spoken import by, instead
+from babelpress.evals._translating import translated
 from babelpress.evals._windows import prefix_of
 from babelpress.evals._writing import Prompt, check_writes, write
 from babelpress.models.tokenizers import encode
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 from babelpress.text import languages
+from babelpress.text.languages import INTO, sides
+from babelpress.text.marks import Marks
 
 METRIC = "chrf"
 SPOKEN = "translation score"
 LOWER_IS_BETTER = False
 ONE_SIDED = True
+PAIRED = True
 COMPARED_WITH = "eng_Latn"
 
 METRICS = ("chrf", "bleu", "on_target")
 DIRECTIONS = ("english", "language", "both")
 ASIDE = 8  # pairs that are set aside as examples
 SPARE = 16  # tokens that a translation may have beyond twice its expected length
+BEGIN = 2  # tokens that a translation may begin with: the decoder's first, and a language's
 # How BLEU parts words in scripts that put no space between them; others as 13a.
 WORDS = {
     "Hans": "zh",
@@ -119,19 +128,21 @@ def measure(
     model that does not write, NotFinite naming the document.
     """
     _check(metric, into, shots)
-    check_writes(model)
+    pair = model.config.is_encoder_decoder
+    if not pair:
+        check_writes(model)
     tallies = {}
     for tag, some in documents.items():
         tasks = _tasks(tag, some, into)
-        prompts = _prompts(tokenizer, tasks, some[0].examples, shots, window)
-        found = write(
-            model,
-            tokenizer,
-            prompts,
-            line=True,
-            memory_mb=memory_mb,
-            told=lambda done, total: progress("translate", done, total),
-        )
+        given: dict[str, Any] = {
+            "memory_mb": memory_mb,
+            "told": lambda done, total: progress("translate", done, total),
+        }
+        if pair:
+            found = _by_pairs(model, tokenizer, tasks, some[0].examples, window, given)
+        else:
+            prompts = _prompts(tokenizer, tasks, some[0].examples, shots, window)
+            found = write(model, tokenizer, prompts, line=True, **given)
         wrong = [instead(task.target, text) for task, text in zip(tasks, found, strict=True)]
         tallies[tag] = _tally(some, tasks, _scores(metric, tasks, found, wrong))
         detail(tag, _parts(metric, tasks, found, wrong))
@@ -207,6 +218,45 @@ def _prompts(
             "the model has more positions, a larger --window."
         )
     return prompts
+
+
+def _by_pairs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[_Task],
+    examples: Sequence[Pair],
+    window: int,
+    given: Mapping[str, Any],
+) -> list[str]:
+    """What an encoder-decoder writes of every sentence, one direction after the other.
+
+    Raises BadSetting for a direction that the tokenizer has no token for, or a sentence that does
+    not fit the window.
+    """
+    marks = Marks.of(tokenizer, model.config.model_type)
+    by_way: dict[str, list[int]] = {}
+    for place, task in enumerate(tasks):
+        by_way.setdefault(f"{task.source}{INTO}{task.target}", []).append(place)
+    marks.check(list(by_way))
+    found = [""] * len(tasks)
+    for way, places in by_way.items():
+        ratio = _ratio(tokenizer, examples, sides(way)[1] == ENGLISH)
+        read = marks.source(way, [tasks[place].text for place in places])
+        longest = max(range(len(places)), key=lambda at: len(read[at]))
+        if len(read[longest]) > window:
+            raise BadSetting(
+                f"sentence {tasks[places[longest]].name} takes {len(read[longest])} tokens, and "
+                f"the window has {window}. Give shorter text or, where the model has more "
+                "positions, a larger --window."
+            )
+        sources = [
+            Prompt(tasks[p].name, ids, min(window - BEGIN, math.ceil(2 * ratio * len(ids)) + SPARE))
+            for p, ids in zip(places, read, strict=True)
+        ]
+        written = translated(model, tokenizer, sources, marks.forced(way), **given)
+        for place, text in zip(places, written, strict=True):
+            found[place] = text
+    return found
 
 
 def _size(prompt: Prompt) -> int:

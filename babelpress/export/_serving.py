@@ -1,8 +1,9 @@
 """The commands that serve what was exported, as its format declares them.
 
 `{folder}` in them is where it lies, `AutoModelForCausalLM` the class that opens a decoder. What
-begins with an import is Python, all else a shell's. Of an encoder only transformers is named: the
-other programs write text, or read few encoders, and were tried with none.
+begins with an import is Python, all else a shell's. Of an encoder, or one with a decoder, only
+transformers and onnxruntime are named: other programs write text, or read few of those, and were
+tried with none.
 
 Tested in tests/export/test_every_export.py.
 """
@@ -14,7 +15,9 @@ from shlex import quote
 
 from babelpress.export import FORMATS
 from babelpress.export._source import Source
-from babelpress.models.accepted import DECODER, encodes, opened_as
+from babelpress.models.accepted import DECODER, decodes, opened_as
+
+READING = ("transformers", "onnxruntime")  # programs that run what does not only write
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ def ways(form: str, source: Source, folder: Path) -> list[Way]:
     names = chosen(source) if chosen else tuple(serves)
     model = source.opened.model  # whose class is what is written, whatever its source was
     config = {**model.config.to_dict(), "architectures": [type(model).__name__]}
-    if encodes(config):
-        names = [name for name in names if name.startswith("transformers")]
+    if not decodes(config):
+        names = [name for name in names if name.startswith(READING)]
     opener, _ = opened_as(config)
     return [_way(name, serves[name].replace(DECODER[0], opener), folder) for name in names]
 

@@ -24,7 +24,7 @@ from babelpress.errors import BadLayer, BadModel, BadRun, NotFinite
 from babelpress.export import _folder
 from babelpress.export._quantized import carried_linears, codes_of, left_dense, linears
 from babelpress.export._source import Source
-from babelpress.models.accepted import encodes
+from babelpress.models.accepted import decodes
 from babelpress.models.walk import Walk
 from babelpress.numerics.grids import CHANNEL, Codes, Grid
 from babelpress.numerics.packbits import pack
@@ -45,12 +45,12 @@ LIBRARY = "transformers"
 def write(source: Source, folder: Path) -> list[str]:
     """Write quantized linears packed and all else dense, in the dtype the model came in.
 
-    Raises BadModel for an encoder, BadRun where nothing is quantized or the grid does not suit,
-    BadLayer naming a linear whose size does not.
+    Raises BadModel for what is no decoder alone, BadRun where nothing is quantized or the grid does
+    not suit, BadLayer naming a linear whose size does not.
     """
-    if encodes(source.opened.model.config.to_dict()):
+    if not decodes(source.opened.model.config.to_dict()):
         raise BadModel(
-            f"no program is known to read {FORM} files of an encoder, and {source.name} is one. "
+            f"no program is known to read {FORM} files of an encoder, and {source.name} has one. "
             "Use --format compressed-tensors, which transformers reads, or safetensors."
         )
     grids, lines = linears(source, head=False)

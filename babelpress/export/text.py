@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from babelpress.errors import BadCorpus, BadSetting
+from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.export._source import Source
 from babelpress.models.open import Opened
 from babelpress.runs.open import open_any
@@ -40,9 +40,15 @@ CUT = "\ufffd"  # what half a character becomes
 def write(source: Source, folder: Path) -> list[str]:
     """Write calibration.txt and calibration.json.
 
-    The text is read again as the run (or the moments) did. Raises BadSetting where nothing says
-    which text or which shares, BadCorpus where the text is not the same any more.
+    The text is read again as the run (or the moments) did. Raises BadModel for an
+    encoder-decoder, BadSetting where nothing says which text or which shares, BadCorpus where the
+    text is not the same any more.
     """
+    if source.opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{source.name} was calibrated on pairs of sentences, and other tools take text of one "
+            "side alone. Give them the parallel corpus itself."
+        )
     if source.shares is None:
         raise BadSetting("the format text needs shares of languages: give --mixture.")
     known = _known(source)

@@ -78,7 +78,7 @@ def _passed(walk: Walk, index: int, batch: Batch, activation: _Activation, sum_W
 
     with hooked([activation.module.register_forward_hook(look)]):
         hidden_BTH = walk.forward(index, batch.hidden_BTH)
-    return Batch(batch.language, hidden_BTH, batch.counted_BT)
+    return batch.passed(hidden_BTH)
 
 
 def _find(walk: Walk, index: int, batch: Batch) -> _Activation:

@@ -191,7 +191,15 @@ class Given:
 
     @cached_property
     def text(self) -> Mapping[str, TokenBlocks]:
-        """Token blocks of every language, for analyses that run the models."""
+        """Token blocks of every language, for analyses that run the models.
+
+        Raises BadModel for an encoder-decoder.
+        """
+        if self.dense.model.config.is_encoder_decoder:
+            raise BadModel(
+                f"{self.name} is an encoder-decoder, and analyses that run text look at one side "
+                "alone. Of it those of moments can be told, such as --on damage,overlap."
+            )
         return draw(self.dense, self.asked.text).blocks
 
     # ---- scores ----------------------------------------------------------------------------

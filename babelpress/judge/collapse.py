@@ -27,15 +27,17 @@ from babelpress.numerics.tally import Tally
 class Point:
     """How many rungs a language holds in a row, 0 to K, with a 95 % interval.
 
-    `language` is None for all of them together: the rungs at which every one holds. `beyond` are
-    rungs, from 0, that hold though a milder one does not. A language `at_chance` has nothing to
-    lose: its numbers say nothing.
+    `language` is None for all of them together: the rungs at which every one holds. `loss` is that
+    at the rung after, or at the last one where all hold. `beyond` are rungs, from 0, that hold
+    though a milder one does not. A language `at_chance` has nothing to lose: its numbers say
+    nothing.
     """
 
     language: str | None
     holds: int
     low: int
     high: int
+    loss: float = 0.0
     beyond: tuple[int, ...] = ()
     at_chance: bool = False
 
@@ -49,8 +51,8 @@ class Collapse:
     max_loss: float
 
     def first_lost(self) -> list[Point]:
-        """The points, of the language that collapses first first."""
-        return sorted(self.points, key=lambda p: (p.at_chance, p.holds, p.high, p.language or ""))
+        """The points, of the language that collapses first first; of equals who loses most then."""
+        return sorted(self.points, key=lambda p: (p.at_chance, p.holds, -p.loss, p.language or ""))
 
 
 def collapse(
@@ -80,26 +82,31 @@ def collapse(
         )
         for pressed in rungs
     ]
-    held_KL = np.stack([each.loss_L for each in found]) <= max_loss
-    held_KRL = np.stack([each.loss_RL for each in found]) <= max_loss
+    loss_KL = np.stack([each.loss_L for each in found])
+    loss_KRL = np.stack([each.loss_RL for each in found])
     chance = found[0].at_chance
     points = tuple(
-        _point(tag, held_KL[:, column], held_KRL[:, :, column], tag in chance)
+        _point(tag, loss_KL[:, column], loss_KRL[:, :, column], max_loss)
+        if tag not in chance
+        else Point(tag, 0, 0, 0, at_chance=True)
         for column, tag in enumerate(dense)
     )
     told = [column for column, tag in enumerate(dense) if tag not in chance]
-    every = _point(None, held_KL[:, told].all(1), held_KRL[:, :, told].all(2), not told)
+    every = Point(None, 0, 0, 0, at_chance=True)
+    if told:  # all of them hold where the worst one does
+        worst_K, worst_KR = loss_KL[:, told].max(1), loss_KRL[:, :, told].max(2)
+        every = _point(None, worst_K, worst_KR, max_loss)
     return Collapse(points, every, max_loss)
 
 
-def _point(tag: str | None, held_K: np.ndarray, held_KR: np.ndarray, at_chance: bool) -> Point:
-    if at_chance:
-        return Point(tag, 0, 0, 0, at_chance=True)
-    holds, holds_R = int(_in_a_row(held_K)), _in_a_row(held_KR)
+def _point(tag: str | None, loss_K: np.ndarray, loss_KR: np.ndarray, max_loss: float) -> Point:
+    held_K = loss_K <= max_loss
+    holds, holds_R = int(_in_a_row(held_K)), _in_a_row(loss_KR <= max_loss)
     # A count that a draw has, never one between two: as few as 2.5 % of draws do not reach.
     low, high = np.quantile(holds_R, [ALPHA / 2, 1 - ALPHA / 2], method="inverted_cdf")
     beyond = tuple(int(k) for k in np.flatnonzero(held_K) if k >= holds)
-    return Point(tag, holds, int(low), int(high), beyond)
+    after = float(loss_K[min(holds, len(loss_K) - 1)])
+    return Point(tag, holds, int(low), int(high), after, beyond)
 
 
 def _in_a_row(held_KX: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Texts
-from babelpress.evals._windows import both_sided, check_tokens
+from babelpress.evals._windows import check_kind, check_tokens
+from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
 from babelpress.judge.scores import (
     BASELINES,
@@ -38,6 +39,7 @@ from babelpress.registry import taken
 from babelpress.system.claims import PARTIAL, held, remove_partials
 from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
 from babelpress.system.progress import Progress, remark, silent
+from babelpress.system.surroundings import machine
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length
 from babelpress.text.languages import select
@@ -68,8 +70,9 @@ def evaluate(
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     wanted = wanted_of(asked)
-    if any(map(evals.one_sided, asked.on)) and sees_both_sides(opened.model):
-        raise both_sided(opened.model.config.model_type)
+    one_sided = any(map(evals.one_sided, asked.on))
+    both_sides = one_sided and sees_both_sides(opened.model)
+    check_kind(asked.on, opened.model.config.to_dict(), both_sides=both_sides)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),
@@ -78,6 +81,7 @@ def evaluate(
     with held(out):
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / TALLIES)
+        costs.keep(out, opened, model["model"])
         for each in wanted:
             looked = ranges if evals.facts(each.name).needs_ranges else None
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
@@ -159,6 +163,8 @@ class _Work:
         documents = {tag: texts.documents(tag, "test")[:most] for tag in wanted.tags}
         window = asked.window or fitting_length(opened, WINDOW)
         made_with = evals.made_with(name, options)
+        if evals.is_timed(name):
+            made_with |= machine(opened.model.device)
         usual = evals.options(name)
         own = {key: value for key, value in options.items() if value != usual.get(key)}
         identity = {
@@ -220,6 +226,7 @@ def _row(model: str, tag: str, work: _Work, kept: "_Kept") -> Row:
         "denominator": float(tally.denominator_D.sum()),
         "documents": len(tally.documents),
         "seed": None,
+        "made_with": work.identity.get("made_with"),
         **{key: held_against.get(key) for key in evals.HELD_AGAINST},
     }
 

@@ -48,6 +48,11 @@ class Ladder:
         """The sparsity or bits up to which so many rungs hold; None where none does."""
         return self.rungs[holds - 1].value if holds else None
 
+    def at(self, holds: int) -> str:
+        """The rung up to which so many hold, at least one, as it is spoken of."""
+        value = self.rungs[holds - 1].value
+        return f"{value:g} bits" if self.axis == BITS else f"sparsity {value:g}"
+
     def said(self, holds: int) -> str:
         """The same in words; where none holds, or all do, nothing beyond was measured."""
         beyond, before = ("\u2264", ">") if self.axis == BITS else ("\u2265", "<")

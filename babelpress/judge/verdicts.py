@@ -11,14 +11,20 @@ import numpy as np
 from babelpress import evals
 from babelpress.errors import BadRun
 from babelpress.judge import scores
+from babelpress.judge.buckets import Bucket, buckets
 from babelpress.judge.collapse import Collapse, collapse
 from babelpress.judge.compare import Comparison, compare
+from babelpress.judge.ood import Apart, Scores, apart
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
 from babelpress.text.readers import listed
+
+LATENCY = "latency"
+ROUNDS = "alone: rounds apart"  # the part of its scores that tells how quiet the machine was
+QUIET = 0.1  # more than that is said
 
 
 def against(
@@ -104,6 +110,88 @@ def scored(
             raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
     lower = evals.facts(on).lower_is_better
     return Scored(first, second, lower, floors(dense, on, which[dense]))
+
+
+def ood(
+    dense: Path,
+    run: Path,
+    other: str,
+    *,
+    on: str,
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
+) -> tuple[Apart, ...]:
+    """What a run loses on another corpus beside what it loses on this one. Raises BadRun."""
+    first, second = (
+        scored(dense, run, on=on, corpus=each, languages=languages) for each in (corpus, other)
+    )
+    return apart(
+        Scores(first.dense, first.pressed, first.floors),
+        Scores(second.dense, second.pressed, second.floors),
+        lower_is_better=first.lower_is_better,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def thirds(
+    dense: Path,
+    run: Path,
+    *,
+    on: str,
+    corpus: str = "",
+    languages: Sequence[str] = (),
+    draws: int = 0,
+    seed: int = 0,
+) -> tuple[Bucket, ...]:
+    """What a run loses on easy and on hard documents; none where they have no order."""
+    found = scored(dense, run, on=on, corpus=corpus, languages=languages)
+    return buckets(
+        found.dense,
+        found.pressed,
+        lower_is_better=found.lower_is_better,
+        draws=draws,
+        seed=seed,
+    )
+
+
+class Timed(NamedTuple):
+    """How much longer a run takes to read than the dense model; and what is to be said of that:
+    why it cannot be told, or that the machine was not quiet.
+    """
+
+    found: Comparison | None
+    why: str = ""
+
+
+def timed(dense: Path, run: Path, on: str, languages: Sequence[str] = ()) -> Timed:
+    """The times of two folders, beside scores of another evaluation.
+
+    Nothing where one has none; times of two machines, say, are not compared, and it is told.
+    """
+    if on == LATENCY or not all(scores.corpora(each, LATENCY) for each in (dense, run)):
+        return Timed(None)
+    try:
+        found = against(dense, run, on=LATENCY, languages=languages)
+    except BadRun as error:
+        return Timed(None, f"{run.name}: times are not compared: {error}")
+    apart = max(map(_unrest, (dense, run)))
+    if apart <= QUIET:
+        return Timed(found)
+    return Timed(
+        found,
+        f"{run.name}: the same texts took up to {100 * apart:.0f} % longer in one round of timing "
+        "than in another, so the machine did other things too: a change of time that is no larger "
+        "says nothing. Time both again on a quiet machine.",
+    )
+
+
+def _unrest(folder: Path) -> float:
+    """How far rounds of timing lie apart in the most restless language; 0 where it is not kept."""
+    parts = scores.sites(folder, LATENCY).values()
+    return max((each.get(ROUNDS, 0.0) for each in parts), default=0.0)
 
 
 class LeftOut(NamedTuple):

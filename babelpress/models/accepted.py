@@ -1,6 +1,6 @@
 """Which models can be pressed, known from their config.json: before anything is opened.
 
-A pressed model is one stack of blocks, decoder or encoder, whose weights are numbers: of integers
+A pressed model is a decoder, an encoder, or both together, whose weights are numbers: of integers
 or eight-bit floats nothing can be pressed or calibrated again. Only scoring takes a quantized
 model, where transformers can run it.
 """
@@ -79,8 +79,13 @@ ENCODERS = frozenset(
         "yoso",
     ]
 )
+# Types of an encoder with a decoder that reads it, of text on both sides.
+ENCODER_DECODERS = frozenset(
+    ["bart", "m2m_100", "marian", "mbart", "mt5", "pegasus", "plbart", "t5", "umt5"]
+)
 IN_WINDOWS = ("longformer",)  # whose blocks take only texts that whole windows fill
 DECODES = ("is_decoder", "causal")  # what the config of such a type says where it is no encoder
+WRITES = ("ForConditionalGeneration", "MTModel")  # what the class of both halves ends in
 HALVES = ("EncoderModel", "ForTextEncoding")  # what the class of half a model ends in
 CLASSIFIES = (
     "ForSequenceClassification",
@@ -99,10 +104,14 @@ HEADS = {
 }
 NO_HEAD = ("AutoModel", "feature-extraction")
 DECODER = ("AutoModelForCausalLM", "text-generation")
+ENCODER_DECODER = ("AutoModelForSeq2SeqLM", "text2text-generation")
 # Where a config, or a file beside it, says that weights are quantized.
 QUANTIZED_KEYS = ("quantization_config", "compression_config", "quantization")
 QUANTIZED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
-NEXT = "Give a decoder, as Llama, Qwen, Gemma or BLOOM, or an encoder, as XLM-R or BERT."
+NEXT = (
+    "Give a decoder, as Llama, Qwen, Gemma or BLOOM, an encoder, as XLM-R or BERT, or an "
+    f"encoder-decoder of a type of {', '.join(sorted(ENCODER_DECODERS))}."
+)
 
 
 def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
@@ -125,7 +134,7 @@ def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
 def check_config(
     name: str, config: Any, beside: Iterable[str] = (), *, quantized: bool = False
 ) -> None:
-    """Raise BadModel for a config of an encoder-decoder, a classifier or a quantized model.
+    """Raise BadModel for a config of half a model, a classifier or a quantized model.
 
     `beside` are files of the same folder that tell of quantized weights; `quantized` says whether
     such a model will do.
@@ -152,8 +161,22 @@ def encodes(config: Mapping[str, Any]) -> bool:
     return kind in ENCODERS and not any(config.get(key) for key in DECODES)
 
 
+def translates(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of an encoder with a decoder, by what it says itself."""
+    kind = str(config.get("model_type", ""))
+    # those that are never anything else say nothing
+    return kind in ENCODER_DECODERS and config.get("is_encoder_decoder", True) is True
+
+
+def decodes(config: Mapping[str, Any]) -> bool:
+    """Whether a config is of a decoder alone, which programs that write text can serve."""
+    return not (encodes(config) or translates(config))
+
+
 def opened_as(config: Mapping[str, Any]) -> tuple[str, str]:
     """The class of transformers that opens a model, and what a hub calls its task."""
+    if translates(config):
+        return ENCODER_DECODER
     if not encodes(config):
         return DECODER
     name = next(iter(config.get("architectures") or ()), "")
@@ -161,14 +184,15 @@ def opened_as(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _check_kind(name: str, config: Mapping[str, Any]) -> None:
-    """Raise BadModel for what cannot be walked as one stack of blocks."""
+    """Raise BadModel for what cannot be walked block by block."""
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else ""
     called = architecture or str(config.get("model_type", ""))
-    if config.get("is_encoder_decoder") or architecture.endswith(HALVES):
+    whole = translates(config) and (not architecture or architecture.endswith(WRITES))
+    if architecture.endswith(HALVES) or (config.get("is_encoder_decoder") and not whole):
         raise BadModel(
-            f"{name} is an encoder with a decoder, or half of one ({called}): only models of one "
-            f"stack of blocks can be pressed and scored. {NEXT}"
+            f"{name} is an encoder with a decoder of a type or a head that is not known here, or "
+            f"half of one ({called}), and cannot be pressed or scored. {NEXT}"
         )
     if config.get("model_type") in IN_WINDOWS:
         raise BadModel(

@@ -133,17 +133,17 @@ def find_folds(walk: Walk, index: int, hidden_BTH: Tensor) -> dict[str, Fold]:
 @contextmanager
 def probing(walk: Walk, index: int, hidden_BTH: Tensor) -> Iterator[tuple["Probe", Sequence[Site]]]:
     """Inside, block `index` is in float32 and can be run with something changed; its sites."""
-    walk.prepare(hidden_BTH)
+    walk.prepare(index, hidden_BTH)
     sites = walk.sites(index, hidden_BTH)
     block, exact_BTH = walk.blocks[index], Hidden.of(hidden_BTH.float(), own_of(hidden_BTH))
 
     def run() -> list[Tensor]:
-        passed_BTH = walk.forward(index, exact_BTH)
+        passed_BTH = walk.run(index, exact_BTH)
         return [passed_BTH, *passed_BTH.own.handed_on()]
 
     mixed = walk.both_sides
     with _in_float32(block):
-        yield Probe(block, run, hidden_BTH.shape, mixed=mixed), sites
+        yield Probe(block, run, len(hidden_BTH), mixed=mixed), sites
 
 
 class Probe:
@@ -154,9 +154,9 @@ class Probe:
     """
 
     def __init__(
-        self, block: nn.Module, run: Callable[[], list[Tensor]], shape: torch.Size, *, mixed: bool
+        self, block: nn.Module, run: Callable[[], list[Tensor]], sequences: int, *, mixed: bool
     ):
-        self.block, self.run, self.shape, self.mixed = block, run, shape, mixed
+        self.block, self.run, self.sequences, self.mixed = block, run, sequences, mixed
         self.linears = linears(block)
         self.stacks: dict[nn.Module, Tensor | None] = {}  # rows that were found for an expert
         self.ran = self._order()
@@ -293,8 +293,7 @@ class Probe:
             stack.callback(reader.register_forward_pre_hook(see).remove)
             for _ in range(DRAWS if self.mixed else 1):
                 self.run()
-        sequences, positions, _ = self.shape
-        x_BTI = torch.cat([x.reshape(sequences, positions, site.inputs) for x in seen])
+        x_BTI = torch.cat([x.reshape(self.sequences, -1, site.inputs) for x in seen])
         return x_BTI.transpose(0, 1).flatten(0, 1)
 
 

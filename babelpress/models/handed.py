@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from babelpress.models.sides import Ahead
 from babelpress.system.offload import Hold
 
 Call = Mapping[int | str, Any]
@@ -54,13 +55,15 @@ class Own:
     """What belongs to one batch besides its hidden states.
 
     `shape` is that of its ids, `calls` the arguments of calls to come that depend on its tokens,
-    `given` and `written` what blocks before returned and wrote for blocks to come.
+    `given` and `written` what blocks before returned and wrote for blocks to come; all of one stack
+    of blocks. `ahead` is what another stack is to read afterwards.
     """
 
     shape: torch.Size
     calls: Mapping[int, Call] = field(default_factory=dict)
     given: Mapping[Given, Any] = field(default_factory=dict)
     written: Mapping[Box, dict[Any, Any]] = field(default_factory=dict)
+    ahead: Ahead | None = None
 
     @property
     def plain(self) -> bool:

@@ -47,6 +47,9 @@ ENCODER_LOADERS: tuple[tuple[Any, Any], ...] = tuple(
     (loader := getattr(transformers, name), loader._model_mapping)
     for name, _ in (*accepted.HEADS.values(), accepted.NO_HEAD)
 )
+ENCODER_DECODER_LOADERS = (
+    (transformers.AutoModelForSeq2SeqLM, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+)
 # What transformers raises for files that are missing, damaged, of another kind or another shape.
 CANNOT_OPEN = (
     OSError,
@@ -190,6 +193,21 @@ def open_shapes(name: str) -> PreTrainedModel:
         raise BadModel(f"{name} cannot be opened: {first}") from error
 
 
+def config_of(name: str) -> dict[str, Any]:
+    """The config of a folder or a hub id, as it is written. Raises BadModel where there is none."""
+    where = resolve(name)
+    local = Path(where).is_dir()
+    place, _, revision = (where, "", "") if local else where.partition("@")
+    try:
+        found, _ = PreTrainedConfig.get_config_dict(
+            place, local_files_only=local, revision=revision or "main"
+        )
+    except CANNOT_OPEN as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadModel(f"{name} cannot be opened: {first}") from error
+    return found
+
+
 def _file(place: str, file: str, options: dict[str, Any]) -> Path | None:
     """A file of a model, brought here where it lies on a hub; None where there is none."""
     found = cached_file(
@@ -228,7 +246,10 @@ def _loader(config: Any) -> Any:
     masked words.
     """
     kind, named = type(config), config.architectures or ()
-    loaders = ENCODER_LOADERS if accepted.encodes(config.to_dict()) else LOADERS
+    said = config.to_dict()
+    loaders = ENCODER_LOADERS if accepted.encodes(said) else LOADERS
+    if accepted.translates(said):
+        loaders = ENCODER_DECODER_LOADERS
     for loader, mapping in loaders:
         if kind in mapping and getattr(mapping[kind], "__name__", "") in named:
             return loader

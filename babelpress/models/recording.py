@@ -7,6 +7,8 @@ Every block gives a number of its own in place of hidden states, which the next 
 else it returns is stood for too. What a block is handed with one text and not with another is of
 the tokens; what changes with the stand-ins alone is of other blocks.
 
+The decoder of an encoder-decoder has a recording of its own: what the encoder made is of the batch.
+
 Tested in tests/models/test_handed.py.
 
 Shapes: B sequences, T positions, H hidden size.
@@ -25,6 +27,7 @@ from babelpress.errors import BadModel
 from babelpress.models import experts
 from babelpress.models.handed import Call, Given, Handing, Own, boxed, givens, same, unknown
 from babelpress.models.linears import weight
+from babelpress.models.sides import Reading
 
 LENGTH = 8  # tokens of the two texts that are tried
 DISTINCT = 200  # whole numbers that every dtype holds
@@ -53,9 +56,10 @@ class _Pass:
 
 
 class Recording:
-    """What blocks are handed: of the shape of a batch, of its tokens, of blocks before.
+    """What the blocks of a stack are handed: of the shape of a batch, its tokens, blocks before.
 
-    Raises BadModel naming the block and the argument that cannot be followed.
+    `run` is a pass of the stack, `texts` are two that are tried. Raises BadModel naming the block
+    and the argument that cannot be followed.
     """
 
     def __init__(
@@ -63,20 +67,20 @@ class Recording:
         model: PreTrainedModel,
         blocks: Sequence[nn.Module],
         name: Callable[[int], str],
+        run: Callable[[PreTrainedModel, Reading], Any],
+        texts: tuple[Reading, Reading],
     ):
-        self._model, self._blocks, self._name = model, blocks, name
+        self._model, self._blocks, self._name, self._run = model, blocks, name, run
         self._extras: list[Any] | None = None  # what the first block returns besides
         self._known: dict[torch.Size, list[Call]] = {}
-        device = weight(model.get_input_embeddings()).device
-        zeros_BT = torch.zeros((1, LENGTH), dtype=torch.long, device=device)
-        text_BT = other_text(model).to(device)
-        first = self._record(zeros_BT)
+        blank, text = texts
+        first = self._record(blank)
         self.runs = [  # by block: the numbers of its calls
             [call for call, block in enumerate(first.blocks) if block == index]
             for index in range(len(blocks))
         ]
-        one, two = first.calls, self._record(text_BT).calls
-        three = self._record(text_BT, DISTINCT // 2).calls
+        one, two = first.calls, self._record(text).calls
+        three = self._record(text, DISTINCT // 2).calls
         self.of_tokens: dict[int, list[int | str]] = {}  # by call
         self.wanted: dict[Given, int] = {}  # by what calls return: the last that is handed it
         for number, (call, other, again) in enumerate(zip(one, two, three, strict=True)):
@@ -84,7 +88,7 @@ class Recording:
             if differing := [key for key in call if not same(call[key], other[key])]:
                 self.of_tokens[number] = differing
             self.wanted |= dict.fromkeys(givens(call), number)
-        self._keep(zeros_BT.shape, one)
+        self._keep(blank.shape, one)
 
     def call(self, number: int, shape: torch.Size) -> Call:
         """What a call hands its block with every batch of a shape."""
@@ -93,20 +97,34 @@ class Recording:
     def prepare(self, shape: torch.Size) -> None:
         """Record what depends on a shape, where it is not known yet."""
         if shape not in self._known:
-            device = weight(self._model.get_input_embeddings()).device
-            zeros_BT = torch.zeros(shape, dtype=torch.long, device=device)
-            self._keep(shape, self._record(zeros_BT).calls)
+            self._keep(shape, self._record(blank_text(self._model, shape)).calls)
 
-    def of_batch(self, ids_BT: Tensor) -> tuple[Tensor, dict[int, Call]]:
+    def of_batch(self, reading: Reading) -> tuple[Tensor, dict[int, Call]]:
         """Hidden states that enter the first block, and what depends on these tokens, by call."""
-        found = self._record(ids_BT)
-        if ids_BT.shape not in self._known:
-            self._keep(ids_BT.shape, found.calls)
+        found = self._record(reading)
+        if reading.shape not in self._known:
+            self._keep(reading.shape, found.calls)
         calls: dict[int, Call] = {
             number: {key: found.calls[number][key] for key in keys}
             for number, keys in self.of_tokens.items()
         }
         return found.entered[0], calls
+
+    def ended(self, reading: Reading, last_BTH: Tensor) -> Tensor:
+        """What the stack gives (B, T, H) where its last block gave `last_BTH`."""
+        stand_ins = [lambda hidden_BTH: hidden_BTH] * (len(self._blocks) - 1)
+        forms = [*stand_ins, lambda _: last_BTH]
+        extras = self._extras[1:] if self._extras else []
+
+        def instead(form: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+            def forward(*args: Any, **kwargs: Any) -> Any:
+                hidden_BTH = form(hidden_of(args, kwargs))
+                return (hidden_BTH, *extras) if self._extras else hidden_BTH
+
+            return forward
+
+        with replaced(dict(zip(self._blocks, map(instead, forms), strict=True))):
+            return self._run(self._model, reading)[0]
 
     def _keep(self, shape: torch.Size, calls: Sequence[Call]) -> None:
         self._known[shape] = [
@@ -136,7 +154,7 @@ class Recording:
             "blocks are handed tensors, and containers of them, can be."
         )
 
-    def _record(self, ids_BT: Tensor, shift: int = 0) -> _Pass:
+    def _record(self, reading: Reading, shift: int = 0) -> _Pass:
         """One pass. Other `shift`s are other stand-ins."""
         found = _Pass()
 
@@ -150,7 +168,7 @@ class Recording:
             return forward
 
         with replaced({block: stand_in(i, block) for i, block in enumerate(self._blocks)}):
-            run_text(self._model, ids_BT)
+            self._run(self._model, reading)
         self._check_order(found.blocks)
         return found
 
@@ -214,11 +232,60 @@ def _extras(run: Callable[..., Any], hidden_BTH: Tensor, call: Call) -> list[Ten
 # ---- a pass --------------------------------------------------------------------------------
 
 
-def run_text(model: PreTrainedModel, ids_BT: Tensor) -> None:
+def run_text(model: PreTrainedModel, reading: Reading) -> Any:
     """The model's own pass over text, without its head."""
     with torch.no_grad(), experts.computed(model):
         # padding comes last, so that no position that counts sees it
-        model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+        ids_BT = reading.ids_BT
+        return model.base_model(ids_BT, attention_mask=torch.ones_like(ids_BT), use_cache=False)
+
+
+def run_encoder(model: PreTrainedModel, reading: Reading) -> Any:
+    """The pass of an encoder that a decoder reads."""
+    there_BT = reading.there_BT
+    mask_BT = torch.ones_like(reading.ids_BT) if there_BT is None else there_BT.long()
+    with torch.no_grad():
+        return model.get_encoder()(input_ids=reading.ids_BT, attention_mask=mask_BT)
+
+
+def run_decoder(model: PreTrainedModel, reading: Reading) -> Any:
+    """The pass of a decoder over what its encoder made, without the head."""
+    assert reading.there_BS is not None
+    with torch.no_grad():
+        return model.get_decoder()(
+            input_ids=reading.ids_BT,
+            encoder_hidden_states=reading.encoded_BSH,
+            encoder_attention_mask=reading.there_BS.long(),
+            use_cache=False,
+        )
+
+
+def blank_text(model: PreTrainedModel, shape: Sequence[int]) -> Reading:
+    """The first token over and over; with three numbers, (B, T, S), a decoder's, of no encoding."""
+    table_VH = weight(model.get_input_embeddings())
+    ids_BT = torch.zeros(tuple(shape[:2]), dtype=torch.long, device=table_VH.device)
+    if len(shape) == 2:
+        return Reading(ids_BT)
+    encoded_BSH = table_VH.new_zeros(shape[0], shape[2], table_VH.shape[1])
+    there_BS = torch.ones_like(encoded_BSH[..., 0], dtype=torch.bool)
+    return Reading(ids_BT, None, encoded_BSH, there_BS)
+
+
+def tried_texts(model: PreTrainedModel, stack: int = 0) -> tuple[Reading, Reading]:
+    """Two texts of one shape that differ in all that depends on tokens.
+
+    Of an encoder-decoder the second has padding in the source; what its decoder, stack 1, reads is
+    as long as that.
+    """
+    ids_BT = other_text(model).to(weight(model.get_input_embeddings()).device)
+    if not model.config.is_encoder_decoder:
+        return blank_text(model, ids_BT.shape), Reading(ids_BT)
+    there_BT = torch.arange(LENGTH, device=ids_BT.device)[None] < LENGTH // 2
+    if stack == 0:
+        return blank_text(model, ids_BT.shape), Reading(ids_BT, there_BT)
+    blank = blank_text(model, (*ids_BT.shape, LENGTH))
+    assert blank.encoded_BSH is not None
+    return blank, Reading(ids_BT, None, blank.encoded_BSH + 1, there_BT)
 
 
 @contextmanager

@@ -203,14 +203,18 @@ def _ids(rules: Rules, texts: Sequence[str]) -> list[list[int]]:
     return [each.ids for each in rules.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], *, offsets: bool = False) -> BatchEncoding:
+def encode(
+    tokenizer: Tokenizer, texts: Sequence[str], *, offsets: bool = False, target: bool = False
+) -> BatchEncoding:
     """`input_ids` of texts, and `offset_mapping` if asked for; no mark is put before or behind.
+
+    Some tokenizers of translation have other pieces for the `target` than for the source.
 
     Text that spells a special token, such as "</s>", is read as text. A model of pieces that has
     the token among its pieces would find it there, so it gets the token's characters.
     """
     encoded = tokenizer(
-        list(texts),
+        **{"text_target" if target else "text": list(texts)},
         add_special_tokens=False,
         return_attention_mask=False,
         return_offsets_mapping=offsets,

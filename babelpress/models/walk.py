@@ -8,13 +8,18 @@ of a block that were seen to receive the same tensor. A block that a pass runs s
 row, as ALBERT does, is one block: to run it is to run it as often. Each linear of each stacked
 expert is a site, since experts read rows of their own; routers are no linears (experts.py).
 
-Shapes: B sequences, T positions, H hidden size, O outputs, I inputs of a linear, R rows seen.
+An encoder-decoder has two such lists, stacks. Where that of the encoder ends, that of the decoder
+begins with other text; its blocks read what the encoder made besides: keys and values of their
+cross attention are a site of their own, whose rows are the source's.
+
+Shapes: B sequences, S positions of a source, T positions, H hidden size, O outputs, I inputs of a
+linear, R rows seen.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,8 +39,12 @@ from babelpress.models.recording import (
     other_text,
     reading_text,
     replaced,
+    run_decoder,
+    run_encoder,
     run_text,
+    tried_texts,
 )
+from babelpress.models.sides import Ahead, Reading, Source
 from babelpress.models.sites import FEW, Site, find_sites, hooked
 from babelpress.system.offload import Hold, in_memory
 
@@ -50,7 +59,7 @@ class _Stop(Exception):
 class Stack:
     """Blocks of one class that each read what the one before gave, and the path of their list.
 
-    A decoder has one stack; an encoder and a decoder would be two.
+    A decoder has one stack; an encoder and a decoder are two.
     """
 
     path: str
@@ -75,8 +84,19 @@ class Walk:
         with reading_text(model):
             self.stacks = find_stacks(model)
             self.blocks = [block for stack in self.stacks for block in stack.blocks]
+            self._runs = (run_encoder, run_decoder) if len(self.stacks) > 1 else (run_text,)
             if model.device.type != "meta":
-                self._recording = Recording(model, self.blocks, self.name)
+                self._recordings = [self._recorded(number) for number in range(len(self.stacks))]
+
+    def _recorded(self, number: int) -> Recording:
+        before = sum(len(stack.blocks) for stack in self.stacks[:number])
+        return Recording(
+            self.model,
+            self.stacks[number].blocks,
+            lambda index: self.name(before + index),
+            self._runs[number],
+            tried_texts(self.model, number),
+        )
 
     @cached_property
     def both_sides(self) -> bool:
@@ -119,37 +139,93 @@ class Walk:
         walk.blocks = list(walk.stacks[0].blocks)
         return walk
 
-    def start(self, ids_BT: LongTensor | Tensor, hold: Hold = in_memory) -> Hidden:
-        """Hidden states (B, T, H) that enter the first block; `hold` says where they lie."""
-        if self._recording.of_tokens:
-            hidden_BTH, calls = self._recording.of_batch(ids_BT)
-            return Hidden.of(hold(hidden_BTH), Own(ids_BT.shape, kept(calls, hold, {})))
+    def start(
+        self, ids_BT: LongTensor | Tensor, hold: Hold = in_memory, source: Source | None = None
+    ) -> Hidden:
+        """Hidden states (B, T, H) that enter the first block; `hold` says where they lie.
+
+        An encoder-decoder reads a `source`, and `ids_BT` is what its decoder reads; without one the
+        text is its own source, and the decoder reads it but for the last token.
+        """
+        if len(self.stacks) == 1:
+            return self._enter(0, Reading(ids_BT), hold)
+        if source is None:
+            source, ids_BT = Source.whole(ids_BT), ids_BT[:, :-1]
+        ahead = Ahead(source, ids_BT)
+        return self._enter(0, Reading(source.ids_BS, source.there_BS), hold, ahead)
+
+    def _enter(
+        self, number: int, reading: Reading, hold: Hold, ahead: Ahead | None = None
+    ) -> Hidden:
+        """Hidden states that enter the first block of a stack."""
+        recording, run = self._recordings[number], self._runs[number]
+        if recording.of_tokens:
+            hidden_BTH, calls = recording.of_batch(reading)
+            own = Own(reading.shape, kept(calls, hold, {}), ahead=ahead)
+            return Hidden.of(hold(hidden_BTH), own)
         found: list[Tensor] = []
 
         def catch(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             found.append(hidden_of(args, kwargs))
             raise _Stop
 
-        first = self.blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
+        first = self.stacks[number].blocks[0].register_forward_pre_hook(catch, with_kwargs=True)
         with hooked([first]), suppress(_Stop):
-            run_text(self.model, ids_BT)
-        return Hidden.of(hold(found[0]), Own(ids_BT.shape))
+            run(self.model, reading)
+        return Hidden.of(hold(found[0]), Own(reading.shape, ahead=ahead))
 
     def forward(self, index: int, hidden_BTH: Tensor, hold: Hold = in_memory) -> Hidden:
-        """What block `index` makes of hidden states (B, T, H); `hold` says where that lies.
+        """What enters the block after `index`, of hidden states (B, T, H) that enter that.
 
-        Raises BadModel where the block changes in place what it was handed.
+        `hold` says where it lies. Raises BadModel where the block changes in place what it was
+        handed.
         """
-        self.prepare(hidden_BTH)
-        *before, last = self._recording.runs[index]
-        for number in before:
-            hidden_BTH = self._run(index, number, hidden_BTH, in_memory)
+        return self.onward(index, self.run(index, hidden_BTH, hold), hold)
+
+    def onward(self, index: int, hidden_BTH: Hidden, hold: Hold = in_memory) -> Hidden:
+        """What enters the next block, of what block `index` gave: the same, inside a stack.
+
+        Where an encoder ends it is what its decoder begins with. The whole model is changed
+        meanwhile: whoever runs batches side by side comes here afterwards.
+        """
+        number, inside = self._place(index)
+        ends = inside + 1 == len(self.stacks[number].blocks)
+        ahead = own_of(hidden_BTH).ahead
+        if not ends or ahead is None or number + 1 == len(self.stacks):
+            return hidden_BTH
+        source = ahead.source
+        reading = Reading(source.ids_BS, source.there_BS)
+        encoded_BSH = self._recordings[number].ended(reading, hidden_BTH.as_subclass(Tensor))
+        further = Reading(ahead.ids_BT, None, encoded_BSH, source.there_BS)
+        return self._enter(number + 1, further, hold)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The number of the stack of a block, and the block's place in it."""
+        for number, stack in enumerate(self.stacks):
+            if index < len(stack.blocks):
+                return number, index
+            index -= len(stack.blocks)
+        raise IndexError(index)
+
+    def run(self, index: int, hidden_BTH: Tensor, hold: Hold = in_memory) -> Hidden:
+        """What block `index` makes of hidden states (B, T, H): `forward` but for `onward`."""
+        self.prepare(index, hidden_BTH)
+        *before, last = self._calls(index)
+        for call in before:
+            hidden_BTH = self._run(index, call, hidden_BTH, in_memory)
         return self._run(index, last, hidden_BTH, hold)
 
-    def _run(self, index: int, number: int, hidden_BTH: Tensor, hold: Hold) -> Hidden:
-        """What block `index` makes of hidden states in the call of this number."""
+    def _calls(self, index: int) -> list[int]:
+        """The numbers of a block's calls in a pass of its stack."""
+        number, inside = self._place(index)
+        return self._recordings[number].runs[inside]
+
+    def _run(self, index: int, now: int, hidden_BTH: Tensor, hold: Hold) -> Hidden:
+        """What block `index` makes of hidden states in the call of its stack numbered `now`."""
+        number, inside = self._place(index)
+        recording = self._recordings[number]
         own, bare_BTH = own_of(hidden_BTH), hidden_BTH.as_subclass(Tensor)
-        call = {**self._recording.call(number, own.shape), **own.calls.get(number, {})}
+        call = {**recording.call(now, own.shape), **own.calls.get(now, {})}
         handing, version = Handing(call, own), bare_BTH._version
         with experts.computed(self.blocks[index]):
             output = self.blocks[index](bare_BTH, *handing.args, **handing.kwargs)
@@ -158,15 +234,16 @@ class Walk:
                 f"{self.name(index)} changes in place what it is handed: "
                 f"{type(self.model).__name__} cannot be walked block by block."
             )
-        wanted = [each for each, last in self._recording.wanted.items() if last > number]
-        given = {each: own.given[each] for each in wanted if each.call < number}
+        wanted = [each for each, last in recording.wanted.items() if last > now]
+        given = {each: own.given[each] for each in wanted if each.call < now}
         for each in wanted:
-            if each.call == number:
+            if each.call == now:
                 given[each] = kept(_output(output, each.output), hold, {})
-        calls = {at: call for at, call in own.calls.items() if at > number}
+        calls = {at: call for at, call in own.calls.items() if at > now}
         written = handing.written(hold)
-        self._recording.check_written(index, written)
-        return Hidden.of(hold(_first(output)), Own(own.shape, calls, given, written))
+        recording.check_written(inside, written)
+        passed = replace(own, calls=calls, given=given, written=written)
+        return Hidden.of(hold(_first(output)), passed)
 
     @contextmanager
     def reaching(self, index: int, last: Linear) -> Iterator[Callable[[Tensor], None]]:
@@ -178,7 +255,7 @@ class Walk:
 
         def run(hidden_BTH: Tensor) -> None:
             with suppress(_Stop):
-                self.forward(index, hidden_BTH)
+                self.run(index, hidden_BTH)
 
         with ExitStack() as stack:
             once = self.times(index) == 1 and not self.has_experts(index)
@@ -188,7 +265,7 @@ class Walk:
 
     def times(self, index: int) -> int:
         """How often a pass runs a block."""
-        return len(self._recording.runs[index])
+        return len(self._calls(index))
 
     def has_experts(self, index: int) -> bool:
         """Whether a block has stacked experts, of which a token reaches only some."""
@@ -200,46 +277,60 @@ class Walk:
         The first positions of the first sequence are enough, where nothing else belongs to them.
         """
         few_BTH = hidden_BTH[:1, :FEW] if own_of(hidden_BTH).plain else hidden_BTH
-        self.prepare(few_BTH)
+        self.prepare(index, few_BTH)
         place = self.name(index).rpartition(".")[0]
-        lot = torch.Generator().manual_seed(0)
-        other_BTH = torch.randn(few_BTH.shape, generator=lot).to(few_BTH)
         return find_sites(
             self.blocks[index],
-            lambda: self.forward(index, few_BTH),
+            lambda: self.run(index, few_BTH),
             place,
-            lambda: self.forward(index, Hidden.of(other_BTH, own_of(few_BTH))),
+            lambda: self.run(index, _other(few_BTH)),
             times=self.times(index),
         )
 
-    def prepare(self, hidden_BTH: Tensor) -> None:
-        """Record what blocks are handed with batches of this shape, where it is not known yet.
+    def prepare(self, index: int, hidden_BTH: Tensor) -> None:
+        """Record what a block is handed with batches of this shape, where it is not known yet.
 
         The whole model is changed meanwhile: whoever runs batches side by side prepares all shapes
         first.
         """
-        self._recording.prepare(own_of(hidden_BTH).shape)
+        self._recordings[self._place(index)[0]].prepare(own_of(hidden_BTH).shape)
 
 
 def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
-    """The stacks of a model: today the one list of equal modules that reads text.
+    """The stacks of a model: the list of equal modules that reads text; of an encoder-decoder two.
 
     Where there are several lists of blocks with linear layers, as in a model that also sees images,
     it is the one that a pass over text alone runs; of a model without weights, which cannot be run,
     the one of its decoder. Raises BadModel, saying what was found, when there is none or more than
-    one.
+    one, or not one in each half of an encoder-decoder.
     """
     found = _lists(model)
-    if len(found) > 1 and not model.config.is_encoder_decoder:
+    if not found:
+        raise _not_walked(model, found, "one such list")
+    if model.config.is_encoder_decoder:
+        halves = [_inside(each, found) for each in (model.get_encoder(), model.get_decoder())]
+        if [len(half) for half in halves] == [1, 1] and len(found) == 2:
+            return tuple(_stack(*each) for half in halves for each in half.items())
+        raise _not_walked(model, found, "one such list in its encoder and one in its decoder")
+    if len(found) > 1:
         bare = model.device.type == "meta"
-        found = _of_decoder(model, found) if bare else _read_by_text(model, found)
+        found = _inside(model.get_decoder(), found) if bare else _read_by_text(model, found)
     if len(found) == 1:
-        return tuple(Stack(path, tuple(blocks)) for path, blocks in found.items())
-    seen = ", ".join(f"{path} ({len(b)} x {type(b[0]).__name__})" for path, b in found.items())
-    missing = "one list of equal blocks with linear layers (nn.Linear or Conv1D)"
-    raise BadModel(
-        f"{type(model).__name__} cannot be walked: found {seen or 'no such list'}, "
-        f"need {missing}. Encoder-decoders and unrepeated stacks are not supported yet."
+        return tuple(_stack(path, blocks) for path, blocks in found.items())
+    raise _not_walked(model, found, "one that reads text, or one in each half")
+
+
+def _stack(path: str, blocks: list[nn.Module]) -> Stack:
+    return Stack(path, tuple(blocks))
+
+
+def _not_walked(
+    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]], missing: str
+) -> BadModel:
+    seen = ", ".join(f"{path} ({len(b)} x {type(b[0]).__name__})" for path, b in lists.items())
+    return BadModel(
+        f"{type(model).__name__} cannot be walked: of lists of equal blocks with linear layers "
+        f"(nn.Linear or Conv1D) it has {seen or 'none'}, and it needs {missing}."
     )
 
 
@@ -260,11 +351,9 @@ def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
     return found
 
 
-def _of_decoder(
-    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]]
-) -> dict[str, list[nn.Module]]:
-    """Those lists that lie in what the model itself calls its decoder."""
-    inside = set(model.get_decoder().modules())
+def _inside(part: nn.Module, lists: Mapping[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
+    """Those lists that lie in a part of a model."""
+    inside = set(part.modules())
     return {path: blocks for path, blocks in lists.items() if inside.issuperset(blocks)}
 
 
@@ -291,8 +380,22 @@ def _read_by_text(
     forms: dict[str, Callable[[Tensor], Any]] = {}
     every = {block: stand_in(path, block) for path, blocks in lists.items() for block in blocks}
     with replaced(every):
-        run_text(model, other_text(model).to(model.device))
+        run_text(model, Reading(other_text(model).to(model.device)))
     return read
+
+
+def _other(hidden_BTH: Tensor) -> Hidden:
+    """A batch of noise: other hidden states, and another encoding where one belongs to it."""
+    lot, own = torch.Generator().manual_seed(0), own_of(hidden_BTH)
+
+    def noise(value: Any) -> Any:
+        states = isinstance(value, Tensor) and value.is_floating_point()
+        if not states or value.shape[-1:] != hidden_BTH.shape[-1:]:
+            return value
+        return torch.randn(value.shape, generator=lot).to(value)
+
+    calls = {at: {key: noise(each) for key, each in call.items()} for at, call in own.calls.items()}
+    return Hidden.of(noise(hidden_BTH.as_subclass(Tensor)), replace(own, calls=calls))
 
 
 def _stop(*_: Any) -> None:

@@ -102,4 +102,7 @@ def text_hash(blocks: Mapping[str, TokenBlocks]) -> str:
     for tag, each in blocks.items():
         digest.update(f"{tag} {tuple(each.ids_BT.shape)}".encode())
         digest.update(each.ids_BT.numpy().tobytes() + each.counted_BT.numpy().tobytes())
+        if source := each.source:
+            digest.update(f"source {tuple(source.ids_BS.shape)}".encode())
+            digest.update(source.ids_BS.numpy().tobytes() + source.counted_BS.numpy().tobytes())
     return digest.hexdigest()

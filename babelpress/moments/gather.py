@@ -3,14 +3,17 @@
 An expert has moments of the languages whose tokens chose it, and of no others. A block that runs
 several times has one set of moments, over all its runs: `n` counts a token once for each.
 
-Shapes: B sequences, T positions, H hidden size, I inputs of a site, R rows that it sees; one
-language a batch.
+A linear of an encoder-decoder reads positions of the source, or of the target: no batch has as many
+of one as of the other, so that the number of rows tells which of them count.
+
+Shapes: B sequences, T positions, S of a source, H hidden size, I inputs of a site, R rows that it
+sees; one language a batch.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 from typing import TypeVar
 
@@ -48,11 +51,21 @@ def never(_index: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Hidden states of some sequences of one language, and which positions count."""
+    """Hidden states of some sequences of one language, and which positions of each side count."""
 
     language: str
     hidden_BTH: Hidden
-    counted_BT: Tensor
+    sides: tuple[Tensor, ...]
+
+    @property
+    def counted_BT(self) -> Tensor:
+        """Which of the positions that the hidden states are of count."""
+        shape = self.hidden_BTH.shape[:2]
+        return next(each for each in self.sides if each.shape == shape)
+
+    def passed(self, hidden_BTH: Hidden) -> "Batch":
+        """The same batch further on."""
+        return replace(self, hidden_BTH=hidden_BTH)
 
 
 def batch_size(walk: Walk, length: int, batch_tokens: int = 0) -> int:
@@ -67,15 +80,30 @@ def batches(
 ) -> list[Batch]:
     """Hidden states before the first block, in batches of one language each."""
     found: list[Batch] = []
+    device = walk.model.device
     for language, each in blocks.items():
-        length = each.ids_BT.shape[1]
-        size = batch_size(walk, length, batch_tokens)
-        for ids_BT, counted_BT in zip(
-            each.ids_BT.split(size), each.counted_BT.split(size), strict=True
-        ):
-            hidden_BTH = walk.start(ids_BT.to(walk.model.device), hold)
-            found.append(Batch(language, hidden_BTH, counted_BT.to(hidden_BTH.device)))
+        size = batch_size(walk, each.length, batch_tokens)
+        for start in range(0, len(each.ids_BT), size):
+            some = _cut(each.rows(slice(start, start + size)))
+            source = some.source.to(device) if some.source else None
+            hidden_BTH = walk.start(some.ids_BT.to(device), hold, source)
+            sides = (some.counted_BT.to(device), *((source.counted_BS,) if source else ()))
+            found.append(Batch(language, hidden_BTH, sides))
     return found
+
+
+def _cut(some: TokenBlocks) -> TokenBlocks:
+    """Pairs of an encoder-decoder without the positions behind that none of them fills."""
+    if some.source is None:
+        return some
+    used_T = some.counted_BT.any(0).nonzero()
+    length = int(used_T[-1]) + 1 if len(used_T) else 1
+    return replace(
+        some,
+        ids_BT=some.ids_BT[:, :length],
+        counted_BT=some.counted_BT[:, :length],
+        source=some.source.cut(length),
+    )
 
 
 @torch.no_grad()
@@ -99,7 +127,7 @@ def gather(
     multiplies in float32 is rounded to bfloat16 meanwhile.
     """
     for batch in todo:
-        walk.prepare(batch.hidden_BTH)
+        walk.prepare(index, batch.hidden_BTH)
     sites = walk.sites(index, todo[0].hidden_BTH)
     layers = linears(walk.blocks[index])
     at_once = batches_at_once(walk, index)
@@ -114,8 +142,7 @@ def gather(
 
     def forward(number: int, batch: Batch) -> Batch:
         with watch.running(number, batch):
-            out_BTH = walk.forward(index, batch.hidden_BTH, hold)
-        return Batch(batch.language, out_BTH, batch.counted_BT)
+            return batch.passed(walk.run(index, batch.hidden_BTH, hold))
 
     def reach(number: int, batch: Batch) -> None:
         with watch.running(number, batch):
@@ -127,7 +154,7 @@ def gather(
         _precise(walk, index),
     ):
         if passing:
-            passed = _each(forward, todo, at_once, keep=False)
+            passed = _onward(walk, index, _each(forward, todo, at_once, keep=False), hold)
         else:
             with walk.reaching(index, layers[sites[-1].linears[0]]) as run:
                 _each(reach, todo, at_once, keep=True)
@@ -142,13 +169,20 @@ def pass_on(walk: Walk, index: int, todo: list[Batch], *, hold: Hold = in_memory
     """What a block, as it is now, makes of every batch; they are taken out of `todo` meanwhile."""
 
     def forward(_: int, batch: Batch) -> Batch:
-        out_BTH = walk.forward(index, batch.hidden_BTH, hold)
-        return Batch(batch.language, out_BTH, batch.counted_BT)
+        return batch.passed(walk.run(index, batch.hidden_BTH, hold))
 
     for batch in todo:
-        walk.prepare(batch.hidden_BTH)
+        walk.prepare(index, batch.hidden_BTH)
     with _precise(walk, index):
-        return _each(forward, todo, batches_at_once(walk, index), keep=False)
+        passed = _each(forward, todo, batches_at_once(walk, index), keep=False)
+        return _onward(walk, index, passed, hold)
+
+
+def _onward(walk: Walk, index: int, passed: list[Batch], hold: Hold) -> list[Batch]:
+    """What enters the next block, batch by batch: another stack begins with other hidden states."""
+    for place, batch in enumerate(passed):
+        passed[place] = batch.passed(walk.onward(index, batch.hidden_BTH, hold))
+    return passed
 
 
 def batches_at_once(walk: Walk, index: int) -> int:
@@ -255,10 +289,11 @@ class _Watch:
 
     def _counted(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> Tensor:
         """The rows that count. Raises BadModel where rows are not tokens."""
-        keep_R = batch.counted_BT.flatten()
+        sides = [each.flatten() for each in batch.sides]
         if token_R is not None:
-            keep_R = keep_R[token_R]
-        if len(x_RI) != len(keep_R):
+            sides = [batch.counted_BT.flatten()[token_R]]
+        keep_R = next((each for each in sides if len(each) == len(x_RI)), None)
+        if keep_R is None:
             where = f"{self._place}.{site.name}"
             raise BadModel(f"{where} sees {len(x_RI)} rows, not one a token.")
         return x_RI if keep_R.all() else x_RI[keep_R]

@@ -33,6 +33,19 @@ class Tally:
         """Sum of numerators over sum of denominators."""
         return float(self.numerator_D.sum() / self.denominator_D.sum())
 
+    def interval(self, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+        """The 95 % interval of the value: percentile bootstrap over documents (R draws).
+
+        Draws in which the denominator is zero are left out.
+        """
+        count = len(self.documents)
+        rng = np.random.default_rng(seed)
+        counts_RD = rng.multinomial(count, np.full(count, 1 / count), size=draws)
+        top_R, bottom_R = counts_RD @ self.numerator_D, counts_RD @ self.denominator_D
+        some_R = bottom_R > 0
+        low, high = np.quantile(top_R[some_R] / bottom_R[some_R], [0.025, 0.975])
+        return float(low), float(high)
+
     def save(self, path: Path) -> None:
         """Write parquet with columns document, numerator, denominator; whole or not at all."""
         # pyarrow takes a fifth of a second to import, and `babelpress --help` needs none of it.

@@ -129,10 +129,10 @@ def try_text(
 ) -> tuple[BlockMoments, Batch]:
     """Run one batch through the first block: its moments, and the batch."""
     longest = max(blocks.values(), key=lambda each: len(each.ids_BT))
-    size = batch_size(walk, longest.ids_BT.shape[1])
-    ids_BT, counted_BT = longest.ids_BT[:size], longest.counted_BT[:size]
-    share = size / len(ids_BT)  # a language may not fill a batch
-    few = {longest.language: TokenBlocks(longest.language, ids_BT, counted_BT)}
+    size = batch_size(walk, longest.length)
+    some = longest.rows(slice(size))
+    share = size / len(some.ids_BT)  # a language may not fill a batch
+    few = {longest.language: some}
     seconds = tried.seconds
 
     def once(passing: bool) -> tuple[BlockMoments, list[Batch]]:
@@ -153,7 +153,7 @@ def try_text(
     hidden_BTH = todo[0].hidden_BTH
     # as many as it takes for batches to run side by side as they will
     many = todo * (IN_FLOW * batches_at_once(walk, 0))
-    seconds.prepare = timed(lambda: walk.prepare(hidden_BTH))[1]
+    seconds.prepare = timed(lambda: walk.prepare(0, hidden_BTH))[1]
     with peak() as most:
         before = used()
         moments, first = timed(lambda: once(True)[0])
@@ -171,7 +171,7 @@ def try_text(
     tried.bytes.moments = of_one
     tried.bytes.batch = max(most.bytes - before - of_one, 0)
     give_back()
-    tried.bytes.hidden = hidden_BTH.bytes() * size / len(ids_BT)
+    tried.bytes.hidden = hidden_BTH.bytes() * size / len(some.ids_BT)
     of_text = hidden_BTH.bytes() if hold is in_memory else 0
     tried.bytes.stays = max(used() - at_first - of_one - of_text, 0)
     return moments, todo[0]
@@ -181,11 +181,11 @@ def for_everyone(
     moments: BlockMoments, batch: Batch, blocks: Mapping[str, TokenBlocks]
 ) -> BlockMoments:
     """Moments of every language that are those of one batch, as if they were of all its text."""
-    of_batch = batch.counted_BT.numel()
+    of_batch = len(batch.counted_BT)
 
     def of(seen: Mapping[str, Moments], text: TokenBlocks) -> Moments:
         one = seen[batch.language]
-        tokens = round(one.n * text.ids_BT.numel() / of_batch)
+        tokens = round(one.n * len(text.ids_BT) / of_batch)
         return replace(one, n=max(tokens, 1))
 
     return {

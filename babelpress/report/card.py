@@ -13,7 +13,7 @@ import yaml
 
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
-from babelpress.models.accepted import encodes, opened_as
+from babelpress.models.accepted import decodes, opened_as
 from babelpress.models.names import HUB_ID, resolve
 from babelpress.report.losses import (
     NOTHING,
@@ -25,9 +25,10 @@ from babelpress.report.losses import (
     named,
     percent,
     ranges,
+    speed,
     worst_first,
 )
-from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell
+from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell, zeros
 from babelpress.runs.manifest import CONFIG, Manifest, read
 from babelpress.runs.places import MODEL
 from babelpress.steps._kind import StepReport
@@ -85,6 +86,7 @@ def card(run: Path, *, dense: Path | None = None, served: Served | None = None) 
             "findings": [line for each in judged for line in findings(each)],
             "ranges": ranges(run),
             "ledger": _ledger(manifest),
+            "speed": speed(run, dense),
             "served": [
                 (name, *_raw(how=how, text=text).values()) for name, how, text in served.ways
             ],
@@ -101,11 +103,11 @@ def _config(run: Path) -> Mapping[str, Any]:
 
 
 def _of_run(config: Mapping[str, Any]) -> Served:
-    """How the run itself is served: of an encoder only as transformers opens it."""
+    """How the run itself is served: what is no decoder alone only as transformers opens it."""
     opener, _ = opened_as(config)
     python = ("transformers", "python", TRANSFORMERS.format(opener=opener))
     vllm = ("vLLM", "bash", "vllm serve model")
-    return Served((python,) if encodes(config) else (vllm, python), "transformers")
+    return Served((vllm, python) if decodes(config) else (python,), "transformers")
 
 
 # ---- head ----------------------------------------------------------------------------------
@@ -117,7 +119,8 @@ def _front(
     tags = {*_calibrated(manifest), *measured}
     told = [tell(step) for step in manifest.chain]
     methods = [each.method for each in told if each.method]
-    codes = sorted(filter(None, map(_code, tags)))
+    spoken = {side for tag in tags for side in languages.sides(tag)}
+    codes = sorted(filter(None, map(_code, spoken)))
     front: dict[str, Any] = {
         **({"language": codes} if codes else {}),
         **(_licence(manifest) or {"license": "other", "license_name": UNKNOWN}),
@@ -283,7 +286,7 @@ def _ledger(manifest: Manifest) -> dict[str, Any] | None:
             }
             for part in (*found["parts"], whole)
         ],
-        "says": on_size(found),
+        "says": " ".join(filter(None, (on_size(found), zeros(found)))),
     }
 
 

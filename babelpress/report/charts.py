@@ -15,7 +15,7 @@ import vl_convert
 
 from babelpress.judge.compare import NO_DIFFERENCE
 from babelpress.report import data
-from babelpress.report.data import Pressed, Row, percent, size
+from babelpress.report.data import Row, percent
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 STEP = 23  # pixels a language, as a line of the matrix beside it has
@@ -88,7 +88,7 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
     up = alt.Y(
         "percent:Q",
         scale=alt.Scale(padding=12),
-        axis=alt.Axis(title=f"change in {metric}, %", grid=True, tickCount=6, labelExpr=_MINUS),
+        axis=alt.Axis(title=f"change in {metric}, %", grid=True, tickCount=6, labelExpr=MINUS),
     )
     base = alt.Chart(alt.Data(values=values)).encode(x=across, y=up)
     chosen = base.transform_filter("datum.label === shown")
@@ -108,73 +108,18 @@ def scatter(rows: Sequence[Row], metric: str) -> dict[str, Any]:
         .properties(name="points")
     )
     chart = alt.layer(zero.encode(y=alt.datum(0)), *behind, interval, points)
-    return _with_labels(
-        compiled(chart.add_params(_shown(rows)), "Loss against training share", 440)
-    )
+    return with_labels(compiled(chart.add_params(_shown(rows)), "Loss against training share", 440))
 
 
-def sizes(pressed: Sequence[Pressed], labels: Sequence[str]) -> dict[str, Any] | None:
-    """Worst loss against bytes stored, and the dense model; None unless models differ in size."""
-    known = [(m, label) for m, label in zip(pressed, labels, strict=True) if m.bytes_stored]
-    if len({model.bytes_stored for model, _ in known}) < 2:
-        return None
-    values = [_sized(model, label) for model, label in known]
-    dense = max(model.ledger["bytes_dense"] for model, _ in known if model.ledger)
-    nothing = {"language": "dense", "size": dense / 1e6, "percent": 0.0, "Size": size(dense)}
-    across = alt.X(
-        "size:Q",
-        scale=alt.Scale(zero=True, nice=False, padding=22),
-        axis=alt.Axis(title="size as stored, MB", grid=False, tickCount=8),
-    )
-    up = alt.Y(
-        "percent:Q",
-        scale=alt.Scale(padding=12, nice=False),
-        axis=alt.Axis(title="worst language, %", grid=True, tickCount=6, labelExpr=_MINUS),
-    )
-    base = alt.Chart(alt.Data(values=values)).encode(x=across, y=up)
-    origin = alt.Chart(alt.Data(values=[nothing])).encode(x=across, y=up)
-    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(color="var(--muted)", aria=False)
-    whole = origin.mark_point(
-        filled=True, size=64, fill="var(--paper)", stroke="var(--ink)", strokeWidth=1.5, opacity=1
-    )
-    named = origin.mark_text(align="right", dx=-9, dy=-9, aria=False, text="dense")
-    interval = (
-        base.mark_rule(strokeWidth=1.5, aria=False, color="var(--faint)")
-        .encode(y=alt.Y("low:Q"), y2="high:Q")
-        .properties(name="intervals")
-    )
-    points = (
-        base.mark_point(filled=True, size=72, opacity=1, color="var(--ink)")
-        .encode(tooltip=_titled({"language": "Run", "Change": "Worst", "Size": "Size"}))
-        .properties(name="points")
-    )
-    chart = alt.layer(zero.encode(y=alt.datum(0)), whole, named, interval, points)
-    return _with_labels(compiled(chart, "Worst loss against size", 380))
-
-
-def _sized(model: Pressed, label: str) -> dict[str, Any]:
-    worst = next(each for each in model.comparison.summaries if each.name == "worst")
-    stored = model.bytes_stored or 0
-    language = data.tongue(worst.language or "").name
-    return {
-        "language": label,
-        "size": stored / 1e6,
-        "percent": worst.value * 100,
-        "low": worst.low * 100,
-        "high": worst.high * 100,
-        "Change": f"{language} {_between(worst.value, worst.low, worst.high)}",
-        "Size": size(stored),
-    }
-
-
-def _between(value: float, low: float, high: float) -> str:
+def between(value: float, low: float, high: float) -> str:
+    """A change with its interval."""
     return f"{percent(value)} ({percent(low)} to {percent(high)})"
 
 
-_MINUS = "replace(datum.label, '-', '\u2212')"
+MINUS = "replace(datum.label, '-', '\u2212')"
 
 
-def _with_labels(spec: dict[str, Any]) -> dict[str, Any]:
+def with_labels(spec: dict[str, Any]) -> dict[str, Any]:
     """Add names that avoid the points and one another, which Vega can do and Vega-Lite cannot."""
     label = {
         "type": "text",
@@ -229,7 +174,7 @@ def _point(row: Row) -> dict[str, Any]:
         "high": row.high * 100,
         "verdict": row.verdict,
         "told": row.verdict if row.significant else NO_DIFFERENCE,
-        "Change": _between(row.change, row.low, row.high),
+        "Change": between(row.change, row.low, row.high),
         "Scores": f"{row.dense:.3f} → {row.pressed:.3f}",
         "Share": "not known" if share is None else share_text(share),
     }
@@ -249,10 +194,11 @@ def _tooltip() -> list[alt.Tooltip]:
         "verdict": "Finding",
         "Share": "Training share",
     }
-    return _titled(titles)
+    return titled(titles)
 
 
-def _titled(titles: Mapping[str, str]) -> list[alt.Tooltip]:
+def titled(titles: Mapping[str, str]) -> list[alt.Tooltip]:
+    """Lines of a tooltip: fields, and what they are called."""
     return [alt.Tooltip(field, type="nominal", title=title) for field, title in titles.items()]
 
 

@@ -15,7 +15,11 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadRun, NotFinite, UnknownName
 from babelpress.insight._kept import Kept
+from babelpress.judge.buckets import Bucket
+from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
+from babelpress.judge.ladders import Ladder
+from babelpress.judge.ood import Apart
 from babelpress.system.escaping import clean
 from babelpress.text import languages
 
@@ -29,7 +33,9 @@ class Pressed:
     mixture as it was asked for. `ledger` is that of its manifest; `beyond` and `sites` are its
     range scores, by language and by language and site. `documents` were scored of each language.
     `seconds` and `memory_mib` are what pressing took, where that is known; `again` are the commands
-    that make, score and serve it.
+    that make, score and serve it. `times` are milliseconds a text beside those of the dense model,
+    where both were timed on one machine; `thirds` are losses on easy and hard documents, and
+    `elsewhere` those on a second corpus.
     """
 
     name: str
@@ -45,6 +51,9 @@ class Pressed:
     seconds: float | None = None
     memory_mib: float | None = None
     again: tuple[str, ...] = ()
+    times: Comparison | None = None
+    thirds: tuple[Bucket, ...] = ()
+    elsewhere: tuple[Apart, ...] = ()
 
     @property
     def bytes_stored(self) -> int | None:
@@ -76,6 +85,9 @@ class ReportInput:
 
     `passages` are what the models wrote, `analyses` what was found inside them, `again` are the
     commands that score the dense model and make this page. `damaged` says what could not be shown.
+    `collapses` are the ladders among `pressed`, whose rungs have their places, and how far each
+    language can be pressed on them; with `rising` they are what the page is about. `sizes` are what
+    the dense model takes, as far as it is known; `ood` is the second corpus.
     """
 
     title: str
@@ -92,6 +104,10 @@ class ReportInput:
     again: tuple[str, ...] = ()
     machine: str = ""
     damaged: tuple[str, ...] = ()
+    collapses: tuple[tuple[Ladder, Collapse], ...] = ()
+    rising: bool = False
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    ood: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,14 @@ def ledgers(pressed: tuple[Pressed, ...]) -> list[Ledger]:
     found: list[tuple[Mapping[str, Any], list[str]]] = []
     for model, label in zip(pressed, data.labels(pressed), strict=True):
         if model.ledger:
-            same = [labels for each, labels in found if each == model.ledger]
+            same = [labels for each, labels in found if _parts(each) == _parts(model.ledger)]
             same[0].append(label) if same else found.append((model.ledger, [label]))
     return [_ledger(each, labels) for each, labels in found]
+
+
+def _parts(found: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What tells ledgers apart: what zeros come to, or compressed, is of every model its own."""
+    return found["parts"], found["bytes_stored"]
 
 
 def _ledger(found: Mapping[str, Any], labels: Sequence[str]) -> Ledger:

@@ -18,7 +18,10 @@ SUMMARIES = {
     "high_resource": "High-resource mean",
     "latin": "Latin script",
     "non_latin": "Other scripts",
+    "spread": "Standard deviation of languages",
+    "gap": "Worst minus best language",
 }
+APART = ("spread", "gap")  # how far languages lie apart: neither loss nor gain
 SPOKEN = {"english": "English-only"}
 
 
@@ -116,11 +119,15 @@ def cards(pressed: tuple[Pressed, ...], rows: list[Row]) -> list[Card]:
         return round(4 + (WIDTH - 8) * (value - left) / ((right - left) or 1.0), 2)
 
     def line(summary: Summary) -> Line:
+        value, low, high = (
+            percent(each, sign=summary.name not in APART)
+            for each in (summary.value, summary.low, summary.high)
+        )
         return Line(
             title=SUMMARIES[summary.name],
             language=names.get(summary.language or "", ""),
-            value=percent(summary.value),
-            interval=f"{percent(summary.low)} to {percent(summary.high)}",
+            value=value,
+            interval=f"{low} to {high}",
             at=place(summary.value),
             start=place(summary.low),
             stop=place(summary.high),

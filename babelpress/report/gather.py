@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from babelpress.errors import BadRun
 from babelpress.insight import _kept
 from babelpress.insight._kept import Kept
-from babelpress.judge import scores, verdicts
+from babelpress.judge import costs, ladders, scores, verdicts
+from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
+from babelpress.judge.ladders import Ladder
 from babelpress.report import again, said, told, twins
 from babelpress.report.data import Pressed, ReportInput, tongue
 from babelpress.runs import manifest
@@ -21,6 +23,8 @@ from babelpress.text import mixtures
 from babelpress.text.languages import select
 
 RANGE = "range"
+PAGES = LANGUAGES, CURVES = "languages", "curves"  # what a page may be about
+RUNGS = 3  # of a ladder, from which on a page is about curves if not told otherwise
 
 
 def report_input(
@@ -32,53 +36,125 @@ def report_input(
     languages: Sequence[str] = (),
     title: str = "",
     notes: Sequence[str] = (),
+    ood: str = "",
     insight: Path | None = None,
+    max_loss: float = 0.05,
+    about: str = "",
 ) -> ReportInput:
     """Everything that a report of these runs shows.
 
     Analyses are those that lie in the runs, and those of the folder `insight`; damaged ones are
     left out and told, while damaged scores raise BadRun. Runs with equal settings go by what their
-    recipes differ in, else by the names of their folders.
+    recipes differ in, else by the names of their folders. `ood` is a second corpus. `about` is one
+    of PAGES: by default a page is about curves where all runs are on ladders, one of them of three
+    rungs or more. Raises BadRun where it is to be about curves and no runs are a ladder.
     """
     model = verdicts.model_name(dense, on)
-    folders = verdicts.names(runs)
     corpus = scores.common_corpus([dense, *runs], on, corpus)
-    found = [
-        verdicts.against(dense, run, on=on, corpus=corpus, languages=languages) for run in runs
-    ]
+    asked = _Asked(dense, tuple(runs), on, corpus, tuple(languages), ood)
+    found = [verdicts.against(dense, run, **asked.common) for run in runs]
     manifests = [manifest.read_if_there(run) for run in runs]
     known = mixtures.distribution_of(model)
     shares = verdicts.training_shares(
         model, {c.language: c for each in found for c in each.changes}
     )
-    settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
-    pressed = []
-    for run, own, made, each in zip(runs, settings, manifests, found, strict=True):
-        pressed.append(_pressed(run, own, made, each, on, corpus, languages))
+    pressed, untimed = _all_pressed(asked, manifests, found)
     which = scores.the_corpus([dense], on, corpus)[dense]
+    collapses = tuple(
+        (ladder, _collapsed(asked, ladder, max_loss)) for ladder in ladders.find(runs)
+    )
     analyses, damaged = _analyses(runs, insight, {m.origin.fingerprint for m in manifests if m})
     return ReportInput(
         title=title or f"{model}: what pressing costs each language",
         model=model,
-        pressed=tuple(pressed),
+        pressed=pressed,
         metric=on,
         shares=shares,
         share_unit=mixtures.distribution(known.distribution).unit if shares else "",
         share_source=known.words,
-        manifest=dict(zip(folders, map(_written, manifests), strict=True)),
-        notes=(
-            *notes,
-            *_left_out(dense, on, which, languages, found),
-            *_held_against(dense, on, which, found[0]),
-            *filter(None, map(_chain, folders, manifests)),
-            *(f"{line[:1].upper()}{line[1:]}" for line in damaged),
-        ),
+        manifest=dict(zip(verdicts.names(runs), map(_written, manifests), strict=True)),
+        notes=(*notes, *_notes(asked, which, manifests, found), *map(_sentence, untimed + damaged)),
         analyses=analyses,
         passages=said.passages(dense, runs, pressed, on, which),
         again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
         damaged=damaged,
+        collapses=collapses,
+        sizes=costs.of(dense),
+        rising=_rising(collapses, len(runs), about),
+        ood=ood,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Whose scores a page is about, and on what."""
+
+    dense: Path
+    runs: tuple[Path, ...]
+    on: str
+    corpus: str
+    languages: tuple[str, ...]
+    ood: str
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every comparison takes."""
+        return {"on": self.on, "corpus": self.corpus, "languages": self.languages}
+
+
+def _all_pressed(
+    asked: _Asked, manifests: Sequence[Manifest | None], found: Sequence[Comparison]
+) -> tuple[tuple[Pressed, ...], tuple[str, ...]]:
+    """Every run as a page shows it, and what is to be said of their times."""
+    folders = verdicts.names(asked.runs)
+    settings = _told_apart([_settings(*each) for each in zip(folders, manifests, strict=True)])
+    pressed: list[Pressed] = []
+    untimed: list[str] = []
+    for run, own, made, each in zip(asked.runs, settings, manifests, found, strict=True):
+        timed = verdicts.timed(asked.dense, run, asked.on, asked.languages)
+        untimed += [timed.why] if timed.why else []
+        one = _pressed(run, own, made, each, asked.on, asked.corpus, asked.languages)
+        beside = verdicts.ood(asked.dense, run, asked.ood, **asked.common) if asked.ood else ()
+        thirds = verdicts.thirds(asked.dense, run, **asked.common)
+        pressed.append(replace(one, times=timed.found, thirds=thirds, elsewhere=beside))
+    return tuple(pressed), tuple(untimed)
+
+
+def _notes(
+    asked: _Asked,
+    which: str,
+    manifests: Sequence[Manifest | None],
+    found: Sequence[Comparison],
+) -> list[str]:
+    """What is not shown, what scores are held against, and how runs were made."""
+    return [
+        *_left_out(asked.dense, asked.on, which, asked.languages, found),
+        *_held_against(asked.dense, asked.on, which, found[0]),
+        *filter(None, map(_chain, verdicts.names(asked.runs), manifests)),
+    ]
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}"
+
+
+def _collapsed(asked: _Asked, ladder: Ladder, max_loss: float) -> Collapse:
+    rungs = [asked.runs[rung.run] for rung in ladder.rungs]
+    return verdicts.collapsed(asked.dense, rungs, max_loss=max_loss, **asked.common)
+
+
+def _rising(collapses: Sequence[tuple[Ladder, Collapse]], runs: int, about: str) -> bool:
+    """Whether a page is about curves."""
+    if about == CURVES and not collapses:
+        raise BadRun(
+            "these runs are no ladder: no two of them differ in sparsity or bits alone. Leave "
+            f"--page {CURVES} out."
+        )
+    on_some = {rung.run for ladder, _ in collapses for rung in ladder.rungs}
+    longest = max((len(ladder.rungs) for ladder, _ in collapses), default=0)
+    usual = len(on_some) == runs and longest >= RUNGS
+    return usual if not about else about == CURVES
 
 
 def _left_out(

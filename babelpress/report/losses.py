@@ -12,11 +12,12 @@ from babelpress import evals
 from babelpress.errors import AmbiguousName, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
+from babelpress.judge.verdicts import LATENCY
 from babelpress.report.told import part_of
 from babelpress.text import languages
 
 ON = "bits_per_byte"
-OF_ENCODERS = "masked"  # which have no bits per byte
+INSTEAD = ("masked", "translation_loss")  # of encoders, of encoder-decoders
 RANGE = "range"
 FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
 NOTHING = "–"
@@ -41,8 +42,13 @@ class Judged:
 
 
 def judged_in(run: Path) -> str:
-    """The evaluation that a card tells of: bits per byte, of an encoder those of hidden tokens."""
-    return OF_ENCODERS if scores.corpora(run, OF_ENCODERS) and not scores.corpora(run, ON) else ON
+    """The evaluation that a card tells of: bits per byte, or what there is of one without them.
+
+    Of an encoder those of hidden tokens, of an encoder-decoder those of translations.
+    """
+    if scores.corpora(run, ON):
+        return ON
+    return next((name for name in INSTEAD if scores.corpora(run, name)), ON)
 
 
 def judged_on(run: Path, dense: Path | None) -> list[Judged]:
@@ -151,6 +157,25 @@ def _range_on(run: Path, corpus: str) -> list[dict[str, Any]]:
         there = part_of(by_site[worst]) if by_site else NOTHING
         rows.append(named(tag) | {"share": part_of(values[tag]), "site": worst, "there": there})
     return rows
+
+
+def speed(run: Path, dense: Path | None) -> list[str]:
+    """How long reading a text takes, by language, on which machine, and beside the dense model."""
+    lines = []
+    for corpus in scores.corpora(run, LATENCY):
+        own = scores.values(run, LATENCY, corpus)
+        made = scores.identity_of(run, LATENCY, corpus).get("made_with", {})
+        with_ = ", ".join(f"{key} {value}" for key, value in made.items())
+        by_language = "; ".join(f"{named(tag)['name']} {own[tag]:.1f}" for tag in sorted(own))
+        lines.append(f"Milliseconds to read a text of {corpus}: {by_language} ({with_}).")
+    if lines and dense:
+        found, why = verdicts.timed(dense, run, ON)
+        if found:
+            mean = next(each for each in found.summaries if each.name == "mean")
+            lines.append(f"Against the dense model on the same machine: {_with_interval(mean)}.")
+        elif why:
+            lines.append(f"{why[:1].upper()}{why[1:]}")
+    return lines
 
 
 def named(tag: str) -> dict[str, Any]:

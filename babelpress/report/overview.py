@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from babelpress.report import matrix
 from babelpress.report.data import ReportInput, size, took
-from babelpress.report.finding import Card, Line
+from babelpress.report.finding import APART, SUMMARIES, Card, Line
 
 CARDS = 4  # models that have a card each; more are lines of the table
 TITLES = 3  # summaries that a line has room for: worst, mean, low-resource
@@ -36,7 +36,8 @@ class Overview:
 def overview(report: ReportInput, cards: Sequence[Card]) -> Overview:
     """All models; within a method in their own order."""
     every = tuple(dict.fromkeys(line.title for card in cards for line in card.lines))
-    titles = every[:TITLES]
+    apart = [SUMMARIES[name] for name in APART]  # how far languages lie apart
+    titles = (*every[:TITLES], *(title for title in apart if title in every[TITLES:]))
     entries = []
     for card, model in zip(cards, report.pressed, strict=True):
         by_title = {line.title: line for line in card.lines}
@@ -52,4 +53,4 @@ def overview(report: ReportInput, cards: Sequence[Card]) -> Overview:
         (title, tuple(entries[place] for place in places))
         for title, places in matrix.groups(report.pressed)
     )
-    return Overview(titles, grouped, len(every) > TITLES)
+    return Overview(titles, grouped, len(every) > len(titles))

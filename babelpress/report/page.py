@@ -20,7 +20,18 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from babelpress.report import charts, data, extras, pictures, scale, tables, words
+from babelpress.report import (
+    charts,
+    costs,
+    curves,
+    data,
+    extras,
+    harder,
+    pictures,
+    scale,
+    tables,
+    words,
+)
 from babelpress.report.data import ReportInput, Row, clean, metric_name, percent, size, took
 from babelpress.report.finding import WIDTH, cards, finding
 from babelpress.report.matrix import FEW, groups, matrices
@@ -33,37 +44,33 @@ def render(report: ReportInput) -> str:
     """The whole page as text. Raises BadRun when there is nothing to show."""
     labels = data.labels(report.pressed)
     rows = data.rows(report)
-    metric = metric_name(report.metric)
-    shared = any(row.tongue.share for row in rows)
-    specs = {"dumbbell": charts.dumbbell(rows)}
-    if shared:
-        specs["scatter"] = charts.scatter(rows, metric)
-    if by_size := charts.sizes(report.pressed, labels):
-        specs["sizes"] = by_size
     found = cards(report.pressed, rows)
-    limits = scale.edges(rows)
+    by_size = costs.chart(report, labels)
+    specs = {**curves.specs(report, rows, labels), **({"sizes": by_size} if by_size else {})}
+    own = {} if report.rising else _by_language(report, rows, labels, specs)
     return filled(
-        "template.html.j2",
+        "curves.html.j2" if report.rising else "template.html.j2",
         report.title,
         {**specs, **pictures.specs(report.analyses)},
         report=report,
-        finding=finding(report.pressed, rows),
+        finding=curves.finding(report) if report.rising else finding(report.pressed, rows),
         cards=found if len(found) <= CARDS else [],
         overview=overview(report, found),
         bar_width=WIDTH,
         labels=labels,
         rows=rows,
-        metric=metric,
+        held=curves.held(report),
+        metric=metric_name(report.metric),
         tongues=data.tongues(report),
-        shared=shared,
-        matrices=matrices(report, rows, limits),
         narrow=len(labels) <= FEW,
-        legend=scale.legend(rows, limits),
-        choices=[(title, [labels[place] for place in at]) for title, at in groups(report.pressed)],
         done="; ".join(dict.fromkeys(model.name for model in report.pressed)),
         told=dict.fromkeys(note for model in report.pressed for note in model.notes),
         means=_means(report),
         ledgers=extras.ledgers(report.pressed),
+        takes=costs.lines(report),
+        times=costs.times(report),
+        thirds=harder.thirds(report),
+        elsewhere=harder.elsewhere(report),
         beyond=extras.beyond(report.pressed),
         analyses=pictures.sections(report.analyses),
         by_size=by_size is not None,
@@ -71,7 +78,27 @@ def render(report: ReportInput) -> str:
         again=[(n, m.again) for n, m in zip(labels, report.pressed, strict=True) if m.again],
         notes=[*report.notes, *_gaps(report, rows, labels)],
         manifest=json.dumps(report.manifest or {}, indent=2, ensure_ascii=False, default=str),
+        **own,
     )
+
+
+def _by_language(
+    report: ReportInput, rows: list[Row], labels: list[str], specs: dict[str, Any]
+) -> dict[str, Any]:
+    """What only a page about languages has: the matrices, and its charts, which go to `specs`."""
+    shared = any(row.tongue.share for row in rows)
+    specs["dumbbell"] = charts.dumbbell(rows)
+    if shared:
+        specs["scatter"] = charts.scatter(rows, metric_name(report.metric))
+    limits = scale.edges(rows)
+    return {
+        "shared": shared,
+        "matrices": matrices(report, rows, limits),
+        "legend": scale.legend(rows, limits),
+        "choices": [
+            (title, [labels[place] for place in at]) for title, at in groups(report.pressed)
+        ],
+    }
 
 
 def filled(template: str, title: str, specs: Mapping[str, Any], **values: Any) -> str:
@@ -110,10 +137,18 @@ def _tables(report: ReportInput, rows: list[Row], labels: list[str]) -> dict[str
         "summaries": tables.summaries(report.pressed, labels),
         "numbers": tables.numbers(rows, methods),
     }
+    if report.collapses:
+        found["collapse"] = tables.collapse(report.collapses)
     if any(model.beyond for model in report.pressed):
         found["beyond"] = tables.beyond(report.pressed, labels)
     if any(model.ledger for model in report.pressed):
         found["ledger"] = tables.ledger(report.pressed, labels)
+    if any(model.thirds for model in report.pressed):
+        found["thirds"] = tables.link(harder.numbers(report))
+    if any(model.elsewhere for model in report.pressed):
+        found["elsewhere"] = tables.link(harder.numbers_elsewhere(report))
+    if costs.lines(report):
+        found["takes"] = tables.link(costs.numbers(report))
     return found
 
 

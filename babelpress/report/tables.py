@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from babelpress.judge.collapse import Collapse
+from babelpress.judge.ladders import Ladder
 from babelpress.report.data import Pressed, Row, clean
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -60,6 +62,24 @@ def summaries(pressed: Sequence[Pressed], labels: Sequence[str]) -> str:
         }
         for model, label in zip(pressed, labels, strict=True)
         for summary in model.comparison.summaries
+    )
+
+
+def collapse(collapses: Sequence[tuple[Ladder, Collapse]]) -> str:
+    """How far each language can be pressed, by ladder; the first line of each is all together."""
+    return link(
+        {
+            "runs": ladder.label,
+            "axis": ladder.axis,
+            "language": point.language,
+            "max_loss": found.max_loss,
+            "point": None if point.at_chance else ladder.value(point.holds),
+            "low": None if point.at_chance else ladder.value(point.low),
+            "high": None if point.at_chance else ladder.value(point.high),
+            "note": ladder.note(point.beyond, at_chance=point.at_chance),
+        }
+        for ladder, found in collapses
+        for point in (found.every, *found.points)
     )
 
 

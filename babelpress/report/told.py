@@ -100,6 +100,18 @@ def on_size(ledger: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (mostly(ledger), cheaper(ledger))))
 
 
+def zeros(ledger: Mapping[str, Any]) -> str:
+    """How many parameters are not zero, and what the weights are compressed; "" of an older run."""
+    if "nonzero" not in ledger:
+        return ""
+    share = part_of(ledger["nonzero"] / ledger["parameters"])
+    return (
+        f"{ledger['nonzero']:,} parameters ({share}) are not zero; compressed with "
+        f"{ledger['compressor']}, as a download may be, the weights are "
+        f"{ledger['bytes_compressed']:,} bytes."
+    )
+
+
 def part_of(value: float) -> str:
     """A share in per cent: three digits, never an exponent."""
     if value == 0 or value >= 0.1:

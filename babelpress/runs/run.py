@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from babelpress.errors import BabelpressError, BadRun
+from babelpress.models import sizes
 from babelpress.models.open import Opened
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk
 from babelpress.press.codes import FOLDER as CODES
+from babelpress.press.codes import CodesFolder
 from babelpress.runs import fits, manifest, recipe
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any, open_step
@@ -197,7 +199,21 @@ def _save(done: Done, opened: Opened, folder: Path) -> None:
         save_tensors(folder / RANGES, done.ranges, {"languages": languages})
     shutil.rmtree(folder / TRAINING, ignore_errors=True)
     report = done.report.model_dump(mode="json", exclude_unset=True)
+    if report.get("ledger"):
+        report["ledger"] |= _sizes(opened, folder)
     write_sealed(folder / REPORT, {**report, "files": hashes(folder)})
+
+
+def _sizes(opened: Opened, folder: Path) -> dict[str, Any]:
+    """How large the weights are that a step has written: zeros, and bytes compressed."""
+    codes = folder / CODES
+    return sizes.measured(
+        opened.model,
+        opened.stored_dtype,
+        coded=CodesFolder.open(codes).names() if codes.exists() else (),
+        packed=sorted(codes.glob("*.safetensors")),
+        carried=opened.carried,
+    )
 
 
 def _drop_results(folder: Path) -> None:

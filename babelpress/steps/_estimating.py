@@ -108,7 +108,7 @@ def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
         return _Work(step, tables, number, there, 0.0, 0, trial.offload)
     shapes: set[tuple[int, int]] = set()
     batches = 0.0
-    for count, length in (tuple(each.ids_BT.shape) for each in trial.blocks.values()):
+    for count, length in ((len(each.ids_BT), each.length) for each in trial.blocks.values()):
         size = batch_size(walk, length)
         shapes |= {(min(size, rest), length) for rest in (count, count % size) if rest}
         batches += count / size

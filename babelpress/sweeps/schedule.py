@@ -18,7 +18,9 @@ from typing import Protocol
 
 from babelpress import evals
 from babelpress.judge import scorable
+from babelpress.models.open import config_of
 from babelpress.runs import fits
+from babelpress.runs.places import place_of
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
@@ -36,8 +38,7 @@ from babelpress.sweeps.results import Row
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
-from babelpress.text.corpus import open_source
-from babelpress.text.draw import languages_of
+from babelpress.text.draw import languages_of, tagged
 from babelpress.text.settings import CalibrationSettings
 
 
@@ -181,7 +182,7 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     one: dict[tuple[str, CalibrationSettings], Size] = {}
     for plan in (entry.recipe for entry in sweep.entries):
         if _source(plan) not in one or needs_gram(plan):
-            one[_source(plan)] = Size(single(plan, _tags(plan.calibration)[0]))
+            one[_source(plan)] = Size(single(plan, _tags(plan)[0]))
     models = {model: size for (model, _), size in one.items()}
     found: list[Job] = []
     for job in jobs:
@@ -231,16 +232,17 @@ def _moments(
     if not shares_moments(plan):
         return None
     asked = plan.calibration
-    tags = _tags(asked)
+    tags = _tags(plan)
     groups = [(tag,) for tag in tags] if apart else [tuple(tags)]
     gram = grams[_source(plan)]
     looks = tuple(Look(*_source(plan), group, gram) for group in groups)
     return Merge(looks, asked, needs_gram(plan))
 
 
-def _tags(asked: CalibrationSettings) -> Sequence[str]:
-    """The languages of a calibration."""
-    return languages_of(open_source(asked.corpus), asked.languages)
+def _tags(plan: Recipe) -> Sequence[str]:
+    """The languages of a calibration; of an encoder-decoder the directions of translation."""
+    text = tagged(plan.calibration.corpus, config_of(place_of(plan.model)))
+    return languages_of(text, plan.calibration.languages)
 
 
 def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> dict[str, str]:

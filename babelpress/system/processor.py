@@ -1,6 +1,9 @@
 """The processor as PyTorch's libraries see it: which kernels they choose, and so what last bits."""
 
 import os
+import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -26,6 +29,21 @@ def instruction_set() -> str:
     set_so = [f"{name}={os.environ[name]}" for name in OVERRIDES if os.environ.get(name)]
     words = [maker, torch.backends.cpu.get_cpu_capability(), *units, *set_so]
     return " ".join(filter(None, words))
+
+
+def name() -> str:
+    """What the processor is called, with its cores and what decides its kernels."""
+    has = torch.cpu.get_capabilities()
+    called = _called() or str(has.get("cpu_name", "")) or platform.processor() or "processor"
+    return f"{called}, {os.cpu_count()} cores, {instruction_set()}"
+
+
+def _called(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The name that Linux has of it; empty elsewhere."""
+    if not path.exists():
+        return ""
+    found = re.search(r"^model name\s*:\s*(.+)$", path.read_text(errors="replace"), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def slow_in_bfloat16() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from babelpress.system import processor
 from babelpress.system.processor import attention, instruction_set
 
 
@@ -24,3 +25,13 @@ def surroundings(device: str) -> dict[str, Any]:
         "attention": attention(device) or "default",
         "threads": torch.get_num_threads(),
     }
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """What a time hangs on: the processor (or card), threads, PyTorch."""
+    found = {"processor": processor.name(), "threads": str(torch.get_num_threads())}
+    if device.type == "cuda":
+        found["card"] = torch.cuda.get_device_name(device)
+    elif device.type != "cpu":
+        found["card"] = str(device)
+    return {**found, "torch": version("torch")}

@@ -39,6 +39,7 @@ SEVERAL: Mapping[str, tuple[str, bool, str]] = {
         False,
         "",
     ),
+    "long pairs": ("have pairs longer than a block, left out; pairs", False, ""),
     "cut": ("have demonstrations that are longer than a block, and are cut; samples", False, ""),
     "script": ("have calibration text that is not in their own script; in it are", True, " %"),
     "unknown tokens": ("have tokens that the tokenizer does not know; tokens", False, ""),

@@ -235,8 +235,12 @@ def require_english(corpus: Corpus) -> None:
 
 
 def read_of(src: str, tags: Iterable[str]) -> list[str]:
-    """The languages of a corpus that a calibration in some reads: demonstrations need English."""
-    return list(dict.fromkeys((*tags, ENGLISH) if shots_of(src) else tags))
+    """The languages of a corpus that a calibration in some reads: demonstrations need English.
+
+    A direction of translation reads both of its own.
+    """
+    read = [tag for each in tags for tag in languages.sides(each)]
+    return list(dict.fromkeys((*read, ENGLISH) if shots_of(src) else read))
 
 
 def _filters(src: str, query: str) -> list[Filter]:

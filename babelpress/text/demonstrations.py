@@ -22,10 +22,8 @@ padding count, and takes every fifth pair for none; this does not.
 Shapes: B blocks, T positions of a block.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from babelpress.models.tokenizers import Tokenizer, encode
@@ -37,65 +35,21 @@ from babelpress.text.audit import (
     count_unknown,
     cut,
     duplicates,
-    in_both,
-    missing,
     of_corpus,
     raise_errors,
     script,
-    several_names,
-    shared,
     unknown_tokens,
     unpaired,
 )
 from babelpress.text.calibration import CalibrationSet, facts_of, left_out_of, row_of
-from babelpress.text.corpus import Corpus, Sentence, documents_of, require_english
-from babelpress.text.sameness import key, keys
+from babelpress.text.corpus import Corpus, Sentence, require_english
+from babelpress.text.pairing import Side, order
+from babelpress.text.sameness import key
 from babelpress.text.shots import ENGLISH, Shots
 from babelpress.text.token_blocks import Layout, TokenBlocks, apart, layout_for
 
 PAIRS = "pairs"  # how many pairs of a language are shown, in its row of the manifest
 IDS = "ids"  # the hash of their ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """The train sentences of a language by id, without those whose lines are test text.
-
-    `records` counts those that are left, and those among them that have no id or one that an
-    earlier one has.
-    """
-
-    language: str
-    sentences: dict[str, Sentence]
-    records: int
-    findings: list[Finding]
-
-    @classmethod
-    def of(cls, corpus: Corpus, tag: str, evaluation: Corpus | None) -> "_Side":
-        sentences = list(corpus.sentences(tag))
-        own = documents_of(tag, sentences)
-        train, test = (own.get(split, []) for split in ("train", "test"))
-        if evaluation is not None:
-            test = evaluation.documents(tag, "test") if tag in evaluation.languages() else []
-        heldout = {each for document in test for each in keys(document.text)}
-        found: dict[str, Sentence] = {}
-        records = 0
-        dropped: Counter[str] = Counter()
-        for each in sentences:
-            if each.split != "train":
-                continue
-            known = sum(line in heldout for line in keys(each.text))
-            dropped[each.document] += known
-            records += not known
-            if each.id and not known:
-                found.setdefault(each.id, each)
-        findings = [
-            *([] if train else [missing(corpus, tag)]),
-            *several_names(tag, corpus.names_of(tag)),
-            *shared(tag, train, test, "warning" if evaluation is None else "error"),
-            *in_both(tag, dropped),
-        ]
-        return cls(tag, found, records, findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +94,11 @@ def build(
     layout = layout_for(tokenizer, tokens, length, count_special, known, whole)
     corpus.require(tags)
     require_english(corpus)
-    english = _Side.of(corpus, ENGLISH, evaluation)
+    english = Side.of(corpus, ENGLISH, evaluation)
     findings = [*of_corpus(corpus, [*tags, ENGLISH]), *english.findings]
     gathered: dict[str, _Gathered] = {}
     for tag in tags:
-        own = english if tag == ENGLISH else _Side.of(corpus, tag, evaluation)
+        own = english if tag == ENGLISH else Side.of(corpus, tag, evaluation)
         gathered[tag] = _gather(asked, own, english, tokenizer, layout=layout, seed=seed)
         findings += [*([] if own is english else own.findings), *gathered[tag].findings]
     raise_errors(findings)
@@ -175,12 +129,12 @@ def identity_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _gather(
-    asked: Shots, own: _Side, english: _Side, tokenizer: Tokenizer, *, layout: Layout, seed: int
+    asked: Shots, own: Side, english: Side, tokenizer: Tokenizer, *, layout: Layout, seed: int
 ) -> _Gathered:
     """Pair, choose, tokenise and pack the sentences of one language."""
     tag = own.language
     names = [name for name in own.sentences if name in english.sentences]
-    names.sort(key=lambda name: _order(name, seed))
+    names.sort(key=lambda name: order(name, seed))
     shots, have = _chosen(names, own, english, tokenizer, layout, asked.number)
     samples = _samples(shots, asked)
     blocks = apart(tag, samples, layout)
@@ -208,14 +162,10 @@ def _gather(
     return _Gathered(findings, blocks, row)
 
 
-def _order(name: str, seed: int) -> bytes:
-    return sha256(f"{seed}\n{name}".encode()).digest()
-
-
 def _chosen(
     names: Sequence[str],
-    own: _Side,
-    english: _Side,
+    own: Side,
+    english: Side,
     tokenizer: Tokenizer,
     layout: Layout,
     number: int,

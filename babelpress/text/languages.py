@@ -23,6 +23,10 @@ their levels.
 
 What is no language, such as source code, is the row zxx, as in ISO 639; its script is not known.
 
+A direction of translation, `en>sw`, answers as a language does: its tag is eng_Latn>swh_Latn, its
+name English to Swahili, its script and family those of what is written (of what is read, where that
+is English), its resource level the lower of both.
+
 Families are the wide ones (niger-congo with Mande and Ubangian; creole and constructed stand for
 families too; isolate has no relatives); an empty autonym or family is not recorded.
 """
@@ -40,6 +44,9 @@ from babelpress.text import locales
 
 COLUMNS = ("tag", "name", "autonym", "script", "family", "resource", "aliases")
 _TABLE = DATA / "languages.csv"
+INTO = ">"  # between the languages of a direction
+ENGLISH = "eng_Latn"
+LEVELS = ("low", "mid", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,12 @@ def all_languages() -> tuple[Language, ...]:
 def find(name: str) -> Language:
     """The language that answers to `name`: tag, code, any alias, English name, autonym or locale.
 
-    Raises AmbiguousName with the candidates, or UnknownName with near misses.
+    A name with a `>` is a direction. Raises AmbiguousName with the candidates, or UnknownName with
+    near misses.
     """
+    if INTO in name:
+        source, _, target = name.partition(INTO)
+        return _direction(find(source.strip()), find(target.strip()))
     found = _answering(name)
     if len(found) > 1:
         raise AmbiguousName("language", name, (language.tag for language in found))
@@ -81,12 +92,24 @@ def known(name: str) -> Language | None:
     return found[0] if len(found) == 1 else None
 
 
+def sides(tag: str) -> tuple[str, ...]:
+    """The languages of a direction, source first; of a language itself."""
+    return tuple(tag.split(INTO))
+
+
+def both_ways(tags: Iterable[str]) -> list[str]:
+    """Every language out of English and into it."""
+    others = [tag for tag in tags if tag != ENGLISH]
+    return [way for tag in others for way in (f"{ENGLISH}{INTO}{tag}", f"{tag}{INTO}{ENGLISH}")]
+
+
 def select(names: str | Iterable[str], among: Iterable[str] | None = None) -> list[str]:
     """Tags of languages and groups, in the order asked, each once.
 
     `names` is a list, or one string with commas. A group (see `groups`) stands for its members,
     or for those of `among` where given, in that order. A word that is both is the group: `latin`
-    is the script; write `la` for the language. A group without members is a BadSetting.
+    is the script; write `la` for the language. A group without members is a BadSetting. Where
+    `among` are directions, a language stands for those of them that it is a side of.
     """
     asked = names.split(",") if isinstance(names, str) else names
     pool = all_languages() if among is None else [find(name) for name in among]
@@ -102,14 +125,33 @@ def groups() -> list[str]:
 def _members(name: str, pool: Sequence[Language]) -> list[str]:
     group = _groups().get(_fold(name))
     if group is None:
-        if not _answering(name):
+        if INTO not in name and not _answering(name):
             raise _unknown(name, groups())
-        return [find(name).tag]
+        own = find(name).tag
+        ways = [each.tag for each in pool if INTO in each.tag and own in sides(each.tag)]
+        return ways or [own]
     if tags := [language.tag for language in pool if group in _groups_of(language)]:
         return tags
     raise BadSetting(
         f"none of these languages is in the group '{group}'. "
         f"They are: {', '.join(language.tag for language in pool)}. Leave the group out."
+    )
+
+
+def _direction(source: Language, target: Language) -> Language:
+    if source.tag == target.tag:
+        raise BadSetting(f"{source.tag}{INTO}{target.tag} is no direction: name two languages.")
+    if INTO in source.tag + target.tag:
+        raise BadSetting(f"{source.tag}{INTO}{target.tag} has more than two languages.")
+    level = min(LEVELS.index(each.resource) for each in (source, target))
+    return Language(
+        f"{source.tag}{INTO}{target.tag}",
+        f"{source.name} to {target.name}",
+        "",
+        target.script,
+        source.family if target.tag == ENGLISH else target.family,
+        LEVELS[level],
+        (),
     )
 
 

@@ -13,6 +13,8 @@ holds of each language, one file of data/distributions, in its own unit.
   lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
 
+Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
+
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
 mixture names its unit. A language that the distribution lacks is an error, never a guess.
 The paper draws whole segments, so its shares are multiples of 1/N; ours weight tokens.
@@ -34,11 +36,10 @@ from babelpress.errors import BadSetting, UnknownName
 from babelpress.system import plain
 from babelpress.system.files import DATA
 from babelpress.system.plain import NotPlain
-from babelpress.text.languages import find, select
+from babelpress.text.languages import ENGLISH, INTO, find, select
 
 _FOLDER = DATA / "distributions"
 PRIOR = "fineweb-2"
-ENGLISH = "eng_Latn"
 POLICIES = (
     "english",
     "only:LANG",
@@ -122,6 +123,7 @@ def mixture(
     if policy.lower().endswith((".yaml", ".yml")):
         return _from_yaml(Path(policy), tags)
     kind, _, rest = policy.partition(":")
+    _check_directions(policy, kind, rest, tags)
     match kind:
         case "english" | "uniform" | "minimax" | "lacking" if rest:
             raise BadSetting(f"{policy}: the policy {kind} takes nothing after the ':'.")
@@ -174,6 +176,17 @@ def distribution_of(model: str) -> Known:
     disclosed = "not disclosed" if _matches(name, table["undisclosed"]["patterns"]) else "not known"
     words = f"the training shares of {model} are {disclosed}; {PRIOR} is used as a prior"
     return Known(PRIOR, False, words)
+
+
+def _check_directions(policy: str, kind: str, rest: str, tags: Sequence[str]) -> None:
+    """Raise BadSetting for what goes by languages, where these are directions of translation."""
+    by_language = kind in ("english", "proportional", "temperature", "mbs")
+    by_language |= kind == "only" and INTO not in rest
+    if by_language and any(INTO in tag for tag in tags):
+        raise BadSetting(
+            f"{policy} goes by languages, and here text is kept by direction of translation, as "
+            f"{tags[0]}. Use uniform, minimax, only:{tags[0]} or a YAML of shares of directions."
+        )
 
 
 def _only(policy: str, name: str, tags: list[str]) -> Mixture:

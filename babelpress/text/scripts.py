@@ -106,7 +106,7 @@ def counts(texts: Iterable[str]) -> Counter[str]:
         characters.update(text)
     scripts: Counter[str] = Counter()
     for character, count in characters.items():
-        script = _script(character)
+        script = of(character)
         if script is not None:
             scripts[script] += count
     return scripts
@@ -123,7 +123,8 @@ def share(expected: str, found: Counter[str]) -> float | None:
     return sum(found[part] for part in parts) / found.total()
 
 
-def _script(character: str) -> str | None:
+def of(character: str) -> str | None:
+    """The script (ISO 15924) of a character; None where it is of none, or of several."""
     name = unicodedata.name(character, "")
     words = name.removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ").replace("-", " ").split(" ")
     return NAMED.get(" ".join(words[:2]), NAMED.get(words[0]))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting
+from babelpress.models.sides import Source
 from babelpress.models.tokenizers import Tokenizer, check_known
 
 PIECE_CHARACTERS = 2000
@@ -24,11 +25,26 @@ PIECE_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class TokenBlocks:
-    """Token blocks of one language; `counted_BT` is False where moments must not look."""
+    """Token blocks of one language; `counted_BT` is False where moments must not look.
+
+    Those of an encoder-decoder are pairs: `source` is what its encoder reads, `ids_BT` what its
+    decoder does, and the language a direction, such as eng_Latn>swh_Latn.
+    """
 
     language: str
     ids_BT: Tensor
     counted_BT: Tensor
+    source: Source | None = None
+
+    @property
+    def length(self) -> int:
+        """Positions of a block; of a pair those of its longer side."""
+        return max(self.ids_BT.shape[1], self.source.ids_BS.shape[1] if self.source else 0)
+
+    def rows(self, some: slice) -> "TokenBlocks":
+        """Some of the blocks."""
+        source = self.source.rows(some) if self.source else None
+        return TokenBlocks(self.language, self.ids_BT[some], self.counted_BT[some], source)
 
 
 @dataclass(frozen=True, slots=True)

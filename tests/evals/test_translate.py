@@ -7,6 +7,7 @@ from typing import Any
 import pico
 import pytest
 import torch
+import translating
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from transformers import BertConfig, BertLMHeadModel
@@ -463,3 +464,70 @@ def test_the_command_translates_pairs_and_sets_english_aside(tmp_path, capsys):
     assert "English is the other side of every pair" in line
     assert "English is what translate compares with; it has no score of its own." in told.err
     assert (row["language"], row["metric"], row["documents"]) == ("swh_Latn", "chrf", 2)
+
+
+# ---- encoder-decoders ----------------------------------------------------------------------
+
+
+@torch.no_grad()
+def slow_translation(model, way, text, most):
+    """Greedy, one sentence without a cache: the target's token, then the likeliest ones."""
+    tokenizer = translating.tokenizer()
+    tokenizer.src_lang, target = way
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    new = [model.config.decoder_start_token_id, tokenizer.convert_tokens_to_ids(target)]
+    while len(new) < 2 + most:
+        logits_V = model(ids, decoder_input_ids=torch.tensor([new]), use_cache=False).logits[0, -1]
+        token = int(logits_V.argmax())
+        if token == tokenizer.eos_token_id:
+            break
+        new.append(token)
+    return tokenizer.decode(new[2:], skip_special_tokens=True).strip()
+
+
+def eager(model):
+    """A model that writes letters, and ends its text now and then; its head is its own."""
+    head, config = model.lm_head, model.config
+    lot = torch.Generator().manual_seed(4)
+    bias_V = torch.zeros(len(head.weight))
+    bias_V[translating.tokenizer().all_special_ids] = -9.0
+    bias_V[config.eos_token_id] = 2.0
+    head.weight = torch.nn.Parameter(0.5 * torch.randn(head.weight.shape, generator=lot))
+    head.bias = torch.nn.Parameter(bias_V)
+    return model
+
+
+def test_an_encoder_decoder_translates_as_sentence_by_sentence(tmp_path, monkeypatch):
+    corpus = translate.texts(str(translating.written(tmp_path / "text", test=6)))
+    corpus._examples = 1
+    documents = corpus.documents("swh_Latn", "test")
+    model, written_down = eager(translating.model()), []
+    monkeypatch.setattr(
+        translate, "_scores", lambda *given: written_down.append(given) or [0.0] * len(given[1])
+    )
+
+    measure(model, translating.tokenizer(), {"swh_Latn": documents}, window=40, into="both")
+
+    ((_, tasks, found, _),) = written_down
+    pairs, lengths = [pair for each in documents for pair in each.pairs], set()
+    assert len(tasks) == 2 * len(pairs) == 10
+    for task, text in zip(tasks, found, strict=True):
+        expected = slow_translation(model, (task.source, task.target), task.text, 38)
+        assert text == expected[: len(text)] and (text == expected or len(text) > 16)
+        lengths.add(len(text))
+    assert len(lengths) > 2
+
+
+def test_what_an_encoder_decoder_cannot_say_is_named(tmp_path):
+    corpus = translate.texts(str(translating.written(tmp_path / "text", test=6)))
+    corpus._examples = 1
+    documents = {"swh_Latn": corpus.documents("swh_Latn", "test")}
+    model, tokenizer = translating.model(), translating.tokenizer()
+
+    with pytest.raises(BadSetting, match=r"sentence 'mine/s\d' of swh_Latn takes \d+ tokens"):
+        measure(model, tokenizer, documents, window=9)
+    model.model.decoder.layer_norm.weight.data[0] = torch.nan
+    with pytest.raises(NotFinite, match=r"the logits after 'mine/s\d' of swh_Latn are NaN"):
+        measure(model, tokenizer, documents, window=100)
+    with pytest.raises(BadSetting, match="no token for yor_Latn"):
+        measure(model, tokenizer, {"yor_Latn": documents["swh_Latn"]}, window=100)

@@ -1,4 +1,7 @@
-"""What holds for every export format; a new file in export/ is tested here unasked."""
+"""What holds for every export format; a new file in export/ is tested here unasked.
+
+A format of encoders alone has these laws in its own tests.
+"""
 
 import json
 import re
@@ -9,7 +12,7 @@ import pico
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 import babelpress as bp
 from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
@@ -23,7 +26,9 @@ from babelpress.numerics.grids import Grid
 from babelpress.system.files import PICKLE_HEADS, sha256_file
 from babelpress.text.settings import CalibrationSettings
 
-every_format = pytest.mark.parametrize("form", FORMATS.names())
+every_format = pytest.mark.parametrize(
+    "form", [each for each in FORMATS.names() if not FORMATS.facts(each).get("ENCODERS_ONLY")]
+)
 PACKED = ["compressed-tensors", "gptq"]
 
 
@@ -235,7 +240,7 @@ def test_a_format_explains_itself(form):
 
 
 def test_every_format_of_this_release_is_there():
-    there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "text"}
+    there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "onnx", "text"}
 
     assert there <= set(FORMATS.names())
 
@@ -302,3 +307,34 @@ def test_gptq_files_of_an_encoder_are_not_written(encoder, tmp_path):
         bp.export(str(encoder), format="gptq", out=tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("gptq", "read gptq files of an encoder"),
+        ("text", "was calibrated on pairs of sentences"),
+        ("gguf", "t5 cannot be written for llama.cpp"),
+    ],
+)
+def test_what_no_program_reads_of_an_encoder_decoder_is_not_written(form, words, tmp_path):
+    pico.model("t5").save_pretrained(tmp_path / "m")
+    pico.tokenizer().save_pretrained(tmp_path / "m")
+
+    with pytest.raises(BadModel, match=words):
+        bp.export(str(tmp_path / "m"), format=form, out=tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_decoder_is_served_by_transformers_alone(tmp_path):
+    model = pico.model("m2m_100")
+    model.save_pretrained(tmp_path / "m")
+    pico.tokenizer().save_pretrained(tmp_path / "m")
+
+    last = bp.export(str(tmp_path / "m"), format="safetensors", out=tmp_path / "out").says[-1]
+
+    assert "from transformers import AutoModelForSeq2SeqLM, " in last and "vllm" not in last
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out")
+    ids_BT = torch.arange(3, 20)[None]
+    assert torch.equal(pico.passed(again, ids_BT).logits, pico.passed(model, ids_BT).logits)

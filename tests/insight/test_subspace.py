@@ -53,7 +53,7 @@ def batch_of(tag, x_TH, counted=None):
     mask_BT = torch.ones(1, len(x_TH), dtype=torch.bool)
     if counted is not None:
         mask_BT[0, counted:] = False
-    return Batch(tag, x_TH[None], mask_BT)  # type: ignore[arg-type]
+    return Batch(tag, x_TH[None], (mask_BT,))  # type: ignore[arg-type]
 
 
 def states(mean_HL, tokens=30, seed=0):

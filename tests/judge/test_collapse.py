@@ -90,6 +90,7 @@ def test_every_point_equals_a_slow_search_on_the_same_draws(most):
         draws = slow_draws(dense, rungs, tag, 150, 7, 0)
         assert point.language == tag
         assert point.holds == slow_holds(exact, most)
+        assert point.loss == pytest.approx([*exact, exact[-1]][point.holds])
         assert (point.low, point.high) == slow_interval([slow_holds(row, most) for row in draws])
         after = [k for k, loss in enumerate(exact) if loss <= most and k >= point.holds]
         assert list(point.beyond) == after

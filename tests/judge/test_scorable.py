@@ -131,3 +131,20 @@ def test_what_an_encoder_can_be_scored_on_and_a_decoder_are_passed_over(tmp_path
     found = scorable.errors([masked, usual, usual, usual], models)
 
     assert [bool(words) for words in found] == [False, False, True, False]
+
+
+def test_an_encoder_decoder_is_scored_on_its_translations_alone(tmp_path):
+    pico.model("t5").save_pretrained(tmp_path / "t5")
+    pico.model("llama").save_pretrained(tmp_path / "llama")
+    one = EvaluationSettings(on=("translation_loss",), languages=("sw",), documents=1)
+    usual = EvaluationSettings(languages=("sw",), documents=1)
+    models = [str(tmp_path / name) for name in ("t5", "t5", "llama", "llama")]
+
+    found = scorable.errors([one, usual, one, usual], models)
+
+    assert found[0] == found[3] == ""
+    assert found[1] == (
+        "t5 is an encoder-decoder, which bits_per_byte cannot score. Give --on translation_loss or "
+        "translate."
+    )
+    assert "llama is no encoder-decoder, and only those are scored by translation_loss" in found[2]

@@ -39,6 +39,7 @@ SCHEMA = {
     "seed",
     "chance",
     "majority",
+    "made_with",
 }
 LANGUAGES = ["swh_Latn", "amh_Ethi"]
 

@@ -146,7 +146,7 @@ def test_half_of_an_encoder_decoder_is_refused_everywhere_in_the_same_words(tmp_
             call()
         said.add(str(caught.value))
     (words,) = said
-    assert "half of one (MT5EncoderModel): only models of one stack" in words
+    assert "half of one (MT5EncoderModel), and cannot be pressed" in words
     assert "Give a decoder" in words and not out.exists()
 
 

@@ -73,6 +73,40 @@ FOLDS |= {
     "albert": {"albert_layers.0.attention.dense": "albert_layers.0.attention.value"},
     "deberta_v2": {"attention.output.dense": "attention.self.value_proj"},
 }
+# A block of an encoder, and what one of a decoder has besides. Keys and values of cross attention
+# read what the encoder made, of which nothing in the block can be divided.
+T5 = {
+    "layer.0.SelfAttention.q+k+v": "layer.0.layer_norm",
+    "layer.0.SelfAttention.o": "layer.0.SelfAttention.v",
+}
+CROSS = {
+    "layer.1.EncDecAttention.q": "layer.1.layer_norm",
+    "layer.1.EncDecAttention.o": "layer.1.EncDecAttention.v",
+}
+
+
+def t5(place, up, down):
+    """The end of a block of T5: what goes up and down at a place among its layers."""
+    dense = f"layer.{place}.DenseReluDense"
+    return {f"{dense}.{up}": f"layer.{place}.layer_norm", f"{dense}.wo": f"{dense}.{down}"}
+
+
+FOLDS |= {
+    "t5": {**T5, **t5(1, "wi", "wi")},
+    "mt5": {**T5, **t5(1, "wi_0+wi_1", "wi_1")},
+    "m2m_100": FOLDS["opt"],
+    "marian": {"self_attn.out_proj": "self_attn.v_proj"},
+    "mbart": FOLDS["xglm"],
+}
+_OF_BART = {"encoder_attn.out_proj": "encoder_attn.v_proj"}
+_BEFORE = {"encoder_attn.q_proj": "encoder_attn_layer_norm"}
+IN_DECODER = {
+    "t5": {**T5, **CROSS, **t5(2, "wi", "wi")},
+    "mt5": {**T5, **CROSS, **t5(2, "wi_0+wi_1", "wi_1")},
+    "m2m_100": {**FOLDS["m2m_100"], **_BEFORE, **_OF_BART},
+    "marian": {**FOLDS["marian"], **_OF_BART},
+    "mbart": {**FOLDS["mbart"], **_BEFORE, **_OF_BART},
+}
 for _family, _experts in {"qwen3_moe": 4, "mixtral": 3}.items():
     # The norm before the experts is the router's too. Rows of gate and up are one parameter.
     FOLDS[_family] = {site: LLAMA[site] for site in LLAMA if "attn" in site} | {
@@ -102,7 +136,7 @@ VALUES = {
     "mixtral": ("self_attn.o_proj", GROUPED),
 }
 
-every_family = pytest.mark.parametrize("family", pico.EVERY)
+every_family = pytest.mark.parametrize("family", pico.laws())
 
 
 def shaken(model):
@@ -143,11 +177,11 @@ def test_the_folds_of_a_family_are_those_its_formulas_allow(family, dtype):
     model = shaken(pico.model(family, dtype=dtype))
     before, homes = weights_hash(model), [p.data_ptr() for p in model.parameters()]
 
-    for index in range(2):
+    for index in range(4 if family in IN_DECODER else 2):
         walk, hidden_BTH = walked(model, index)
         folds_found = find_folds(walk, index, hidden_BTH)
 
-        expected = FOLDS[family]
+        expected = FOLDS[family] if index < 2 else IN_DECODER[family]
         if (family, index) == ("modernbert", 1):  # the first block has no norm before attention
             expected = {"attn.Wqkv": "attn_norm", **expected}
         if (family, index) == ("gemma4", 1):  # keys and values are those of the block before
@@ -292,19 +326,20 @@ def some_scale(inputs, seed=3):
 @every_family
 @torch.no_grad()
 def test_all_folds_of_a_block_together_leave_its_output(family):
-    walk, hidden_BTH = walked(shaken(pico.model(family)), index=1)
-    block, folds_found = walk.blocks[1], find_folds(walk, 1, hidden_BTH)
-    expected = walk.forward(1, hidden_BTH)
+    last = 3 if family in IN_DECODER else 1
+    walk, hidden_BTH = walked(shaken(pico.model(family)), index=last)
+    block, folds_found = walk.blocks[last], find_folds(walk, last, hidden_BTH)
+    expected = walk.forward(last, hidden_BTH)
 
-    for seed, site in enumerate(walk.sites(1, hidden_BTH)):
+    for seed, site in enumerate(walk.sites(last, hidden_BTH)):
         if fold := folds_found.get(site.name):
             scale_I = fold.apply(block, fold.pooled(some_scale(site.inputs, seed)))
-            half_done = walk.forward(1, hidden_BTH)
+            half_done = walk.forward(last, hidden_BTH)
             assert (half_done - expected).norm() > 1e-3 * expected.norm()
             for name in site.linears:
                 layer = linears(block)[name]
                 set_weight(layer, weight(layer) * scale_I)
-            torch.testing.assert_close(walk.forward(1, hidden_BTH), expected, rtol=0, atol=3e-5)
+            torch.testing.assert_close(walk.forward(last, hidden_BTH), expected, rtol=0, atol=3e-5)
 
 
 def test_pooled_is_the_geometric_mean_over_the_inputs_of_a_row():

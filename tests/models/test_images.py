@@ -5,9 +5,7 @@ import pytest
 import torch
 from pressing import SHARES, text
 from safetensors.torch import load_file
-from transformers import T5Config, T5ForConditionalGeneration
 
-from babelpress.errors import BadModel
 from babelpress.models.open import open_model, open_shapes
 from babelpress.models.save import save_model
 from babelpress.models.walk import Walk, _first
@@ -100,11 +98,3 @@ def test_pressed_and_saved_it_opens_as_the_same_class_and_all_else_has_the_same_
     its, ours = again.config.to_dict(), model.config.to_dict()
     assert its["model_type"] == ours["model_type"]
     assert its["vision_config"]["hidden_size"] == ours["vision_config"]["hidden_size"]
-
-
-def test_an_encoder_and_a_decoder_are_two_stacks_whichever_reads_text():
-    config = T5Config(
-        vocab_size=pico.VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4
-    )
-    with pytest.raises(BadModel, match="need one list of equal blocks"):
-        Walk(T5ForConditionalGeneration(config))

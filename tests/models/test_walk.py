@@ -6,7 +6,6 @@ import pico
 import pytest
 import torch
 from torch import nn
-from transformers import T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from babelpress.errors import BadModel
@@ -106,6 +105,41 @@ SITES = {
 }
 
 
+T5_ENCODER = [
+    ("layer.0.SelfAttention.q+k+v", 32),
+    ("layer.0.SelfAttention.o", 32),
+    ("layer.1.DenseReluDense.wi", 32),
+    ("layer.1.DenseReluDense.wo", 48),
+]
+# Queries read the target, keys and values what the encoder made.
+T5_DECODER = [
+    *T5_ENCODER[:2],
+    ("layer.1.EncDecAttention.q", 32),
+    ("layer.1.EncDecAttention.k+v", 32),
+    ("layer.1.EncDecAttention.o", 32),
+    ("layer.2.DenseReluDense.wi", 32),
+    ("layer.2.DenseReluDense.wo", 48),
+]
+BART_DECODER = [
+    *SITES["xglm"],
+    ("encoder_attn.q_proj", 32),
+    ("encoder_attn.k_proj+v_proj", 32),
+    ("encoder_attn.out_proj", 32),
+]
+
+
+def gated(sites):
+    """With a gate beside what goes up."""
+    return [(name.replace(".wi", ".wi_0+wi_1"), inputs) for name, inputs in sites]
+
+
+OF_BOTH = {
+    "t5": (T5_ENCODER, T5_DECODER),
+    "mt5": (gated(T5_ENCODER), gated(T5_DECODER)),
+    **dict.fromkeys(("m2m_100", "marian", "mbart"), (SITES["xglm"], BART_DECODER)),
+}
+
+
 # A block of Gemma 4 that takes keys and values from another has no linears for them.
 LAST = SITES | {"gemma4": [("self_attn.q_proj", 32), *SITES["gemma4"][1:]]}
 
@@ -137,8 +171,7 @@ def outputs_of(model, blocks, ids_BT):
         )
         for index, block in enumerate(blocks)
     ]
-    with torch.no_grad():
-        model(ids_BT, use_cache=False)
+    pico.passed(model, ids_BT)
     for handle in handles:
         handle.remove()
     return [outputs[index] for index in range(len(blocks))]
@@ -158,19 +191,24 @@ def test_walking_block_by_block_is_the_model_s_own_pass(family):
         hidden_BTH = walk.start(ids_BT)
         for index, expected_BTH in enumerate(passed):
             with torch.no_grad():
-                hidden_BTH = walk.forward(index, hidden_BTH)
+                hidden_BTH = walk.run(index, hidden_BTH)
             if family in pico.EXPERTS:  # computed by us, in products of other shapes
                 torch.testing.assert_close(hidden_BTH, expected_BTH, rtol=0, atol=ROUNDING)
             else:
                 assert torch.equal(expected_BTH, hidden_BTH)
-        assert len(passed) == 2
+            hidden_BTH = walk.onward(index, hidden_BTH)
+        assert len(passed) == (4 if family in pico.ENCODER_DECODERS else 2)
 
 
 @every_family
 def test_sites_are_the_linears_that_read_one_tensor(family):
     walk = Walk(pico.model(family))
     hidden_BTH = walk.start(some_ids())
-    for index, expected in enumerate((SITES[family], LAST[family])):
+    if family in pico.ENCODER_DECODERS:
+        every = [each for each in OF_BOTH[family] for _ in range(2)]
+    else:
+        every = [SITES[family], LAST[family]]
+    for index, expected in enumerate(every):
         sites = walk.sites(index, hidden_BTH)
         hidden_BTH = walk.forward(index, hidden_BTH)
 
@@ -260,26 +298,17 @@ def test_what_is_the_same_whatever_the_text_is_not_read(rows):
         )
 
 
-def test_an_encoder_decoder_is_refused_with_what_was_found_and_what_is_missing(tmp_path):
-    config = T5Config(
-        vocab_size=pico.VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4
-    )
-    model = T5ForConditionalGeneration(config)
+def test_an_encoder_decoder_with_other_blocks_is_refused_with_what_was_found():
+    model = pico.model("t5")
+    model.extra = nn.ModuleList([nn.Sequential(nn.Linear(4, 4))])
     with pytest.raises(BadModel, match=r"encoder\.block \(2 x T5Block\), decoder\.block") as found:
         Walk(model)
-    assert "need one list of equal blocks with linear layers" in str(found.value)
-
-    model.save_pretrained(tmp_path)
-    pico.tokenizer().save_pretrained(tmp_path)
-    message = refusal(BadModel, tmp_path)
-    assert (
-        "is an encoder with a decoder, or half of one (T5ForConditionalGeneration): only" in message
-    )
+    assert "it needs one such list in its encoder and one in its decoder" in str(found.value)
 
 
 def test_a_model_without_repeated_blocks_is_refused():
     model: Any = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 9))
-    with pytest.raises(BadModel, match="Sequential cannot be walked: found no such list, need one"):
+    with pytest.raises(BadModel, match=r"Sequential cannot be walked: .* has none, and it needs"):
         Walk(model)
 
 
@@ -347,7 +376,7 @@ def test_a_block_can_be_run_until_its_last_linear_is_reached(family):
     hidden_BTH = walk.start(some_ids())
     layers = linears(walk.blocks[0])
     last = layers[walk.sites(0, hidden_BTH)[-1].linears[0]]
-    walk.prepare(hidden_BTH)
+    walk.prepare(0, hidden_BTH)
     seen, done = [], []
     walk.blocks[0].register_forward_hook(lambda *_: done.append(1))
 
@@ -359,15 +388,16 @@ def test_a_block_can_be_run_until_its_last_linear_is_reached(family):
 
 
 @every_family
-def test_only_the_first_block_runs_and_once_to_see_what_blocks_are_handed(family):
+def test_only_the_first_block_of_a_stack_runs_and_once_to_see_what_blocks_are_handed(family):
     model = pico.model(family)
     ran = []
-    for index, block in enumerate(find_stacks(model)[0].blocks):
+    stacks = find_stacks(model)
+    for index, block in enumerate(block for stack in stacks for block in stack.blocks):
         every = [m for m in block.modules() if isinstance(m, nn.Linear) or hasattr(m, "nf")]
         every[-1].register_forward_pre_hook(lambda *_, index=index: ran.append(index))
 
     walk = Walk(model)
-    walk.prepare(walk.start(some_ids()))
+    walk.prepare(0, walk.start(some_ids()))
 
-    assert ran == [0]
+    assert ran == [0, 2][: len(stacks)]
     assert not any("forward" in vars(block) for block in walk.blocks)

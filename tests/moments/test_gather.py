@@ -111,14 +111,14 @@ def test_a_fault_in_one_batch_ends_all_with_its_own_message(four_threads):
     todo = todo_of(walk)
     bad = todo[4]
     lost_BTH = Hidden.of(torch.full_like(bad.hidden_BTH, float("nan")), bad.hidden_BTH.own)
-    todo[4] = Batch(bad.language, lost_BTH, bad.counted_BT)
+    todo[4] = bad.passed(lost_BTH)
 
     with pytest.raises(NotFinite, match="in swh_Latn"):
         gather(walk, 0, todo, gram=True)
     assert not any(m._forward_pre_hooks for m in walk.blocks[0].modules())
 
     todo = todo_of(walk)
-    todo[2] = Batch("eng_Latn", todo[2].hidden_BTH, todo[2].counted_BT[:, :5])
+    todo[2] = Batch("eng_Latn", todo[2].hidden_BTH, (todo[2].counted_BT[:, :5],))
     with pytest.raises(BadModel, match="sees 12 rows"):
         gather(walk, 0, todo, gram=True, passing=False)
 
@@ -128,14 +128,14 @@ def test_a_linear_that_a_batch_passes_by_is_named_and_nobody_waits(four_threads,
     walk = Walk(model)
     todo = todo_of(walk)
     odd, now = todo[3].hidden_BTH, local()
-    run, mlp = walk.forward, model.model.layers[0].mlp
+    run, mlp = walk.run, model.model.layers[0].mlp
     compute = mlp.forward
 
     def forward(index, hidden_BTH, *hold):
         now.odd = hidden_BTH is odd
         return run(index, hidden_BTH, *hold)
 
-    monkeypatch.setattr(walk, "forward", forward)
+    monkeypatch.setattr(walk, "run", forward)
     monkeypatch.setattr(
         mlp, "forward", lambda x_BTH: x_BTH if vars(now).get("odd") else compute(x_BTH)
     )

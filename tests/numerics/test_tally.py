@@ -89,3 +89,26 @@ def test_columns_that_make_no_score_are_refused(tmp_path, columns):
 def test_a_document_is_tallied_once():
     with pytest.raises(AssertionError, match="twice"):
         Tally(("a", "a"), np.ones(2), np.ones(2))
+
+
+def test_the_interval_is_that_of_a_slow_bootstrap():
+    rng = np.random.default_rng(2)
+    tally = Tally(tuple("abcdefg"), rng.uniform(1, 4, 7), np.array([1.0, 0, 3, 2, 2, 5, 1]))
+
+    low, high = tally.interval(draws=300, seed=9)
+
+    values = []
+    for counts in np.random.default_rng(9).multinomial(7, [1 / 7] * 7, size=300):
+        top = sum(c * n for c, n in zip(counts, tally.numerator_D, strict=True))
+        bottom = sum(c * d for c, d in zip(counts, tally.denominator_D, strict=True))
+        values.append(top / bottom)
+    assert (low, high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
+    assert low < tally.value < high
+
+
+def test_draws_without_anything_to_divide_by_are_left_out():
+    tally = Tally(("a", "b"), np.array([1.0, 1.0]), np.array([0.0, 2.0]))
+
+    low, high = tally.interval(draws=200)
+
+    assert (low, high) == (0.5, 1.0)

@@ -375,6 +375,31 @@ def test_the_ledger_says_where_the_bytes_are(tmp_path):
     assert "## Size" not in cards.card(run_of(tmp_path / "old"))
 
 
+def test_zeros_and_compressed_bytes_are_told_where_a_run_knows_them(tmp_path):
+    known = {**LEDGER, "nonzero": 4_000_000, "bytes_compressed": 3_000_000, "compressor": "zstd"}
+
+    text = cards.card(run_of(tmp_path / "run", QUANTIZED, ledger=known))
+
+    assert "4,000,000 parameters (76.3 %) are not zero; compressed with zstd" in text
+    assert "the weights are 3,000,000 bytes." in text
+    assert "not zero" not in cards.card(run_of(tmp_path / "old", QUANTIZED, ledger=LEDGER))
+
+
+def test_times_are_told_with_their_machine_and_beside_the_dense_model(tmp_path):
+    values = {"eng_Latn": 0, "hin_Deva": 0}
+    run = scored(run_of(tmp_path / "run"), values, on="latency", scale=9.0, apart=0)
+    dense = scored(tmp_path / "dense", values, on="latency", scale=12.0, apart=0)
+    for folder in (run, dense):
+        made = {"processor": "quick", "threads": "2"}
+        write_json(folder / "tallies" / "latency.json", {"identity": {"made_with": made}})
+
+    text = sections(head(cards.card(run))[1])["Speed"]
+
+    assert "English 9.0; Hindi 9.0 (processor quick, threads 2)" in text
+    beside = losses.speed(run, dense)[-1]
+    assert beside.startswith("Against the dense model on the same machine: \u221225.0 %")
+
+
 def test_the_range_check_names_the_worst_site_of_each_language(tmp_path):
     run = scored(
         run_of(tmp_path / "run"), {"eng_Latn": 0, "hin_Deva": 0}, on="range", scale=2e-4, apart=2e-4

@@ -308,7 +308,9 @@ def test_the_bars_of_all_cards_share_one_scale(sample):
         "Worst language",
         "Mean of all languages",
         "Low-resource mean",
+        "Standard deviation of languages",
     ]
+    assert not [line.value for line in lines if line.value[0] == "+" and "deviation" in line.title]
 
 
 def test_the_colour_classes_lie_around_zero_and_hold_every_change(sample):
@@ -479,28 +481,6 @@ def test_many_models_are_lines_by_method_and_few_have_cards(fifteen, sample, tmp
     assert 'class="card"' not in many
     assert few.count('class="card"') == 3
     assert 'id="overview"' not in few
-
-
-def test_size_against_worst_loss_is_drawn_where_models_differ_in_size(fifteen, sample):
-    labels = data.labels(fifteen.pressed)
-    same = [replace(model, ledger=LEDGER) for model in sample.pressed]
-
-    spec = charts.sizes(fifteen.pressed, labels)
-
-    assert charts.sizes(same, data.labels(tuple(same))) is None
-    assert charts.sizes(sample.pressed, data.labels(sample.pressed)) is None
-    assert spec is not None
-    points = {
-        value["language"]: value
-        for table in spec["data"]
-        for value in table.get("values", [])
-        if "language" in value
-    }
-    worst = fifteen.pressed[1].comparison.summaries[1]
-    assert points["ria 0.5 · english"]["size"] == pytest.approx(4.09)
-    assert points["ria 0.5 · english"]["percent"] == pytest.approx(100 * worst.value)
-    assert points["dense"]["size"] == pytest.approx(10.490368)
-    assert len(points) == 16
 
 
 # ---- what stands beside the numbers --------------------------------------------------------

@@ -126,7 +126,8 @@ def test_a_neuron_is_what_one_product_of_the_mlp_is_made_of(family):
     with torch.no_grad():
         walk.forward(0, hidden)
         for name in feeding:
-            weight(layers[name])[sorted(spared[name].rows)] += 1.0
+            rows_OI = weight(layers[name])
+            rows_OI[sorted(spared[name].rows)] += torch.linspace(-9, 9, rows_OI.shape[1])
         walk.forward(0, hidden)
 
     assert feeding

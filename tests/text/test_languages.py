@@ -226,3 +226,48 @@ def test_what_is_no_language_is_a_row_whose_script_nobody_knows():
 
     assert (row.tag, row.name) == ("zxx_Zyyy", "No linguistic content")
     assert scripts.share(row.script, scripts.counts(["def f(x): return x"])) is None
+
+
+# ---- directions of translation -------------------------------------------------------------
+
+
+def test_a_direction_answers_as_a_language_does():
+    way = find("en>sw")
+
+    assert (way.tag, way.name) == ("eng_Latn>swh_Latn", "English to Swahili")
+    assert find("Swahili > eng_Latn").tag == "swh_Latn>eng_Latn"
+    assert find(way.tag) == way
+    # what is written decides on script and family, unless it is English
+    assert (find("en>th").script, find("th>en").script) == ("Thai", "Latn")
+    assert find("en>th").family == find("th>en").family == find("th").family
+    # the lower level of both
+    assert (find("de>en").resource, find("de>sw").resource) == ("high", find("sw").resource)
+    assert languages.sides(way.tag) == ("eng_Latn", "swh_Latn")
+    assert languages.sides("swh_Latn") == ("swh_Latn",)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        ("en>en", BadSetting, "eng_Latn>eng_Latn is no direction: name two languages"),
+        ("en>sw>ha", BadSetting, "has more than two languages"),
+        ("en>klingonese", UnknownName, "klingonese"),
+    ],
+)
+def test_what_is_no_direction_is_refused(name, error, words):
+    with pytest.raises(error, match=words):
+        find(name)
+
+
+def test_a_language_stands_for_its_directions_among_directions():
+    among = languages.both_ways(["eng_Latn", "swh_Latn", "tha_Thai"])
+    sw, th = among[:2], among[2:]
+
+    assert sw == ["eng_Latn>swh_Latn", "swh_Latn>eng_Latn"]
+    assert select("sw", among=among) == sw
+    assert select("th,en>sw", among=among) == [*th, sw[0]]
+    assert select("en", among=among) == among
+    assert select("non-latin", among=among) == ["eng_Latn>tha_Thai"]
+    # one that is not there is refused by who reads it
+    assert select("sw>th", among=among) == ["swh_Latn>tha_Thai"]
+    assert select("sw") == ["swh_Latn"]

@@ -389,3 +389,24 @@ def test_importing_mixtures_loads_no_heavy_package():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+# ---- directions of translation -------------------------------------------------------------
+
+WAYS = ["eng_Latn>swh_Latn", "swh_Latn>eng_Latn"]
+
+
+def test_directions_are_weighted_as_languages_are(tmp_path):
+    assert mixture("uniform", WAYS).shares == dict.fromkeys(WAYS, 0.5)
+    assert mixture("only:sw>en", WAYS).shares == {WAYS[0]: 0.0, WAYS[1]: 1.0}
+    (tmp_path / "shares.yaml").write_text("en>sw: 3\nswh_Latn>eng_Latn: 1\n")
+    assert mixture(str(tmp_path / "shares.yaml"), WAYS).shares == {WAYS[0]: 0.75, WAYS[1]: 0.25}
+
+
+@pytest.mark.parametrize(
+    "policy", ["english", "only:sw", "proportional", "temperature:3", "mbs:64"]
+)
+def test_what_goes_by_languages_is_refused_of_directions(policy):
+    words = r"kept by direction of translation, as eng_Latn>swh_Latn\. Use"
+    with pytest.raises(BadSetting, match=words):
+        mixture(policy, WAYS)

@@ -1,0 +1,64 @@
+"""What a scored model takes: parameters, bytes dense, as stored and compressed.
+
+A run has that in its manifest; of another model it is kept beside its scores, in ledger.json.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from babelpress.errors import BadRun
+from babelpress.models import sizes
+from babelpress.models.open import Opened
+from babelpress.runs import manifest
+from babelpress.runs.places import run_of
+from babelpress.system.files import read_json, write_json
+
+LEDGER = "ledger.json"
+# What is shown, smallest words first: keys of a ledger, and what they are called.
+SIZES = {
+    "parameters": "parameters",
+    "nonzero": "non-zero parameters",
+    "bytes_dense": "bytes dense",
+    "bytes_stored": "bytes as stored",
+    "bytes_compressed": "bytes compressed",
+}
+
+
+def keep(folder: Path, opened: Opened, weights: str) -> None:
+    """Write how large a scored model is, unless it is there of the same `weights` (a hash).
+
+    Nothing is kept where a run says it, nor of a model whose weights are quantized in another
+    program's way: how many parameters those are is not seen from them.
+    """
+    path = folder / LEDGER
+    if run_of(opened.name) or getattr(opened.model.config, "quantization_config", None):
+        path.unlink(missing_ok=True)
+        return
+    if path.exists() and read_json(path).get("model") == weights:
+        return
+    dtype, carried = opened.stored_dtype, opened.carried
+    parameters = sum(parameter.numel() for parameter in opened.model.parameters())
+    dense = parameters * dtype.itemsize + sum(each.bytes for each in carried)
+    found = {
+        "model": weights,
+        "parameters": parameters + sum(each.numbers for each in carried),
+        "bytes_dense": dense,
+        "bytes_stored": dense,
+        **sizes.measured(opened.model, dtype, carried=carried),
+    }
+    write_json(path, found)
+
+
+def of(folder: Path) -> dict[str, Any]:
+    """The sizes of a scored model by SIZES, and its compressor; empty where they are not known.
+
+    A run that an older version made lacks some. Raises BadRun for a damaged file.
+    """
+    found: Any = {}
+    if made := manifest.read_if_there(folder):
+        found = made.ledger
+    elif (folder / LEDGER).exists():
+        found = read_json(folder / LEDGER)
+    if not isinstance(found, dict) or not all(isinstance(found.get(k, 0), int) for k in SIZES):
+        raise BadRun(f"{folder / LEDGER} is damaged: remove it, and evaluate this model again.")
+    return {key: found[key] for key in (*SIZES, "compressor") if key in found}

@@ -1,0 +1,194 @@
+"""What a scored model takes is kept beside its scores, and told beside what it loses."""
+
+import json
+
+import pico
+import pytest
+import torch
+from scoring import LOSS, run, scored
+from small import opened
+
+from babelpress import commands
+from babelpress.errors import BadRun
+from babelpress.judge import costs
+from babelpress.models.weights import weights_hash
+from babelpress.numerics.tally import Tally
+from babelpress.system.files import read_json, write_json
+from babelpress.system.surroundings import machine
+
+LEDGER = {"parameters": 1000, "nonzero": 750, "bytes_dense": 2000, "bytes_stored": 2000,
+          "bytes_compressed": 1200, "compressor": "zstd"}  # fmt: skip
+
+
+@pytest.fixture
+def small():
+    return opened()
+
+
+def test_parameters_and_bytes_of_a_scored_model_are_kept(small, tmp_path):
+    next(small.model.parameters()).data[0] = 0.0
+    hashed = weights_hash(small.model)
+
+    costs.keep(tmp_path, small, hashed)
+
+    found = costs.of(tmp_path)
+    every = list(small.model.parameters())
+    assert found["parameters"] == sum(p.numel() for p in every)
+    assert found["nonzero"] == sum((p != 0).sum().item() for p in every)
+    assert found["nonzero"] < found["parameters"]
+    assert found["bytes_dense"] == found["bytes_stored"] == 4 * found["parameters"]
+    assert 0 < found["bytes_compressed"] < found["bytes_dense"]
+
+
+def test_what_is_kept_of_the_same_weights_is_not_measured_again(small, tmp_path, monkeypatch):
+    costs.keep(tmp_path, small, "a")
+    before = (tmp_path / costs.LEDGER).read_bytes()
+    monkeypatch.setattr(costs.sizes, "measured", lambda *_a, **_k: {"nonzero": 7})
+
+    costs.keep(tmp_path, small, "a")
+    assert (tmp_path / costs.LEDGER).read_bytes() == before
+
+    costs.keep(tmp_path, small, "b")
+    assert read_json(tmp_path / costs.LEDGER)["nonzero"] == 7
+
+
+def test_of_weights_that_another_program_quantized_nothing_is_kept(small, tmp_path):
+    costs.keep(tmp_path, small, "a")
+    small.model.config.quantization_config = {"bits": 4}
+
+    costs.keep(tmp_path, small, "b")
+
+    assert costs.of(tmp_path) == {}
+
+
+def test_a_run_says_it_in_its_manifest_and_an_old_one_less(tmp_path):
+    folder = run(tmp_path / "run", LOSS)
+    assert costs.of(folder) == {}
+
+    write_json(folder / "manifest.json", read_json(folder / "manifest.json") | {"ledger": LEDGER})
+
+    assert costs.of(folder) == LEDGER
+
+
+def test_a_damaged_ledger_is_refused(tmp_path):
+    (tmp_path / costs.LEDGER).write_text('{"parameters": "many"}')
+
+    with pytest.raises(BadRun, match=r"ledger\.json is damaged: remove it"):
+        costs.of(tmp_path)
+
+
+# ---- beside the losses ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A dense model and a run whose sizes are known."""
+    dense = scored(tmp_path / "dense", dict.fromkeys(LOSS, 0.0))
+    write_json(dense / costs.LEDGER, {**LEDGER, "nonzero": 1000, "bytes_compressed": 1600})
+    pressed = run(tmp_path / "run", LOSS)
+    write_json(pressed / "manifest.json", read_json(pressed / "manifest.json") | {"ledger": LEDGER})
+    return dense, pressed
+
+
+def timed(folder, ms, processor="fast"):
+    """Milliseconds of three texts in every language, beside the other scores of a folder."""
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for place, tag in enumerate(LOSS):
+        texts = [ms * (1 + place + at / 10) for at in range(3)]
+        tally = Tally(("a", "b", "c"), torch.tensor(texts).double().numpy(), torch.ones(3).numpy())
+        tally.save(folder / "tallies" / f"latency.{tag}.parquet")
+        row = {"model": "m", "language": tag, "evaluation": "latency", "value": tally.value}
+        rows.append(row)
+    made = {"identity": {"model": folder.name, "made_with": {"processor": processor}}}
+    write_json(folder / "tallies" / "latency.json", made)
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_compare_tells_sizes_beside_losses(folders):
+    found = commands.compare(folders[0], folders[1:])
+
+    sizes = {row["name"]: row for row in found.rows if row["kind"] == "size"}
+    assert {name: row["pressed"] for name, row in sizes.items()} == {
+        key: LEDGER[key] for key in costs.SIZES
+    }
+    assert sizes["nonzero"]["change"] == pytest.approx(-0.25)
+    assert sizes["bytes_compressed"]["change"] == pytest.approx(-0.25)
+    assert sizes["bytes_stored"]["change"] == 0
+    (line,) = found.tables[-1].rows
+    assert line["bytes_compressed"] == "1.2 kB (-25.0 %)"
+    assert line["nonzero"] == "750 (-25.0 %)"
+
+
+def test_where_the_dense_model_is_not_known_sizes_have_no_change(folders):
+    (folders[0] / costs.LEDGER).unlink()
+
+    found = commands.compare(folders[0], folders[1:])
+
+    sizes = [row for row in found.rows if row["kind"] == "size"]
+    assert {row["change"] for row in sizes} == {row["dense"] for row in sizes} == {None}
+    assert found.tables[-1].rows[0]["bytes_stored"] == "2 kB"
+
+
+def test_times_of_one_machine_stand_beside_losses(folders):
+    for folder, ms in zip(folders, (10.0, 7.5), strict=True):
+        timed(folder, ms)
+
+    found = commands.compare(folders[0], folders[1:])
+
+    (row,) = [row for row in found.rows if row["kind"] == "time"]
+    assert row["change"] == pytest.approx(-0.25)
+    assert row["dense"] == pytest.approx(10.0 * sum(range(1, 5)) / 4 + 1.0)
+    assert row["pressed"] == pytest.approx(0.75 * row["dense"])
+    assert row["low"] == pytest.approx(row["high"])
+    assert found.tables[-1].rows[0]["latency"].endswith(" (-25.0 %)")
+
+
+def test_it_is_said_where_the_machine_was_not_quiet(folders):
+    for folder, apart in zip(folders, (0.05, 0.31), strict=True):
+        timed(folder, 10.0)
+        parts = {tag: {"alone: rounds apart": apart} for tag in LOSS}
+        write_json(folder / "tallies" / "latency.sites.json", parts)
+
+    found = commands.compare(folders[0], folders[1:])
+
+    assert [row["kind"] for row in found.rows].count("time") == 1
+    assert any(line.startswith("run: the same texts took up to 31 % longer") for line in found.says)
+
+
+def test_times_of_two_machines_are_never_compared(folders):
+    for folder, processor in zip(folders, ("fast", "slow"), strict=True):
+        timed(folder, 10.0, processor)
+
+    found = commands.compare(folders[0], folders[1:])
+
+    assert not [row for row in found.rows if row["kind"] == "time"]
+    (line,) = [line for line in found.says if "times" in line]
+    assert line.startswith("run: times are not compared: these latency scores were not made alike")
+    with pytest.raises(BadRun, match=r"processor=fast.*processor=slow"):
+        commands.compare(folders[0], folders[1:], on="latency")
+
+
+def test_a_time_names_its_machine_and_others_hang_on_nothing(tmp_path):
+    pico.model().save_pretrained(tmp_path / "tiny")
+    pico.tokenizer().save_pretrained(tmp_path / "tiny")
+    words = commands.evaluate(
+        str(tmp_path / "tiny"),
+        on=["bits_per_byte", "latency"],
+        languages="sw",
+        documents=2,
+        window=24,
+        option={"repeats": 1, "batch": 2},
+        out=tmp_path / "scores",
+    )
+
+    by_name = {row["evaluation"]: row for row in words.rows}
+    assert by_name["bits_per_byte"]["made_with"] is by_name["bits_per_byte"]["parts"] is None
+    assert by_name["latency"]["made_with"] == machine(torch.device("cpu"))
+    assert by_name["latency"]["parts"]["alone: ms, median"] > 0
+    lines = (tmp_path / "scores" / "results.jsonl").read_text()
+    kept = [json.loads(line) for line in lines.splitlines()]
+    assert kept[1]["made_with"]["threads"] == str(torch.get_num_threads())
+    assert any(line.startswith("latency was measured with processor") for line in words.says)
+    titles = [table.title for table in words.tables]
+    assert titles == ["", "latency, alone", "latency, batched"]
+    assert costs.of(tmp_path / "scores")["parameters"] > 0
