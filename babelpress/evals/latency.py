@@ -34,9 +34,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Detail, Document, unheard
-from babelpress.evals._around import Around
 from babelpress.evals._sentences import padded
 from babelpress.evals._windows import evaluating, no_text, prefix_of
+from babelpress.models.around import Around
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 from babelpress.numerics.tally import Tally
