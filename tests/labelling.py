@@ -58,12 +58,12 @@ OF_TEXTS = {
 }
 
 
-def loud(model: Any) -> Any:
+def loud(model: Any, std: float = 0.3) -> Any:
     """Weights large enough that what is read matters."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=std)
     return model.eval()
 
 
@@ -96,10 +96,11 @@ def opened(model: Any) -> Opened:
 WHO = ("Amina", "Juma wa Mbeya", "Neema", "Baraka", "Zawadi")
 WHERE = ("Arusha", "Dar es Salaam", "Kano", "Ibadan")
 DOES = ("alifika", "anaishi", "alilala")
+# So unlike one another that a model of width 32 tells them apart after a few dozen steps.
 TEXTS = {
-    "travel": ("tunasafiri kwa treni", "barabara ndefu ya milima"),
-    "health": ("daktari alitoa dawa", "hospitali imejaa wagonjwa"),
-    "sports": ("timu ilifunga mabao", "mchezo wa mpira ulianza"),
+    "travel": ("tttttt", "tttt tt"),
+    "health": ("hhhhhh", "hhhh hh"),
+    "sports": ("ssssss", "ssss ss"),
 }
 
 

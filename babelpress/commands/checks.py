@@ -146,6 +146,7 @@ def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
+    from babelpress.steps import KINDS
     from babelpress.steps._pressing import check_against
     from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
@@ -154,7 +155,7 @@ def recipe(asked: "Recipe") -> None:
     check_pressable(asked.model)
     model(asked.model)
     reads_text = False
-    for work in (step.work for step in asked.steps):
+    for work in (each.work for each in asked.steps if not KINDS.facts(each.kind).get("OWN_TEXT")):
         policy = getattr(work, "mixture", None)
         against = getattr(work, "against", None)
         second = of_moments(Path(against)) if against else []

@@ -13,7 +13,8 @@ from scipy.special import softmax
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadSetting
-from babelpress.evals._labels import OF_TEXTS, check_labels, labels_of, logits
+from babelpress.evals._labels import check_labels, labels_of, logits
+from babelpress.models.heads import OF_TEXTS
 from babelpress.system.progress import Progress
 from babelpress.text.labelled import Labelled, LabelledCorpus, find, open_labelled
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from babelpress.errors import BadModel, NotFinite
 from babelpress.evals._next_token import BATCH_TOKENS, place_of
 from babelpress.evals._windows import batches, evaluating, no_text
+from babelpress.models.heads import OF_TEXTS, OF_WORDS
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, vocabulary_of
 from babelpress.system.progress import Progress
@@ -22,7 +23,6 @@ from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import padded, pieces_of
 from babelpress.text.readers import listed
 
-OF_WORDS, OF_TEXTS = "ForTokenClassification", "ForSequenceClassification"
 # What such a head does, and the task that `babelpress finetune` puts one on a model for.
 DOES = {OF_WORDS: ("labels words", "ner"), OF_TEXTS: ("labels whole texts", "topic")}
 
@@ -40,7 +40,7 @@ def labels_of(model: PreTrainedModel, wanted: str) -> tuple[str, ...]:
     """The names of a head's labels in order. Raises BadModel where the model has another head."""
     if not type(model).__name__.endswith(wanted):
         raise no_head(type(model).__name__, wanted)
-    names = model.config.id2label
+    names: Any = model.config.id2label
     return tuple(str(names[place]) for place in range(len(names)))
 
 

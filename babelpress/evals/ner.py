@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus
 from babelpress.evals import Detail, unheard
-from babelpress.evals._labels import OF_WORDS, check_labels, labels_of, logits
+from babelpress.evals._labels import check_labels, labels_of, logits
+from babelpress.models.heads import OF_WORDS
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import words

@@ -6,7 +6,6 @@ fingerprint of what they are checkpoints of.
 Tested in tests/steps/test_distill.py.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +25,11 @@ from babelpress.models.walk import Walk, find_stacks
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
-from babelpress.steps._kind import TRAINING, Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._learnt import Learnt, of_task, of_text
+from babelpress.steps._training import MOMENTS, checkpoints, factor
 from babelpress.steps.distill import BY_DEFAULT, Report, Settings
 from babelpress.system.cost import measured
-from babelpress.system.files import fingerprint, read_json, write_json
 from babelpress.system.memory import peak, used
 from babelpress.system.progress import Progress, remark
 from babelpress.text import mixtures
@@ -39,9 +38,6 @@ from babelpress.text.settings import CalibrationSettings
 from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
 from babelpress.train.fit import KEPT, fit
 from babelpress.train.reading import Reader
-
-IDENTITY = "identity.json"
-MOMENTS = 8  # bytes that AdamW keeps of a number
 
 
 def distil(
@@ -65,17 +61,15 @@ def distil(
     mixtures.check_there(mixed, tags)
     made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
     known = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
-    identity = fingerprint(
-        {
-            "model": known.fingerprint,
-            "student": weights_hash(student),
-            "settings": settings.model_dump(mode="json"),
-            "text": asked.model_dump(mode="json"),
-            "corpus": texts.manifest.get("fingerprint"),
-        }
-    )
+    work = {
+        "model": known.fingerprint,
+        "student": weights_hash(student),
+        "settings": settings.model_dump(mode="json"),
+        "text": asked.model_dump(mode="json"),
+        "corpus": texts.manifest.get("fingerprint"),
+    }
     with measured() as cost:
-        trained = _train(made, settings, asked.seed, _place(folder, identity, progress), progress)
+        trained = _train(made, settings, asked.seed, checkpoints(folder, work, progress), progress)
     student.requires_grad_(True).eval()
     found = replace(opened, model=student, carried=())
     walk = Walk(student)
@@ -200,19 +194,6 @@ def _width(model: PreTrainedModel) -> int:
 # ---- training ------------------------------------------------------------------------------
 
 
-def _place(folder: Path, identity: str, progress: Progress) -> Path:
-    """Where checkpoints lie; those of other work are removed."""
-    place = folder / TRAINING
-    if (place / IDENTITY).exists() and read_json(place / IDENTITY) == identity:
-        remark(progress, "resuming: training goes on from its last checkpoint")
-        return place
-    if place.exists():
-        shutil.rmtree(place)
-    place.mkdir()
-    write_json(place / IDENTITY, identity)
-    return place
-
-
 def _train(
     made: Distillation, settings: Settings, seed: int, place: Path, progress: Progress
 ) -> int:
@@ -237,7 +218,7 @@ def _train(
         place,
         steps=settings.steps,
         optimizer=AdamW(trained, lr=settings.rate, weight_decay=0.0),
-        factor=lambda step: _factor(step, settings),
+        factor=lambda step: factor(step, settings.steps, settings.warmup),
         checkpoint=settings.evaluate,
         seed=seed,
         after=after,
@@ -252,14 +233,6 @@ def _trained(made: Distillation, settings: Settings) -> list[nn.Parameter]:
     if not settings.embeddings:
         made.pupil.student.get_input_embeddings().requires_grad_(False)
     return [each for each in made.pupil.parameters() if each.requires_grad]
-
-
-def _factor(step: int, settings: Settings) -> float:
-    """Of the rate: it rises in the warm-up, then falls to zero."""
-    warm = round(settings.steps * settings.warmup)
-    if step < warm:
-        return (step + 1) / warm
-    return max(0.0, (settings.steps - step) / (settings.steps - warm))
 
 
 def _say(made: Distillation, step: int, progress: Progress) -> None:

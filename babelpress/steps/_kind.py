@@ -96,6 +96,11 @@ class StepReport(_Row):
     cost: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def dev(self) -> dict[str, float]:
+        """Scores by language on texts that were held apart; of a kind that takes none, nothing."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

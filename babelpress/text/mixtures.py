@@ -103,12 +103,18 @@ class Known(NamedTuple):
     words: str
 
 
-def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) -> Mixture:
+def mixture(
+    policy: str,
+    languages: Sequence[str],
+    *,
+    model: str | None = None,
+    own: Distribution | None = None,
+) -> Mixture:
     """The shares that `policy` gives `languages` (names or groups), in their order.
 
-    Without a DIST the policy takes the distribution of `model` where it is published, else the
-    prior, and says so in `note`. Raises BadSetting where a language has no value, or where a
-    number or a file of weights is not acceptable; UnknownName for a policy or language.
+    Without a DIST the policy takes `own`, else the distribution of `model` where it is published,
+    else the prior, and says so in `note`. Raises BadSetting where a language has no value, or where
+    a number or a file of weights is not acceptable; UnknownName for a policy or language.
     """
     tags = select(languages)
     if not tags:
@@ -131,13 +137,13 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
         case "lacking":
             return _uniform(policy, tags, "uniform start; the shares are found while training")
         case "proportional":
-            return _proportional(policy, tags, *_table(rest, model))
+            return _proportional(policy, tags, *_table(rest, model, own))
         case "temperature":
             number, _, name = rest.partition(":")
-            return _temperature(policy, number, tags, *_table(name, model))
+            return _temperature(policy, number, tags, *_table(name, model, own))
         case "mbs":
             number, _, name = rest.partition(":")
-            return _mbs(policy, number, tags, *_table(name, model))
+            return _mbs(policy, number, tags, *_table(name, model, own))
     raise UnknownName("mixture policy", policy, POLICIES, "a YAML of shares, given by its path")
 
 
@@ -252,10 +258,12 @@ def _segments(values: dict[str, float], segments: int) -> dict[str, int]:
     return counts
 
 
-def _table(name: str, model: str | None) -> tuple[Distribution, str]:
+def _table(name: str, model: str | None, own: Distribution | None) -> tuple[Distribution, str]:
     """The distribution to use, and in words why, with its own note."""
     if name:
         table, why = distribution(name), ""
+    elif own is not None:
+        table, why = own, ""
     elif model is None:
         table = distribution(PRIOR)
         why = f"no model and no distribution were named; {PRIOR} is used as a prior. "
