@@ -10,8 +10,8 @@ holds of each language, one file of data/distributions, in its own unit.
   mbs:N[:DIST]               Multilingual Brain Surgeon (Zeng et al. 2024, arXiv:2404.04748):
                              n_l = max(1, floor(N d_l / Σ d)), then made to sum to N; p_l = n_l / N
   minimax                    uniform, from which press/mixture_search.py starts
+  lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
-
 Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
@@ -47,10 +47,12 @@ POLICIES = (
     "temperature:T[:DIST]",
     "mbs:N[:DIST]",
     "minimax",
+    "lacking",
     "FILE.yaml",
 )
+LACKING = "lacking"  # of training alone
 # As far as each is the same for everyone, for a shell to complete.
-OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-1])
+OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,18 @@ class Known(NamedTuple):
     words: str
 
 
-def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) -> Mixture:
+def mixture(
+    policy: str,
+    languages: Sequence[str],
+    *,
+    model: str | None = None,
+    own: Distribution | None = None,
+) -> Mixture:
     """The shares that `policy` gives `languages` (names or groups), in their order.
 
-    Without a DIST the policy takes the distribution of `model` where it is published, else the
-    prior, and says so in `note`. Raises BadSetting where a language has no value, or where a
-    number or a file of weights is not acceptable; UnknownName for a policy or language.
+    Without a DIST the policy takes `own`, else the distribution of `model` where it is published,
+    else the prior, and says so in `note`. Raises BadSetting where a language has no value, or where
+    a number or a file of weights is not acceptable; UnknownName for a policy or language.
     """
     tags = select(languages)
     if not tags:
@@ -116,7 +124,7 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
     kind, _, rest = policy.partition(":")
     _check_directions(policy, kind, rest, tags)
     match kind:
-        case "english" | "uniform" | "minimax" if rest:
+        case "english" | "uniform" | "minimax" | "lacking" if rest:
             raise BadSetting(f"{policy}: the policy {kind} takes nothing after the ':'.")
         case "english":
             return _only(policy, ENGLISH, tags)
@@ -126,14 +134,16 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
             return _uniform(policy, tags, "every language alike")
         case "minimax":
             return _uniform(policy, tags, "uniform start; the shares are found while pressing")
+        case "lacking":
+            return _uniform(policy, tags, "uniform start; the shares are found while training")
         case "proportional":
-            return _proportional(policy, tags, *_table(rest, model))
+            return _proportional(policy, tags, *_table(rest, model, own))
         case "temperature":
             number, _, name = rest.partition(":")
-            return _temperature(policy, number, tags, *_table(name, model))
+            return _temperature(policy, number, tags, *_table(name, model, own))
         case "mbs":
             number, _, name = rest.partition(":")
-            return _mbs(policy, number, tags, *_table(name, model))
+            return _mbs(policy, number, tags, *_table(name, model, own))
     raise UnknownName("mixture policy", policy, POLICIES, "a YAML of shares, given by its path")
 
 
@@ -248,10 +258,12 @@ def _segments(values: dict[str, float], segments: int) -> dict[str, int]:
     return counts
 
 
-def _table(name: str, model: str | None) -> tuple[Distribution, str]:
+def _table(name: str, model: str | None, own: Distribution | None) -> tuple[Distribution, str]:
     """The distribution to use, and in words why, with its own note."""
     if name:
         table, why = distribution(name), ""
+    elif own is not None:
+        table, why = own, ""
     elif model is None:
         table = distribution(PRIOR)
         why = f"no model and no distribution were named; {PRIOR} is used as a prior. "
