@@ -88,6 +88,16 @@ def test_a_grid_of_sparsities_by_bits_has_a_ladder_along_each():
     ]
 
 
+def test_what_is_pruned_while_a_model_learns_ends_at_its_sparsity():
+    def tuned(gradual, seed=0):
+        step = {"task": "ner", "gradual": gradual, "seed": seed, "mixture": "uniform"}
+        return [{"model": "m", "steps": [{"finetune": step}]}]
+
+    chains = [tuned(each) for each in ("0..0.9", "", "0..0.5", "0.5..0.95")]
+
+    assert shown(ladders.of(chains)) == [("finetune, from 0", SPARSITY, [(2, 0.5), (0, 0.9)])]
+
+
 def test_where_moments_lie_is_no_difference_and_one_sparsity_is_no_ladder():
     chains = [[pruned(each, moments=f"m/{each}")] for each in ("0.25", "0.5")]
 
