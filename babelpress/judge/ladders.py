@@ -2,7 +2,8 @@
 
 What two runs differ in is told from the recipes of their whole chains, place by place. A ladder has
 all places in common but one: a pattern of one form (`0.3`, `0.5`, … or `1of4`, `2of4`), a sparsity
-that is reached while a model learns (`0..0.5`, `0..0.9`), or bits. A run may stand on several: of a grid of sparsities by bits on one of each.
+that is reached while a model learns (`0..0.5`, `0..0.9`), or bits. A run may stand on several: of a
+grid of sparsities by bits on one of each.
 """
 
 import json
