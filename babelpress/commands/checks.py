@@ -148,6 +148,7 @@ def recipe(asked: "Recipe") -> None:
     from babelpress.runs.places import check_pressable, origin_of
     from babelpress.steps import KINDS
     from babelpress.steps._pressing import check_against
+    from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
@@ -161,6 +162,8 @@ def recipe(asked: "Recipe") -> None:
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
+        elif task := getattr(work, "task", None):
+            there = tags = trained_on(task, asked.calibration.corpus, asked.calibration.languages)
         elif policy:
             reads_text = True
             text_of, wanted = asked.calibration.corpus, asked.calibration.languages

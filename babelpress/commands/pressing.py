@@ -315,10 +315,13 @@ def _shares(plan: "Recipe", kind: str, work: Any) -> dict[str, float]:
     from babelpress.runs.places import origin_of, place_of
     from babelpress.text import mixtures
     from babelpress.text.draw import languages_of, tagged
+    from babelpress.text.labelled import trained_on
 
     if not hasattr(work, "mixture") or KINDS.facts(kind).get("OWN_TEXT"):
         return {}
-    if getattr(work, "moments", None):
+    if task := getattr(work, "task", None):
+        tags = trained_on(task, plan.calibration.corpus, plan.calibration.languages)
+    elif getattr(work, "moments", None):
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
         text = tagged(plan.calibration.corpus, config_of(place_of(plan.model)))

@@ -15,13 +15,11 @@ exp and erf, may do some times as much, and a wrong operator does thousands of t
 In dynamic int8, weights of linears are rounded per output to 7 of the 8 bits: a processor without
 VNNI adds two products of 8-bit numbers in 16 bits, where 2·255·127 overflows and 2·255·64 does not.
 An embedding has one scale. A head that is tied to it is multiplied in float32.
-
-Shapes: B texts, T positions.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from importlib import import_module
@@ -31,16 +29,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting, MissingPackage, NotFinite
 from babelpress.export._source import Source, record
+from babelpress.export._tried import (
+    INPUTS,
+    Feed,
+    Found,
+    Named,
+    Texts,
+    apart,
+    by_text,
+    change,
+    finite,
+    in_torch,
+    largest,
+    texts_of,
+)
 from babelpress.models.accepted import encodes
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import replaced_line, save_tokenizer
 from babelpress.numerics.counting import nonzeros
-from babelpress.text.corpus import open_corpus
 
 ENCODERS_ONLY = True
 SERVES = {
@@ -53,16 +64,11 @@ outputs = InferenceSession({folder} + "/model.onnx").run(None, feed)""",
 }
 FILE, WORDS = "model.onnx", "tokenizer.json"
 WAYS = ("off", "dynamic")
-INPUTS: tuple[str, ...] = ("input_ids", "attention_mask")
 QUANTIZED = ("MatMul", "Gather")  # operators of linears and of embeddings
 SEVERAL = ("ForMultipleChoice", "ForNextSentencePrediction", "ForPreTraining")  # heads of pairs
-TEXTS, LONGEST, TOGETHER = 24, 64, 2  # texts that are tried, tokens of one, and how many at once
 TIMES = 10  # so often what rounding in float32 does
 ONE_FILE = 2**31 - 2**24  # bytes of weights that fit into one file of this kind
 MANY = 0.2  # share of weights that are zero from which it is worth a word
-
-Feed = Mapping[str, Tensor]  # ids and mask (B, T)
-Rows = dict[str, np.ndarray]  # of every output those that are no padding, float64
 
 
 def write(source: Source, folder: Path, *, int8: str = "off") -> list[str]:
@@ -77,15 +83,15 @@ def write(source: Source, folder: Path, *, int8: str = "off") -> list[str]:
         raise BadSetting(f"int8 is '{int8}'. Choose one of {', '.join(WAYS)}.")
     _check_kind(source)
     model = deepcopy(source.opened.model).float().eval()
-    feeds = _feeds(source)
+    texts = texts_of(source)
     with TemporaryDirectory(dir=folder) as beside:
         dense = (folder if int8 == "off" else Path(beside)) / FILE
-        names = _export(source.name, model, feeds[0], dense)
-        found = _in_runtime(source.name, dense, feeds, names)
-        lines = [_compared(source.name, model, feeds, found)]
+        names = _export(source.name, model, texts.feeds[0], dense)
+        found = _in_runtime(source.name, dense, texts, names)
+        lines = [_compared(source.name, model, texts, found)]
         del model  # in float64, twice as large as the file
         if int8 == "dynamic":
-            lines += _quantized(source.name, dense, folder / FILE, feeds, found)
+            lines += _quantized(source.name, dense, folder / FILE, texts, found)
     lines += _lines(source, int8)
     return lines + _save_beside(source, folder)
 
@@ -115,86 +121,20 @@ def _check_kind(source: Source) -> None:
         )
 
 
-# ---- text that is tried --------------------------------------------------------------------
-
-
-def _feeds(source: Source) -> list[Feed]:
-    """Texts of many languages, a long one and a short one at a time; the run's languages first."""
-    corpus, tokenizer = open_corpus("embedded"), source.opened.tokenizer
-    padding: Any = tokenizer.pad_token_id
-    shares = [tag for tag, share in (source.shares or {}).items() if share > 0]
-    there = corpus.languages()
-    tags = list(dict.fromkeys([*(tag for tag in shares if tag in there), *there]))[:TEXTS]
-    texts = [corpus.documents(tag, "test")[0].text for tag in tags]
-    longest = min(LONGEST, positions_of(source.opened.model) or LONGEST)
-    every = [
-        tokenizer(text, truncation=True, max_length=longest // (1 + place % TOGETHER))["input_ids"]
-        for place, text in enumerate(texts)
-    ]
-    return [
-        _padded(every[place : place + TOGETHER], padding or 0)
-        for place in range(0, len(every), TOGETHER)
-    ]
-
-
-def _padded(every: Sequence[Sequence[int]], padding: int) -> Feed:
-    length = max(map(len, every))
-    ids = [[*each, *[padding] * (length - len(each))] for each in every]
-    mask = [[1] * len(each) + [0] * (length - len(each)) for each in every]
-    return dict(zip(INPUTS, map(torch.tensor, (ids, mask)), strict=True))
-
-
-def _counted(feed: Feed, output: np.ndarray) -> np.ndarray:
-    """The rows of an output that are no padding: all, where it has not one a token."""
-    mask_BT = feed["attention_mask"].numpy().astype(bool)
-    return (output[mask_BT] if output.shape[:2] == mask_BT.shape else output).astype(np.float64)
-
-
-def _joined(every: Sequence[Rows]) -> Rows:
-    return {name: np.concatenate([rows[name].ravel() for rows in every]) for name in every[0]}
-
-
 # ---- in PyTorch ----------------------------------------------------------------------------
-
-
-class _Named(nn.Module):
-    """A model of two inputs whose outputs are tensors: those of its head, else its last states."""
-
-    def __init__(self, model: PreTrainedModel):
-        super().__init__()
-        self.model = model
-
-    def outputs(self, feed: Feed) -> dict[str, Tensor]:
-        every = self.model(**feed, return_dict=True)
-        tensors = {name: each for name, each in every.items() if isinstance(each, Tensor)}
-        last = tensors.get("last_hidden_state")
-        return tensors if last is None else {"last_hidden_state": last}
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        feed = dict(zip(INPUTS, (input_ids, attention_mask), strict=True))
-        return tuple(self.outputs(feed).values())
-
-
-def _in_torch(model: PreTrainedModel, feeds: Sequence[Feed]) -> Rows:
-    named = _Named(model)
-    with torch.inference_mode():
-        every = [(feed, named.outputs(feed)) for feed in feeds]
-    return _joined(
-        [{n: _counted(feed, o.numpy()) for n, o in outs.items()} for feed, outs in every]
-    )
 
 
 def _export(name: str, model: PreTrainedModel, feed: Feed, path: Path) -> list[str]:
     """Write a float32 model; the names of its outputs. Raises BadModel where PyTorch cannot."""
     with torch.inference_mode():
-        names = list(_Named(model).outputs(feed))
+        names = list(Named(model).outputs(feed))
     positions = positions_of(model)
     length = torch.export.Dim("length", max=positions) if positions else torch.export.Dim("length")
     axes = {0: torch.export.Dim("batch"), 1: length}
     try:
         with _quiet():
             program = torch.onnx.export(
-                _Named(model),
+                Named(model),
                 tuple(feed[each] for each in INPUTS),
                 dynamo=True,
                 dynamic_shapes=(axes, axes),
@@ -228,37 +168,32 @@ def _tidy(graph: Any) -> None:
             graph.remove(node, safe=True)
 
 
-def _compared(name: str, model: PreTrainedModel, feeds: Sequence[Feed], found: Rows) -> str:
+def _compared(name: str, model: PreTrainedModel, texts: Texts, found: Found) -> str:
     """The line on how near onnxruntime comes to PyTorch. The model is in float64 afterwards.
 
     Raises BadModel where rounding does not explain the difference, NotFinite.
     """
-    single, exact = _in_torch(model, feeds), _in_torch(model.double(), feeds)
-    if not all(np.isfinite(each).all() for each in (*single.values(), *found.values())):
+    single, exact = in_torch(model, texts), in_torch(model.double(), texts)
+    if not (finite(single) and finite(found)):
         raise NotFinite(f"{name} gives NaN or infinity on real text; nothing is exported.")
-    largest = max(abs(each).max() for each in exact.values())
-    rounding = max(_apart(single, exact), float(np.finfo(np.float32).eps) * largest)
-    apart, texts = _apart(found, exact), sum(len(feed["input_ids"]) for feed in feeds)
-    if apart > TIMES * rounding:
+    rounding = max(apart(single, exact), float(np.finfo(np.float32).eps) * largest(exact))
+    off = apart(found, exact)
+    if off > TIMES * rounding:
         raise _unlike(
             name,
-            f"its outputs are up to {apart:.1e} from exact ones where rounding in float32 makes "
+            f"its outputs are up to {off:.1e} from exact ones where rounding in float32 makes "
             f"{rounding:.1e}",
         )
     return (
-        f"onnxruntime gives what PyTorch does on {texts} texts: at most {apart:.1e} from float64, "
-        f"PyTorch in float32 {rounding:.1e}"
+        f"onnxruntime gives what PyTorch does on {len(texts.tags)} texts: at most {off:.1e} from "
+        f"float64, PyTorch in float32 {rounding:.1e}"
     )
-
-
-def _apart(one: Rows, other: Rows) -> float:
-    return max(float(abs(one[name] - other[name]).max()) for name in one)
 
 
 # ---- in onnxruntime ------------------------------------------------------------------------
 
 
-def _in_runtime(name: str, path: Path, feeds: Sequence[Feed], names: Sequence[str]) -> Rows:
+def _in_runtime(name: str, path: Path, texts: Texts, names: Sequence[str]) -> Found:
     """What onnxruntime computes. Raises BadModel where it cannot."""
     import onnxruntime
 
@@ -266,21 +201,18 @@ def _in_runtime(name: str, path: Path, feeds: Sequence[Feed], names: Sequence[st
     cannot = (state.Fail, state.InvalidGraph, state.NotImplemented, state.RuntimeException)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is fatal is raised
-    every: list[Rows] = []
+    found: Found = []
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for feed in feeds:
+        for feed in texts.feeds:
             outputs = session.run(names, {key: each.numpy() for key, each in feed.items()})
-            found = zip(names, outputs, strict=True)
-            every.append({each: _counted(feed, np.asarray(output)) for each, output in found})
+            found += by_text(feed, dict(zip(names, map(np.asarray, outputs), strict=True)))
     except cannot as error:
         raise _unlike(name, f"onnxruntime {onnxruntime.__version__}: {_first(error)}") from error
-    return _joined(every)
+    return found
 
 
-def _quantized(
-    name: str, dense: Path, path: Path, feeds: Sequence[Feed], before: Rows
-) -> list[str]:
+def _quantized(name: str, dense: Path, path: Path, texts: Texts, before: Found) -> list[str]:
     """Write dynamic int8 of a float32 file; the lines on its size and what it changes."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -294,16 +226,14 @@ def _quantized(
             weight_type=QuantType.QInt8,
             use_external_data_format=_size(dense) > ONE_FILE,
         )
-    after = _in_runtime(name, path, feeds, list(before))
-    if not all(np.isfinite(each).all() for each in after.values()):
+    after = _in_runtime(name, path, texts, list(before[0]))
+    if not finite(after):
         raise NotFinite(f"{name} in int8 gives NaN or infinity; export it with int8=off.")
-    off = sum(float(np.square(after[each] - before[each]).sum()) for each in before)
-    share = (off / sum(float(np.square(each).sum()) for each in before.values())) ** 0.5
     mb, was = _size(path) / 2**20, _size(dense) / 2**20
     return [
         f"dynamic int8: {mb:.1f} MiB, {mb / was:.0%} of the {was:.1f} MiB of float32",
-        f"int8 changes the outputs on the same texts by {share:.1%} of their size (root mean "
-        "square): score it on your task before it is served",
+        f"int8 changes the outputs on these texts by {change(texts, before, after)}: score it on "
+        "your task before it is served",
     ]
 
 

@@ -34,9 +34,7 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
     read, wanted = False, wanted_of(asked)
     config = Path(resolve(place_of(model))) / CONFIG if model else None
     if config and config.exists():
-        found = read_json(config)
-        check_kind(asked.on, found, both_sides=encodes(found))
-        _check_head(asked.on, found)
+        _check_config(asked.on, read_json(config))
     for each in wanted:
         if not each.tags:
             raise BadCorpus(
@@ -49,7 +47,8 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
         evals.made_with(each.name, each.options)
 
 
-def _check_head(on: Sequence[str], config: Mapping[str, Any]) -> None:
+def _check_config(on: Sequence[str], config: Mapping[str, Any]) -> None:
+    check_kind(on, config, both_sides=encodes(config))
     architecture = next(iter(config.get("architectures") or ()), "")
     for wanted in map(evals.head, on):
         if not architecture.endswith(wanted):

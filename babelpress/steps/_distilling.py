@@ -7,56 +7,37 @@ Tested in tests/steps/test_distill.py.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from babelpress.distill import by_objective
-from babelpress.errors import BadCorpus, BadModel
+from babelpress.errors import BadModel
 from babelpress.models.ledger import ledger
 from babelpress.models.open import Opened, open_model
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.student import chosen_blocks, fewer_blocks
-from babelpress.models.tokenizers import encode, tokenizer_hash, vocabulary_of
+from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.walk import Walk, find_stacks
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._learnt import Learnt, of_task, of_text
 from babelpress.steps._training import MOMENTS, checkpoints, factor
 from babelpress.steps.distill import BY_DEFAULT, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.memory import peak, used
 from babelpress.system.progress import Progress, remark
 from babelpress.text import mixtures
-from babelpress.text.corpus import open_corpus
-from babelpress.text.draw import draw, fitting_length
 from babelpress.text.mixtures import LACKING
-from babelpress.text.settings import SELF, CalibrationSettings
-from babelpress.text.shots import shots_of
-from babelpress.text.token_blocks import Layout, TokenBlocks, layout_for, pack
-from babelpress.train.batches import Blocks, Marks
+from babelpress.text.settings import CalibrationSettings
 from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
 from babelpress.train.fit import KEPT, fit
 from babelpress.train.reading import Reader
-
-APART = 2048  # tokens of a language that distances are found on, at most
-TENTH = 10  # of the blocks, held apart where a corpus has no text for it
-UNITS = {"logits": "nats a scored token", "hidden": "share of the states"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """What is learnt from, what distances are found on, and what is told of both."""
-
-    learnt: Blocks
-    apart: Blocks
-    manifest: dict[str, Any]
-    told: dict[str, Any]
 
 
 def distil(
@@ -71,10 +52,10 @@ def distil(
     Raises BadSetting, BadModel or BadCorpus before anything is trained where teacher, student,
     objectives and text do not fit together.
     """
-    teacher = Reader.of(opened.model)
+    teacher = _teacher(opened)
     names = _objectives(settings, teacher)
     student, kept = _student(opened, settings)
-    texts = _texts(opened, asked, teacher)
+    texts = _learnt(opened, asked, settings, teacher)
     tags = texts.learnt.languages()
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
@@ -104,7 +85,7 @@ def distil(
         objectives={each.name: dict(each.options) for each in made.objectives},
         distances=made.distances,
         losses=made.losses,
-        unit=UNITS["logits" if texts.learnt.scores != "nothing" else "hidden"],
+        unit=texts.unit,
         apart=texts.told,
         trained=trained,
         dropped=[each.name for each in opened.carried],
@@ -115,20 +96,26 @@ def distil(
 # ---- what fits together --------------------------------------------------------------------
 
 
+def _teacher(opened: Opened) -> Reader:
+    """The teacher. Raises BadModel for one that reads one text and writes another."""
+    if opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
+            "encoder or a decoder."
+        )
+    return Reader.of(opened.model)
+
+
 def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
     """The objectives that were asked for, or the one that the model can have."""
     model = teacher.model
-    if model.config.is_encoder_decoder:
+    if teacher.answers in ("labels", "texts") and not settings.task:
         raise BadModel(
-            f"{type(model).__name__} is an encoder-decoder, and those are not distilled here. Give "
-            "an encoder or a decoder."
+            f"{type(model).__name__} gives labels, and plain text has none to learn. Name the task "
+            "with --task and its labelled text with --corpus, or distil the model before it is "
+            "fine-tuned."
         )
-    if teacher.answers in ("labels", "texts"):
-        raise BadModel(
-            f"{type(model).__name__} gives labels, and plain text has none to learn. Distil the "
-            "model before it is fine-tuned, and fine-tune the student."
-        )
-    heads = teacher.answers == "tokens"
+    heads = teacher.answers != "nothing" or bool(settings.task)
     names = settings.objective or BY_DEFAULT[:1] if heads else settings.objective or BY_DEFAULT[1:]
     found = tuple(
         Objective(name, options) for name, options in by_objective(names, settings.options).items()
@@ -163,76 +150,12 @@ def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[
     return other.model.float(), []
 
 
-def _texts(opened: Opened, asked: CalibrationSettings, teacher: Reader) -> _Texts:
-    """Text to learn from, and text that is held apart from it: of the valid split where it is."""
-    marks, scores = _marks(opened, teacher)
-    drawn = draw(opened, asked)
-    length = fitting_length(opened, asked.length)
-    whole, known = sees_both_sides(opened.model), vocabulary_of(opened.model)
-    layout = layout_for(opened.tokenizer, max(APART, length), length, False, known, whole)
-    learnt, apart, of_train = _apart(opened, asked, drawn.blocks, layout)
-    note = f"distances of {', '.join(of_train)} are on train text that was held apart."
-    told = {
-        "tokens": {tag: int(each.counted_BT.sum()) for tag, each in apart.items()},
-        "of_train": of_train,
-        "notes": [note] if of_train else [],
-    }
-    learns, looks = Blocks(learnt, marks, scores), Blocks(apart, marks, scores)
-    return _Texts(learns, looks, drawn.manifest, told)
-
-
-def _marks(opened: Opened, teacher: Reader) -> tuple[Marks, str]:
-    """The marks of a tokenizer, and what is scored of text: hidden tokens, the next, nothing."""
-    known, both = vocabulary_of(opened.model), sees_both_sides(opened.model)
-    layout = layout_for(opened.tokenizer, 2, 2, False, known)
-    scores = "nothing" if teacher.answers != "tokens" else "hidden" if both else "next"
-    mask: Any = opened.tokenizer.mask_token_id
-    if scores == "hidden" and mask is None:
-        raise BadModel(
-            f"the tokenizer of {opened.name} has no mask token, so nothing can be hidden from the "
-            "model. Give the tokenizer that belongs to it."
-        )
-    return Marks(layout.pad, layout.special, mask if scores == "hidden" else None, known), scores
-
-
-def _apart(
-    opened: Opened,
-    asked: CalibrationSettings,
-    blocks: Mapping[str, TokenBlocks],
-    layout: Layout,
-) -> tuple[dict[str, TokenBlocks], dict[str, TokenBlocks], list[str]]:
-    """Blocks to learn from, blocks held apart, and the languages whose are a tenth of the first."""
-    plain = asked.corpus != SELF and shots_of(asked.corpus) is None
-    corpus = open_corpus(asked.corpus) if plain else None
-    learnt: dict[str, TokenBlocks] = {}
-    apart: dict[str, TokenBlocks] = {}
-    of_train: list[str] = []
-    for tag, each in blocks.items():
-        texts = [d.text for d in corpus.documents(tag, "valid")] if corpus else []
-        ids = encode(opened.tokenizer, texts)["input_ids"] if texts else []
-        found = pack(tag, ids, layout)
-        if len(found.ids_BT):
-            learnt[tag], apart[tag] = each, found
-            continue
-        number = len(each.ids_BT)
-        if number < 2:
-            raise BadCorpus(
-                f"{tag} has {number} blocks of text to learn from, and none to hold apart. Give "
-                f"shorter blocks with --length, less than {asked.length}, or more text."
-            )
-        held = _held(each)
-        learnt[tag], apart[tag] = _rows(each, slice(held, None)), _rows(each, slice(held))
-        of_train.append(tag)
-    return learnt, apart, of_train
-
-
-def _held(blocks: TokenBlocks) -> int:
-    """How many blocks are held apart, where a corpus has no text for it."""
-    return max(1, len(blocks.ids_BT) // TENTH)
-
-
-def _rows(blocks: TokenBlocks, which: slice) -> TokenBlocks:
-    return TokenBlocks(blocks.language, blocks.ids_BT[which], blocks.counted_BT[which])
+def _learnt(
+    opened: Opened, asked: CalibrationSettings, settings: Settings, teacher: Reader
+) -> Learnt:
+    if settings.task:
+        return of_task(opened, asked, settings.task, settings.store)
+    return of_text(opened, asked, teacher.answers)
 
 
 def _distillation(
@@ -241,7 +164,7 @@ def _distillation(
     objectives: tuple[Objective, ...],
     settings: Settings,
     seed: int,
-    texts: _Texts,
+    texts: Learnt,
     shares: Mapping[str, float],
 ) -> Distillation:
     reader = Reader.of(student.eval())
@@ -329,16 +252,13 @@ def _say(made: Distillation, step: int, progress: Progress) -> None:
 def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     """What a distillation will take: a step and an evaluation are tried, twice each."""
     opened, before = trial.opened, used()
-    teacher = Reader.of(opened.model)
+    teacher = _teacher(opened)
     objectives = _objectives(settings, teacher)
-    marks, scores = _marks(opened, teacher)
-    there = {tag: each for tag, each in trial.blocks.items() if len(each.ids_BT)}
-    few = {tag: _rows(each, slice(max(1, _held(each)))) for tag, each in there.items()}
-    manifest: dict[str, Any] = {}
-    texts = _Texts(Blocks(there, marks, scores), Blocks(few, marks, scores), manifest, {})
+    texts = _learnt(opened, trial.asked, settings, teacher)
     with peak() as most:
         student, _ = _student(opened, settings)
-        shares = mixtures.mixture(settings.mixture, list(there), model=opened.name).shares
+        tags = texts.learnt.languages()
+        shares = mixtures.mixture(settings.mixture, tags, model=opened.name).shares
         made = _distillation(teacher, student, objectives, settings, 0, texts, shares)
         trained = _trained(made, settings)
         numbers = sum(each.numel() for each in trained)

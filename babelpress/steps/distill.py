@@ -1,9 +1,9 @@
 """Distil a model into a student with fewer layers, which learns what its teacher says.
 
-The student begins with layers of its teacher, or is another model with the same tokenizer. Of an
-encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its states.
+The student begins with layers of its teacher, or is another model with the same tokenizer.
 
-Tested in tests/steps/test_distill.py.
+Of an encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its
+states, of one that was fine-tuned its labels.
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Tol
 from babelpress.steps._pressing import provenance, some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
+from babelpress.text.labelled import TASKS, find
 from babelpress.text.mixtures import LACKING, OFFERED
 from babelpress.text.settings import CalibrationSettings
 
@@ -61,6 +62,15 @@ class Settings(StepSettings):
         "NAME=VALUE of an objective, as in --option temperature=4.0; may be repeated.",
         flag="option",
     )
+    task: str | None = setting(
+        None,
+        f"{', '.join(TASKS)}: --corpus is labelled text of it, all of whose train rows are used, "
+        "and the model has a head for its labels.",
+        offers=tuple(TASKS),
+    )
+    store: str | None = setting(
+        None, "A folder of `babelpress write` with labels of the task, learnt from beside it."
+    )
     mixture: str = setting(
         "uniform",
         "How languages are drawn: a policy of `babelpress mixture`, or lacking: in proportion to "
@@ -89,6 +99,13 @@ class Settings(StepSettings):
             raise BadSetting(
                 f"the mixture {MINIMAX} is of pressing. Use {LACKING}, which follows what each "
                 "language lacks."
+            )
+        if self.task is not None:
+            find(self.task)
+        if self.store is not None and self.task is None:
+            raise BadSetting(
+                f"--store {self.store} is of a task: name it with --task. Written text without "
+                "labels is a corpus, for --corpus."
             )
         for name in self.objective:
             OBJECTIVES.require(name)
@@ -123,8 +140,9 @@ def say(settings: Settings) -> str:
         if settings.layers
         else f"the student {settings.student}"
     )
+    task = f" of {settings.task}" if settings.task else ""
     learns = f" by {', '.join(settings.objective)}" if settings.objective else ""
-    return f"distil {student}{learns} in {settings.steps:,} steps, {settings.mixture}"
+    return f"distil {student}{task}{learns} in {settings.steps:,} steps, {settings.mixture}"
 
 
 def do(

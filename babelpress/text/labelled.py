@@ -331,3 +331,20 @@ def _tag(name: str) -> str | None:
     """The tag that a name stands for."""
     language = languages.known(name)
     return language.tag if language else None
+
+
+def trained_on(task: str, corpus: str, wanted: Sequence[str]) -> list[str]:
+    """The languages asked for (groups allowed), or all with train rows, of labelled text.
+
+    Raises what `open_labelled` raises, BadCorpus for a language without train rows.
+    """
+    found = open_labelled(task, corpus)
+    there = found.languages("train")
+    tags = languages.select(wanted, among=there) if wanted else there
+    found.require(tags, "train")
+    if not tags:
+        raise BadCorpus(
+            f"{found.name} has no train rows of {task} in any language. Name another folder with "
+            "--corpus."
+        )
+    return tags

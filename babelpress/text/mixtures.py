@@ -12,7 +12,6 @@ holds of each language, one file of data/distributions, in its own unit.
   minimax                    uniform, from which press/mixture_search.py starts
   lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
-
 Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from babelpress.distill._seen import Pairing
+from babelpress.text.pieces import padded
 from babelpress.text.token_blocks import TokenBlocks
 
 HIDDEN = 0.15  # of all tokens of text
@@ -159,6 +160,59 @@ class Blocks:
         if self.scores == "next":
             scored_BT[:, :-1] = read_BT[:, 1:]
         return Batch(languages_B, ids_BT, read_BT, text_BT, scored_BT, target_BT)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A labelled piece: its tokens with those around it, where labelled ones are, their labels.
+
+    Without places it has one label, that of the whole.
+    """
+
+    tokens: tuple[int, ...]
+    places_W: tuple[int, ...]
+    labels_W: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Labelled pieces of languages; the labels are scored."""
+
+    rows: Mapping[str, Sequence[Example]]
+    marks: Marks
+    scores: str = "labels"
+
+    def languages(self) -> list[str]:
+        """Those that have a piece."""
+        return [tag for tag, rows in self.rows.items() if rows]
+
+    def draw(self, languages_B: Sequence[str], rng: np.random.Generator) -> Batch:
+        """A piece of each, drawn with replacement."""
+        rows = [self.rows[tag][int(rng.integers(len(self.rows[tag])))] for tag in languages_B]
+        return self.batch(tuple(languages_B), rows)
+
+    def number(self, tag: str) -> int:
+        """How many pieces a language has."""
+        return len(self.rows[tag])
+
+    def some(self, tag: str, start: int, size: int, rng: np.random.Generator) -> Batch:  # noqa: ARG002
+        """Pieces of a language from number `start` on; nothing is drawn."""
+        rows = self.rows[tag][start : start + size]
+        return self.batch((tag,) * len(rows), rows)
+
+    def batch(self, languages_B: tuple[str, ...], rows: Sequence[Example]) -> Batch:
+        """Pieces as a batch."""
+        ids_BT, mask_BT = padded([each.tokens for each in rows], self.marks.pad or 0)
+        read_BT = mask_BT.bool()
+        whole = not any(each.places_W for each in rows)
+        shape = (len(rows), 1) if whole else tuple(ids_BT.shape)
+        scored_BT = torch.full(shape, whole)
+        target_BT = torch.zeros(shape, dtype=torch.long)
+        for row, each in enumerate(rows):
+            places = [0] if whole else list(each.places_W)
+            scored_BT[row, places] = True
+            target_BT[row, places] = torch.tensor(each.labels_W)
+        return Batch(languages_B, ids_BT, read_BT, read_BT, scored_BT, target_BT)
 
 
 def hide(

@@ -40,6 +40,7 @@ class Pupil(nn.Module):
             nn.Identity() if own == theirs else nn.Linear(own, theirs, bias=False)
             for own, theirs in widths
         ).to(student.device)
+        self.train(student.training)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def test_the_open_model_is_left_as_it_was(form, source, tmp_path):
     assert "quantization_config" not in source.opened.model.config.to_dict()
 
 
-@pytest.mark.parametrize("form", [*PACKED, "safetensors"])
+@pytest.mark.parametrize("form", [*PACKED, "bitsandbytes", "safetensors"])
 def test_a_folder_for_transformers_is_whole(form, source, tmp_path):
     files = written(form, source, tmp_path / "out")
 
@@ -149,6 +149,9 @@ LAST = {
     "compressed-tensors": "next: vllm serve {}",
     "gptq": "next: vllm serve {}",
     "safetensors": "next: vllm serve {}",
+    "bitsandbytes": "next: in Python: from transformers import AutoModelForCausalLM, "
+    "AutoTokenizer; model = AutoModelForCausalLM.from_pretrained({0}); tokenizer = "
+    "AutoTokenizer.from_pretrained({0})",
     "gguf": "next: llama-server -m {}/model.gguf",
     "imatrix": "next: llama-quantize --imatrix {}/imatrix.gguf model-f16.gguf model-q4_k_m.gguf "
     "Q4_K_M",
@@ -161,15 +164,17 @@ def test_terminal_and_card_give_the_command_that_serves_it(form, run, tmp_path):
     last, card = exported(form, run, tmp_path / "a b")
 
     assert last == LAST[form].format(f"'{tmp_path}/a b'")
-    shown = blocks(card)
-    assert shown[0] == (
-        "bash",
-        last.removeprefix("next: ").replace(f"'{tmp_path}/a b'", ".") + "\n",
-    )
+    shown = [(language, text.strip().replace("\n\n", "\n")) for language, text in blocks(card)]
+    command = last.removeprefix("next: ").replace(f"'{tmp_path}/a b'", "'.'")
+    python = command.removeprefix("in Python: ").replace("; ", "\n")
+    in_shell = ("bash", command.replace("'.'", "."))
+    assert shown[0] == (("python", python) if command.startswith("in Python") else in_shell)
     library = yaml.safe_load(card.split("---\n")[1]).get("library_name")
     if form in ("gguf", "imatrix", "text"):
         assert (len(shown), library) == (1, None)
         assert "AutoModel" not in card
+    elif form == "bitsandbytes":
+        assert (len(shown), library) == (1, "transformers")
     else:
         assert (len(shown), library) == (2, "transformers")
     for name in re.findall(r"\./([\w.]+)", shown[0][1]):
@@ -240,7 +245,10 @@ def test_a_format_explains_itself(form):
 
 
 def test_every_format_of_this_release_is_there():
-    there = {"compressed-tensors", "gptq", "safetensors", "gguf", "imatrix", "onnx", "text"}
+    there = {
+        "bitsandbytes", "compressed-tensors", "gptq", "gguf", "imatrix", "onnx", "safetensors",
+        "text",
+    }  # fmt: skip
 
     assert there <= set(FORMATS.names())
 

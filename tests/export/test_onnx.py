@@ -15,18 +15,20 @@ from transformers import BertConfig, BertForMultipleChoice
 
 import babelpress as bp
 from babelpress.errors import BadModel, BadSetting, MissingPackage, NotFinite
-from babelpress.export import FORMATS
+from babelpress.export import FORMATS, _tried
 from babelpress.export import onnx as form
 from babelpress.export._serving import ways
 from babelpress.export._source import Source
 from babelpress.models.open import Opened
 from babelpress.models.weights import weights_hash
+from babelpress.numerics.grids import Grid
 from babelpress.system.files import sha256_file
 
 onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed")
 runtime: Any = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 ir: Any = pytest.importorskip("onnx_ir", reason="onnxscript is not installed")
 
+FILE = "model.onnx"
 SHAPES = [(1, 1), (1, 9), (3, 40), (2, 2)]  # batches and lengths, none of those of the export
 SHARES = {"swh_Latn": 0.75, "hin_Deva": 0.25}
 
@@ -240,9 +242,11 @@ def test_weights_of_linears_are_their_nearest_seven_bits_of_one_scale_an_output(
 def test_int8_says_its_size_and_what_it_changes_and_is_near(source, written):
     (folder, lines), (dense, _) = written("dynamic"), written()
     sizes = [(each / "model.onnx").stat().st_size for each in (folder, dense)]
-    feeds = form._feeds(source)
+    texts = _tried.texts_of(source)
     before, after = (
-        form._in_runtime("", each / "model.onnx", feeds, ["logits"])["logits"]
+        np.concatenate(
+            [text["logits"] for text in form._in_runtime("", each / FILE, texts, ["logits"])]
+        )
         for each in (dense, folder)
     )
 
@@ -250,7 +254,7 @@ def test_int8_says_its_size_and_what_it_changes_and_is_near(source, written):
 
     assert f"{sizes[0] / sizes[1]:.0%} of the" in lines[1]
     assert 0.3 < sizes[0] / sizes[1] < 0.6  # of a tiny model names are as large as weights
-    assert f"by {share:.1%} of their size" in lines[2]
+    assert f"by {share:.1%} of their size, root mean square (most in " in lines[2]
     assert 0 < share < 0.1
     assert not list(folder.glob("tmp*"))
 
@@ -259,8 +263,6 @@ def test_int8_says_its_size_and_what_it_changes_and_is_near(source, written):
 
 
 def test_zeros_and_codes_are_told_to_save_nothing(source, quantized):
-    from babelpress.numerics.grids import Grid
-
     pruned = made()
     for module in pruned.opened.model.modules():
         if isinstance(module, torch.nn.Linear):
@@ -276,10 +278,11 @@ def test_zeros_and_codes_are_told_to_save_nothing(source, quantized):
 
 
 def test_texts_are_those_of_the_run_first_and_padded(source):
-    feeds = form._feeds(source)
-    ids = [len(feed["input_ids"]) for feed in feeds]
+    texts = _tried.texts_of(source)
+    feeds = texts.feeds
 
-    assert ids == [2] * 12
+    assert texts.tags[:2] == tuple(SHARES) and len(set(texts.tags)) == 24
+    assert [len(feed["input_ids"]) for feed in feeds] == [2] * 12
     assert all(feed["attention_mask"].sum(1).tolist() == [64, 32] for feed in feeds)
     text = pico.tokenizer().decode(feeds[0]["input_ids"][1])
     assert any("\u0900" <= letter <= "\u097f" for letter in text)  # Hindi has the second share
@@ -287,14 +290,14 @@ def test_texts_are_those_of_the_run_first_and_padded(source):
 
 @pytest.mark.parametrize(("off", "error"), [(1e-4, BadModel), (np.nan, NotFinite)])
 def test_what_rounding_does_not_explain_is_not_handed_over(off, error, source):
-    feeds = form._feeds(source)[:2]
+    texts = _tried.texts_of(source)
     model = pico.model("xlm_roberta")
-    found = form._in_torch(model, feeds)
-    form._compared("mine", model, feeds, found)
+    found = _tried.in_torch(model, texts)
+    form._compared("mine", model, texts, found)
 
     with pytest.raises(error, match=r"^mine "):
-        found["logits"][5] += off
-        form._compared("mine", model.float(), feeds, found)
+        found[5]["logits"][2] += off
+        form._compared("mine", model.float(), texts, found)
 
 
 def test_an_operator_that_the_runtime_lacks_is_one_line(source, tmp_path):
@@ -306,7 +309,7 @@ def test_an_operator_that_the_runtime_lacks_is_one_line(source, tmp_path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
 
     with pytest.raises(BadModel) as caught:
-        form._in_runtime("mine", tmp_path / "m.onnx", form._feeds(source)[:1], ["logits"])
+        form._in_runtime("mine", tmp_path / "m.onnx", _tried.texts_of(source), ["logits"])
 
     words = str(caught.value)
     assert words.startswith("mine cannot be exported to onnxruntime: onnxruntime ")
@@ -348,3 +351,14 @@ def test_a_missing_package_says_how_to_install_it(source, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingPackage, match=r"onnxruntime.*'babelpress\[onnx\]'"):
         form.write(source, tmp_path)
+
+
+def test_the_language_that_changes_most_is_named():
+    before = [{"logits": np.full((3, 2), 2.0)}, {"logits": np.full((1, 2), 1.0)}]
+    after = [{"logits": np.full((3, 2), 2.1)}, {"logits": np.full((1, 2), 1.3)}]
+    squares = [6 * 0.1**2, 2 * 0.3**2]
+    share = (sum(squares) / (6 * 4 + 2 * 1)) ** 0.5
+
+    words = _tried.change(_tried.Texts(("swh_Latn", "yor_Latn"), ()), before, after)
+
+    assert words == f"{share:.1%} of their size, root mean square (most in yor_Latn: 30.0%)"

@@ -4,6 +4,7 @@ import pico
 import pytest
 import small
 import torch
+from killing import killed_before
 from running import LANGUAGES, content, do, refusal, weights
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
@@ -241,7 +242,9 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(model, encoder
     foreign = tmp_path / "foreign"
     pico.model().save_pretrained(foreign)
     small.tokenizer().save_pretrained(foreign)
+    both = saved(pico.model("t5"), tmp_path / "both")
     cases = [
+        (plan(both), BadModel, "is an encoder-decoder, and those are not distilled here"),
         (plan(model, layers=3), BadSetting, "--layers 3 is not from 1 to 2"),
         (plan(model, init="middle"), BadSetting, "Use stride, last, first."),
         (plan(labels), BadModel, "gives labels, and plain text has none to learn"),
@@ -253,3 +256,13 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(model, encoder
     for asked, kind, words in cases:
         assert words in refusal(kind, do, asked, out)
         assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [12, 42, 60])
+def test_a_training_that_was_killed_goes_on_to_the_same_bytes(encoder, whole, tmp_path, number):
+    asked = plan(encoder, mixture="lacking")
+
+    assert killed_before(number, lambda: run.do(asked, tmp_path / "run"))
+    do(asked, tmp_path / "run")
+
+    assert content(tmp_path / "run") == whole

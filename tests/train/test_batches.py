@@ -6,14 +6,14 @@ import torch
 
 from babelpress.distill._seen import Pairing
 from babelpress.text.token_blocks import TokenBlocks
-from babelpress.train.batches import HIDDEN, Blocks, Marks, Mixed, hide
+from babelpress.train.batches import HIDDEN, Blocks, Example, Examples, Marks, Mixed, hide
 
 PAD, CLS, SEP, MASK = 0, 1, 2, 3
 SPECIAL = frozenset({PAD, CLS, SEP, MASK})
 MARKS = Marks(PAD, SPECIAL, MASK, 100)
 
 
-def blocks(scores, *, mask=MASK, rows=6, length=20):
+def blocks(scores, *, mask: int | None = MASK, rows=6, length=20):
     ids_BT = torch.arange(4, 4 + rows * length).view(rows, length) % 96 + 4
     ids_BT[:, 0], ids_BT[:, -1] = CLS, SEP
     ids_BT[1, 12:] = PAD
@@ -119,3 +119,32 @@ def test_mixed_texts_of_a_decoder_are_scored_where_both_go_on():
     assert found.scored_BT.sum(1).tolist() == [11, 11]
     assert torch.equal(found.other_BT, batch.ids_BT[[1, 0]])
     assert torch.equal(found.other_target_BT, batch.target_BT[[1, 0]])
+
+
+def test_labelled_pieces_are_scored_where_words_begin():
+    rows = {
+        "swh_Latn": [Example((1, 7, 8, 9, 2), (1, 3), (4, 0)), Example((1, 7, 2), (1,), (3,))],
+        "yor_Latn": [],
+    }
+    text = Examples(rows, Marks(5, frozenset(), None, 100))
+
+    found = text.some("swh_Latn", 0, 9, np.random.default_rng(0))
+
+    assert text.languages() == ["swh_Latn"]
+    assert found.ids_BT.tolist() == [[1, 7, 8, 9, 2], [1, 7, 2, 5, 5]]
+    assert found.read_BT.sum(1).tolist() == [5, 3]
+    assert found.scored_BT.nonzero().tolist() == [[0, 1], [0, 3], [1, 1]]
+    assert found.target_BT[found.scored_BT].tolist() == [4, 0, 3]
+
+
+def test_labelled_texts_have_one_label_each():
+    rows = {"swh_Latn": [Example((1, 7, 8, 2), (), (2,)), Example((1, 7, 2), (), (0,))]}
+    text = Examples(rows, Marks(5, frozenset(), None, 100))
+
+    found = text.draw(["swh_Latn"] * 3, np.random.default_rng(1))
+    mixed = Mixed.of(found, Pairing(np.array([2, 0, 1]), np.full(3, 0.5)))
+
+    assert found.scored_BT.tolist() == [[True]] * 3
+    own = [rows["swh_Latn"][4 - length] for length in found.read_BT.sum(1).tolist()]
+    assert found.target_BT[:, 0].tolist() == [each.labels_W[0] for each in own]
+    assert mixed.other_target_BT.tolist() == found.target_BT[[2, 0, 1]].tolist()

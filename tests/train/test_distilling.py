@@ -1,5 +1,7 @@
 """Distillation: a step's loss by hand, distances by hand, shares that follow what is lacked."""
 
+from typing import Any
+
 import numpy as np
 import pico
 import pytest
@@ -35,8 +37,8 @@ def text(scores, seed=0):
     return Blocks(found, MARKS, scores)
 
 
-def made(family, names, options=None, *, scores="hidden", student=None, width=None, **more):
-    model = pico.model(family)
+def made(family, names, options: Any = None, *, scores="hidden", student=None, width=None, **more):
+    model: Any = pico.model(family)
     for parameter in model.parameters():
         parameter.data.mul_(3)
     teacher = Reader.of(model if scores != "nothing" else model.base_model)
@@ -137,7 +139,8 @@ def test_the_distance_is_that_of_what_both_say_by_language():
     distances = found.evaluate()
 
     for tag, distance in distances.items():
-        ids_BT = found.apart.blocks[tag].ids_BT
+        apart: Any = found.apart
+        ids_BT = apart.blocks[tag].ids_BT
         mine = found.pupil.student(ids_BT).logits[:, :-1].log_softmax(-1)
         its = found.teacher.model(ids_BT).logits[:, :-1].log_softmax(-1)
         expected = (its.exp() * (its - mine)).sum(-1).mean()

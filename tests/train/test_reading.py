@@ -1,5 +1,7 @@
 """Logits of single places and states of blocks against what the model says by itself."""
 
+from typing import Any
+
 import numpy as np
 import pico
 import pytest
@@ -10,7 +12,7 @@ from babelpress.train import reading
 from babelpress.train.batches import Batch, Mixed
 from babelpress.train.reading import Reader
 
-ANSWERS = {"xlm_roberta": "labels", "distilbert": "texts"}
+ANSWERS = {"xlm_roberta": "labels", "deberta_v2": "labels", "distilbert": "texts"}
 FAMILIES = ("llama", "gemma3", "gpt2", "qwen3_moe", *pico.ENCODERS)
 
 
@@ -67,7 +69,7 @@ def test_states_are_those_of_the_blocks_where_anything_is_read(family):
 
 
 def test_a_model_without_a_head_says_nothing_but_its_states():
-    model = pico.model("bert").base_model
+    model: Any = pico.model("bert").base_model
     reader = Reader.of(model)
     given = batch("nothing")
     given.scored_BT.zero_()
