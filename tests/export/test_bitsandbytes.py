@@ -123,7 +123,7 @@ def test_what_weights_alone_change_and_what_inputs_do_besides_are_told_apart(sou
     assert 0 < shares[0] < shares[1] < 0.1
 
 
-def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path):
+def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path, caplog):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     folder, lines = written
     texts = _tried.texts_of(source)
@@ -136,8 +136,11 @@ def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path):
     before = _tried.in_torch(source.opened.model, texts)
     theirs = _tried.change(texts, before, _tried.in_torch(loaded.eval(), texts))
     assert f"by {theirs.split('%')[0]}% of" in lines[2]
+
+    caplog.clear()
     out = bp.evaluate(str(folder), on="retrieval", languages="sw", out=tmp_path / "scores")
     assert len(out.rows) == 1
+    assert "MatMul8bitLt" not in caplog.text  # which it else says at every linear
 
 
 def test_a_sentence_encoder_without_its_class_s_pooler_is_loaded(tmp_path):
