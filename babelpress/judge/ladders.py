@@ -1,9 +1,8 @@
 """Runs that differ in how much was pressed alone: a ladder of sparsities, or of bits.
 
 What two runs differ in is told from the recipes of their whole chains, place by place. A ladder has
-all places in common but one: a pattern of one form (`0.3`, `0.5`, … or `1of4`, `2of4`), a sparsity
-that is reached while a model learns (`0..0.5`, `0..0.9`), or bits. A run may stand on several: of a
-grid of sparsities by bits on one of each.
+all places in common but one: a pattern of one form (`0.3`, `0.5`, … or `1of4`, `2of4`), a sparsity,
+or bits. A run may stand on several: of a grid of sparsities by bits on one of each.
 """
 
 import json
@@ -19,7 +18,7 @@ from babelpress.runs import manifest
 
 SPARSITY, BITS = "sparsity", "bits"
 # By the last part of a place.
-AXES = {"pattern": SPARSITY, "sparsity": SPARSITY, "gradual": SPARSITY, "bits": BITS}
+AXES = {"pattern": SPARSITY, "gradual": SPARSITY, "sparsity": SPARSITY, "bits": BITS}
 WHERE = ("moments",)  # where something lies is no difference of what was done
 FORMS = {notation.ROW: "", notation.LAYER: "of a layer"}  # of patterns, where not plain
 PLAIN = ("method", "mixture", "model", "task")  # their values say enough without their names
@@ -124,11 +123,11 @@ def _whole(chain: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
 def _step(place: str, value: Any) -> tuple[str, float] | None:
     """The form and the sparsity or bits of a value; None where a place says nothing of these."""
     name = place.rpartition(".")[2]
-    if name not in AXES or value in (None, ""):
+    if name not in AXES or value is None:
         return None
-    if name == "gradual":
-        first, _, last = str(value).partition("..")
-        return (f"from {first}", float(last)) if last else None
+    if name == "gradual":  # while a model is fine-tuned, from one share of zeros to another
+        first, dots, last = str(value).partition("..")
+        return (f"gradual from {first}", float(last)) if dots else None
     if name != "pattern":
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return ("", float(value)) if number else None
