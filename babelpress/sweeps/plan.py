@@ -32,6 +32,7 @@ from babelpress.judge.settings import EvaluationSettings
 from babelpress.runs import recipe
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
+from babelpress.steps._pressing import PressingSettings
 from babelpress.system import plain
 from babelpress.system.files import fingerprint
 from babelpress.system.plain import NotPlain
@@ -167,6 +168,11 @@ def shares_moments(plan: Recipe) -> bool:
 def gets_head(plan: Recipe) -> bool:
     """Whether a step puts another head on the model, so that it is scored as something else."""
     return any(KINDS.facts(step.kind).get("HEADS") for step in plan.steps)
+
+
+def presses(plan: Recipe) -> bool:
+    """Whether the first step presses sites, and so sees text of a calibration first."""
+    return isinstance(plan.steps[0].work, PressingSettings)
 
 
 def needs_gram(plan: Recipe) -> bool:

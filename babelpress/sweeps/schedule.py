@@ -33,7 +33,7 @@ from babelpress.sweeps.jobs import (
     Size,
     attempt,
 )
-from babelpress.sweeps.plan import Sweep, gets_head, needs_gram, shares_moments, single
+from babelpress.sweeps.plan import Sweep, gets_head, needs_gram, presses, shares_moments, single
 from babelpress.sweeps.results import Row
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
@@ -181,7 +181,7 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     """
     one: dict[tuple[str, CalibrationSettings], Size] = {}
     for plan in (entry.recipe for entry in sweep.entries):
-        if _source(plan) not in one or needs_gram(plan):
+        if presses(plan) and (_source(plan) not in one or needs_gram(plan)):
             one[_source(plan)] = Size(single(plan, _tags(plan)[0]))
     models = {model: size for (model, _), size in one.items()}
     found: list[Job] = []
@@ -189,7 +189,7 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
         if isinstance(job, Look):
             found.append(replace(job, size=one[job.model, job.asked]))
         elif isinstance(job, Score):
-            found.append(replace(job, size=models[job.model]))
+            found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):
             found.append(replace(job, size=Size(job.entry.recipe, job.moments)))
         else:

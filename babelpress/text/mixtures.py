@@ -23,12 +23,12 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import yaml
 
 from babelpress.errors import BadSetting, UnknownName
+from babelpress.numerics.apportioning import one_at_least
 from babelpress.system import plain
 from babelpress.system.plain import NotPlain
 from babelpress.text.distributions import (
@@ -183,26 +183,12 @@ def _normalised(weights: dict[str, float]) -> dict[str, float]:
 
 
 def _segments(values: dict[str, float], segments: int) -> dict[str, int]:
-    """Whole segments that sum to `segments`, at least one each; ties go to the first asked.
-
-    A surplus is taken one by one from the language that has most at that moment; a shortfall is
-    given by largest remainder.
-    """
     if segments < len(values):
         raise BadSetting(
             f"mbs:{segments} has fewer segments than languages ({len(values)}), and each needs "
             f"one. Use at least mbs:{len(values)}."
         )
-    # Fractions, because floor(N d / Σ d) must not depend on rounding.
-    total = sum(map(Fraction, values.values()))
-    exact = {tag: segments * Fraction(value) / total for tag, value in values.items()}
-    counts = {tag: max(1, math.floor(quota)) for tag, quota in exact.items()}
-    while sum(counts.values()) > segments:
-        counts[max(counts, key=lambda tag: (counts[tag], exact[tag]))] -= 1
-    shortfall = segments - sum(counts.values())
-    for tag in sorted(counts, key=lambda tag: counts[tag] - exact[tag])[:shortfall]:
-        counts[tag] += 1
-    return counts
+    return one_at_least(values, segments)
 
 
 def _table(name: str, model: str | None, own: Distribution | None) -> tuple[Distribution, str]:

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadRun
+from babelpress.numerics.apportioning import by_largest_remainder
 from babelpress.system.files import load_tensors, save_tensors
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import Piece, padded
@@ -188,22 +189,12 @@ class Finetuning:
         rng = np.random.default_rng([self.seed, epoch])
         total = sum(map(len, self.examples.values()))
         found: list[tuple[str, int]] = []
-        for tag, count in counts(self.shares, total).items():
+        for tag, count in by_largest_remainder(self.shares, total).items():
             number = len(self.examples[tag])
             whole = list(range(number)) * (count // number) if number else []
             rest = rng.permutation(number)[: count - len(whole)].tolist()
             found += [(tag, each) for each in (*whole, *rest)]
         return [found[place] for place in rng.permutation(len(found))]
-
-
-def counts(shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Whole numbers in proportion to shares that sum to `total`, by largest remainder."""
-    exact = {tag: share * total for tag, share in shares.items()}
-    found = {tag: int(each) for tag, each in exact.items()}
-    by_rest = sorted(exact, key=lambda tag: found[tag] - exact[tag])
-    for tag in by_rest[: total - sum(found.values())]:
-        found[tag] += 1
-    return found
 
 
 def mean_loss(model: PreTrainedModel, batch: Sequence[Example]) -> Tensor:

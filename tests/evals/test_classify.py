@@ -35,6 +35,17 @@ def test_accuracy_is_what_a_loop_over_texts_finds(family, window):
     assert tally.numerator_D.tolist() == [float(right) for _, _, right in expected]
 
 
+def test_macro_f1_is_told_beside_it():
+    documents = labelling.topics(20)
+    model = labelling.undecided("bert", documents)
+    told = {}
+
+    scored(classify, model, documents, detail=lambda _tag, parts: told.update(parts))
+
+    assert told["macro F1"] == pytest.approx(scored(macro_f1, model, documents).value)
+    assert set(told) <= {*labelling.TOPICS, "macro F1"}
+
+
 def test_it_is_held_against_guessing_and_the_label_that_is_there_most_often():
     documents = labelling.topics(5)  # of three labels 2, 2 and 1
 

@@ -51,9 +51,7 @@ def test_a_head_is_that_of_its_seed_and_nothing_else_is_drawn():
     expected = torch.rand(3)
     torch.manual_seed(9)
 
-    one, other, third = (
-        with_head(pico.model("bert"), OF_WORDS, LABELS, seed=s)[0] for s in (1, 1, 2)
-    )
+    one, other, third = (headed(pico.model("bert"), OF_WORDS, seed=n)[0] for n in (1, 1, 2))
 
     assert torch.equal(one.classifier.weight, other.classifier.weight)
     assert not torch.equal(one.classifier.weight, third.classifier.weight)

@@ -20,8 +20,8 @@ from babelpress.evals.classify import measure
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest, recipe, run
 from babelpress.runs.open import open_any
-from babelpress.steps import _finetuning, report_of
-from babelpress.steps.finetune import Settings, tell
+from babelpress.steps import _finetuning
+from babelpress.steps.finetune import Report, Settings, tell
 from babelpress.system.files import read_json
 from babelpress.text.labelled import open_labelled
 
@@ -218,7 +218,7 @@ def test_it_is_pruned_while_it_learns(encoder, topics, tmp_path, embeddings):
     assert int((table == 0).sum()) == (int(table.numel() * 0.7) if embeddings else 0)
     assert step["best"] == 1  # the first was not sparse enough to count
     assert step["zeros"] == sum(int(e.sum()) for e in found.values()) + int((table == 0).sum())
-    assert tell(report_of(step)).done == (
+    assert tell(Report.model_validate(step)).done == (
         f"fine-tune topic, gradual magnitude 0.2..0.7{', embeddings too' * embeddings}"
     )
 

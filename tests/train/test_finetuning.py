@@ -14,7 +14,6 @@ from babelpress.text.pieces import pieces_of
 from babelpress.train.finetuning import (
     Example,
     Finetuning,
-    counts,
     examples_of,
     mean_loss,
 )
@@ -101,11 +100,6 @@ def test_an_epoch_has_so_many_texts_of_each_language_as_its_share_says(tmp_path)
     other = made(tmp_path, {"a": 10, "b": 3, "c": 7}, trains.shares, seed=1)
     assert trains.order(2) == again.order(2)
     assert trains.order(2) != other.order(2)
-
-
-def test_shares_become_whole_numbers_by_largest_remainder():
-    assert counts({"a": 0.5, "b": 0.3, "c": 0.2}, 9) == {"a": 4, "b": 3, "c": 2}
-    assert counts({"a": 1.0, "b": 0.0}, 5) == {"a": 5, "b": 0}
 
 
 def run(trains, epochs):
