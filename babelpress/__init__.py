@@ -22,7 +22,7 @@ from typing import Any
 _KINDS = {path.stem for path in (Path(__file__).parent / "steps").glob("[!_]*.py")}
 _PUBLIC = _KINDS | {
     *("Outcome", "calibrate", "compare", "demo", "doctor", "eval", "evaluate", "export", "gate"),
-    *("insight", "languages", "mixture", "press", "report", "sweep"),
+    *("insight", "languages", "mixture", "press", "report", "sweep", "write"),
 }
 
 

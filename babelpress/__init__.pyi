@@ -143,6 +143,102 @@ def quantize(
     Example: babelpress quantize babel-mini --method gptq --bits 4 --group 64 --out run
     """
 
+def distill(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    layers: int | str | None = ...,
+    student: str | PathLike[str] | None = ...,
+    init: str | PathLike[str] = ...,
+    objective: str | Iterable[str] = ...,
+    option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
+    task: str | PathLike[str] | None = ...,
+    store: str | PathLike[str] | None = ...,
+    mixture: str | PathLike[str] = ...,
+    steps: int | str = ...,
+    batch: int | str = ...,
+    rate: float | str = ...,
+    warmup: float | str = ...,
+    evaluate: int | str = ...,
+    embeddings: bool = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    evaluation: str | PathLike[str] | None = ...,
+    count_special: bool = ...,
+    offload: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Distil a model into a student with fewer layers, which learns what its teacher says.
+
+    The student begins with layers of its teacher, or is another model with the same tokenizer.
+
+    Of an encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its
+    states, of one that was fine-tuned its labels.
+
+    Example: babelpress distill babel-mini --layers 2 --mixture lacking --tokens 65536 --length 128 --steps 200 --out run
+    """
+
+def finetune(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    task: str | PathLike[str] = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    mixture: str | PathLike[str] = ...,
+    epochs: int | str = ...,
+    batch: int | str = ...,
+    rate: float | str | None = ...,
+    warmup: float | str = ...,
+    decay: float | str = ...,
+    length: int | str = ...,
+    patience: int | str = ...,
+    gradual: str | PathLike[str] | float = ...,
+    embeddings: bool = ...,
+    adapt: Literal["full", "pst"] = ...,
+    rank: int | str = ...,
+    seed: int | str = ...,
+    offload: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Fine-tune an encoder on a task with labelled texts: names, topics or feelings.
+
+    The model gets a head with the labels of the training texts, and learns in all languages at once.
+    After every epoch its dev texts are scored; the best epoch counts. Zeros of a pruned model stay
+    zeros, so that pruning comes before or after.
+
+    Tested in tests/steps/test_finetune.py.
+
+    Example: babelpress finetune intfloat/multilingual-e5-small --task topic --corpus sib200 --out run
+    """
+
+def write(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    languages: str | Iterable[str],
+    tokens: int | str = ...,
+    length: int | str = ...,
+    teacher: str | PathLike[str] = ...,
+    task: str | PathLike[str] = ...,
+    confidence: float | str = ...,
+    least: int | str = ...,
+    top_p: float | str = ...,
+    evaluation: str | PathLike[str] = ...,
+    seed: int | str = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Let a decoder write text by language, sift it, and let a teacher label it: a store.
+
+    Example: babelpress write babel-mini --languages sw,yo --tokens 4096 --out written
+    """
+
 def press(
     model: str | PathLike[str],
     recipe_file: str | PathLike[str] | Mapping[str, Any],
@@ -210,18 +306,22 @@ def eval(
 
 def compare(
     dense: str | PathLike[str],
-    runs: str | PathLike[str] | Iterable[str | PathLike[str]],
+    runs: str | PathLike[str] | Iterable[str | PathLike[str]] = ...,
     *,
     on: str | PathLike[str] = ...,
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
+    ood: str | PathLike[str] = ...,
+    buckets: bool = ...,
+    max_loss: float | str = ...,
     draws: int | str = ...,
     seed: int | str = ...,
 ) -> Outcome:
     """Paired change per language of pressed runs against the dense model, with intervals.
 
     A change is relative, and positive where the run is worse. Summaries come first, then the
-    languages, worst first.
+    languages, worst first. Where runs differ in sparsity or bits alone, the largest sparsity (or
+    the fewest bits) up to which each language loses no more than --max-loss: its collapse point.
 
     Example: babelpress compare dense run-english run-uniform
     """
@@ -250,7 +350,10 @@ def report(
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
     title: str | PathLike[str] = ...,
+    ood: str | PathLike[str] = ...,
     insight: str | PathLike[str] | None = ...,
+    max_loss: float | str = ...,
+    page: Literal["", "languages", "curves"] = ...,
 ) -> Outcome:
     """One offline HTML file: what each calibration did to each language.
 

@@ -22,6 +22,7 @@ from babelpress.allocate import RULES
 from babelpress.commands import COMMANDS
 from babelpress.commands.declared import rows_of, taken_by
 from babelpress.commands.given import spelled
+from babelpress.distill import OBJECTIVES
 from babelpress.export import FORMATS
 from babelpress.insight import ANALYSES
 from babelpress.judge.settings import EvaluationSettings
@@ -156,6 +157,10 @@ def page() -> str:
         "## Rules of allocation",
         "",
         *entries(RULES),
+        "",
+        "## Distillation objectives",
+        "",
+        *entries(OBJECTIVES),
         "",
         "## Export formats",
         "",

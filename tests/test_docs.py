@@ -10,6 +10,7 @@ import pytest
 from babelpress import cli, commands, evals
 from babelpress.allocate import RULES
 from babelpress.commands.declared import rows_of
+from babelpress.distill import OBJECTIVES
 from babelpress.export import FORMATS
 from babelpress.insight import ANALYSES
 from babelpress.prune import PRUNERS
@@ -78,6 +79,7 @@ def test_the_reference_page_has_every_command_method_evaluation_and_distribution
         QUANTIZERS.names(),
         FORMATS.names(),
         RULES.names(),
+        OBJECTIVES.names(),
         evals.EVALUATIONS.names(),
         ANALYSES.names(),
     )

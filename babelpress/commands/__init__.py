@@ -18,6 +18,7 @@ from babelpress.commands.looking import doctor, languages, mixture
 from babelpress.commands.outcome import Outcome
 from babelpress.commands.pressing import calibrate, press, step
 from babelpress.commands.sweeping import sweep
+from babelpress.commands.writing import write
 from babelpress.steps import KINDS
 
 eval = evaluate
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "prune": prune,
     "quantize": quantize,
     **{kind: step(kind) for kind in KINDS.names() if kind not in ("prune", "quantize")},
+    "write": write,
     "press": press,
     "sweep": sweep,
     "eval": evaluate,

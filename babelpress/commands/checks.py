@@ -146,20 +146,24 @@ def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
 def recipe(asked: "Recipe") -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
+    from babelpress.steps import KINDS
     from babelpress.steps._pressing import check_against
+    from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
     check_pressable(asked.model)
     model(asked.model)
     reads_text = False
-    for work in (step.work for step in asked.steps):
+    for work in (each.work for each in asked.steps if not KINDS.facts(each.kind).get("OWN_TEXT")):
         policy = getattr(work, "mixture", None)
         against = getattr(work, "against", None)
         second = of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))
             tags = select(asked.calibration.languages, among=there) or there
+        elif task := getattr(work, "task", None):
+            there = tags = trained_on(task, asked.calibration.corpus, asked.calibration.languages)
         elif policy:
             reads_text = True
             text_of, wanted = asked.calibration.corpus, asked.calibration.languages

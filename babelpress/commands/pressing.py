@@ -22,6 +22,7 @@ from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
+    from babelpress.runs.manifest import Manifest
     from babelpress.runs.recipe import Recipe
 
 COUNTS = ("blocks", "tokens", "characters", "bytes", "documents")
@@ -46,6 +47,7 @@ STEPPED = {
     "language": "canonical tag",
     "share": "share of the language in the mixture",
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
+    "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
 }
 
 
@@ -113,7 +115,24 @@ def _audited(findings: Sequence[Mapping[str, Any]]) -> list[o.Column]:
 
 
 def step(kind: str) -> Callable[..., Outcome]:
-    """The command of a kind of step: its settings, and those of the text that it looks at."""
+    """The command of a kind of step: its settings, and those of the text that it looks at.
+
+    A kind whose settings say which text it reads has no others.
+    """
+
+    def alone(
+        model: Model,
+        *,
+        out: Out,
+        settings: StepSettings,
+        offload: Offload = False,
+        device: Device = "cpu",
+        progress: Watched = silent,
+    ) -> Outcome:
+        from babelpress.runs import recipe
+
+        plan = recipe.single(model, kind, settings, CalibrationSettings())
+        return _press(plan, out, device, offload, progress)
 
     def do(
         model: Model,
@@ -130,9 +149,11 @@ def step(kind: str) -> Callable[..., Outcome]:
         plan = recipe.single(model, kind, settings, text)
         return _press(plan, out, device, offload, progress)
 
-    do.__name__ = do.__qualname__ = kind
-    do.__doc__ = f"{KINDS.about(kind)}\n\nExample: {KINDS.facts(kind)['EXAMPLE']}"
-    return command(rows=STEPPED, settings={"settings": KINDS.module(kind).Settings})(do)
+    facts = KINDS.facts(kind)
+    made: Callable[..., Outcome] = alone if facts.get("OWN_TEXT") else do
+    made.__name__ = made.__qualname__ = kind
+    made.__doc__ = f"{KINDS.about(kind)}\n\nExample: {facts['EXAMPLE']}"
+    return command(rows=STEPPED, settings={"settings": KINDS.module(kind).Settings})(made)
 
 
 @command(
@@ -194,10 +215,11 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
             "step": number,
             "language": tag,
             "share": each.mixture.shares.get(tag, 0.0),
-            "predicted_damage": damage,
+            "predicted_damage": each.damage.get(tag),
+            "dev": each.dev.get(tag),
         }
         for number, each in enumerate(found.steps, 1)
-        for tag, damage in each.damage.items()
+        for tag in {**each.damage, **each.dev}
     ]
     last = tell(found.steps[-1])
     # What was found when moments were taken was said then.
@@ -209,14 +231,15 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         *replaced_line(found.tokenizer),
         *noted,
         *_size(found.ledger),
-        f"next: babelpress eval {quote(str(out))}{_scored_on(out)}",
+        f"next: babelpress eval {quote(str(out))}{_scored_on(out, found)}",
     )
-    shown = (o.share("predicted_damage", "predicted damage"),)
+    damage, dev = o.share("predicted_damage", "predicted damage"), o.number("dev", "dev")
+    shown = {"predicted_damage": damage, "dev": dev}
     warned = (*warned, *(line for step in found.steps for line in tell(step).warnings))
     return Outcome(rows, out, _by_step(rows, shown), says, warnings=warned)
 
 
-def _scored_on(out: Path) -> str:
+def _scored_on(out: Path, found: "Manifest") -> str:
     """What is scored of a model that has no bits per byte of a text; nothing of a decoder."""
     from babelpress.models.accepted import encodes, opened_as, translates
     from babelpress.runs.manifest import CONFIG
@@ -229,6 +252,9 @@ def _scored_on(out: Path) -> str:
     if not encodes(config):
         return ""
     _, task = opened_as(config)
+    if on := {"token-classification": "ner", "text-classification": "classify"}.get(task):
+        learnt = (each.step["corpus"] for each in reversed(found.chain) if each.kind == "finetune")
+        return f" --on {on} --corpus {quote(next(learnt, 'FOLDER'))}"
     return " --on masked" if task == "fill-mask" else " --on retrieval"
 
 
@@ -255,9 +281,9 @@ def _plan(plan: "Recipe", out: Path, device: str, offload: bool) -> Outcome:
     rows: list[Row] = []
     says = []
     for number, each in enumerate(plan.steps, 1):
-        shares = _shares(plan, each.work)
+        shares = _shares(plan, each.kind, each.work)
         rows += [
-            {"step": number, "language": tag, "share": share, "predicted_damage": None}
+            {"step": number, "language": tag, "share": share, "predicted_damage": None, "dev": None}
             for tag, share in shares.items()
         ]
         said = KINDS.module(each.kind).say(each.work)
@@ -266,31 +292,36 @@ def _plan(plan: "Recipe", out: Path, device: str, offload: bool) -> Outcome:
     try:
         told = estimate(plan, device=device, offload=offload, near=near)
     except BadLayer as error:  # the plan is shown all the same, with what is to be mended
-        return Outcome(rows, out, _by_step(rows, ()), (*says, f"cannot be done: {error}"), 2)
+        return Outcome(rows, out, _by_step(rows, {}), (*says, f"cannot be done: {error}"), 2)
     for number, found in enumerate(told, 1):
         says.append(f"step {number}: {_cost(found)}")
-    return Outcome(rows, out, _by_step(rows, ()), (*says, f"into {out}; nothing was done."))
+    return Outcome(rows, out, _by_step(rows, {}), (*says, f"into {out}; nothing was done."))
 
 
 def _on(plan: "Recipe", work: Any, languages: int) -> str:
     """What a step looks at, where it looks at anything."""
     if not languages:
         return ""
-    source = work.moments or f"{plan.calibration.corpus}, {plan.calibration.tokens:,} tokens"
-    return f", on {source} in {languages} languages, propagate {work.propagate}"
+    moments, fed = getattr(work, "moments", None), getattr(work, "propagate", None)
+    source = moments or f"{plan.calibration.corpus}, {plan.calibration.tokens:,} tokens"
+    propagate = f", propagate {fed}" if fed else ""
+    return f", on {source} in {languages} languages{propagate}"
 
 
-def _shares(plan: "Recipe", work: Any) -> dict[str, float]:
+def _shares(plan: "Recipe", kind: str, work: Any) -> dict[str, float]:
     """The shares that a step begins with, without opening the model; none without a mixture."""
     from babelpress.models.open import config_of
     from babelpress.moments.store import Store
     from babelpress.runs.places import origin_of, place_of
     from babelpress.text import mixtures
     from babelpress.text.draw import languages_of, tagged
+    from babelpress.text.labelled import trained_on
 
-    if not hasattr(work, "mixture"):
+    if not hasattr(work, "mixture") or KINDS.facts(kind).get("OWN_TEXT"):
         return {}
-    if work.moments:
+    if task := getattr(work, "task", None):
+        tags = trained_on(task, plan.calibration.corpus, plan.calibration.languages)
+    elif getattr(work, "moments", None):
         tags = Store.open(Path(work.moments)).identity["languages"]
     else:
         text = tagged(plan.calibration.corpus, config_of(place_of(plan.model)))
@@ -311,14 +342,14 @@ def _cost(found: Estimate) -> str:
     )
 
 
-def _by_step(rows: Sequence[Row], more: tuple[o.Column, ...]) -> tuple[Table, ...]:
-    columns = (o.key(o.tag()), o.beside(o.name()), o.share("share", "share"), *more)
+def _by_step(rows: Sequence[Row], more: Mapping[str, o.Column]) -> tuple[Table, ...]:
+    """A table for every step; `more` are columns that only those have that have their key."""
+    columns = (o.key(o.tag()), o.beside(o.name()), o.share("share", "share"))
     numbers = sorted({row["step"] for row in rows})
-    return tuple(
-        Table(
-            columns,
-            [row for row in rows if row["step"] == number],
-            f"step {number}" if len(numbers) > 1 else "",
-        )
-        for number in numbers
-    )
+    found: list[Table] = []
+    for number in numbers:
+        own = [row for row in rows if row["step"] == number]
+        there = [each for key, each in more.items() if any(row[key] is not None for row in own)]
+        title = f"step {number}" if len(numbers) > 1 else ""
+        found.append(Table((*columns, *there), own, title))
+    return tuple(found)

@@ -9,6 +9,7 @@ An evaluation is a module with constants and one or two functions:
     BINARY = True            where a document is right or wrong, 1 or 0 of 1: two models are then
                              compared by McNemar's test
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
+    HEAD = "For…"            where a model must have the head of a task: what its class ends in
     PAIRED = True            where an encoder-decoder can be scored; "only", where nothing else can
     TIMED = True             where times are measured: they hang on the machine, and those of two
                              are never compared
@@ -159,6 +160,14 @@ def notes(name: str) -> tuple[str, ...]:
 def one_sided(name: str) -> bool:
     """Whether encoders cannot be scored; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("ONE_SIDED", False))
+
+
+def head(name: str) -> str:
+    """What the class of a model ends in that an evaluation scores, empty where any will do.
+
+    It is read, not imported. Raises UnknownName.
+    """
+    return str(EVALUATIONS.facts(name).get("HEAD", ""))
 
 
 def paired(name: str) -> bool | str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadCorpus, BadSetting, NotFinite
@@ -75,15 +74,6 @@ def vectors(
             done += len(places)
             progress(f"{what}: {name}", done, len(ids))
     return np.stack(found)
-
-
-def padded(ids: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids and the mask of real ones, (B, T), padded right."""
-    ids_BT, mask_BT = torch.zeros((2, len(ids), max(map(len, ids))), dtype=torch.long)
-    for row, each in enumerate(ids):
-        ids_BT[row, : len(each)] = torch.tensor(each)
-        mask_BT[row, : len(each)] = 1
-    return ids_BT, mask_BT
 
 
 def tally(documents: Sequence[PairedDocument], score_N: np.ndarray) -> Tally:

@@ -16,7 +16,7 @@ Tested in tests/evals/test_bits_per_byte.py.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,16 @@ class Window:
     document: int
     ids_T: np.ndarray
     scored: int
+
+
+class HasTokens(Protocol):
+    """What is read at once."""
+
+    @property
+    def ids_T(self) -> np.ndarray: ...
+
+
+Read = TypeVar("Read", bound=HasTokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +246,9 @@ def evaluating(model: PreTrainedModel) -> Iterator[None]:
         model.train(was_training)
 
 
-def batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
+def batches(windows: Sequence[Read], tokens: int) -> Iterator[list[Read]]:
     """Consecutive windows that take at most `tokens` with their padding, or one longer one."""
-    batch: list[Window] = []
+    batch: list[Read] = []
     for window in windows:  # shortest first, so the newest one sets the width
         if batch and (len(batch) + 1) * (len(window.ids_T) - 1) > tokens:
             yield batch

@@ -36,10 +36,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Detail, unheard
 from babelpress.evals._parallel import PairedDocument, Parallel, open_parallel
-from babelpress.evals._sentences import padded, pairs_of, tally, vectors
+from babelpress.evals._sentences import pairs_of, tally, vectors
 from babelpress.evals._windows import prefix_of
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
+from babelpress.text.pieces import padded
 
 METRIC = "mexa"
 SPOKEN = "alignment with English"

@@ -34,14 +34,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Detail, Document, unheard
-from babelpress.evals._around import Around
-from babelpress.evals._sentences import padded
 from babelpress.evals._windows import evaluating, no_text, prefix_of
+from babelpress.models.around import Around
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 from babelpress.numerics.tally import Tally
 from babelpress.system.energy import UNREADABLE, Meter, counters
 from babelpress.system.progress import Progress, silent
+from babelpress.text.pieces import padded
 
 METRIC = "ms_per_text"
 SPOKEN = "milliseconds a text"

@@ -25,10 +25,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.evals import Document
-from babelpress.evals._around import Around
 from babelpress.evals._head import of_model, of_states, runs_apart, streamed
 from babelpress.evals._next_token import BATCH_TOKENS, BYTES_PER_LOGIT, nats, not_finite
 from babelpress.evals._windows import Window, batches, evaluating, no_text
+from babelpress.models.around import Around
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, encode, vocabulary_of
 from babelpress.numerics.tally import Tally

@@ -21,11 +21,12 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadSetting
-from babelpress.evals._around import Around
 from babelpress.evals._parallel import PairedDocument, Parallel, open_parallel
-from babelpress.evals._sentences import padded, pairs_of, tally, vectors
+from babelpress.evals._sentences import pairs_of, tally, vectors
+from babelpress.models.around import Around
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
+from babelpress.text.pieces import padded
 
 METRIC = "retrieval"
 SPOKEN = "share of sentences that find their translation"

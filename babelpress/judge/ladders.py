@@ -17,7 +17,8 @@ from babelpress.numerics import notation
 from babelpress.runs import manifest
 
 SPARSITY, BITS = "sparsity", "bits"
-AXES = {"pattern": SPARSITY, "sparsity": SPARSITY, "bits": BITS}  # by the last part of a place
+# By the last part of a place.
+AXES = {"pattern": SPARSITY, "gradual": SPARSITY, "sparsity": SPARSITY, "bits": BITS}
 WHERE = ("moments",)  # where something lies is no difference of what was done
 FORMS = {notation.ROW: "", notation.LAYER: "of a layer"}  # of patterns, where not plain
 PLAIN = ("method", "mixture", "model", "task")  # their values say enough without their names
@@ -124,6 +125,9 @@ def _step(place: str, value: Any) -> tuple[str, float] | None:
     name = place.rpartition(".")[2]
     if name not in AXES or value is None:
         return None
+    if name == "gradual":  # while a model is fine-tuned, from one share of zeros to another
+        first, dots, last = str(value).partition("..")
+        return (f"gradual from {first}", float(last)) if dots else None
     if name != "pattern":
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return ("", float(value)) if number else None

@@ -3,12 +3,14 @@
 Tested in tests/judge/test_scorable.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
+from babelpress.evals._labels import no_head
 from babelpress.evals._windows import check_kind, no_text
 from babelpress.judge.evaluate import wanted_of
 from babelpress.judge.settings import EvaluationSettings
@@ -23,17 +25,16 @@ SPLIT = "test"  # that is scored
 def check(asked: EvaluationSettings, model: str = "") -> None:
     """Raise what the first evaluation that cannot be done would, but for what a model decides.
 
-    Of a `model` that is a folder the config is looked at: an encoder predicts no next token, and an
-    encoder-decoder has a source.
-    Test documents are read in every language, those of a corpus once for all evaluations of it.
-    Raises BadModel for such a model, BadSetting for an option, BadCorpus for a text or a
-    language that is not there, and MissingPackage.
+    Of a `model` that is a folder the config is looked at: an encoder predicts no next token, an
+    encoder-decoder has a source, and labels need the head of a task. Test documents are read in
+    every language, those of a corpus once for all evaluations of it. Raises BadModel for such a
+    model, BadSetting for an option, BadCorpus for a text or a language that is not there, and
+    MissingPackage.
     """
     read, wanted = False, wanted_of(asked)
     config = Path(resolve(place_of(model))) / CONFIG if model else None
     if config and config.exists():
-        found = read_json(config)
-        check_kind(asked.on, found, both_sides=encodes(found))
+        _check_config(asked.on, read_json(config))
     for each in wanted:
         if not each.tags:
             raise BadCorpus(
@@ -44,6 +45,14 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
             _read(each.texts, each.tags)
         read = read or not own
         evals.made_with(each.name, each.options)
+
+
+def _check_config(on: Sequence[str], config: Mapping[str, Any]) -> None:
+    check_kind(on, config, both_sides=encodes(config))
+    architecture = next(iter(config.get("architectures") or ()), "")
+    for wanted in map(evals.head, on):
+        if not architecture.endswith(wanted):
+            raise no_head(architecture, wanted)
 
 
 def _read(texts: Texts, tags: Sequence[str]) -> None:

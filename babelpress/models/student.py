@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.quiet import quiet
-from babelpress.models.walk import find_stacks
+from babelpress.models.stacks import find_stacks
 
 INITS = ("stride", "last", "first")
 # What a config has that makes blocks others by their place, and its value where it does not.
@@ -93,14 +93,20 @@ def _config(model: PreTrainedModel, blocks: int, kept: Sequence[int]) -> Any:
             f"{type(model).__name__} is an encoder-decoder, and those are not distilled here. Give "
             "an encoder or a decoder."
         )
+    layers = getattr(text, "num_hidden_layers", None)
+    if layers != blocks:
+        raise BadModel(
+            f"{type(model).__name__} has blocks for another number of layers ({layers} layers of "
+            f"{blocks}), as where one is run again and again, and cannot be made smaller so. Give "
+            "the student as a folder, with --student."
+        )
     odd = next(
         (name for name, no in BY_PLACE.items() if getattr(text, name, None) not in (None, no)), ""
     )
-    if getattr(text, "num_hidden_layers", None) != blocks or odd:
+    if odd:
         raise BadModel(
-            f"{type(model).__name__} tells its blocks apart by their places"
-            f"{f' ({odd})' if odd else ''}, so a student of some of them would be another model. "
-            "Give the student as a folder, with --student."
+            f"{type(model).__name__} tells its blocks apart by their places ({odd}), so a student "
+            "of some of them would be another model. Give the student as a folder, with --student."
         )
     for name, value in list(vars(text).items()):
         if "layer" in name and isinstance(value, list | tuple) and len(value) == blocks:

@@ -30,13 +30,15 @@ def estimate(
     walk = Walk(opened.model)
     fits.check(plan.model, walk, plan.steps)
     _, hash_seconds = timed(lambda: weights_hash(opened.model))
-    blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks)
+    plain = [step for step in plan.steps if not getattr(step.work, "task", None)]
+    blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks if plain else {})
     base = used()
     open_again = 0.0
     if len(plan.steps) > 1:  # what a step made is hashed before it is opened
         open_again = hash_seconds + timed(lambda: open_any(plan.model, device=device))[1]
     trial = Trial(
         opened,
+        plan.calibration,
         walk,
         blocks,
         near,

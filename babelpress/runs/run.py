@@ -185,6 +185,9 @@ def _step(folder: Path, *, resume: bool) -> Iterator[Path]:
     """A new folder of a step; where the step fails nothing is left of it."""
     try:
         with new_folder(folder, resume=resume) as new:
+            for path in new.iterdir():  # of an attempt that was killed while it wrote
+                if path.name != TRAINING:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             yield new
     finally:
         with suppress(OSError):  # not empty: a step was made

@@ -13,6 +13,9 @@ A kind is a module with
                                    a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
+    HEADS = True                   where the model has another head afterwards
+    OWN_TEXT = True                where its settings say which text it reads: it has no use for
+                                   that of a calibration
     RESUMES = True                 where it leaves in its folder, under TRAINING, what it goes on
                                    with when it was killed; it says itself of what that is
 

@@ -132,7 +132,9 @@ def press(
         opened.model, writer.rows, walk.index_of, opened.stored_dtype, carried=opened.carried
     )
     calibration = dict(source.manifest)
-    return Pressed(settings, model, calibration, _row(mixed, shares), trace, sites, size, cost)
+    return Pressed(
+        settings, model, calibration, MixtureRow.of(mixed, shares), trace, sites, size, cost
+    )
 
 
 def _press(
@@ -186,16 +188,3 @@ def _shares(
         progress=progress,
     )
     return best(trace).shares, trace
-
-
-def _row(mixed: Mixture, shares: Mapping[str, float]) -> MixtureRow:
-    return MixtureRow(
-        policy=mixed.policy,
-        shares=dict(shares),
-        distribution=mixed.distribution,
-        unit=mixed.unit,
-        stage=mixed.stage,
-        source=mixed.source,
-        note=mixed.note,
-        counts=mixed.counts,
-    )

@@ -23,6 +23,7 @@ from babelpress.steps._kind import Estimate
 from babelpress.steps._looking import contrasted
 from babelpress.steps._pressing import MINIMAX, PressingSettings
 from babelpress.system.offload import in_memory, on_disk
+from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
 
@@ -30,11 +31,14 @@ from babelpress.text.token_blocks import TokenBlocks
 class Trial:
     """An open model with its text, to try steps on, and what opening and drawing took.
 
+    There are no `blocks` where every step is of a task, and reads labelled text.
+
     `near` is where files may be tried, `base` the memory in use before anything is tried,
     `open_again` the seconds to open what a step before made.
     """
 
     opened: Opened
+    asked: CalibrationSettings
     walk: Walk
     blocks: Mapping[str, TokenBlocks]
     near: Path | None

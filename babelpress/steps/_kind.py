@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from babelpress.models.open import Opened
+    from babelpress.text.mixtures import Mixture
 
 TRAINING = "training"  # in the folder of a step that is at it: what it goes on with when killed
 
@@ -59,6 +60,20 @@ class MixtureRow(_Row):
     note: str = ""
     counts: dict[str, int] | None = None
 
+    @classmethod
+    def of(cls, mixed: "Mixture", shares: "Mapping[str, float]") -> "MixtureRow":
+        """A mixture, with the shares that it came to in the end."""
+        return cls(
+            policy=mixed.policy,
+            shares=dict(shares),
+            distribution=mixed.distribution,
+            unit=mixed.unit,
+            stage=mixed.stage,
+            source=mixed.source,
+            note=mixed.note,
+            counts=mixed.counts,
+        )
+
 
 class StepReport(_Row):
     """What a finished step leaves behind: what was asked for, to which model, and its cost.
@@ -80,6 +95,11 @@ class StepReport(_Row):
     tokenizer: str = ""
     cost: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def dev(self) -> dict[str, float]:
+        """Scores by language on texts that were held apart; of a kind that takes none, nothing."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

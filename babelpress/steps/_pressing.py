@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from babelpress.errors import BadMoments
+from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
-from babelpress.text.mixtures import OFFERED
+from babelpress.text.mixtures import LACKING, OFFERED
 
 MINIMAX = "minimax"
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
@@ -58,6 +58,16 @@ class PressingSettings(StepSettings):
         if isinstance(data, Mapping) and data.get("moments") and not data.get("propagate"):
             return {**data, "propagate": "dense"}
         return data
+
+    @model_validator(mode="after")
+    def _pressed(self) -> "PressingSettings":
+        """What is pressed at once has nothing to lack yet."""
+        if self.mixture == LACKING:
+            raise BadSetting(
+                f"the mixture {LACKING} is of training, where a language's loss is known. Use "
+                "uniform or minimax."
+            )
+        return self
 
     @property
     def looks_twice(self) -> bool:

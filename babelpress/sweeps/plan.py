@@ -31,6 +31,8 @@ from babelpress.errors import BadSetting
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.runs import recipe
 from babelpress.runs.recipe import Recipe
+from babelpress.steps import KINDS
+from babelpress.steps._pressing import PressingSettings
 from babelpress.system import plain
 from babelpress.system.files import fingerprint
 from babelpress.system.plain import NotPlain
@@ -161,6 +163,16 @@ def _entry(base: Mapping[str, Any], places: Places, where: str) -> Entry:
 def shares_moments(plan: Recipe) -> bool:
     """Whether the first step reads moments of the dense model that others may read too."""
     return plan.steps[0].work.shares_moments
+
+
+def gets_head(plan: Recipe) -> bool:
+    """Whether a step puts another head on the model, so that it is scored as something else."""
+    return any(KINDS.facts(step.kind).get("HEADS") for step in plan.steps)
+
+
+def presses(plan: Recipe) -> bool:
+    """Whether the first step presses sites, and so sees text of a calibration first."""
+    return isinstance(plan.steps[0].work, PressingSettings)
 
 
 def needs_gram(plan: Recipe) -> bool:

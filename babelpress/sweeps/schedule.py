@@ -33,7 +33,7 @@ from babelpress.sweeps.jobs import (
     Size,
     attempt,
 )
-from babelpress.sweeps.plan import Sweep, needs_gram, shares_moments, single
+from babelpress.sweeps.plan import Sweep, gets_head, needs_gram, presses, shares_moments, single
 from babelpress.sweeps.results import Row
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
@@ -127,7 +127,8 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     """
     todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
     pressing = fits.errors([each.recipe for each in todo])
-    models = [each.recipe.model for each in todo]
+    # where a step puts a head on a model, what it is scored as is known with that
+    models = ["" if gets_head(each.recipe) else each.recipe.model for each in todo]
     scoring = scorable.errors([each.evaluate for each in todo], models)
     found = zip(todo, pressing, scoring, strict=True)
     unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
@@ -180,7 +181,7 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     """
     one: dict[tuple[str, CalibrationSettings], Size] = {}
     for plan in (entry.recipe for entry in sweep.entries):
-        if _source(plan) not in one or needs_gram(plan):
+        if presses(plan) and (_source(plan) not in one or needs_gram(plan)):
             one[_source(plan)] = Size(single(plan, _tags(plan)[0]))
     models = {model: size for (model, _), size in one.items()}
     found: list[Job] = []
@@ -188,7 +189,7 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
         if isinstance(job, Look):
             found.append(replace(job, size=one[job.model, job.asked]))
         elif isinstance(job, Score):
-            found.append(replace(job, size=models[job.model]))
+            found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):
             found.append(replace(job, size=Size(job.entry.recipe, job.moments)))
         else:
@@ -197,8 +198,13 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
 
 
 def _scores(sweep: Sweep) -> dict[str, Score]:
-    """How every dense model is scored, by model; nothing where only pressed ones can be."""
-    models = dict.fromkeys(entry.recipe.model for entry in sweep.entries)
+    """How every dense model is scored, by model; nothing where only pressed ones can be.
+
+    One that gets its head by the recipe has no scores of its own.
+    """
+    models = dict.fromkeys(
+        entry.recipe.model for entry in sweep.entries if not gets_head(entry.recipe)
+    )
     asked = {model: sweep.dense(model) for model in models}
     return {
         model: Score(model, each)

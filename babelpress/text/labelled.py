@@ -9,7 +9,7 @@ arXiv:2210.12391), Universal NER (Mayhew et al. 2024, arXiv:2311.09122), SIB-200
 2023, arXiv:2309.07445) and AfriSenti (Muhammad et al. 2023, arXiv:2302.08956), in folders and on
 the hub; labels may be numbers there, whose names the parquet files say. A folder or hub:ID is laid
 out as a corpus is (paths.py), and its paths say the split: train, dev, test. Train is read of files
-that say so and of no others. A language with no dev file has every tenth of its train texts for it.
+that say so and of no others. A language with no dev file has a tenth of its train texts for it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -167,13 +167,16 @@ class LabelledCorpus:
         for where, each in _texts(self._of(tag, read), self._task, tag, read):
             if each.id in found:
                 raise BadCorpus(f"{where}: {each.id} is there twice. Remove one.")
-            if not parted or _in_tenth(each.id) == (split == "valid"):
-                found[each.id] = each
-        if not found:
+            found[each.id] = each
+        rows = sorted(found.values(), key=lambda each: sha256_text(each.id))
+        if parted:
+            number = max(1, len(rows) // TENTH)
+            rows = rows[:number] if split == "valid" else rows[number:]
+        if not rows:
             raise BadCorpus(
                 f"{self._name} has no {split} row in {tag}. Leave it out of --languages."
             )
-        return sorted(found.values(), key=lambda each: sha256_text(each.id))
+        return rows
 
     def _of(self, tag: str, split: str) -> Source:
         return _of(self._sources[tag], self._folder, split)
@@ -188,10 +191,6 @@ def _holds(path: Path | str) -> bool:
     return (
         len([*islice((line for _, line in records.lines(path) if line.strip()), 1 + head)]) > head
     )
-
-
-def _in_tenth(id: str) -> bool:
-    return int(sha256_text(id), 16) % TENTH == 0
 
 
 def open_labelled(task: str, corpus: str, among: Sequence[str] = tuple(TASKS)) -> LabelledCorpus:
@@ -332,3 +331,20 @@ def _tag(name: str) -> str | None:
     """The tag that a name stands for."""
     language = languages.known(name)
     return language.tag if language else None
+
+
+def trained_on(task: str, corpus: str, wanted: Sequence[str]) -> list[str]:
+    """The languages asked for (groups allowed), or all with train rows, of labelled text.
+
+    Raises what `open_labelled` raises, BadCorpus for a language without train rows.
+    """
+    found = open_labelled(task, corpus)
+    there = found.languages("train")
+    tags = languages.select(wanted, among=there) if wanted else there
+    found.require(tags, "train")
+    if not tags:
+        raise BadCorpus(
+            f"{found.name} has no train rows of {task} in any language. Name another folder with "
+            "--corpus."
+        )
+    return tags

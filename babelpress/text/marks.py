@@ -113,31 +113,51 @@ class Marks:
         if self.in_words:
             names = [languages.find(tag).name for tag in sides(way)]
             texts = [f"translate {names[0]} to {names[1]}: {text}" for text in texts]
+        with self._told(way):
+            bodies = encode(self.tokenizer, texts)["input_ids"]
         around = self.around_source(way)
-        return [around.put(ids) for ids in encode(self.tokenizer, texts)["input_ids"]]
+        return [around.put(ids) for ids in bodies]
 
     def target(self, way: str, texts: Sequence[str]) -> list[list[int]]:
         """What the decoder is to write: labels, before they are shifted, marks around."""
+        with self._told(way):
+            bodies = encode(self.tokenizer, texts, target=True)["input_ids"]
         around = self.around_target(way)
-        return [around.put(ids) for ids in encode(self.tokenizer, texts, target=True)["input_ids"]]
+        return [around.put(ids) for ids in bodies]
 
     def around_source(self, way: str) -> Around:
         """The marks around what the encoder reads."""
-        source, target = sides(way)
-        with _told(self.tokenizer, src_lang=self._code(source)):
+        with self._told(way):
             around = _around(self.tokenizer, self.tokenizer(PROBE)["input_ids"])
-        before = (self.targets[target],) if self.targets else ()
+        before = (self.targets[sides(way)[1]],) if self.targets else ()
         return Around((*before, *around.front), around.behind)
 
     def around_target(self, way: str) -> Around:
         """The marks around what the decoder writes."""
-        with _told(self.tokenizer, tgt_lang=self._code(sides(way)[1])):
+        with self._told(way):
             whole = self.tokenizer(text_target=PROBE)["input_ids"]
             return _around(self.tokenizer, whole, target=True)
 
-    def _code(self, tag: str) -> str | None:
-        """What the tokenizer calls a language, where it is told any; `check` has looked for it."""
-        return self.codes[tag] if self.codes else None
+    @contextmanager
+    def _told(self, way: str) -> Iterator[None]:
+        """Inside, the tokenizer is told both languages, which `check` has looked for.
+
+        It is left as it was, to the rules that it had.
+        """
+        if not self.codes:
+            yield
+            return
+        before = self.tokenizer.src_lang, self.tokenizer.tgt_lang
+        rules: Any = self.tokenizer.backend_tokenizer if self.tokenizer.is_fast else None
+        processor = rules.post_processor if rules is not None else None
+        source, target = (self.codes[tag] for tag in sides(way))
+        try:
+            self.tokenizer.src_lang, self.tokenizer.tgt_lang = source, target
+            yield
+        finally:
+            self.tokenizer.src_lang, self.tokenizer.tgt_lang = before
+            if rules is not None and processor is not None:
+                rules.post_processor = processor
 
     def forced(self, way: str) -> int | None:
         """The token that a translation begins with, whatever the model says; mostly none."""
@@ -187,21 +207,3 @@ def _around(tokenizer: Tokenizer, whole: Sequence[int], target: bool = False) ->
         f"{type(tokenizer).__name__} reads a text otherwise with its marks than without, so it "
         "cannot be told where they are."
     )
-
-
-@contextmanager
-def _told(tokenizer: Tokenizer, **told: str | None) -> Iterator[None]:
-    """Inside, a tokenizer is told languages; it is left as it was, to the rules that it had."""
-    given = {name: code for name, code in told.items() if code is not None}
-    before = {name: getattr(tokenizer, name) for name in given}
-    rules: Any = tokenizer.backend_tokenizer if tokenizer.is_fast else None
-    processor = rules.post_processor if rules is not None else None
-    try:
-        for name, code in given.items():
-            setattr(tokenizer, name, code)
-        yield
-    finally:
-        for name, code in before.items():
-            setattr(tokenizer, name, code)
-        if rules is not None and processor is not None:
-            rules.post_processor = processor

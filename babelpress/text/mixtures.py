@@ -10,8 +10,8 @@ holds of each language, one file of data/distributions, in its own unit.
   mbs:N[:DIST]               Multilingual Brain Surgeon (Zeng et al. 2024, arXiv:2404.04748):
                              n_l = max(1, floor(N d_l / Σ d)), then made to sum to N; p_l = n_l / N
   minimax                    uniform, from which press/mixture_search.py starts
+  lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
-
 Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
 
 Units are never mixed: shares come from one distribution, bytes are used as they are, and the
@@ -21,24 +21,27 @@ The paper draws whole segments, so its shares are multiples of 1/N; ours weight 
 
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 import yaml
 
 from babelpress.errors import BadSetting, UnknownName
+from babelpress.numerics.apportioning import one_at_least
 from babelpress.system import plain
-from babelpress.system.files import DATA
 from babelpress.system.plain import NotPlain
+from babelpress.text.distributions import (
+    PRIOR,
+    Distribution,
+    distribution,
+    distribution_of,
+    distributions,
+    number_of,
+    unreadable,
+)
 from babelpress.text.languages import ENGLISH, INTO, find, select
 
-_FOLDER = DATA / "distributions"
-PRIOR = "fineweb-2"
 POLICIES = (
     "english",
     "only:LANG",
@@ -47,28 +50,12 @@ POLICIES = (
     "temperature:T[:DIST]",
     "mbs:N[:DIST]",
     "minimax",
+    "lacking",
     "FILE.yaml",
 )
+LACKING = "lacking"  # of training alone
 # As far as each is the same for everyone, for a shell to complete.
-OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-1])
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """What a model or corpus holds of each language, in `unit`; every value is positive.
-
-    `stage` is raw (size of the corpus) or sampled (after re-weighting). `prior` marks a table that
-    stands in for models that publish none. `not_languages` holds entries such as code.
-    """
-
-    name: str
-    unit: str
-    stage: str
-    source: str
-    note: str
-    prior: bool
-    values: dict[str, float]
-    not_languages: dict[str, float]
+OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +80,18 @@ class Mixture:
         assert all(share >= 0 for share in self.shares.values()), self.shares
 
 
-class Known(NamedTuple):
-    """What is known of a model's training languages: its table, or the prior in its place."""
-
-    distribution: str
-    disclosed: bool
-    words: str
-
-
-def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) -> Mixture:
+def mixture(
+    policy: str,
+    languages: Sequence[str],
+    *,
+    model: str | None = None,
+    own: Distribution | None = None,
+) -> Mixture:
     """The shares that `policy` gives `languages` (names or groups), in their order.
 
-    Without a DIST the policy takes the distribution of `model` where it is published, else the
-    prior, and says so in `note`. Raises BadSetting where a language has no value, or where a
-    number or a file of weights is not acceptable; UnknownName for a policy or language.
+    Without a DIST the policy takes `own`, else the distribution of `model` where it is published,
+    else the prior, and says so in `note`. Raises BadSetting where a language has no value, or where
+    a number or a file of weights is not acceptable; UnknownName for a policy or language.
     """
     tags = select(languages)
     if not tags:
@@ -116,7 +101,7 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
     kind, _, rest = policy.partition(":")
     _check_directions(policy, kind, rest, tags)
     match kind:
-        case "english" | "uniform" | "minimax" if rest:
+        case "english" | "uniform" | "minimax" | "lacking" if rest:
             raise BadSetting(f"{policy}: the policy {kind} takes nothing after the ':'.")
         case "english":
             return _only(policy, ENGLISH, tags)
@@ -126,45 +111,17 @@ def mixture(policy: str, languages: Sequence[str], *, model: str | None = None) 
             return _uniform(policy, tags, "every language alike")
         case "minimax":
             return _uniform(policy, tags, "uniform start; the shares are found while pressing")
+        case "lacking":
+            return _uniform(policy, tags, "uniform start; the shares are found while training")
         case "proportional":
-            return _proportional(policy, tags, *_table(rest, model))
+            return _proportional(policy, tags, *_table(rest, model, own))
         case "temperature":
             number, _, name = rest.partition(":")
-            return _temperature(policy, number, tags, *_table(name, model))
+            return _temperature(policy, number, tags, *_table(name, model, own))
         case "mbs":
             number, _, name = rest.partition(":")
-            return _mbs(policy, number, tags, *_table(name, model))
+            return _mbs(policy, number, tags, *_table(name, model, own))
     raise UnknownName("mixture policy", policy, POLICIES, "a YAML of shares, given by its path")
-
-
-def distribution(name_or_path: str) -> Distribution:
-    """Read a distribution of data/distributions by name, or a TOML of the same form by path.
-
-    Raises UnknownName, or BadSetting where the file is not of that form.
-    """
-    if name_or_path in distributions():
-        return _read(_FOLDER / f"{name_or_path}.toml")
-    if name_or_path.endswith(".toml"):
-        return _read(Path(name_or_path))
-    raise UnknownName("distribution", name_or_path, distributions(), "a TOML, given by its path")
-
-
-def distributions() -> list[str]:
-    """Names of the distributions that come with babelpress."""
-    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
-
-
-def distribution_of(model: str) -> Known:
-    """Which distribution stands for a model, judged by the last part of its id or path."""
-    table = tomllib.loads((DATA / "models.toml").read_text(encoding="utf-8"))
-    name = model.rstrip("/").rpartition("/")[2].casefold()
-    for row in table["model"]:
-        if _matches(name, row["patterns"]):
-            found = row["distribution"]
-            return Known(found, True, f"{model} is described by the distribution {found}")
-    disclosed = "not disclosed" if _matches(name, table["undisclosed"]["patterns"]) else "not known"
-    words = f"the training shares of {model} are {disclosed}; {PRIOR} is used as a prior"
-    return Known(PRIOR, False, words)
 
 
 def _check_directions(policy: str, kind: str, rest: str, tags: Sequence[str]) -> None:
@@ -226,32 +183,20 @@ def _normalised(weights: dict[str, float]) -> dict[str, float]:
 
 
 def _segments(values: dict[str, float], segments: int) -> dict[str, int]:
-    """Whole segments that sum to `segments`, at least one each; ties go to the first asked.
-
-    A surplus is taken one by one from the language that has most at that moment; a shortfall is
-    given by largest remainder.
-    """
     if segments < len(values):
         raise BadSetting(
             f"mbs:{segments} has fewer segments than languages ({len(values)}), and each needs "
             f"one. Use at least mbs:{len(values)}."
         )
-    # Fractions, because floor(N d / Σ d) must not depend on rounding.
-    total = sum(map(Fraction, values.values()))
-    exact = {tag: segments * Fraction(value) / total for tag, value in values.items()}
-    counts = {tag: max(1, math.floor(quota)) for tag, quota in exact.items()}
-    while sum(counts.values()) > segments:
-        counts[max(counts, key=lambda tag: (counts[tag], exact[tag]))] -= 1
-    shortfall = segments - sum(counts.values())
-    for tag in sorted(counts, key=lambda tag: counts[tag] - exact[tag])[:shortfall]:
-        counts[tag] += 1
-    return counts
+    return one_at_least(values, segments)
 
 
-def _table(name: str, model: str | None) -> tuple[Distribution, str]:
+def _table(name: str, model: str | None, own: Distribution | None) -> tuple[Distribution, str]:
     """The distribution to use, and in words why, with its own note."""
     if name:
         table, why = distribution(name), ""
+    elif own is not None:
+        table, why = own, ""
     elif model is None:
         table = distribution(PRIOR)
         why = f"no model and no distribution were named; {PRIOR} is used as a prior. "
@@ -316,7 +261,7 @@ def _weights(path: Path) -> dict[str, float]:
         # Nodes, not values: plain YAML reads `no` (Norwegian) as false and hides repeated keys.
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError, NotPlain) as error:
-        _unreadable(path, error)
+        unreadable(path, error)
     if not isinstance(node, yaml.MappingNode):
         raise BadSetting(f"{path} is no list of shares. Write one 'language: weight' a line.")
     weights: dict[str, float] = {}
@@ -324,52 +269,8 @@ def _weights(path: Path) -> dict[str, float]:
         tag = find(str(key.value)).tag
         if tag in weights:
             raise BadSetting(f"{path} weighs {tag} twice (again as '{key.value}'). Keep one.")
-        weights[tag] = _number(value.value, f"{path}: the weight of {key.value}")
+        weights[tag] = number_of(value.value, f"{path}: the weight of {key.value}")
     return weights
-
-
-def _read(path: Path) -> Distribution:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # also what no UTF-8 and no TOML raise
-        _unreadable(path, error)
-    required = {"name": str, "unit": str, "stage": str, "source": str, "values": dict}
-    if missing := sorted(k for k, kind in required.items() if not isinstance(table.get(k), kind)):
-        raise BadSetting(f"{path} lacks {', '.join(missing)}. A distribution needs all of these.")
-    return Distribution(
-        name=table["name"],
-        unit=table["unit"],
-        stage=table["stage"],
-        source=table["source"],
-        note=table.get("note", ""),
-        prior=table.get("prior", False),
-        values=_by_tag(path, table["values"]),
-        not_languages=table.get("not-languages", {}),
-    )
-
-
-def _by_tag(path: Path, values: dict[str, object]) -> dict[str, float]:
-    tagged: dict[str, float] = {}
-    for name, value in values.items():
-        tag = find(name).tag
-        if tag in tagged:
-            raise BadSetting(f"{path} has {tag} twice (again as '{name}'). Add the two up.")
-        tagged[tag] = _number(value, f"{path}: the value of {name}")
-        if not tagged[tag]:
-            raise BadSetting(f"{path}: the value of {name} is 0. Leave the language out.")
-    if not tagged:
-        raise BadSetting(f"{path} has no values. Write one 'language = number' a line.")
-    return tagged
-
-
-def _number(value: object, what: str) -> float:
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = math.nan
-    if math.isfinite(number) and number >= 0:
-        return number
-    raise BadSetting(f"{what} is {value}. It must be a number of at least 0.")
 
 
 def _positive(text: str, policy: str) -> float:
@@ -380,15 +281,6 @@ def _positive(text: str, policy: str) -> float:
     if number > 0:
         return number
     raise BadSetting(f"{policy}: T must be above 0, or inf, as in temperature:3.")
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _unreadable(path: Path, error: Exception) -> NoReturn:
-    what = str(error).splitlines()[0]
-    raise BadSetting(f"{path} cannot be read: {what}. Give a text file in UTF-8.") from error
 
 
 def check_there(mixed: "Mixture", there: Sequence[str]) -> None:

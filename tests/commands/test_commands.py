@@ -316,8 +316,10 @@ def test_eval_rows_are_the_lines_of_results(documents, place):
     written = [json.loads(line) for line in lines]
 
     assert all(len(row.pop("seal")) == 64 for row in written)
+    shown = [{**row} for row in rows(documents, "eval")]
+    assert {row.pop("parts") for row in shown} == {None}  # which lie beside, by language
     assert sorted(written, key=lambda row: row["language"]) == sorted(
-        rows(documents, "eval"), key=lambda row: row["language"]
+        shown, key=lambda row: row["language"]
     )
     for row in rows(documents, "eval"):
         assert row["documents"] == 3
@@ -367,14 +369,18 @@ def test_compare_shows_summaries_first_and_languages_worst_first(documents, plac
     summaries = [row for row in found if row["kind"] == "summary"]
     changes = [row for row in found if row["kind"] == "language"]
 
-    assert found == summaries + changes
+    sizes = [row for row in found if row["kind"] == "size"]
+    assert found == summaries + changes + sizes
+    assert [row["dense"] for row in sizes if row["name"] == "parameters"] == [
+        row["pressed"] for row in sizes if row["name"] == "parameters"
+    ]
     assert {row["name"] for row in summaries} <= SUMMARIES
     assert {row["language"] for row in changes} == TAGS
     assert [row["change"] for row in changes] == sorted(
         (r["change"] for r in changes), reverse=True
     )
     assert summaries[1]["language"] == changes[0]["language"]
-    assert all(math.isfinite(row["low"]) for row in found)
+    assert all(math.isfinite(row["low"]) for row in summaries + changes)
 
 
 def test_compare_on_a_terminal_speaks_in_words(documents, place):

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress import evals
 from babelpress.errors import NotFinite
+from babelpress.evals._calibration import BINS
 from babelpress.evals._head import Said
-from babelpress.evals.ece import BINS, _gaps, measure
+from babelpress.evals.ece import _gaps, measure
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from transformers import BertModel, XLMRobertaConfig, XLMRobertaForMaskedLM
 from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite
 from babelpress.evals import _head, masked
-from babelpress.evals._around import Around
 from babelpress.evals.masked import measure
+from babelpress.models.around import Around
 
 ROBERTA = XLMRobertaConfig(**pico._ROBERTA)
 MODELS = {

@@ -71,6 +71,19 @@ def test_patterns_of_two_forms_are_no_ladder():
     assert ladders.of([[pruned(each)] for each in forms]) == []
 
 
+def test_models_that_were_pruned_while_they_learnt_stand_by_their_last_share_of_zeros():
+    def learnt(gradual):
+        step = {"task": "ner", "gradual": gradual}
+        return [{"model": "m", "steps": [{"finetune": step}]}]
+
+    found = ladders.of([learnt(each) for each in ("0..0.9", "0..0.5", "0.5..0.95", "")])
+
+    assert [(axis, rungs) for _, axis, rungs in shown(found)] == [
+        (SPARSITY, [(1, 0.5), (0, 0.9)]),
+    ]
+    assert "gradual from 0" in found[0].label
+
+
 def test_a_grid_of_sparsities_by_bits_has_a_ladder_along_each():
     chains = [
         [pruned(pattern), quantized(bits, model=f"runs/{pattern}")]

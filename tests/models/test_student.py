@@ -12,7 +12,8 @@ from babelpress.models.student import chosen_blocks, fewer_blocks
 from babelpress.models.walk import Walk
 
 # Those that differ in how blocks are numbered, called and told apart.
-FAMILIES = ("gemma3", "bloom", "gpt2", "qwen3_moe", *pico.ENCODERS)
+OF_OWN_LAYERS = tuple(name for name in pico.ENCODERS if name != "albert")
+FAMILIES = ("gemma3", "bloom", "gpt2", "qwen3_moe", *OF_OWN_LAYERS)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,13 @@ def test_blocks_that_hang_on_their_places_are_refused_in_one_line():
     line = refusal(BadModel, fewer_blocks, pico.model("gemma4"), [1])
 
     assert "(num_kv_shared_layers)" in line
+    assert "--student" in line
+
+
+def test_a_block_that_is_run_again_and_again_is_refused_in_one_line():
+    line = refusal(BadModel, fewer_blocks, pico.model("albert"), [0])
+
+    assert "AlbertForMaskedLM has blocks for another number of layers" in line
     assert "--student" in line
 
 

@@ -106,7 +106,11 @@ def test_a_pattern_may_be_a_number():
     [
         ({**SMALL, "modle": 1}, "modle", "model, calibration, steps"),
         ({**SMALL, "calibration": {"token": 5}}, "calibration.token", "corpus, languages, tokens"),
-        ({**SMALL, "steps": [{"distil": {}}]}, "steps.0.distil", "prune, quantize."),
+        (
+            {**SMALL, "steps": [{"distil": {}}]},
+            "steps.0.distil",
+            "distill, finetune, prune, quantize.",
+        ),
         (
             {**SMALL, "steps": [{"prune": {"ratio": 0.25}}]},
             "steps.0.prune.ratio",

@@ -2,6 +2,7 @@
 
 import json
 
+import labelling
 import pico
 import pytest
 
@@ -300,3 +301,28 @@ def test_an_encoder_is_not_pressed_where_its_recipes_are_scored_on_next_tokens(t
     assert "is scored with --on masked" in words
     assert not (tmp_path / "out" / "runs").exists()
     assert not (tmp_path / "out" / "dense").exists()
+
+
+def test_a_model_that_gets_its_head_by_a_recipe_is_scored_with_it_alone(tmp_path):
+    """Of itself it has no scores on a task, and none are asked for."""
+    topics = labelling.write_topics(tmp_path / "topics", {"sw": {"train": 9, "dev": 3, "test": 3}})
+    bare = labelling.folder(tmp_path / "bare", pico.model("bert").base_model)
+    learn = {"finetune": {"task": "topic", "corpus": topics, "epochs": 1, "length": 32}}
+    asked = {
+        "model": bare,
+        "steps": [learn, {"prune": {"method": "magnitude", "pattern": "0.5"}}],
+        "vary": {"steps.1.prune.pattern": ["0.25", "0.75"]},
+        "calibration": {"languages": ["sw"], "tokens": 60, "length": 30},
+        "evaluate": {"on": ["classify"], "corpus": topics},
+    }
+    sized = plan.of(asked)
+    setup = Setup(tmp_path / "out", str(tmp_path / "out" / "results"))
+
+    jobs = schedule.missing(sized, setup, apart=True, sized=True)
+    swept = do(sized, tmp_path / "out")
+
+    assert not any(isinstance(job, Score) for job in jobs)
+    assert not swept.failed
+    assert {row["evaluation"] for row in swept.rows} == {"classify"}
+    assert {row["dense"] for row in swept.rows} == {None}
+    assert len(swept.rows) == 2

@@ -5,7 +5,7 @@ from typing import Any
 import pico
 import pytest
 import translating
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 from transformers import MBart50Tokenizer, T5Tokenizer
 
 from babelpress.errors import BadModel, BadSetting
@@ -28,7 +28,7 @@ def t5():
 
 def named(token: str):
     """A tokenizer that is told the target by a token before the source, which is no special one."""
-    made = pico.tokenizer()
+    made: Any = pico.tokenizer()
     for name in ("swh", "ha"):
         made.add_tokens(AddedToken(token.format(name)))
     return made
@@ -57,6 +57,17 @@ def test_marks_are_what_the_tokenizer_puts_there_when_told_both_languages(make, 
     assert marks.forced(WAY) == told.convert_tokens_to_ids(codes[1])
     back = marks.source("swh_Latn>eng_Latn", texts)
     assert back != sources and marks.source(WAY, texts) == sources
+
+
+def test_a_tokenizer_keeps_rules_of_its_own_that_its_class_would_not_make():
+    tokenizer = translating.tokenizer()
+    own = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = own
+    before = tokenizer_hash(tokenizer)
+
+    Marks.of(tokenizer, "m2m_100").source(WAY, ["ab"])
+
+    assert tokenizer_hash(tokenizer) == before
 
 
 def test_t5_is_asked_in_words_and_ends_as_it_ends():

@@ -1,5 +1,7 @@
 """The loop: AdamW by hand as its oracle, and that a killed run goes on to the same weights."""
 
+from typing import Any
+
 import pytest
 import torch
 from running import refusal
@@ -13,7 +15,7 @@ from babelpress.train.fit import fit
 STEPS = 7
 
 
-def pupil(dropout=0.3):
+def pupil(dropout=0.3) -> Any:
     """Two linears with dropout between them; the first is not trained."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(

@@ -1,0 +1,277 @@
+"""Distil: make the student, hold text apart, train, and say what was learnt.
+
+Training resumes: its checkpoints lie in the step's folder while it is not done, beside the
+fingerprint of what they are checkpoints of.
+
+Tested in tests/steps/test_distill.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+
+from babelpress.distill import by_objective
+from babelpress.errors import BadModel
+from babelpress.models.ledger import ledger
+from babelpress.models.open import Opened, open_model
+from babelpress.models.reading import sees_both_sides
+from babelpress.models.student import chosen_blocks, fewer_blocks
+from babelpress.models.tokenizers import tokenizer_hash
+from babelpress.models.walk import Walk, find_stacks
+from babelpress.models.weights import weights_hash
+from babelpress.press.trial import timed
+from babelpress.steps._estimating import Trial
+from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._learnt import Learnt, of_task, of_text
+from babelpress.steps._training import MOMENTS, checkpoints, factor
+from babelpress.steps.distill import BY_DEFAULT, Report, Settings
+from babelpress.system.cost import measured
+from babelpress.system.memory import peak, used
+from babelpress.system.progress import Progress, remark
+from babelpress.text import mixtures
+from babelpress.text.mixtures import LACKING
+from babelpress.text.settings import CalibrationSettings
+from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
+from babelpress.train.fit import KEPT, fit
+from babelpress.train.reading import Reader
+
+
+def distil(
+    opened: Opened,
+    asked: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+) -> Done:
+    """The student, trained; `folder` keeps checkpoints until it is.
+
+    Raises BadSetting, BadModel or BadCorpus before anything is trained where teacher, student,
+    objectives and text do not fit together.
+    """
+    teacher = _teacher(opened)
+    names = _objectives(settings, teacher)
+    student, kept = _student(opened, settings)
+    texts = _learnt(opened, asked, settings, teacher)
+    tags = texts.learnt.languages()
+    mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
+    mixtures.check_there(mixed, tags)
+    made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
+    known = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    work = {
+        "model": known.fingerprint,
+        "student": weights_hash(student),
+        "settings": settings.model_dump(mode="json"),
+        "text": asked.model_dump(mode="json"),
+        "corpus": texts.manifest.get("fingerprint"),
+    }
+    with measured() as cost:
+        trained = _train(made, settings, asked.seed, checkpoints(folder, work, progress), progress)
+    student.requires_grad_(True).eval()
+    found = replace(opened, model=student, carried=())
+    walk = Walk(student)
+    done = Report(
+        step=settings.model_dump(mode="json"),
+        model=known,
+        calibration=texts.manifest,
+        mixture=MixtureRow.of(mixed, made.shares),
+        ledger=ledger(student, {}, walk.index_of, opened.stored_dtype),
+        cost=cost,
+        kept=kept,
+        layers=[len(walk.blocks), len(teacher.blocks)],
+        objectives={each.name: dict(each.options) for each in made.objectives},
+        distances=made.distances,
+        losses=made.losses,
+        unit=texts.unit,
+        apart=texts.told,
+        trained=trained,
+        dropped=[each.name for each in opened.carried],
+    )
+    return Done(done, {}, found)
+
+
+# ---- what fits together --------------------------------------------------------------------
+
+
+def _teacher(opened: Opened) -> Reader:
+    """The teacher. Raises BadModel for one that reads one text and writes another."""
+    if opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
+            "encoder or a decoder."
+        )
+    return Reader.of(opened.model)
+
+
+def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
+    """The objectives that were asked for, or the one that the model can have."""
+    model = teacher.model
+    if teacher.answers in ("labels", "texts") and not settings.task:
+        raise BadModel(
+            f"{type(model).__name__} gives labels, and plain text has none to learn. Name the task "
+            "with --task and its labelled text with --corpus, or distil the model before it is "
+            "fine-tuned."
+        )
+    heads = teacher.answers != "nothing" or bool(settings.task)
+    names = settings.objective or BY_DEFAULT[:1] if heads else settings.objective or BY_DEFAULT[1:]
+    found = tuple(
+        Objective(name, options) for name, options in by_objective(names, settings.options).items()
+    )
+    for each in found:
+        if each.reads == "logits" and not heads:
+            raise BadModel(
+                f"{type(model).__name__} has no head that predicts tokens, and {each.name} reads "
+                "what that says. Use --objective hidden."
+            )
+    return found
+
+
+def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[int]]:
+    """A student in float32, and the teacher's blocks that it began with."""
+    if settings.layers is not None:
+        stacks = find_stacks(opened.model)
+        kept = chosen_blocks(len(stacks[0].blocks), settings.layers, settings.init)
+        return fewer_blocks(opened.model, kept).float(), kept
+    assert settings.student is not None
+    other = open_model(settings.student, device=str(opened.model.device))
+    if tokenizer_hash(other.tokenizer) != tokenizer_hash(opened.tokenizer):
+        raise BadModel(
+            f"{settings.student} has another tokenizer than {opened.name}, so it reads other "
+            "tokens. Give a student with the tokenizer of its teacher."
+        )
+    if sees_both_sides(other.model) != sees_both_sides(opened.model):
+        raise BadModel(
+            f"one of {settings.student} and {opened.name} reads text on both sides and the other "
+            "does not: they need the same task. Give an encoder with an encoder, or two decoders."
+        )
+    return other.model.float(), []
+
+
+def _learnt(
+    opened: Opened, asked: CalibrationSettings, settings: Settings, teacher: Reader
+) -> Learnt:
+    if settings.task:
+        return of_task(opened, asked, settings.task, settings.store)
+    return of_text(opened, asked, teacher.answers)
+
+
+def _distillation(
+    teacher: Reader,
+    student: PreTrainedModel,
+    objectives: tuple[Objective, ...],
+    settings: Settings,
+    seed: int,
+    texts: Learnt,
+    shares: Mapping[str, float],
+) -> Distillation:
+    reader = Reader.of(student.eval())
+    layers = layer_map(objectives, len(reader.blocks), len(teacher.blocks))
+    widths = [(_width(student), _width(teacher.model))] * len(layers)
+    made = Distillation(
+        teacher,
+        reader,
+        Pupil(student, widths),
+        objectives,
+        texts.learnt,
+        texts.apart,
+        settings.batch,
+        seed,
+        {tag: share for tag, share in shares.items() if share > 0},
+        lacking=settings.mixture == LACKING,
+        layers=layers,
+    )
+    made.check()
+    return made
+
+
+def _width(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().hidden_size)
+
+
+# ---- training ------------------------------------------------------------------------------
+
+
+def _train(
+    made: Distillation, settings: Settings, seed: int, place: Path, progress: Progress
+) -> int:
+    """Train, evaluating on the way; how many numbers were trained."""
+    trained = _trained(made, settings)
+    if not made.distances and not any(place.glob("checkpoint-*")):
+        made.evaluate()
+    since: list[float] = []
+
+    def after(step: int, loss: float) -> None:
+        since.append(loss)
+        progress("train: step", step, settings.steps)
+        if step % settings.evaluate == 0 or step == settings.steps:
+            made.losses.append(sum(since) / len(since))
+            since.clear()
+            _say(made, step, progress)
+
+    progress("train: step", 0, settings.steps)
+    fit(
+        made.pupil,
+        made.loss,
+        place,
+        steps=settings.steps,
+        optimizer=AdamW(trained, lr=settings.rate, weight_decay=0.0),
+        factor=lambda step: factor(step, settings.steps, settings.warmup),
+        checkpoint=settings.evaluate,
+        seed=seed,
+        after=after,
+        memory=made,
+    )
+    own = made.pupil.student.parameters()
+    return sum(each.numel() for each in own if each.requires_grad)
+
+
+def _trained(made: Distillation, settings: Settings) -> list[nn.Parameter]:
+    """What learns; the embeddings only where they are asked for."""
+    if not settings.embeddings:
+        made.pupil.student.get_input_embeddings().requires_grad_(False)
+    return [each for each in made.pupil.parameters() if each.requires_grad]
+
+
+def _say(made: Distillation, step: int, progress: Progress) -> None:
+    found = made.evaluate()
+    worst = max(found, key=found.__getitem__)
+    mean = sum(found.values()) / len(found)
+    remark(
+        progress,
+        f"step {step}: loss {made.losses[-1]:.4g}, distance to the teacher {mean:.4g} in the mean, "
+        f"{found[worst]:.4g} in {worst}",
+    )
+
+
+# ---- before it is done ---------------------------------------------------------------------
+
+
+def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
+    """What a distillation will take: a step and an evaluation are tried, twice each."""
+    opened, before = trial.opened, used()
+    teacher = _teacher(opened)
+    objectives = _objectives(settings, teacher)
+    texts = _learnt(opened, trial.asked, settings, teacher)
+    with peak() as most:
+        student, _ = _student(opened, settings)
+        tags = texts.learnt.languages()
+        shares = mixtures.mixture(settings.mixture, tags, model=opened.name).shares
+        made = _distillation(teacher, student, objectives, settings, 0, texts, shares)
+        trained = _trained(made, settings)
+        numbers = sum(each.numel() for each in trained)
+        step = timed(lambda: made.loss(0).backward())[1]
+        step = min(step, timed(lambda: made.loss(1).backward())[1])
+        look = timed(made.evaluate)[1]
+    looks = 1 + -(-settings.steps // settings.evaluate)
+    dense = sum(each.numel() for each in student.parameters()) * opened.stored_dtype.itemsize
+    phases = {
+        "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
+        "text": trial.text_seconds,
+        "train": step * settings.steps,
+        "evaluate": look * looks,
+    }
+    memory = trial.base + max(0, most.bytes - before) + MOMENTS * numbers
+    return Estimate(phases, memory, dense + (KEPT + 1) * (MOMENTS + 4) * numbers)
