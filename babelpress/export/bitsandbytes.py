@@ -14,6 +14,7 @@ Shapes: O outputs, I inputs of a linear.
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def _changes(
 
     before = in_torch(model, texts)
     weights = found(_weights_alone)
-    both = found(lambda *parts: _as_it_runs(*parts, threshold))
+    both = found(partial(_as_it_runs, threshold=threshold))
     return [
         f"rounded weights alone change the outputs on {len(texts.tags)} texts by {weights}",
         f"with inputs rounded as {FORM} does while it runs, by {both}: score it as it runs with "
@@ -147,7 +148,7 @@ def _weights_alone(
 
 
 def _as_it_runs(
-    module: nn.Linear, code_OI: Tensor, largest_O: Tensor, threshold: float
+    module: nn.Linear, code_OI: Tensor, largest_O: Tensor, *, threshold: float
 ) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
         y_RO = product(x.reshape(-1, x.shape[-1]), code_OI, largest_O, threshold)

@@ -39,7 +39,7 @@ def made(family="xlm_roberta"):
     return Source(family, Opened(family, model, pico.tokenizer(), torch.float32), shares=SHARES)
 
 
-def in_blocks(model):
+def in_blocks(model) -> dict[str, Any]:
     """The linears of blocks by name."""
     walk = Walk(model)
     return {
@@ -98,10 +98,10 @@ def test_what_weights_alone_change_and_what_inputs_do_besides_are_told_apart(sou
         layer.weight.data = stood_for(*coded(layer.weight.data))
     weights = _tried.in_torch(rounded, texts)
     for layer in in_blocks(rounded).values():
-        codes = coded(layer.weight.data)
+        codes: Any = coded(layer.weight.data)
         layer.register_forward_hook(
             lambda module, args, _, codes=codes: product(
-                args[0].flatten(0, -2), *codes, THRESHOLD
+                args[0].flatten(0, -2), codes[0], codes[1], THRESHOLD
             ).view(*args[0].shape[:-1], -1) + module.bias
         )  # fmt: skip
     both = _tried.in_torch(rounded, texts)
