@@ -4,14 +4,15 @@ A run has that in its manifest; of another model it is kept beside its scores, i
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from babelpress.errors import BadRun
-from babelpress.models import sizes
-from babelpress.models.open import Opened
 from babelpress.runs import manifest
 from babelpress.runs.places import run_of
 from babelpress.system.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
 
 LEDGER = "ledger.json"
 # What is shown, smallest words first: keys of a ledger, and what they are called.
@@ -24,12 +25,14 @@ SIZES = {
 }
 
 
-def keep(folder: Path, opened: Opened, weights: str) -> None:
+def keep(folder: Path, opened: "Opened", weights: str) -> None:
     """Write how large a scored model is, unless it is there of the same `weights` (a hash).
 
     Nothing is kept where a run says it, nor of a model whose weights are quantized in another
     program's way: how many parameters those are is not seen from them.
     """
+    from babelpress.models import sizes  # torch, which who only judges does without
+
     path = folder / LEDGER
     if run_of(opened.name) or getattr(opened.model.config, "quantization_config", None):
         path.unlink(missing_ok=True)
