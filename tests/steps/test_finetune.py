@@ -18,6 +18,7 @@ from babelpress.commands.pressing import press
 from babelpress.errors import BabelpressWarning, BadCorpus, BadModel, BadSetting
 from babelpress.evals.classify import measure
 from babelpress.numerics.tally import Tally
+from babelpress.report import card
 from babelpress.runs import manifest, recipe, run
 from babelpress.runs.open import open_any
 from babelpress.steps import _finetuning
@@ -351,3 +352,18 @@ def test_its_command_asks_for_labelled_texts_and_for_no_calibration():
     assert not {"tokens", "evaluation", "count_special"} & set(options)
     assert Settings(corpus="x").batch == 16
     assert json.loads(Settings(corpus="x").model_dump_json())["languages"] == []
+
+
+def test_its_card_tells_what_was_learnt_and_that_zeros_make_nothing_faster(
+    encoder, topics, tmp_path
+):
+    prune = {"prune": {"method": "magnitude", "pattern": "0.5"}}
+    do(plan(encoder, topics, prune, epochs=1), tmp_path / "run")
+
+    text = card.card(tmp_path / "run")
+
+    assert "base_model_relation: finetune" in text
+    assert "Labels: science/technology, travel, politics" in text
+    assert "accuracy of labels on dev texts: " in text
+    assert "Speed: the zeros lie in an ordinary dense file" in text
+    assert "Nothing was added to it" not in text
