@@ -59,7 +59,12 @@ def write(source: Source, folder: Path, *, threshold: float = THRESHOLD) -> list
     }
     lines = _folder.save(source, folder, FORM, tensors, _config(source, modules, threshold))
     weights = sum(code_OI.numel() for code_OI, _ in codes.values())
-    count = f"{len(codes)} linears of blocks at 8 bits a row: {weights:,} weights"
+    tables = [m.weight for m in source.opened.model.modules() if isinstance(m, nn.Embedding)]
+    dense = sum({id(each): each.numel() for each in tables}.values())
+    count = (
+        f"{len(codes)} linears of blocks at 8 bits a row: {weights:,} weights; embeddings stay as "
+        f"they are: {dense:,}"
+    )
     if source.codes is not None:
         lines.append("numbers that the run's codes stand for are rounded anew to 8 bits")
     return [count, *_changes(source, modules, codes, threshold), *lines]
@@ -95,8 +100,11 @@ def _coded(name: str, module: nn.Linear) -> tuple[Tensor, Tensor]:
 
 def _config(source: Source, modules: Mapping[str, nn.Linear], threshold: float) -> dict[str, Any]:
     """What transformers reads; other linears are named, for it would round all but a head."""
-    named = source.opened.model.named_modules()
+    model = source.opened.model
+    named = model.named_modules()
     dense = [name for name, m in named if isinstance(m, nn.Linear) and name not in modules]
+    if getattr(model, "pooler", False) is None:
+        dense.append("pooler")  # which the class makes anew, where sentences are pooled otherwise
     return {
         "quant_method": FORM,
         "load_in_8bit": True,

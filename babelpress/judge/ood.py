@@ -66,7 +66,9 @@ def apart(
     # Another seed, or two corpora of as many documents would be drawn from alike.
     (here, first), (there, second) = of(inside, seed), of(outside, seed + 1)
     common = [tag for tag in here if tag in there]
-    rows = [(tag, [here[tag]], [there[tag]]) for tag in common]
+    rows: list[tuple[str | None, list[int], list[int]]] = [
+        (tag, [here[tag]], [there[tag]]) for tag in common
+    ]
     if common:
         rows.append((None, [here[tag] for tag in common], [there[tag] for tag in common]))
     found = []

@@ -11,12 +11,17 @@ from contextlib import contextmanager
 
 from transformers.utils import logging as theirs
 
+TALKS = "bitsandbytes"  # which says of every product that its inputs pass through float16
 LOADING = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Inside, transformers says nothing of loading and saving; errors are raised as ever."""
+    """Inside, transformers says nothing of loading and saving; errors are raised as ever.
+
+    What a model is computed with, where it was quantized by others, is silent afterwards too.
+    """
+    logging.getLogger(TALKS).setLevel(logging.ERROR)
     drawn = theirs.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in LOADING]
     levels = [each.level for each in loggers]

@@ -64,7 +64,8 @@ def _of_model(
 def _bytes(tensor: Tensor, stored: torch.dtype) -> Iterator[memoryview]:
     flat = tensor.detach().to(stored).cpu().contiguous().reshape(-1)
     for piece in flat.split(max(1, PIECE // stored.itemsize)):
-        yield memoryview(piece.view(torch.uint8).numpy())
+        bytes_: Any = piece.view(torch.uint8).numpy()
+        yield memoryview(bytes_)
 
 
 def _of_file(path: Path) -> Iterator[memoryview]:

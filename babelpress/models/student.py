@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.quiet import quiet
-from babelpress.models.walk import find_stacks
+from babelpress.models.stacks import find_stacks
 
 INITS = ("stride", "last", "first")
 # What a config has that makes blocks others by their place, and its value where it does not.

@@ -1,10 +1,10 @@
 """Walk the blocks of a model: feed each one what the one before gave, and name its linears.
 
-With linears.py, sites.py and experts.py the only files that know how transformers arranges modules.
-A model is seen as an embedding, a list
-of blocks of one class that each read what the one before gave, and a head. Nothing goes by names:
-blocks are the largest list of equal modules that hold linear layers; a *site* is the set of linears
-of a block that were seen to receive the same tensor. A block that a pass runs several times in a
+With stacks.py, linears.py, sites.py and experts.py the only files that know how transformers
+arranges modules. A model is seen as an embedding, a list of blocks of one class that each read what
+the one before gave, and a head. Nothing goes by names: blocks are the largest list of equal modules
+that hold linear layers; a *site* is the set of linears of a block that were seen to receive the
+same tensor. A block that a pass runs several times in a
 row, as ALBERT does, is one block: to run it is to run it as often. Each linear of each stacked
 expert is a site, since experts read rows of their own; routers are no linears (experts.py).
 
@@ -16,10 +16,10 @@ Shapes: B sequences, S positions of a source, T positions, H hidden size, O outp
 linear, R rows seen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -36,9 +36,7 @@ from babelpress.models.reading import sees_both_sides
 from babelpress.models.recording import (
     Recording,
     hidden_of,
-    other_text,
     reading_text,
-    replaced,
     run_decoder,
     run_encoder,
     run_text,
@@ -46,6 +44,7 @@ from babelpress.models.recording import (
 )
 from babelpress.models.sides import Ahead, Reading, Source
 from babelpress.models.sites import FEW, Site, find_sites, hooked
+from babelpress.models.stacks import Stack, find_stacks
 from babelpress.system.offload import Hold, in_memory
 
 # ---- blocks --------------------------------------------------------------------------------
@@ -53,17 +52,6 @@ from babelpress.system.offload import Hold, in_memory
 
 class _Stop(Exception):
     """Ends a forward pass once what it was made for is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Blocks of one class that each read what the one before gave, and the path of their list.
-
-    A decoder has one stack; an encoder and a decoder are two.
-    """
-
-    path: str
-    blocks: tuple[nn.Module, ...]
 
 
 class Walk:
@@ -294,94 +282,6 @@ class Walk:
         first.
         """
         self._recordings[self._place(index)[0]].prepare(own_of(hidden_BTH).shape)
-
-
-def find_stacks(model: PreTrainedModel) -> tuple[Stack, ...]:
-    """The stacks of a model: the list of equal modules that reads text; of an encoder-decoder two.
-
-    Where there are several lists of blocks with linear layers, as in a model that also sees images,
-    it is the one that a pass over text alone runs; of a model without weights, which cannot be run,
-    the one of its decoder. Raises BadModel, saying what was found, when there is none or more than
-    one, or not one in each half of an encoder-decoder.
-    """
-    found = _lists(model)
-    if not found:
-        raise _not_walked(model, found, "one such list")
-    if model.config.is_encoder_decoder:
-        halves = [_inside(each, found) for each in (model.get_encoder(), model.get_decoder())]
-        if [len(half) for half in halves] == [1, 1] and len(found) == 2:
-            return tuple(_stack(*each) for half in halves for each in half.items())
-        raise _not_walked(model, found, "one such list in its encoder and one in its decoder")
-    if len(found) > 1:
-        bare = model.device.type == "meta"
-        found = _inside(model.get_decoder(), found) if bare else _read_by_text(model, found)
-    if len(found) == 1:
-        return tuple(_stack(path, blocks) for path, blocks in found.items())
-    raise _not_walked(model, found, "one that reads text, or one in each half")
-
-
-def _stack(path: str, blocks: list[nn.Module]) -> Stack:
-    return Stack(path, tuple(blocks))
-
-
-def _not_walked(
-    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]], missing: str
-) -> BadModel:
-    seen = ", ".join(f"{path} ({len(b)} x {type(b[0]).__name__})" for path, b in lists.items())
-    return BadModel(
-        f"{type(model).__name__} cannot be walked: of lists of equal blocks with linear layers "
-        f"(nn.Linear or Conv1D) it has {seen or 'none'}, and it needs {missing}."
-    )
-
-
-def _lists(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """Lists of equal modules that hold linear layers, and are none, by path.
-
-    None lies inside another.
-    """
-    found: dict[str, list[nn.Module]] = {}
-    for path, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList) or not len(module):
-            continue
-        if any(path.startswith(f"{outer}.") for outer in found):
-            continue  # experts or branches inside a block
-        inside = linears(module[0])
-        if len({type(child) for child in module}) == 1 and inside and "" not in inside:
-            found[path] = list(module)
-    return found
-
-
-def _inside(part: nn.Module, lists: Mapping[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
-    """Those lists that lie in a part of a model."""
-    inside = set(part.modules())
-    return {path: blocks for path, blocks in lists.items() if inside.issuperset(blocks)}
-
-
-def _read_by_text(
-    model: PreTrainedModel, lists: Mapping[str, list[nn.Module]]
-) -> dict[str, list[nn.Module]]:
-    """Those lists of which a pass over text runs a block; in their place nothing is computed."""
-    read: dict[str, list[nn.Module]] = {}
-
-    def stand_in(path: str, block: nn.Module) -> Callable[..., Any]:
-        run = block.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if path in read:
-                return forms[path](hidden_of(args, kwargs))
-            output = run(*args, **kwargs)
-            read[path] = lists[path]
-            tail = output[1:] if isinstance(output, tuple | list) else None
-            forms[path] = lambda hidden: hidden if tail is None else (hidden, *tail)
-            return output
-
-        return forward
-
-    forms: dict[str, Callable[[Tensor], Any]] = {}
-    every = {block: stand_in(path, block) for path, blocks in lists.items() for block in blocks}
-    with replaced(every):
-        run_text(model, Reading(other_text(model).to(model.device)))
-    return read
 
 
 def _other(hidden_BTH: Tensor) -> Hidden:

@@ -58,8 +58,8 @@ def lines(report: ReportInput) -> tuple[Line, ...]:
 
 def numbers(report: ReportInput) -> list[dict[str, Any]]:
     """The same unrounded; None where it is not known."""
-    nothing = dict.fromkeys(("ms_per_text", "change", "low", "high"))
-    found = []
+    nothing: dict[str, Any] = dict.fromkeys(("ms_per_text", "change", "low", "high"))
+    found: list[dict[str, Any]] = []
     for label, known, timed in [(DENSE, report.sizes, None), *_models(report)]:
         sizes = {key: known.get(key) for key in SIZES}
         found.append({"model": label, **sizes, **(_numbers(timed) if timed else nothing)})
@@ -225,7 +225,9 @@ def _colour(names: Sequence[str]) -> alt.Color:
     colours = [
         COLOURS[ladders.index(name) % len(COLOURS)] if name else "var(--ink)" for name in names
     ]
-    legend = alt.Legend(orient="top", title=None, labelColor="var(--ink)", labelLimit=300)
+    legend = alt.Legend(
+        orient="top", title=None, labelColor="var(--ink)", labelLimit=300, columns=2
+    )
     return alt.Color(
         "line:N",
         scale=alt.Scale(domain=names, range=colours),

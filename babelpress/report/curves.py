@@ -216,7 +216,9 @@ def _chart(
     """Lines of one axis; the signal `shown` picks a ladder where there are several."""
     axis = there[0][0].axis
     own = [v for v in values if up == "percent" or v["line"] != MEAN]
-    lines = [name for name in dict.fromkeys(v["line"] for v in own) if name != OTHERS]
+    named_so = dict.fromkeys(v["line"] for v in own if v["line"] not in (OTHERS, MEAN))
+    # One order for colours and dashes, or they have a legend each.
+    lines = [*named_so, *([MEAN] if up == "percent" else [])]
     base = alt.Chart(alt.Data(values=own)).transform_filter("datum.ladder === shown")
     base = base.encode(x=_across(axis, values), y=_up(up, metric, there[0][1].max_loss))
     faint = base.transform_filter(f"datum.line === '{OTHERS}'").encode(detail="language:N")
@@ -248,7 +250,13 @@ def _across(axis: str, values: Sequence[Mapping[str, Any]]) -> alt.X:
     ticks = sorted({value["value"] for value in values})
     scales = alt.Scale(reverse=axis == BITS, zero=False, nice=False, padding=14)
     title = "sparsity (0: dense)" if axis == SPARSITY else "bits of a weight"
-    ends = alt.Axis(title=title, values=ticks, format="~g", grid=False, labelOverlap="greedy")
+    ends = alt.Axis(
+        title=title,
+        values=ticks,
+        labelExpr="format(datum.value, '~g')",  # a format alone is rounded to the axis's own step
+        grid=False,
+        labelOverlap="greedy",
+    )
     return alt.X("value:Q", scale=scales, axis=ends)
 
 
@@ -288,6 +296,7 @@ def _colour(lines: Sequence[str]) -> alt.Color:
             labelColor="var(--ink)",
             labelFontSize=12,
             labelLimit=300,
+            columns=3,
             symbolType="stroke",
             symbolStrokeWidth=2,
         ),

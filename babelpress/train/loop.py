@@ -28,8 +28,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel
 
 from babelpress.errors import BadSetting
+from babelpress.models.stacks import find_stacks
 from babelpress.models.tokenizers import check_known, vocabulary_of
-from babelpress.models.walk import find_stacks
 from babelpress.train.data import Sequences
 from babelpress.train.fit import Loss, fit
 

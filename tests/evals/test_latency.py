@@ -14,6 +14,7 @@ from babelpress import evals
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import latency
 from babelpress.evals.latency import SHOWN, measure
+from babelpress.numerics.tally import Tally
 from babelpress.system.energy import UNREADABLE
 
 TEXTS = {"eng_Latn": ["hello, world", "the rain in Spain", "no"], "tha_Thai": ["สวัสดี"]}
@@ -45,7 +46,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def read(clock):
-    """A decoder that moves the clock as it reads, and its tokenizer."""
+    """`measure` of a decoder that moves the clock as it reads."""
     model = opened().model
     inner = model.forward
 
@@ -56,7 +57,12 @@ def read(clock):
         return inner(input_ids, attention_mask=attention_mask, logits_to_keep=logits_to_keep)
 
     model.forward = forward
-    return model, opened().tokenizer
+    tokenizer = opened().tokenizer
+
+    def timed(some, **options) -> dict[str, Tally]:
+        return measure(model, tokenizer, some, **options)
+
+    return timed
 
 
 def slow_times(sizes, *, warm, repeats, batch):
@@ -76,8 +82,7 @@ def test_every_time_equals_a_slow_count_by_a_clock(read, clock, repeats, batch, 
     told = {}
     some = documents({"eng_Latn": TEXTS["eng_Latn"]})
 
-    found = measure(
-        *read,
+    found = read(
         some,
         window=64,
         repeats=repeats,
@@ -112,7 +117,7 @@ def test_every_time_equals_a_slow_count_by_a_clock(read, clock, repeats, batch, 
 
 
 def test_batches_are_full_and_texts_come_anew(read, clock):
-    measure(*read, documents(TEXTS), window=64, repeats=1, batch=2, warm=0)
+    read(documents(TEXTS), window=64, repeats=1, batch=2, warm=0)
 
     counts = [len(sizes) for sizes in clock.reads]
     assert counts == [1, 1, 1, 2, 2, 1, 2]
@@ -121,7 +126,7 @@ def test_batches_are_full_and_texts_come_anew(read, clock):
 
 
 def test_texts_are_the_first_ones_and_cut_to_the_window(read, clock):
-    found = measure(*read, documents(TEXTS), window=4, texts=2, repeats=1, warm=0)
+    found = read(documents(TEXTS), window=4, texts=2, repeats=1, warm=0)
 
     assert found["eng_Latn"].documents == ("src/0", "src/1")
     assert max(max(sizes) for sizes in clock.reads) == 4
@@ -131,8 +136,7 @@ def test_joules_are_told_where_they_can_be_read(read, clock, monkeypatch):
     told = {}
     monkeypatch.setattr(latency, "Meter", lambda: SimpleNamespace(joules=lambda: 12.0))
 
-    measure(
-        *read,
+    read(
         documents({"tha_Thai": TEXTS["tha_Thai"]}),
         window=64,
         repeats=3,

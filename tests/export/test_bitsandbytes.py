@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModel, AutoModelForTokenClassification, BertConfig, BertModel
 
 import babelpress as bp
 from babelpress.errors import BadLayer, BadModel, BadSetting, NotFinite
@@ -67,7 +67,9 @@ def test_linears_of_blocks_are_codes_and_all_else_is_as_it_was(source, written):
     names = in_blocks(source.opened.model)
 
     assert len(names) == 12
-    assert lines[0] == "12 linears of blocks at 8 bits a row: 14,336 weights"
+    assert lines[0] == (
+        "12 linears of blocks at 8 bits a row: 14,336 weights; embeddings stay as they are: 12,544"
+    )
     for name in names:
         code_OI, largest_O = coded(dense[f"{name}.weight"])
         assert torch.equal(stored.pop(f"{name}.weight"), code_OI)
@@ -121,7 +123,7 @@ def test_what_weights_alone_change_and_what_inputs_do_besides_are_told_apart(sou
     assert 0 < shares[0] < shares[1] < 0.1
 
 
-def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path):
+def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path, caplog):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
     folder, lines = written
     texts = _tried.texts_of(source)
@@ -134,8 +136,23 @@ def test_bitsandbytes_gives_what_is_said_of_it(source, written, tmp_path):
     before = _tried.in_torch(source.opened.model, texts)
     theirs = _tried.change(texts, before, _tried.in_torch(loaded.eval(), texts))
     assert f"by {theirs.split('%')[0]}% of" in lines[2]
+
+    caplog.clear()
     out = bp.evaluate(str(folder), on="retrieval", languages="sw", out=tmp_path / "scores")
     assert len(out.rows) == 1
+    assert "MatMul8bitLt" not in caplog.text  # which it else says at every linear
+
+
+def test_a_sentence_encoder_without_its_class_s_pooler_is_loaded(tmp_path):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    model: Any = BertModel(BertConfig(**pico._ENCODER), add_pooling_layer=False).eval()
+    opened = Opened("sentences", model, pico.tokenizer(), torch.float32)
+    form.write(Source("sentences", opened), tmp_path)
+
+    loaded = AutoModel.from_pretrained(tmp_path, device_map="cpu")
+
+    assert type(loaded.pooler.dense) is nn.Linear
+    assert type(loaded.encoder.layer[1].output.dense).__name__ == "Linear8bitLt"
 
 
 def test_codes_of_a_run_are_said_to_be_rounded_anew(quantized, tmp_path):

@@ -1,5 +1,7 @@
 """How large weights are, against counts in Python and whole buffers compressed at once."""
 
+from typing import Any
+
 import pico
 import pyarrow as pa
 import pytest
@@ -12,11 +14,12 @@ from babelpress.models.sizes import PIECE, measured
 NAMES = ["first.weight", "second.weight"]
 
 
-def layers(sparsity=0.75, *, inputs=96):
+def layers(sparsity=0.75, *, inputs=96) -> nn.ModuleDict:
     """Two linears; a share of the weights of each is zero."""
     torch.manual_seed(3)
     model = nn.ModuleDict({"first": nn.Linear(inputs, 40), "second": nn.Linear(40, inputs)})
-    for layer in model.values():
+    layers: Any = model.values()
+    for layer in layers:
         layer.weight.data.masked_fill_(torch.rand_like(layer.weight) < sparsity, 0.0)
         layer.bias.data.zero_()
     return model
@@ -86,7 +89,7 @@ def test_experts_with_codes_are_left_out_slice_by_slice():
         (name, p) for name, p in model.named_parameters() if p.ndim == 3 and len(p) > 1
     ]
     path, _, leaf = name.rpartition(".")
-    every = dict(model.named_parameters())
+    every: dict[str, torch.Tensor] = dict(model.named_parameters())
     every[name] = parameter[1:]
 
     found = measured(model, torch.float32, coded=[f"{path}.0.{leaf}"])

@@ -14,7 +14,8 @@ from babelpress.models.experts import Slice
 from babelpress.models.linears import linears, set_weight, watched, weight
 from babelpress.models.open import open_model
 from babelpress.models.sites import find_sites
-from babelpress.models.walk import Walk, find_stacks
+from babelpress.models.stacks import find_stacks
+from babelpress.models.walk import Walk
 
 every_family = pytest.mark.parametrize("family", pico.EVERY)
 

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scoring import LOSS, ON, run, scored
@@ -59,7 +60,7 @@ def test_the_table_has_every_language_the_first_that_collapses_first(given):
     assert held is not None
     assert held.labels == ("wanda, sparsity",)
     assert [tongue.tag for tongue, _ in held.rows][-1] == "eng_Latn"
-    cells = {tongue.tag: cell for tongue, (cell,) in held.rows}
+    cells = {tongue.tag: cell for tongue, (cell,) in held.rows if cell}
     assert cells["swh_Latn"].point == "0.25"
     assert cells["eng_Latn"].point == "≥ 0.75"
     assert held.every[0].point == "0.25"
@@ -96,7 +97,8 @@ def test_of_many_languages_the_first_and_the_last_have_lines_of_their_own():
 def test_lines_of_one_colour_differ_in_their_dashes():
     lines = [*"abcdefgh", curves.MEAN]
 
-    colours = curves._colour(lines).to_dict()["scale"]["range"]
+    colour: Any = curves._colour(lines).to_dict()
+    colours = colour["scale"]["range"]
     pairs = set(zip(colours, map(str, curves._dashes(lines)), strict=True))
 
     assert len(pairs) == len(lines)
@@ -183,7 +185,8 @@ def test_a_page_about_curves_of_runs_that_are_no_ladder_is_refused(folders):
 def test_the_page_of_curves_has_them_and_no_matrix(given):
     page = render(given)
 
-    specs = json.loads(re.search(r'id="specs">(.*?)</script>', page, re.DOTALL)[1])
+    (text,) = re.findall(r'id="specs">(.*?)</script>', page, re.DOTALL)
+    specs = json.loads(text)
     assert set(specs) == {"curves-sparsity", "curves-sparsity-score"}
     assert 'id="collapse"' in page
     assert 'id="numbers"' in page
@@ -209,3 +212,28 @@ def test_the_command_takes_the_loss_and_the_page(folders, tmp_path):
     page = out.read_text(encoding="utf-8")
     assert "loses no more than 50&nbsp;%" in page
     assert 'id="heat"' in page
+
+
+def test_colours_and_dashes_have_one_legend_also_where_ladders_name_other_languages(sample):
+    tags = [change.language for change in sample.pressed[0].comparison.changes]
+    ladders = tuple(
+        (
+            Ladder(name, SPARSITY, (Rung(0, 0.3), Rung(1, 0.5), Rung(2, 0.7))),
+            Collapse(
+                tuple(Point(tag, 1, 1, 1, loss=sign * at) for at, tag in enumerate(tags)),
+                Point(None, 1, 1, 1),
+                0.05,
+            ),
+        )
+        for name, sign in (("wanda", 1), ("ria", -1))
+    )
+    report = replace(sample, collapses=ladders)
+
+    (spec, *_) = curves.specs(report, data.rows(report), data.labels(report.pressed)).values()
+
+    (legend,) = spec["legends"]
+    assert {"stroke", "strokeDash"} <= set(legend)
+    scales = {each["name"]: each for each in spec["scales"]}
+    assert scales["color"]["domain"] == scales["strokeDash"]["domain"]
+    assert scales["color"]["domain"][-1] == curves.MEAN
+    assert len(scales["color"]["domain"]) > curves.FIRST + 2

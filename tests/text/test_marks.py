@@ -28,7 +28,7 @@ def t5():
 
 def named(token: str):
     """A tokenizer that is told the target by a token before the source, which is no special one."""
-    made = pico.tokenizer()
+    made: Any = pico.tokenizer()
     for name in ("swh", "ha"):
         made.add_tokens(AddedToken(token.format(name)))
     return made
