@@ -132,6 +132,10 @@ class Report(StepReport):
     trained: int = 0
     dropped: list[str] = Field(default_factory=list)
 
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
+        """Nothing: all that a student begins with learns."""
+        return frozenset()
+
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""

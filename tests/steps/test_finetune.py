@@ -207,6 +207,38 @@ def test_zeros_of_a_pruned_model_stay_zeros_and_all_else_learns(encoder, topics,
     assert [each.kind for each in chain] == ["prune", "finetune"]
 
 
+@pytest.mark.parametrize("keep", ["auto", "yes"])
+def test_zeros_that_nobody_pruned_learn_unless_they_are_said_to_be_pruned(topics, tmp_path, keep):
+    """Public models have some; a tool of others may have pruned one."""
+    model = labelling.loud(pico.model("bert").base_model, 0.12)
+    with torch.no_grad():
+        for each in model.parameters():
+            if each.ndim == 2:
+                each[:, ::4] = 0
+    folder = labelling.folder(tmp_path / "zeros", model)
+
+    (step,) = do(plan(folder, topics, epochs=1, keep_zeros=keep), tmp_path / "run")["steps"]
+
+    after = weights(tmp_path / "run")
+    for name in zeros(tmp_path / "run"):
+        stays = (after[name][:, ::4] == 0).all()
+        assert bool(stays) == (keep == "yes"), name
+    assert (after["bert.embeddings.word_embeddings.weight"][:, ::4] != 0).any()
+    assert (step["zeros"] > 0) == (keep == "yes")
+
+
+def test_what_was_pruned_while_it_learnt_stays_so_when_it_goes_on(encoder, topics, tmp_path):
+    do(plan(encoder, topics, gradual="0.6", embeddings=True), tmp_path / "once")
+
+    (step,) = do(plan(tmp_path / "once", topics, epochs=1), tmp_path / "run")["steps"]
+
+    before, after = weights(tmp_path / "once"), weights(tmp_path / "run")
+    assert step["zeros"] > 0
+    for name in (*zeros(tmp_path / "run"), "bert.embeddings.word_embeddings.weight"):
+        assert torch.equal(before[name] == 0, after[name] == 0)
+        assert int((after[name] == 0).sum()) == int(after[name].numel() * 0.6)
+
+
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_it_is_pruned_while_it_learns(encoder, topics, tmp_path, embeddings):
     asked = plan(encoder, topics, gradual="0.2..0.7", embeddings=embeddings)
