@@ -48,6 +48,7 @@ STEPPED = {
     "share": "share of the language in the mixture",
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
     "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
+    "distance": "of a distilled student from its teacher, in the unit that the step tells",
 }
 
 
@@ -217,9 +218,10 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
             "share": each.mixture.shares.get(tag, 0.0),
             "predicted_damage": each.damage.get(tag),
             "dev": each.dev.get(tag),
+            "distance": each.distance.get(tag),
         }
         for number, each in enumerate(found.steps, 1)
-        for tag in {**each.damage, **each.dev}
+        for tag in {**each.damage, **each.dev, **each.distance}
     ]
     last = tell(found.steps[-1])
     # What was found when moments were taken was said then.
@@ -233,8 +235,11 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         *_size(found.ledger),
         f"next: babelpress eval {quote(str(out))}{_scored_on(out, found)}",
     )
-    damage, dev = o.share("predicted_damage", "predicted damage"), o.number("dev", "dev")
-    shown = {"predicted_damage": damage, "dev": dev}
+    shown = {
+        "predicted_damage": o.share("predicted_damage", "predicted damage"),
+        "dev": o.number("dev", "dev"),
+        "distance": o.number("distance", "distance"),
+    }
     warned = (*warned, *(line for step in found.steps for line in tell(step).warnings))
     return Outcome(rows, out, _by_step(rows, shown), says, warnings=warned)
 
@@ -283,7 +288,7 @@ def _plan(plan: "Recipe", out: Path, device: str, offload: bool) -> Outcome:
     for number, each in enumerate(plan.steps, 1):
         shares = _shares(plan, each.kind, each.work)
         rows += [
-            {"step": number, "language": tag, "share": share, "predicted_damage": None, "dev": None}
+            {**dict.fromkeys(STEPPED), "step": number, "language": tag, "share": share}
             for tag, share in shares.items()
         ]
         said = KINDS.module(each.kind).say(each.work)

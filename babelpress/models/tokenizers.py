@@ -213,8 +213,10 @@ def encode(
     Text that spells a special token, such as "</s>", is read as text. A model of pieces that has
     the token among its pieces would find it there, so it gets the token's characters.
     """
+    read: dict[str, Any] = {"text_target": list(texts)} if target else {}
     encoded = tokenizer(
-        **{"text_target" if target else "text": list(texts)},
+        *(() if target else (list(texts),)),
+        **read,
         add_special_tokens=False,
         return_attention_mask=False,
         return_offsets_mapping=offsets,

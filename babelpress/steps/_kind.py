@@ -106,6 +106,11 @@ class StepReport(_Row):
         """Scores by language on texts that were held apart; of a kind that takes none, nothing."""
         return {}
 
+    @property
+    def distance(self) -> dict[str, float]:
+        """How far each language still is from the teacher, of a kind that has one."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

@@ -132,6 +132,11 @@ class Report(StepReport):
     trained: int = 0
     dropped: list[str] = Field(default_factory=list)
 
+    @property
+    def distance(self) -> dict[str, float]:
+        """The distances after the last step."""
+        return self.distances[-1] if self.distances else {}
+
     def pruned(self, before: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
         """Nothing: all that a student begins with learns."""
         return frozenset()
@@ -201,7 +206,7 @@ def _begun(report: Report) -> str:
 
 def _distances(report: Report) -> str:
     """The distance of each language before and after, those that lack most first."""
-    first, last = report.distances[0], report.distances[-1]
+    first, last = report.distances[0], report.distance
     order = sorted(last, key=lambda tag: -last[tag])
     named = [f"{tag} {first[tag]:.3g} to {last[tag]:.3g}" for tag in order[:SHOWN]]
     more = f" and {len(order) - SHOWN} languages more" * (len(order) > SHOWN)
@@ -210,7 +215,7 @@ def _distances(report: Report) -> str:
 
 def _lost(report: Report) -> list[str]:
     """Languages that are further from the teacher than before, and tensors that a student lacks."""
-    first, last = report.distances[0], report.distances[-1]
+    first, last = report.distances[0], report.distance
     further = [tag for tag in last if last[tag] > first[tag]]
     lines = []
     if further:

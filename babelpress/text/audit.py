@@ -171,6 +171,15 @@ def cut(tag: str, samples: Sequence[Sequence[int]], layout: Layout) -> list[Find
     return [Finding("warning", tag, "cut", count, words)] if count else []
 
 
+def long_pairs(tag: str, count: int, layout: Layout) -> list[Finding]:
+    """Pairs for an encoder-decoder that are left out: half a sentence is no translation."""
+    words = (
+        f"{tag}: {count} pairs have a side longer than {layout.length} tokens, and are left out. "
+        "Raise --length, where the model has more positions."
+    )
+    return [Finding("warning", tag, "long pairs", count, words)] if count else []
+
+
 def script(tag: str, share: float | None) -> list[Finding]:
     if share is None or share >= SCRIPT_SHARE:
         return []

@@ -30,6 +30,7 @@ from babelpress.text import scripts
 from babelpress.text.audit import (
     Finding,
     count_unknown,
+    long_pairs,
     of_corpus,
     raise_errors,
     script,
@@ -173,7 +174,7 @@ def _gather(
     findings = [
         *([] if told else _too_few(way, len(names), chosen, layout)),
         *unpaired(own.language, own.records, own.records - len(names), of=other.language),
-        *_too_long(way, chosen.long, layout),
+        *long_pairs(way, chosen.long, layout),
         *script(way, share),
         *unknown_tokens(way, unknown, row["unknown_share"]),
     ]
@@ -263,11 +264,3 @@ def _too_few(way: str, pairs: int, chosen: _Chosen, layout: Layout) -> list[Find
         words = f"{way} has {chosen.have} tokens of the {layout.tokens} asked for; all are used."
         return [Finding("warning", way, "short", chosen.have, words)]
     return []
-
-
-def _too_long(way: str, count: int, layout: Layout) -> list[Finding]:
-    words = (
-        f"{way}: {count} pairs have a side longer than {layout.length} tokens, and are left out. "
-        "Raise --length, where the model has more positions."
-    )
-    return [Finding("warning", way, "long pairs", count, words)] if count else []

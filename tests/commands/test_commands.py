@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import math
+from itertools import product
 from pathlib import Path
+from shutil import rmtree
 
 import pico
 import pytest
@@ -35,6 +37,7 @@ vary:
   steps.0.prune.pattern: ["0.25", "1of4"]
 evaluate: {languages: [en, sw], documents: 2}
 """
+TOPICS = "index_id\tcategory\ttext\n1\tsports\tGoli zuri\n2\ttravel\tSafari ndefu\n"
 every_command = pytest.mark.parametrize("name", [n for n in commands.COMMANDS if n != "demo"])
 SUMMARIES = {
     "mean",
@@ -67,6 +70,11 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     pico.model().save_pretrained(folder / "tiny")
     pico.tokenizer().save_pretrained(folder / "tiny")
+    pico.model("bert").save_pretrained(folder / "reading")
+    pico.tokenizer().save_pretrained(folder / "reading")
+    for tag, split in product(("swh_Latn", "hin_Deva"), ("train", "dev", "test")):
+        (folder / "topics" / tag).mkdir(parents=True, exist_ok=True)
+        (folder / "topics" / tag / f"{split}.tsv").write_text(TOPICS)
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "sweep.yaml").write_text(SWEEP)
     with pytest.MonkeyPatch.context() as patch:
@@ -95,6 +103,15 @@ LINES = {
     "report": ["report", "dense", "run", "pressed", "coded", "--out", "report.html"],
     "insight": ["insight", "run", "pressed", "--on", "overlap", "--out", "inside"],
     "sweep": ["sweep", "sweep.yaml", "--out", "swept"],
+    "distill": [
+        *("distill", "tiny", *TONGUES, "--layers", "1", "--steps", "2", "--batch", "2"),
+        *("--tokens", "200", "--length", "32", "--out", "student"),
+    ],
+    "finetune": [
+        *("finetune", "reading", "--task", "topic", "--corpus", "topics", "--epochs", "1"),
+        *("--out", "tuned"),
+    ],
+    "write": ["write", "babel-mini", "--languages", "hi", "--tokens", "800", "--out", "written"],
     "doctor": ["doctor"],
 }
 
@@ -137,6 +154,8 @@ def test_languages_are_canonical_tags(name, documents):
 
 @every_command
 def test_tables_fit_eighty_columns_and_nothing_is_cut_off(name, documents, place, capsys):
+    if name == "write":  # which takes a new folder alone
+        rmtree(place / "written")
     cli.main(LINES[name])
 
     printed = capsys.readouterr().out

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import labelling
 import numpy as np
 import pico
 import pytest
@@ -220,6 +221,7 @@ def spans(labels):
     return found
 
 
+NER = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 TRAIN = [
     sentence("t/0", "Musa/B-PER Bello/I-PER yana/O Kano/B-LOC"),
     sentence("t/1", "Amina/B-PER Lagos/B-LOC"),
@@ -231,8 +233,7 @@ TEST = [
 
 
 @pytest.fixture
-def swapped(monkeypatch):
-    monkeypatch.setattr(perturb, "entities", spans)
+def swapped():
     source = Perturbed(Source({"hau_Latn": TEST}, {"hau_Latn": TRAIN}), "entities", 0.1, 0)
     return source.documents("hau_Latn", "test")
 
@@ -264,8 +265,7 @@ def test_no_name_is_taken_for_itself_where_there_is_another():
     assert perturb._other([], ("a",), Random(0)) == ("a",)
 
 
-def test_training_texts_without_a_name_are_refused(monkeypatch):
-    monkeypatch.setattr(perturb, "entities", spans)
+def test_training_texts_without_a_name_are_refused():
     train = {"hau_Latn": [sentence("t/0", "ba/O kowa/O")]}
 
     with pytest.raises(BadCorpus, match="hau_Latn has no name in its training texts"):
@@ -295,3 +295,26 @@ def test_a_text_with_one_label_may_have_lines():
 
     changed: Any = found.changed
     assert changed.words == ("TWO\nLINES HERE",)
+
+
+def test_f1_of_names_is_that_of_the_evaluation_of_names_on_both(swapped):
+    model = labelling.head(labelling.OF_WORDS, "xlm_roberta", NER)
+    told: dict[str, float] = {}
+    some = swapped
+
+    measure(
+        model,
+        pico.tokenizer(),
+        {"hau_Latn": some},
+        window=32,
+        of="ner",
+        detail=lambda _tag, parts: told.update(parts),
+    )
+
+    for which, value in (("clean", told["clean"]), ("changed", told["changed"])):
+        alone = [each.clean if which == "clean" else each.changed for each in some]
+        found = evals.EVALUATIONS.get("ner")(
+            model, pico.tokenizer(), {"hau_Latn": alone}, window=32
+        )
+        assert value == found["hau_Latn"].value > 0
+    assert told["words changed"] == pytest.approx(3 / 9)
