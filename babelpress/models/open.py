@@ -72,6 +72,7 @@ class Opened:
     `replaced` is the tokenizer's class that they no longer name, for it reads other tokens than its
     file says.
     `carried` are the tensors of its files that its class does not know, which are saved with it.
+    `pruned` says what of a run's model was pruned: its blocks, its table of token embeddings.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Opened:
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     replaced: str = ""
     carried: tuple[Entry, ...] = ()
+    pruned: frozenset[str] = frozenset()
 
 
 def open_model(

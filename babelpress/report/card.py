@@ -310,9 +310,12 @@ def _limits(measured: Iterable[str], manifest: Manifest, judged: Sequence[Judged
     lines.append(
         "Every language that is not named here: it was neither calibrated on nor measured."
     )
-    lines.append("Whatever its base model is not good for. Nothing was added to it.")
+    learnt = any(step.dev for step in manifest.chain)
+    nothing = "" if learnt else " Nothing was added to it."
+    lines.append(f"Whatever its base model is not good for.{nothing}")
     told = [tell(step) for step in manifest.chain]
-    if not any(each.relation for each in told):  # else it is smaller, and perhaps faster
+    others = [each for each, step in zip(told, manifest.chain, strict=True) if not step.dev]
+    if not any(each.relation for each in others):  # else it is smaller, and perhaps faster
         lines += dict.fromkeys(limit for each in told for limit in each.limits)
     return lines
 

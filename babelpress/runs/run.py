@@ -12,7 +12,7 @@ manifest lists the hashes of all files that it came with, and whoever reads one 
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +91,7 @@ def do(
                 if not checked:
                     fits.check(plan.model, Walk(opened.model), plan.steps[number:])
                     checked = True
+                opened = replace(opened, pruned=_pruned(plan, reports))
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
                 del opened  # the next step opens a model of its own
             reports.append(manifest.read_report(folder / REPORT))
@@ -100,6 +101,16 @@ def do(
         found = _manifest(plan, reports, device)
         manifest.write(out, found)
         return manifest.read(out)
+
+
+def _pruned(plan: Recipe, reports: Sequence[StepReport]) -> frozenset[str]:
+    """What was pruned of a model by the steps so far, those of the run that it began with first."""
+    parent = run_of(plan.model)
+    known = manifest.read_if_there(parent) if parent else None
+    found: frozenset[str] = frozenset()
+    for each in (*(known.chain if known else ()), *reports):
+        found = each.pruned(found)
+    return found
 
 
 def _do_step(

@@ -19,15 +19,15 @@ from babelpress.errors import BadCorpus
 from babelpress.evals import _labels, classify, ner
 from babelpress.models.heads import OF_TEXTS, OF_WORDS, with_head
 from babelpress.models.ledger import ledger
-from babelpress.models.linears import linears
 from babelpress.models.open import Opened
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, tokenizer_hash, vocabulary_of
-from babelpress.models.walk import Walk, find_stacks
+from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._sparse import Sparsity
 from babelpress.steps._training import MOMENTS, checkpoints, factor
 from babelpress.steps.finetune import Report, Settings
 from babelpress.system.cost import measured
@@ -46,11 +46,8 @@ from babelpress.text.labelled import (
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Distribution, Mixture
 from babelpress.text.pieces import Piece, pieces_of
-from babelpress.train.finetuning import Adapting, Example, Finetuning, examples_of, mean_loss
+from babelpress.train.finetuning import Example, Finetuning, examples_of, mean_loss
 from babelpress.train.fit import KEPT, fit
-from babelpress.train.gradual import Cubic, Gradual
-from babelpress.train.masks import Masks
-from babelpress.train.pst import Pst
 
 OFTEN = 200  # steps between checkpoints at most
 TRIED = 2  # steps for an estimate
@@ -99,18 +96,17 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
         "model": known.fingerprint,
         "tokenizer": tokenizer_hash(opened.tokenizer),
         "settings": settings.model_dump(mode="json"),
+        "pruned": sorted(opened.pruned),
         "texts": texts.fingerprint(),
     }
     made = _finetuning(opened, settings, texts, model, pieces, mixed, length)
     made.place = checkpoints(folder, work, progress)
-    made.adapting = (_adapting(model, settings, made.steps),)
+    sparse = Sparsity.of(settings, opened.pruned)
+    made.adapting = (sparse.adapting(model, settings, made.steps),)
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     with measured() as cost:
         _train(made, settings, progress)
         made.load_best()
-    masks = Masks.of_zeros(model)
-    zeros = masks.zeros
-    masks.release()
     walk = Walk(model)
     report = Report(
         step=settings.model_dump(mode="json"),
@@ -123,50 +119,11 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
         scores=made.scores,
         losses=made.losses,
         best=made.best,
-        zeros=zeros,
+        zeros=sparse.zeros(model),
         trained=trained,
         **_told(texts, pieces),
     )
     return Done(report, {}, replace(opened, model=model.eval(), carried=()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Zeros that stay."""
-
-    masks: Masks
-
-    def at(self, _step: int) -> None:
-        """Nothing changes."""
-
-    def settle(self) -> None:
-        self.masks.settle()
-
-    def ready(self, _step: int) -> bool:
-        return True
-
-    def finish(self) -> None:
-        self.masks.release()
-
-
-def _adapting(model: PreTrainedModel, settings: Settings, steps: int) -> Adapting:
-    """What is done to the weights besides learning."""
-    if settings.between is None:
-        return _Kept(Masks.of_zeros(model))
-    rises = Cubic.over(*settings.between, steps)
-    modules = {id(module): name for name, module in model.named_modules()}
-    blocks = [block for stack in find_stacks(model) for block in stack.blocks]
-    found = [each for block in blocks for each in linears(block).values()]
-    here: dict[str, Any] = {modules[id(each)]: each for each in found}
-    if settings.adapt == "pst":
-        return Pst.of(model, here, settings.rank, rises, settings.seed)
-    matrices = {f"{name}.weight": each.weight for name, each in here.items()}
-    if settings.embeddings:
-        table: Any = model.get_input_embeddings()
-        matrices[f"{modules[id(table)]}.weight"] = table.weight
-    masks = Masks.of_zeros(model)
-    masks.parameters |= matrices
-    return Gradual(masks, matrices, rises)
 
 
 # ---- texts ---------------------------------------------------------------------------------

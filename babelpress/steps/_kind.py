@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.text.mixtures import Mixture
 
+BLOCKS, TABLE = "blocks", "token embeddings"  # the parts of a model that may be pruned
 TRAINING = "training"  # in the folder of a step that is at it: what it goes on with when killed
 
 
@@ -95,6 +96,10 @@ class StepReport(_Row):
     tokenizer: str = ""
     cost: dict[str, float] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
+
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """What has zeros that are to stay, of a model in which that had some `before`."""
+        return before
 
     @property
     def dev(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
-from babelpress.steps._kind import StepReport, StepSettings
+from babelpress.steps._kind import BLOCKS, StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.mixtures import LACKING, OFFERED
 
@@ -89,6 +89,10 @@ class PressingReport(StepReport):
     were_zero: int = 0
     weights: int = 0
     experts: dict[str, Any] | None = None
+
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """The blocks, where zeros were made."""
+        return before | {BLOCKS} if self.zeros else before
 
 
 def reads_gram(methods: Registry, name: str) -> bool:

@@ -137,6 +137,10 @@ class Report(StepReport):
         """The distances after the last step."""
         return self.distances[-1] if self.distances else {}
 
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
+        """Nothing: all that a student begins with learns."""
+        return frozenset()
+
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.errors import BadSetting
-from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
+from babelpress.steps._kind import BLOCKS, TABLE, Done, Estimate, StepReport, StepSettings, Told
 from babelpress.steps._pressing import some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting, words
@@ -105,6 +105,11 @@ class Settings(StepSettings):
         "full", "What learns: all weights, or with pst updates and scores of low rank (--gradual)."
     )
     rank: int = setting(8, "Rank of what learns with --adapt pst.", gt=0)
+    keep_zeros: Literal["auto", "yes", "no"] = setting(
+        "auto",
+        "Let zeros of the blocks stay zeros: auto of a run that pruned them, yes of what others "
+        "pruned.",
+    )
     seed: int = setting(0, "Of the new head, of the order of texts and of dropout.", ge=0)
 
     @model_validator(mode="after")
@@ -149,7 +154,7 @@ class Report(StepReport):
     are those of every language by split, `held_out` the languages whose dev texts are of its train
     files, `cut` and `split` how many texts were longer than --length. `metric` is what `scores` and
     `losses` of every epoch are of, `best` the number of the epoch that counts, from 0. `zeros` are
-    the weights of pruned matrices that are zero, `trained` is how many numbers learnt,
+    the weights that were pruned and are zero, `trained` is how many numbers learnt,
     `fingerprint` is of all texts.
     """
 
@@ -167,6 +172,11 @@ class Report(StepReport):
     zeros: int = 0
     trained: int = 0
     fingerprint: str = ""
+
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """What was pruned while it learnt is so beside what was before."""
+        own = {BLOCKS} if self.step.get("gradual") else set[str]()
+        return before | own | ({TABLE} if self.step.get("embeddings") else set())
 
     @property
     def dev(self) -> dict[str, float]:

@@ -55,18 +55,19 @@ class Gradual:
     _begun: bool = field(default=False)
 
     def at(self, step: int) -> None:
-        """The masks of a step, where they change there; the first time also those that are."""
-        if not self._begun:  # what an earlier process has masked is zero
-            for name, each in self.matrices.items():
-                self.masks.put(name, each.detach() != 0)
-            self._begun = True
+        """The masks of a step, where they change there; the first time those that it has."""
         every = max(1, self.rises.steps // UPDATES)
-        if step > self.rises.steps or (step % every and step != self.rises.steps):
+        last = min(step, self.rises.steps)
+        if last < self.rises.steps:
+            last -= last % every
+        if self._begun and step != last:
             return
-        pattern = PerLayer(self.rises.share(step))
+        self._begun = True
+        pattern = PerLayer(self.rises.share(last))
         for name, each in self.matrices.items():
-            keep_OI = pattern.keep(each.detach().abs()) & self.masks.keep[name]
-            self.masks.put(name, keep_OI)
+            keep_OI = pattern.keep(each.detach().abs())
+            before_OI = self.masks.keep.get(name)
+            self.masks.put(name, keep_OI if before_OI is None else keep_OI & before_OI)
         self.masks.settle()
 
     def settle(self) -> None:

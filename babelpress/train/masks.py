@@ -10,10 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from babelpress.numerics.counting import nonzeros
-
-PRUNED = 0.01  # of a matrix
-
 
 class Masks:
     """Which numbers of some parameters learn, by name."""
@@ -24,19 +20,10 @@ class Masks:
         self._hooks: dict[str, Any] = {}
 
     @classmethod
-    def of_zeros(cls, model: nn.Module) -> "Masks":
-        """Those of matrices that were pruned: at least PRUNED of such a one is zero.
-
-        Fewer zeros are no pruning: half precision has made them, or they are the row of padding.
-        """
-        made = cls(
-            {
-                name: each
-                for name, each in model.named_parameters()
-                if each.ndim >= 2 and each.numel() - nonzeros(each) >= PRUNED * each.numel()
-            }
-        )
-        for name, each in made.parameters.items():
+    def of_zeros(cls, parameters: Mapping[str, nn.Parameter]) -> "Masks":
+        """Those of parameters that were pruned: what is zero stays so."""
+        made = cls(parameters)
+        for name, each in parameters.items():
             made.put(name, each.detach() != 0)
         return made
 
@@ -52,11 +39,6 @@ class Masks:
         """Put back to zero what is masked."""
         for name, keep in self.keep.items():
             self.parameters[name].mul_(keep)
-
-    @property
-    def zeros(self) -> int:
-        """How many numbers are masked."""
-        return sum(keep.numel() - nonzeros(keep) for keep in self.keep.values())
 
     def release(self) -> None:
         """Let all learn again."""

@@ -25,7 +25,6 @@ from torch.nn.utils import parametrize
 
 from babelpress.numerics.patterns import PerLayer
 from babelpress.train.gradual import Cubic
-from babelpress.train.masks import Masks
 
 SMALL = 0.02  # standard deviation of what begins at random
 
@@ -77,18 +76,21 @@ class Pst:
 
     @classmethod
     def of(
-        cls, model: Any, linears: Mapping[str, nn.Module], rank: int, rises: Cubic, seed: int
+        cls,
+        model: Any,
+        linears: Mapping[str, nn.Module],
+        kept: Mapping[str, Tensor],
+        rank: int,
+        rises: Cubic,
+        seed: int,
     ) -> "Pst":
-        """Put it on linears, by their names in the model."""
-        masks = Masks.of_zeros(model)
-        kept = {name: masks.keep.get(f"{name}.weight") for name in linears}
-        masks.release()
+        """Put it on linears, by their names in the model; `kept` are those of before, by name."""
         model.base_model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for name, each in linears.items():
                 weight: Any = each.weight
-                made = Adapted(weight, rank, kept[name], rises.begin)
+                made = Adapted(weight, rank, kept.get(name), rises.begin)
                 parametrize.register_parametrization(each, "weight", made)
         return cls(linears, rises)
 

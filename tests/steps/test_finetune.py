@@ -18,6 +18,7 @@ from babelpress.commands.pressing import press
 from babelpress.errors import BabelpressWarning, BadCorpus, BadModel, BadSetting
 from babelpress.evals.classify import measure
 from babelpress.numerics.tally import Tally
+from babelpress.report import card
 from babelpress.runs import manifest, recipe, run
 from babelpress.runs.open import open_any
 from babelpress.steps import _finetuning
@@ -206,6 +207,38 @@ def test_zeros_of_a_pruned_model_stay_zeros_and_all_else_learns(encoder, topics,
     assert [each.kind for each in chain] == ["prune", "finetune"]
 
 
+@pytest.mark.parametrize("keep", ["auto", "yes"])
+def test_zeros_that_nobody_pruned_learn_unless_they_are_said_to_be_pruned(topics, tmp_path, keep):
+    """Public models have some; a tool of others may have pruned one."""
+    model = labelling.loud(pico.model("bert").base_model, 0.12)
+    with torch.no_grad():
+        for each in model.parameters():
+            if each.ndim == 2:
+                each[:, ::4] = 0
+    folder = labelling.folder(tmp_path / "zeros", model)
+
+    (step,) = do(plan(folder, topics, epochs=1, keep_zeros=keep), tmp_path / "run")["steps"]
+
+    after = weights(tmp_path / "run")
+    for name in zeros(tmp_path / "run"):
+        stays = (after[name][:, ::4] == 0).all()
+        assert bool(stays) == (keep == "yes"), name
+    assert (after["bert.embeddings.word_embeddings.weight"][:, ::4] != 0).any()
+    assert (step["zeros"] > 0) == (keep == "yes")
+
+
+def test_what_was_pruned_while_it_learnt_stays_so_when_it_goes_on(encoder, topics, tmp_path):
+    do(plan(encoder, topics, gradual="0.6", embeddings=True), tmp_path / "once")
+
+    (step,) = do(plan(tmp_path / "once", topics, epochs=1), tmp_path / "run")["steps"]
+
+    before, after = weights(tmp_path / "once"), weights(tmp_path / "run")
+    assert step["zeros"] > 0
+    for name in (*zeros(tmp_path / "run"), "bert.embeddings.word_embeddings.weight"):
+        assert torch.equal(before[name] == 0, after[name] == 0)
+        assert int((after[name] == 0).sum()) == int(after[name].numel() * 0.6)
+
+
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_it_is_pruned_while_it_learns(encoder, topics, tmp_path, embeddings):
     asked = plan(encoder, topics, gradual="0.2..0.7", embeddings=embeddings)
@@ -351,3 +384,18 @@ def test_its_command_asks_for_labelled_texts_and_for_no_calibration():
     assert not {"tokens", "evaluation", "count_special"} & set(options)
     assert Settings(corpus="x").batch == 16
     assert json.loads(Settings(corpus="x").model_dump_json())["languages"] == []
+
+
+def test_its_card_tells_what_was_learnt_and_that_zeros_make_nothing_faster(
+    encoder, topics, tmp_path
+):
+    prune = {"prune": {"method": "magnitude", "pattern": "0.5"}}
+    do(plan(encoder, topics, prune, epochs=1), tmp_path / "run")
+
+    text = card.card(tmp_path / "run")
+
+    assert "base_model_relation: finetune" in text
+    assert "Labels: science/technology, travel, politics" in text
+    assert "accuracy of labels on dev texts: " in text
+    assert "Speed: the zeros lie in an ordinary dense file" in text
+    assert "Nothing was added to it" not in text

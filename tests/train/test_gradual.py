@@ -78,16 +78,34 @@ def test_masks_change_a_hundred_times_at_most_and_at_the_end():
 
 
 def test_who_goes_on_has_the_masks_that_were():
-    """A process that was killed between two changes."""
+    """A process that was killed between two changes; zeros that nobody masked may learn."""
+    model = net()
+    matrices = {"0.weight": model[0].weight}
+    rises = Cubic(0.0, 0.9, 1000)
+    first = Gradual(Masks(matrices), matrices, rises)
+    with torch.no_grad():
+        model[0].weight[0, 0] = 0
+    first.at(0)
+    assert first.masks.keep["0.weight"].all()
+    first.at(310)
+
+    again = Gradual(Masks(matrices), matrices, rises)
+    again.at(313)  # no change is due
+
+    assert torch.equal(again.masks.keep["0.weight"], first.masks.keep["0.weight"])
+    assert int((~again.masks.keep["0.weight"]).sum()) == int(63 * rises.share(310))
+    again.finish()
+    assert not again.masks.keep
+
+
+def test_what_was_pruned_before_stays_so():
     model = net()
     with torch.no_grad():
         model[0].weight[:, :3] = 0
     matrices = {"0.weight": model[0].weight}
-    masks = Masks(matrices)
-    gradual = Gradual(masks, matrices, Cubic(0.0, 0.9, 1000))
+    gradual = Gradual(Masks.of_zeros(matrices), matrices, Cubic(0.1, 0.9, 1000))
 
-    gradual.at(13)  # no change is due
+    gradual.at(0)
 
-    assert torch.equal(masks.keep["0.weight"], model[0].weight != 0)
-    gradual.finish()
-    assert not masks.keep
+    assert not gradual.masks.keep["0.weight"][:, :3].any()
+    assert gradual.masks.keep["0.weight"][:, 3:].all()

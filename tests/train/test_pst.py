@@ -100,7 +100,7 @@ def test_only_it_and_the_head_learn_and_it_becomes_the_weights():
     ids = torch.arange(5, 25).reshape(2, 10)
     before = model(ids).logits.detach()
 
-    pst = Pst.of(model, linears, 2, Cubic(0.0, 0.5, 10), seed=3)
+    pst = Pst.of(model, linears, {}, 2, Cubic(0.0, 0.5, 10), seed=3)
 
     learns = {name for name, each in model.named_parameters() if each.requires_grad}
     assert {name.partition(".")[0] for name in learns if "parametrizations" not in name} == {
