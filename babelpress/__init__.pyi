@@ -201,6 +201,7 @@ def finetune(
     embeddings: bool = ...,
     adapt: Literal["full", "pst"] = ...,
     rank: int | str = ...,
+    keep_zeros: Literal["auto", "yes", "no"] = ...,
     seed: int | str = ...,
     offload: bool = ...,
     device: str | PathLike[str] = ...,

@@ -11,6 +11,7 @@ from small import opened
 from babelpress import commands
 from babelpress.errors import BadRun
 from babelpress.judge import costs
+from babelpress.models import sizes as measuring
 from babelpress.models.weights import weights_hash
 from babelpress.numerics.tally import Tally
 from babelpress.system.files import read_json, write_json
@@ -43,7 +44,7 @@ def test_parameters_and_bytes_of_a_scored_model_are_kept(small, tmp_path):
 def test_what_is_kept_of_the_same_weights_is_not_measured_again(small, tmp_path, monkeypatch):
     costs.keep(tmp_path, small, "a")
     before = (tmp_path / costs.LEDGER).read_bytes()
-    monkeypatch.setattr(costs.sizes, "measured", lambda *_a, **_k: {"nonzero": 7})
+    monkeypatch.setattr(measuring, "measured", lambda *_a, **_k: {"nonzero": 7})
 
     costs.keep(tmp_path, small, "a")
     assert (tmp_path / costs.LEDGER).read_bytes() == before
