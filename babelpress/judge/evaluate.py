@@ -81,11 +81,11 @@ def evaluate(
     with held(out):
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / TALLIES)
-        costs.keep(out, opened, model["model"])
         for each in wanted:
             looked = ranges if evals.facts(each.name).needs_ranges else None
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
             found += _score(opened, out, work, progress)
+        costs.keep(out, opened, model["model"])
     return found
 
 
