@@ -99,8 +99,6 @@ def prune(
 ) -> Outcome:
     """Prune a model in one step. Kept zeros are exact; embeddings and head are left alone.
 
-    Tested in tests/steps/test_step.py.
-
     Example: babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run
     """
 
@@ -137,8 +135,6 @@ def quantize(
 
     The run keeps integers, scales and zero points in codes/, which `babelpress export` packs, and in
     model/ the weights that they stand for.
-
-    Tested in tests/steps/test_step.py.
 
     Example: babelpress quantize babel-mini --method gptq --bits 4 --group 64 --out run
     """
@@ -207,13 +203,11 @@ def finetune(
     device: str | PathLike[str] = ...,
     progress: Progress = ...,
 ) -> Outcome:
-    """Fine-tune an encoder on a task with labelled texts: names, topics or feelings.
+    """Fine-tune an encoder on a task with labelled texts: names, topics or sentiment.
 
     The model gets a head with the labels of the training texts, and learns in all languages at once.
     After every epoch its dev texts are scored; the best epoch counts. Zeros of a pruned model stay
     zeros, so that pruning comes before or after.
-
-    Tested in tests/steps/test_finetune.py.
 
     Example: babelpress finetune intfloat/multilingual-e5-small --task topic --corpus sib200 --out run
     """

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from babelpress.judge.ladders import Ladder
 
 NO_THIRDS = (
-    "{}: {} gives documents no order of easy and hard: they are right or wrong, or fewer than nine."
+    "{}: {} gives documents no order of easy and hard: they are right or wrong, fewer than nine, "
+    "or parts of a whole."
 )
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -22,6 +22,9 @@ from babelpress.errors import BadSetting
 from babelpress.evals import HELD_AGAINST
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
+
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
 
 SCORED = {
     "model": "as it was asked for",
@@ -91,11 +94,10 @@ def evaluate(
     from babelpress.judge.evaluate import evaluate as score
     from babelpress.judge.evaluate import wanted_of
     from babelpress.judge.generations import keep as write
-    from babelpress.runs.open import open_any
 
     unread = dict.fromkeys(line for each in wanted_of(asked) for line in o.aside(each.texts))
     unread |= dict.fromkeys(asked.set_aside())
-    opened = open_any(model, device=device, quantized=True)
+    opened = _open(model, device, generate)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
         rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
@@ -168,6 +170,17 @@ def _where(kept: Path | None) -> str:
     if kept:
         return f"scores: {kept}/results.jsonl"
     return "nothing was kept: with --out FOLDER scores stay, for compare, gate and report."
+
+
+def _open(model: str, device: str, generate: int) -> "Opened":
+    """A model to be scored, and asked to write so many tokens."""
+    from babelpress.judge.generations import check_writes
+    from babelpress.runs.open import open_any
+
+    opened = open_any(model, device=device, quantized=True)
+    if generate:
+        check_writes(opened)
+    return opened
 
 
 def _check_kept(keep: Path | None, generate: int) -> None:

@@ -153,7 +153,8 @@ def step(kind: str) -> Callable[..., Outcome]:
     facts = KINDS.facts(kind)
     made: Callable[..., Outcome] = alone if facts.get("OWN_TEXT") else do
     made.__name__ = made.__qualname__ = kind
-    made.__doc__ = f"{KINDS.about(kind)}\n\nExample: {facts['EXAMPLE']}"
+    about = KINDS.about(kind).partition("\n\nTested in ")[0]
+    made.__doc__ = f"{about}\n\nExample: {facts['EXAMPLE']}"
     return command(rows=STEPPED, settings={"settings": KINDS.module(kind).Settings})(made)
 
 

@@ -11,6 +11,7 @@ An evaluation is a module with constants and one or two functions:
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
     HEAD = "For…"            where a model must have the head of a task: what its class ends in
     PAIRED = True            where an encoder-decoder can be scored; "only", where nothing else can
+    FIRST_ORDER = True       where what a document has is a part of the whole, and no score of it
     TIMED = True             where times are measured: they hang on the machine, and those of two
                              are never compared
     SHOWN = ("…",)           the parts told to `detail` that `eval` shows beside the score
@@ -139,6 +140,11 @@ def check(name: str, given: Mapping[str, Any]) -> None:
 def is_binary(name: str) -> bool:
     """Whether a document is right or wrong; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("BINARY", False))
+
+
+def is_first_order(name: str) -> bool:
+    """Whether a document's part is no score of its own; read, not imported. Raises UnknownName."""
+    return bool(EVALUATIONS.facts(name).get("FIRST_ORDER", False))
 
 
 def is_timed(name: str) -> bool:

@@ -22,6 +22,7 @@ from babelpress.text.labelled import Labelled, LabelledCorpus
 METRIC = "class_ece"
 SPOKEN = "expected calibration error of labels"
 LOWER_IS_BETTER = True
+FIRST_ORDER = True
 HEAD = "ForSequenceClassification"
 
 

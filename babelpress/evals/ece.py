@@ -27,6 +27,7 @@ from babelpress.system.progress import Progress, silent
 METRIC = "ece"
 SPOKEN = "expected calibration error"
 LOWER_IS_BETTER = True
+FIRST_ORDER = True
 ONE_SIDED = True
 
 

@@ -25,6 +25,7 @@ from babelpress.text.labelled import Labelled, LabelledCorpus
 METRIC = "macro_f1"
 SPOKEN = "macro F1 of labels"
 LOWER_IS_BETTER = False
+FIRST_ORDER = True
 HEAD = "ForSequenceClassification"
 
 

@@ -1,4 +1,4 @@
-"""LLM.int8 for bitsandbytes: transformers loads it, on a CPU as on a GPU.
+"""LLM.int8 for bitsandbytes: transformers loads it, on a CPU too.
 
 Linears of blocks are stored as bitsandbytes 0.50 stores them: `weight` (O, I) int8 and `SCB` (O,)
 float32, the codes and the largest weight of every row (numerics/vectorwise.py), and

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from babelpress.errors import BadRun
 from babelpress.runs import manifest
-from babelpress.runs.places import run_of
 from babelpress.system.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -28,16 +27,17 @@ SIZES = {
 def keep(folder: Path, opened: "Opened", weights: str) -> None:
     """Write how large a scored model is, unless it is there of the same `weights` (a hash).
 
-    Nothing is kept where a run says it, nor of a model whose weights are quantized in another
-    program's way: how many parameters those are is not seen from them.
+    Nothing is kept in a run, which says it itself, nor of a model whose weights are quantized in
+    another program's way: how many parameters those are is not seen from them.
     """
     from babelpress.models import sizes  # torch, which who only judges does without
 
     path = folder / LEDGER
-    if run_of(opened.name) or getattr(opened.model.config, "quantization_config", None):
+    if manifest.is_finished(folder) or getattr(opened.model.config, "quantization_config", None):
         path.unlink(missing_ok=True)
         return
-    if path.exists() and read_json(path).get("model") == weights:
+    before: Any = read_json(path) if path.exists() else None
+    if isinstance(before, dict) and before.get("model") == weights:
         return
     dtype, carried = opened.stored_dtype, opened.carried
     parameters = sum(parameter.numel() for parameter in opened.model.parameters())

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from babelpress.errors import BadCorpus, BadSetting
+from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import Document
 from babelpress.evals._windows import prefix_of
 from babelpress.judge.written import FILE, Generation, read
@@ -33,6 +33,15 @@ from babelpress.text.draw import fitting_length, languages_of
 PROMPT = 80  # characters that the model is given, at most; never more than half of the document
 SHOWN = 160  # characters that are kept of how the document goes on
 ROOM = 1024  # positions that are asked of a model at most
+
+
+def check_writes(opened: Opened) -> None:
+    """Raise BadModel for a model that does not go on from the beginning of a text."""
+    if opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{opened.name} is an encoder-decoder, which writes a text from another one and goes "
+            "on from none. Leave --generate out; what it writes is scored with --on translate."
+        )
 
 
 def keep(

@@ -123,7 +123,16 @@ def ood(
     draws: int = 0,
     seed: int = 0,
 ) -> tuple[Apart, ...]:
-    """What a run loses on another corpus beside what it loses on this one. Raises BadRun."""
+    """What a run loses on another corpus beside what it loses on this one.
+
+    Raises BadRun, also where the other is the same.
+    """
+    which = scores.the_corpus([dense, run], on, corpus)
+    if scores.the_corpus([dense, run], on, other) == which:
+        raise BadRun(
+            f"{other} is the corpus that is compared already: no text is another there. Score both "
+            "models on another corpus too, or name the first with --corpus."
+        )
     first, second = (
         scored(dense, run, on=on, corpus=each, languages=languages) for each in (corpus, other)
     )
@@ -147,6 +156,8 @@ def thirds(
     seed: int = 0,
 ) -> tuple[Bucket, ...]:
     """What a run loses on easy and on hard documents; none where they have no order."""
+    if evals.is_first_order(on):
+        return ()
     found = scored(dense, run, on=on, corpus=corpus, languages=languages)
     return buckets(
         found.dense,

@@ -42,9 +42,12 @@ def stood_for(codes_OI: Tensor, largest_O: Tensor) -> Tensor:
 def product(
     x_RI: Tensor, codes_OI: Tensor, largest_O: Tensor, threshold: float = THRESHOLD
 ) -> Tensor:
-    """Rows times the transpose of a coded weight, (R, O) float32; no bias."""
+    """Rows times the transpose of a coded weight, (R, O) float32; no bias.
+
+    A threshold of 0 leaves no input out, as in bitsandbytes.
+    """
     half_RI = x_RI.half().float()
-    large_RI = half_RI.abs() >= threshold
+    large_RI = half_RI.abs() >= (threshold or torch.inf)
     outlier_I = large_RI.any(0)
     rest_RI = half_RI.masked_fill(large_RI, 0)
     largest_R = rest_RI.abs().amax(1)

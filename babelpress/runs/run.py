@@ -211,10 +211,11 @@ def _save(done: Done, opened: Opened, folder: Path) -> None:
     languages = ",".join(tag for tag, share in shares.items() if share > 0)
     if done.ranges:
         save_tensors(folder / RANGES, done.ranges, {"languages": languages})
-    shutil.rmtree(folder / TRAINING, ignore_errors=True)
     report = done.report.model_dump(mode="json", exclude_unset=True)
     if report.get("ledger"):
         report["ledger"] |= _sizes(opened, folder)
+    if (folder / TRAINING).exists():  # until now, for a killed attempt goes on from there
+        shutil.rmtree(folder / TRAINING)
     write_sealed(folder / REPORT, {**report, "files": hashes(folder)})
 
 

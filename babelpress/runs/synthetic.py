@@ -251,23 +251,25 @@ def _save(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: Mapping[str, Any] = {"id": [f"written/{n}" for n in range(len(texts))], "text": texts}
+    # No two languages share an id: equal ids are translations.
+    names = [f"written/{path.parent.name}/{number}" for number in range(len(texts))]
+    columns: Mapping[str, Any] = {"id": names, "text": texts}
     if teacher is not None:
-        columns = _labelled(texts, said, teacher)
+        columns = _labelled(names, texts, said, teacher)
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def _labelled(
-    texts: Sequence[str], said: Sequence[np.ndarray], teacher: _Teacher
+    ids: Sequence[str], texts: Sequence[str], said: Sequence[np.ndarray], teacher: _Teacher
 ) -> Mapping[str, Any]:
     """Columns as the task has them, and one with what the teacher says of every label."""
     task = find(teacher.task)
     words = [words_of(each, teacher.by_word) for each in texts]
     best = [[teacher.labels[place] for place in each.argmax(1)] for each in said]
     soft = [each.astype(np.float32).tolist() for each in said]
-    names = {task.name: [f"written-{n}" for n in range(len(texts))]} if task.name else {}
+    names = {task.name: ids} if task.name else {}
     if task.by_word:
         return {**names, task.text: [list(w) for w in words], task.label: best, PROBABILITIES: soft}
     return {

@@ -142,6 +142,13 @@ def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[
             f"{settings.student} has another tokenizer than {opened.name}, so it reads other "
             "tokens. Give a student with the tokenizer of its teacher."
         )
+    mine, its = (model.config.id2label for model in (other.model, opened.model))
+    if settings.task and mine != its:
+        raise BadModel(
+            f"{settings.student} has the labels {', '.join(mine.values())} and {opened.name} "
+            f"{', '.join(its.values())}: a student would learn them under other names. Fine-tune "
+            "both on the same labels, or begin with layers of the teacher: --layers."
+        )
     if sees_both_sides(other.model) != sees_both_sides(opened.model):
         raise BadModel(
             f"one of {settings.student} and {opened.name} reads text on both sides and the other "
@@ -173,7 +180,7 @@ def _distillation(
     made = Distillation(
         teacher,
         reader,
-        Pupil(student, widths),
+        Pupil(student, widths, seed),
         objectives,
         texts.learnt,
         texts.apart,

@@ -163,7 +163,7 @@ def of_task(
         "task": task,
         "store": store,
         "tokenizer": tokenizer_hash(opened.tokenizer),
-        "fingerprint": fingerprint({tag: [e.tokens for e in learnt[tag]] for tag in tags}),
+        "fingerprint": fingerprint([_rows(learnt), _rows(apart)]),
         "seed": asked.seed,
         "length": length,
         "findings": [],
@@ -177,6 +177,14 @@ def of_task(
         "notes": [note] if held else [],
     }
     return Learnt(Examples(learnt, marks), Examples(apart, marks), manifest, beside)
+
+
+def _rows(some: Mapping[str, Sequence[Example]]) -> dict[str, list[list[tuple[int, ...]]]]:
+    """All that labelled pieces are, for a fingerprint."""
+    return {
+        tag: [[each.tokens, each.places_W, each.labels_W] for each in pieces]
+        for tag, pieces in some.items()
+    }
 
 
 def _examples(

@@ -1,4 +1,4 @@
-"""Fine-tune an encoder on a task with labelled texts: names, topics or feelings.
+"""Fine-tune an encoder on a task with labelled texts: names, topics or sentiment.
 
 The model gets a head with the labels of the training texts, and learns in all languages at once.
 After every epoch its dev texts are scored; the best epoch counts. Zeros of a pruned model stay
@@ -174,7 +174,9 @@ class Report(StepReport):
     fingerprint: str = ""
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
-        """What was pruned while it learnt is so beside what was before."""
+        """What was pruned while it learnt is so beside what was before, if that stayed."""
+        kept = {"yes": before | {BLOCKS}, "no": frozenset[str]()}
+        before = kept.get(self.step.get("keep_zeros", "auto"), before)
         own = {BLOCKS} if self.step.get("gradual") else set[str]()
         return before | own | ({TABLE} if self.step.get("embeddings") else set())
 

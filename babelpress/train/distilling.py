@@ -7,6 +7,7 @@ anew at every evaluation. A step is a function of its number, the shares and the
 Shapes: B texts, N scored tokens, P positions that are no padding, H hidden size.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from transformers import PreTrainedModel
 
 from babelpress.distill import OBJECTIVES
 from babelpress.distill._seen import Pairing, Seen, Truth, divergence
-from babelpress.errors import BadModel
+from babelpress.errors import BadModel, NotFinite
 from babelpress.models.recording import CANNOT_READ
 from babelpress.registry import taken
 from babelpress.train.batches import Batch, Mixed, Text
@@ -33,13 +34,15 @@ Loss = Callable[[Seen, Seen, Truth], Tensor]
 class Pupil(nn.Module):
     """A student, and the maps of its states to the widths of its teacher, which are dropped."""
 
-    def __init__(self, student: PreTrainedModel, widths: Sequence[tuple[int, int]]):
+    def __init__(self, student: PreTrainedModel, widths: Sequence[tuple[int, int]], seed: int = 0):
         super().__init__()
         self.student = student
-        self.maps = nn.ModuleList(
-            nn.Identity() if own == theirs else nn.Linear(own, theirs, bias=False)
-            for own, theirs in widths
-        ).to(student.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.maps = nn.ModuleList(
+                nn.Identity() if own == theirs else nn.Linear(own, theirs, bias=False)
+                for own, theirs in widths
+            ).to(student.device)
         self.train(student.training)
 
 
@@ -132,6 +135,12 @@ class Distillation:
         Of logits it is KL(teacher ‖ student) in nats a scored token, of states the objective.
         """
         found = {tag: self._distance(tag) for tag in self.shares}
+        for tag, distance in found.items():
+            if not math.isfinite(distance):
+                raise NotFinite(
+                    f"the distance of the student to its teacher in {tag} is {distance}: lower "
+                    "--rate, and look for NaN in the student that it began with."
+                )
         self.distances.append(found)
         if self.lacking:
             self.shares = lacking(found)

@@ -145,7 +145,7 @@ class _ByStep(Trainer):
         if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
             raise BadSetting(
                 f"the training loss is {loss.item()} at step {self.state.global_step}: "
-                "lower the learning rates, and begin again or from an earlier checkpoint."
+                "lower the learning rates, and begin again."
             )
         self.last = loss.item()
         return loss

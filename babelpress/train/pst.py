@@ -61,6 +61,8 @@ class Adapted(nn.Module):
 
     def forward(self, weight_OI: Tensor) -> Tensor:
         score_OI = weight_OI.abs() + self.A_OK @ self.B_KI + self.R_O1 + self.C_1I
+        if self.keep_OI is not None:  # zeros of before go first, so that there are no more of them
+            score_OI = score_OI.masked_fill(self.keep_OI == 0, -torch.inf)
         mask_OI: Any = _Highest.apply(score_OI, self.share)
         if self.keep_OI is not None:
             mask_OI = mask_OI * self.keep_OI
@@ -108,6 +110,10 @@ class Pst:
         return self.rises.risen(done)
 
     def finish(self) -> None:
-        """What a weight became takes its place."""
+        """What a weight became, with all the zeros that there are to be, takes its place.
+
+        A training that goes on behind its last step does none.
+        """
+        self.at(self.rises.steps)
         for each in self.linears.values():
             parametrize.remove_parametrizations(each, "weight", leave_parametrized=True)

@@ -92,5 +92,5 @@ def test_bitsandbytes_computes_the_same(threshold, seed):
 
     assert torch.equal(code_OI, linear.state.CB)
     assert torch.equal(largest_O, linear.state.SCB)
-    found_RO = product(x_RI, code_OI, largest_O, threshold or torch.inf)
+    found_RO = product(x_RI, code_OI, largest_O, threshold)
     torch.testing.assert_close(found_RO, expected_RO, rtol=1e-4, atol=1e-4)

@@ -75,6 +75,8 @@ def test_labels_and_their_probabilities_are_what_the_teacher_says(says, teacher,
     opened = open_model(teacher)
     table = pq.read_table(tmp_path / "store" / "eng_Latn" / "train.parquet").to_pylist()
     assert len(table) == 4
+    # An id in two languages would be a translation.
+    assert [row["index_id"] for row in table] == [f"written/eng_Latn/{n}" for n in range(4)]
     for row in table:
         ids = opened.tokenizer(row["text"], add_special_tokens=False)["input_ids"]
         with torch.no_grad():

@@ -59,10 +59,10 @@ def test_a_student_learns_the_names_that_its_teacher_says(tmp_path, objective):
     words = write_sentences(tmp_path / "words", {"sw": {"train": 12, "dev": 4}})
     model = folder(tmp_path / "model", head(OF_WORDS, "bert", NAMES))
 
-    asked = plan(model, words, task="ner", objective=objective, steps=6)
+    asked = plan(model, words, task="ner", objective=objective, steps=12)
     (step,) = do(asked, tmp_path / "run")["steps"]
 
-    assert step["losses"][-1] < 3 * step["losses"][0]
+    assert step["losses"][-1] < step["losses"][0]
     assert set(step["distances"][-1]) == {"swh_Latn"}
 
 
@@ -112,11 +112,14 @@ def test_a_plan_of_a_task_says_what_it_will_take(teacher, topics, tmp_path):
 
 def test_what_does_not_fit_a_task_is_one_line(teacher, topics, model, tmp_path):
     words = folder(tmp_path / "words", head(OF_WORDS, "bert", NAMES))
+    turned = folder(tmp_path / "turned", head(OF_TEXTS, "bert", TOPICS[::-1]))
+    other = {"task": "topic", "layers": None, "student": turned}
     fewer = folder(tmp_path / "fewer", head(OF_TEXTS, "bert", TOPICS[:2]))
     cases = [
         (plan(teacher, topics), BadModel, "Name the task with --task"),
         (plan(words, topics, task="topic"), BadModel, "has no head that labels whole texts"),
         (plan(fewer, topics, task="topic"), BadModel, "has the label 'sports', and the head"),
+        (plan(teacher, topics, **other), BadModel, "would learn them under other names"),
         (plan(str(model), topics, task="topic"), BadModel, "has no head that labels whole texts"),
     ]
     for asked, kind, said in cases:

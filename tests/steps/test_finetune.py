@@ -8,7 +8,7 @@ import numpy as np
 import pico
 import pytest
 import torch
-from killing import killed_after
+from killing import killed_before
 from running import content, do, refusal, weights
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
@@ -161,11 +161,12 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(
     assert any("resuming: training goes on" in what for what, _ in said)
 
 
-def test_a_killed_training_goes_on_to_the_same_bytes(encoder, topics, whole, tmp_path):
+@pytest.mark.parametrize("number", [8, 30])
+def test_a_killed_training_goes_on_to_the_same_bytes(encoder, topics, whole, tmp_path, number):
     out = tmp_path / "run"
     asked = plan(encoder, topics)
 
-    assert killed_after(0.8, lambda: run.do(asked, out)) in (True, False)
+    assert killed_before(number, lambda: run.do(asked, out))
     run.do(asked, out)
 
     assert content(out) == whole

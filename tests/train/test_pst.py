@@ -90,6 +90,24 @@ def test_zeros_of_before_stay_zeros():
     assert (each(weight)[:, 2] == 0).all()
 
 
+def test_zeros_of_before_are_among_those_that_are_asked_for():
+    keep = torch.ones(5, 6, dtype=torch.bool)
+    keep[:, 2] = False
+    weight, each = made(share=0.4, keep=keep)
+
+    assert int((each(weight) == 0).sum()) == 12
+
+
+def test_a_training_without_a_step_left_has_all_its_zeros():
+    model = labelling.head(labelling.OF_TEXTS, "bert", labelling.TOPICS)
+    linear = model.bert.encoder.layer[0].output.dense
+    pst = Pst.of(model, {"x": linear}, {}, 2, Cubic(0.0, 0.5, 10), seed=3)
+
+    pst.finish()
+
+    assert int((linear.weight == 0).sum()) == linear.weight.numel() // 2
+
+
 def test_only_it_and_the_head_learn_and_it_becomes_the_weights():
     model = labelling.head(labelling.OF_TEXTS, "bert", labelling.TOPICS)
     linears = {
