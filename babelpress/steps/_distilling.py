@@ -142,7 +142,7 @@ def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[
             f"{settings.student} has another tokenizer than {opened.name}, so it reads other "
             "tokens. Give a student with the tokenizer of its teacher."
         )
-    mine, its = (model.config.id2label for model in (other.model, opened.model))
+    mine, its = (dict(each.model.config.id2label or {}) for each in (other, opened))
     if settings.task and mine != its:
         raise BadModel(
             f"{settings.student} has the labels {', '.join(mine.values())} and {opened.name} "
