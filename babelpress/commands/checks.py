@@ -46,6 +46,22 @@ def model(name: str, *, quantized: bool = False) -> None:
     accepted.peek(place_of(name), name, quantized=quantized)
 
 
+def format(model: str, form: str) -> None:
+    """Raise BadModel for a model that a format of export cannot hold, by its config.
+
+    Of a hub id nothing is asked here.
+    """
+    from babelpress.export import FORMATS
+    from babelpress.models import accepted
+    from babelpress.models.names import resolve
+    from babelpress.runs.places import place_of
+    from babelpress.system.files import read_json
+
+    config = Path(resolve(place_of(model))) / accepted.CONFIG
+    if FORMATS.facts(form).get("ENCODERS_ONLY") and config.exists():
+        accepted.check_encodes(model, read_json(config, error=BadModel), form)
+
+
 def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
     """The languages that are meant; none where only a hub could tell which there are.
 

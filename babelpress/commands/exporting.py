@@ -56,6 +56,7 @@ def export(
     options = pairs(option, example="kind=f16")
     FORMATS.check_options(format, options)
     checks.model(model)
+    checks.format(model, format)
     checks.new_folder(out)
     if against:
         checks.scores(against)

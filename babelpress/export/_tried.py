@@ -5,7 +5,7 @@ Tested in tests/export/test_onnx.py.
 Shapes: B texts of a batch, T positions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from babelpress.export._source import Source
 from babelpress.models.reading import positions_of
 from babelpress.text.corpus import open_corpus
+from babelpress.text.pieces import padded
 
 TEXTS, LONGEST, TOGETHER = 24, 64, 2  # texts that are tried, tokens of one, and how many at once
 INPUTS: tuple[str, ...] = ("input_ids", "attention_mask")
@@ -50,16 +51,10 @@ def texts_of(source: Source) -> Texts:
     padding = tokenizer.pad_token_id
     beside = padding if isinstance(padding, int) else 0
     feeds = (
-        _padded(every[start : start + TOGETHER], beside) for start in range(0, len(every), TOGETHER)
+        dict(zip(INPUTS, padded(every[start : start + TOGETHER], beside), strict=True))
+        for start in range(0, len(every), TOGETHER)
     )
     return Texts(tuple(tags), tuple(feeds))
-
-
-def _padded(every: Sequence[Sequence[int]], padding: int) -> Feed:
-    length = max(map(len, every))
-    ids = [[*each, *[padding] * (length - len(each))] for each in every]
-    mask = [[1] * len(each) + [0] * (length - len(each)) for each in every]
-    return dict(zip(INPUTS, map(torch.tensor, (ids, mask)), strict=True))
 
 
 class Named(nn.Module):

@@ -48,7 +48,7 @@ from babelpress.export._tried import (
     largest,
     texts_of,
 )
-from babelpress.models.accepted import encodes
+from babelpress.models.accepted import check_encodes
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import replaced_line, save_tokenizer
 from babelpress.numerics.counting import nonzeros
@@ -109,11 +109,8 @@ def _packages() -> None:
 def _check_kind(source: Source) -> None:
     model = source.opened.model
     architecture = type(model).__name__
-    if not encodes(model.config.to_dict()):
-        raise BadModel(
-            f"{source.name} is no encoder ({architecture}), and only encoders are written as ONNX: "
-            "use --format gguf or compressed-tensors for what writes text."
-        )
+    config = {**model.config.to_dict(), "architectures": [architecture]}
+    check_encodes(source.name, config, "onnx")
     if architecture.endswith(SEVERAL):
         raise BadModel(
             f"{source.name} has a head that reads several texts at once ({architecture}), and "

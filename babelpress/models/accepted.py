@@ -155,6 +155,16 @@ def check_entries(name: str, found: Iterable[Entry], *, quantized: bool = False)
             raise _quantized(name, f"{each.name} is {each.dtype}")
 
 
+def check_encodes(name: str, config: Mapping[str, Any], what: str) -> None:
+    """Raise BadModel for a model that is no encoder where only those can be written as `what`."""
+    if not encodes(config):
+        architecture = next(iter(config.get("architectures") or ()), "of no known class")
+        raise BadModel(
+            f"{name} is no encoder ({architecture}), and only encoders are written as {what}: use "
+            "--format gguf or compressed-tensors for what writes text."
+        )
+
+
 def encodes(config: Mapping[str, Any]) -> bool:
     """Whether a config is of a type that sees the text on both sides, by what it says itself."""
     kind = str(config.get("model_type", ""))

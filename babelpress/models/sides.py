@@ -11,6 +11,7 @@ Shapes: B pairs, S positions of the source, T of the target (or of the only side
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,14 +88,14 @@ class Ahead:
     ids_BT: Tensor
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
+def padded(rows: Sequence[Sequence[int] | np.ndarray], pad: int) -> Tensor:
     """Token ids of unequal length as one tensor (B, T), with padding behind."""
     found_BT = torch.full((len(rows), max(map(len, rows), default=1)), pad, dtype=torch.long)
     for row, ids in enumerate(rows):
-        found_BT[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+        found_BT[row, : len(ids)] = torch.as_tensor(ids, dtype=torch.long)
     return found_BT
 
 
-def there(rows: Sequence[Sequence[int]]) -> Tensor:
+def there(rows: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
     """Where a tensor of them (B, T) has ids, and no padding."""
     return padded([[1] * len(ids) for ids in rows], 0).bool()

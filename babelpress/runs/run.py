@@ -193,9 +193,10 @@ def _is_of(path: Path, plan: Recipe) -> bool:
 
 @contextmanager
 def _step(folder: Path, *, resume: bool) -> Iterator[Path]:
-    """A new folder of a step; where the step fails nothing is left of it."""
+    """A new folder of a step; where the step fails nothing is left of it but its checkpoints."""
+    keeps = f"{TRAINING}/checkpoint-*" if resume else ""
     try:
-        with new_folder(folder, resume=resume) as new:
+        with new_folder(folder, resume=resume, keeps=keeps) as new:
             for path in new.iterdir():  # of an attempt that was killed while it wrote
                 if path.name != TRAINING:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -31,7 +31,7 @@ class Sparsity:
     def of(cls, settings: Settings, pruned: frozenset[str]) -> "Sparsity":
         """Of a model in which a run `pruned` some parts: zeros of others may be no pruning.
 
-        Half precision makes zeros too, and public models have been seen with an eighth of them.
+        Rounding makes zeros too, as that to a few bits does.
         """
         kept = {"auto": pruned, "yes": pruned | {BLOCKS}, "no": frozenset[str]()}
         tables = {TABLE} if settings.embeddings else set[str]()

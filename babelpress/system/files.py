@@ -186,13 +186,14 @@ def load_tensors(path: Path, *, error: type[BabelpressError] = BadModel) -> "dic
 
 
 @contextmanager
-def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, resume: bool = False, keeps: str = "") -> Iterator[Path]:
     """Fill a temporary folder that becomes `path` when the block ends well, and vanishes when not.
 
     With `resume` it is the one that a stopped attempt at `path` left, if there is one, and it stays
     for the next attempt where the block is interrupted. Left is what a process of this host left
     that has died, or what was given up by `claims.leave_partials`; it is taken by a rename, so no
-    two attempts ever fill the same folder.
+    two attempts ever fill the same folder. Where it has what the pattern `keeps` names, such as
+    hours of work, it stays for the next attempt however the block ends.
 
     Whoever may read a new folder may read all that is in it.
     Raises BadRun when `path` exists and is not an empty folder, when the disk is full, or when the
@@ -202,6 +203,11 @@ def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
         raise BadRun(f"{path} exists already. Choose another --out, or remove it.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.partial")
     stays = False
+
+    def vanish() -> None:
+        if not (keeps and any(temporary.glob(keeps))):
+            shutil.rmtree(temporary, ignore_errors=True)
+
     try:
         if resume:
             _take_over(path, temporary)
@@ -219,7 +225,7 @@ def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         if error.errno in FULL:
-            shutil.rmtree(temporary, ignore_errors=True)  # so that the free space named is true
+            vanish()  # so that the free space named is true
             raise cannot_write(path, None, error) from error
         raise
     except KeyboardInterrupt:
@@ -227,7 +233,7 @@ def new_folder(path: Path, *, resume: bool = False) -> Iterator[Path]:
         raise
     finally:
         if not stays:
-            shutil.rmtree(temporary, ignore_errors=True)
+            vanish()
 
 
 def sha256_file(path: Path) -> str:

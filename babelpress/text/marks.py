@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from babelpress.errors import BadModel, BadSetting
+from babelpress.models.around import Around
 from babelpress.models.tokenizers import Tokenizer, encode
 from babelpress.text import languages
 from babelpress.text.languages import INTO, sides
@@ -28,27 +29,6 @@ ASKED_IN_WORDS = ("t5", "mt5", "umt5")  # types whose task stands in words befor
 TARGET_TOKEN = re.compile(r">>(\w+)<<|<2(\w+)>")
 PROBE = "a b"
 SHOWN = 8  # languages in a message
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """Ids that a tokenizer puts before and behind a text."""
-
-    front: tuple[int, ...] = ()
-    behind: tuple[int, ...] = ()
-
-    @property
-    def number(self) -> int:
-        """How many there are."""
-        return len(self.front) + len(self.behind)
-
-    def ids(self) -> set[int]:
-        """All of them."""
-        return {*self.front, *self.behind}
-
-    def put(self, ids: Sequence[int]) -> list[int]:
-        """A text with them around it."""
-        return [*self.front, *ids, *self.behind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from babelpress.errors import BadSetting
+from babelpress.models import sides
 from babelpress.models.around import Around
 from babelpress.models.tokenizers import encode
 from babelpress.text.labelled import Labelled
@@ -69,12 +69,7 @@ def pieces_of(
 
 def padded(ids: Sequence[Sequence[int] | np.ndarray], pad: int = 0) -> tuple[Tensor, Tensor]:
     """Token ids and the mask of real ones, (B, T), padded right."""
-    ids_BT = torch.full((len(ids), max(map(len, ids))), pad)
-    mask_BT = torch.zeros_like(ids_BT)
-    for row, each in enumerate(ids):
-        ids_BT[row, : len(each)] = torch.as_tensor(each)
-        mask_BT[row, : len(each)] = 1
-    return ids_BT, mask_BT
+    return sides.padded(ids, pad), sides.there(ids).long()
 
 
 def _as_read(document: Labelled) -> list[str]:

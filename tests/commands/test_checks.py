@@ -127,6 +127,7 @@ WRONG = [
     ("export", {"model": "nomodel", "out": "o", "format": "gguf"}, "'nomodel' is neither"),
     ("export", {**MINI, "out": "full", "format": "gguf"}, "full exists already"),
     ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),
+    ("export", {**MINI, "out": "o", "format": "onnx"}, "only encoders are written as onnx"),
     ("report", {"dense": "full", "runs": "full", "out": "full"}, "full is a folder"),
     ("sweep", {"sweep_file": "s.yaml", "out": "o"}, "'nomodel' is neither"),
     ("sweep", {"sweep_file": "e.yaml", "out": "o"}, "there is no folder nowhere"),

@@ -118,7 +118,7 @@ def test_the_output_layer_runs_apart_in_every_family(tokenizer, monkeypatch):
 
 
 def test_marks_are_those_of_the_tokenizer(tokenizer):
-    assert Around.of(tokenizer) == Around([0], [1])
+    assert Around.of(tokenizer) == Around((0,), (1,))
     bare = pico.tokenizer()
     bare.bos_token = bare.eos_token = None
     assert Around.of(bare).put([7, 8]) == [7, 8]

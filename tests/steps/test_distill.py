@@ -1,5 +1,7 @@
 """A distilling step: folders, what was learnt, going on after a stop, and what does not fit."""
 
+import errno
+
 import pico
 import pytest
 import small
@@ -9,7 +11,7 @@ from running import LANGUAGES, content, do, refusal, weights
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from babelpress.commands.pressing import press
-from babelpress.errors import BadCorpus, BadModel, BadSetting, UnknownName
+from babelpress.errors import BadCorpus, BadModel, BadRun, BadSetting, UnknownName
 from babelpress.runs import recipe, run
 from babelpress.steps.distill import Settings
 from babelpress.steps.prune import Settings as Prune
@@ -40,12 +42,12 @@ def encoder(tmp_path_factory):
     return saved(pico.model("bert"), tmp_path_factory.mktemp("models") / "bert", mask=True)
 
 
-def stop_at(step):
-    """Progress that interrupts when so many steps of training are done."""
+def stop_at(step, error=KeyboardInterrupt):
+    """Progress that interrupts, or fails, when so many steps of training are done."""
 
     def watch(what, done, total):
         if what.endswith("train: step") and done == step:
-            raise KeyboardInterrupt
+            raise error
 
     return watch
 
@@ -135,6 +137,26 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(encoder, whole, tmp_path, 
     steps = [done for what, done in said if what.endswith("train: step") and done]
     assert steps[0] == (1 if stop < 4 else 5)
     assert any("resuming: training goes on" in what for what, _ in said)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "No space left")])
+def test_a_training_that_failed_goes_on_from_its_checkpoint(encoder, whole, tmp_path, error):
+    asked = plan(encoder, mixture="lacking")
+
+    with pytest.raises((MemoryError, BadRun)):
+        run.do(asked, tmp_path / "run", progress=stop_at(6, error))
+    said = []
+    run.do(asked, tmp_path / "run", progress=lambda what, done, _: said.append((what, done)))
+
+    assert content(tmp_path / "run") == whole
+    assert next(done for what, done in said if what.endswith("train: step") and done) == 5
+
+
+def test_a_training_that_failed_before_a_checkpoint_leaves_nothing(encoder, tmp_path):
+    with pytest.raises(MemoryError):
+        run.do(plan(encoder), tmp_path / "run", progress=stop_at(1, MemoryError()))
+
+    assert not list(tmp_path.rglob("*training*"))
 
 
 def test_another_recipe_does_not_go_on_with_what_was_stopped(encoder, tmp_path):
