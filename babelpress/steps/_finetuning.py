@@ -26,7 +26,7 @@ from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
-from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
+from babelpress.steps._kind import TABLE, Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._sparse import Sparsity
 from babelpress.steps._training import MOMENTS, checkpoints, factor
 from babelpress.steps.finetune import Report, Settings
@@ -48,6 +48,7 @@ from babelpress.text.mixtures import Distribution, Mixture
 from babelpress.text.pieces import Piece, pieces_of
 from babelpress.train.finetuning import Example, Finetuning, examples_of, mean_loss
 from babelpress.train.fit import KEPT, fit
+from babelpress.train.rows import Rows
 
 OFTEN = 200  # steps between checkpoints at most
 TRIED = 2  # steps for an estimate
@@ -102,7 +103,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
     made = _finetuning(opened, settings, texts, model, pieces, mixed, length)
     made.place = checkpoints(folder, work, progress)
     sparse = Sparsity.of(settings, opened.pruned)
-    made.adapting = (sparse.adapting(model, settings, made.steps),)
+    made.adapting = (sparse.adapting(model, settings, made.steps), *_rows(made, sparse))
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     with measured() as cost:
         _train(made, settings, progress)
@@ -240,6 +241,16 @@ def _finetuning(
     )
 
 
+def _rows(made: Finetuning, sparse: Sparsity) -> list[Rows]:
+    """The rows of the token table that learn; none apart where zeros of all of it are kept."""
+    if TABLE in sparse.kept | sparse.pruned:
+        return []
+    pad = getattr(made.model.config, "pad_token_id", None) or 0
+    read = {int(each) for some in made.examples.values() for e in some for each in e.ids_T}
+    found = Rows.of(made.model, read | {pad})
+    return [found] if found else []
+
+
 def _train(made: Finetuning, settings: Settings, progress: Progress) -> None:
     """Train, and say after every epoch how dev texts are scored."""
 
@@ -307,6 +318,7 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
         }
         mixed = _mixture(settings, texts, opened.name)
         made = _finetuning(opened, settings, texts, model, pieces, mixed, length)
+        _rows(made, Sparsity.of(settings, opened.pruned))
         model.train()
         drawn = [made.order(0)[n * made.batch : (n + 1) * made.batch] for n in range(TRIED)]
         batches = [[made.examples[tag][place] for tag, place in some] for some in drawn if some]
@@ -315,7 +327,8 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
         seconds = timed(lambda: _look(opened, model, texts, few, length))[1]
     each_text = seconds / sum(map(len, few.values()))
     looks = settings.epochs * sum(map(len, texts.dev.values()))
-    numbers = sum(each.numel() for each in model.parameters())
+    numbers = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    whole = sum(each.numel() for each in model.parameters())
     phases = {
         "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
         "text": reading,
@@ -323,7 +336,7 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
         "evaluate": each_text * looks,
     }
     memory = trial.base + max(0, most.bytes - before) + MOMENTS * numbers
-    dense = numbers * opened.stored_dtype.itemsize
+    dense = whole * opened.stored_dtype.itemsize
     return Estimate(phases, memory, dense + (KEPT + 1) * (MOMENTS + 4) * numbers + 8 * numbers)
 
 

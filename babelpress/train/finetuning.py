@@ -29,6 +29,7 @@ from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import Piece, padded
 
 BEST = "best-{}.safetensors"  # the weights after an epoch
+TOGETHER = 8  # texts that a processor runs at once; measured: fewer gain nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,17 +199,30 @@ class Finetuning:
 
 
 def mean_loss(model: PreTrainedModel, batch: Sequence[Example]) -> Tensor:
-    """The mean cross entropy of all labels of a batch, in nats."""
+    """The mean cross entropy of all labels of a batch, in nats.
+
+    On a processor, where padding costs as much as text does, short texts are run apart from long
+    ones: the sum is the same.
+    """
+    rows = sorted(batch, key=lambda each: len(each.ids_T))
+    size = TOGETHER if model.device.type == "cpu" else len(rows)
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    number = sum(len(each.labels_W) for each in batch)
+    return torch.stack([_summed_loss(model, each) for each in parts]).sum() / number
+
+
+def _summed_loss(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
+    """The sum over the labels of texts that are run together."""
     pad = getattr(model.config, "pad_token_id", None) or 0
-    ids_BT, mask_BT = padded([each.ids_T for each in batch], pad)
+    ids_BT, mask_BT = padded([each.ids_T for each in rows], pad)
     head: Any = model(ids_BT.to(model.device), attention_mask=mask_BT.to(model.device))
     logits = head.logits.float()
-    label_N = torch.tensor([label for each in batch for label in each.labels_W])
-    if batch[0].places_W:
-        row_N = [row for row, each in enumerate(batch) for _ in each.places_W]
-        place_N = [place for each in batch for place in each.places_W]
+    label_N = torch.tensor([label for each in rows for label in each.labels_W])
+    if rows[0].places_W:
+        row_N = [row for row, each in enumerate(rows) for _ in each.places_W]
+        place_N = [place for each in rows for place in each.places_W]
         logits = logits[row_N, place_N]
-    return cross_entropy(logits, label_N.to(model.device))
+    return cross_entropy(logits, label_N.to(model.device), reduction="sum")
 
 
 def _learning(model: PreTrainedModel) -> dict[str, Tensor]:

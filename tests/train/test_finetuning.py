@@ -11,6 +11,7 @@ import torch
 
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import pieces_of
+from babelpress.train import finetuning
 from babelpress.train.finetuning import (
     Example,
     Finetuning,
@@ -174,3 +175,33 @@ def test_an_epoch_whose_weights_are_not_ready_is_not_the_best(tmp_path):
     assert run(trains, 5) == 5
     assert trains.best == 4
     assert trains.scores[1] == {"a": 0.6, "b": 0.2}
+
+
+@pytest.mark.parametrize("by_word", [True, False])
+def test_short_texts_are_run_apart_from_long_ones_to_the_same_gradient(by_word, monkeypatch):
+    labels = labelling.NAMES if by_word else labelling.TOPICS
+    heads = labelling.OF_WORDS if by_word else labelling.OF_TEXTS
+    documents = labelling.sentences(11) if by_word else labelling.topics(11)
+    model = labelling.head(heads, "bert", labels)
+    batch = examples_of(
+        pieces_of(pico.tokenizer(), documents, 128, by_word=by_word), documents, labels
+    )
+    seen = []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(tuple(args[0].shape)), with_kwargs=True
+    )
+
+    def gradients(size):
+        monkeypatch.setattr(finetuning, "TOGETHER", size)
+        model.zero_grad()
+        mean_loss(model, batch).backward()
+        return {n: e.grad.clone() for n, e in model.named_parameters() if e.grad is not None}
+
+    whole, parts = gradients(64), gradients(4)
+
+    assert [shape[0] for shape in seen] == [11, 4, 4, 3]
+    widths = [shape[1] for shape in seen[1:]]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1] == seen[0][1]
+    for name, each in whole.items():
+        torch.testing.assert_close(parts[name], each, rtol=1e-4, atol=1e-6)
