@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from babelpress.errors import BadRun
 from babelpress.runs.recipe import Recipe
-from babelpress.steps import report_of
+from babelpress.steps import KINDS, report_of
 from babelpress.steps._kind import MixtureRow, ModelRow, StepReport
 from babelpress.system import plain
 from babelpress.system.files import read_json, write_sealed
@@ -78,6 +78,15 @@ class Manifest(BaseModel):
     def origin(self) -> ModelRow:
         """The model that everything began with."""
         return self.chain[0].model
+
+    @property
+    def dense(self) -> ModelRow:
+        """What its scores are held against: the model that got its head, or that it began with.
+
+        Where the last step gave the head there is none, and this is what that was given.
+        """
+        heads = [n for n, each in enumerate(self.chain) if KINDS.facts(each.kind).get("HEADS")]
+        return self.chain[min(heads[-1] + 1, len(self.chain) - 1) if heads else 0].model
 
     @property
     def shares(self) -> dict[str, float]:

@@ -13,7 +13,8 @@ from babelpress.system.claims import PARTIAL
 from babelpress.text.languages import select
 
 RESULTS = "results.jsonl"  # of all recipes together, in the order of the sweep
-DENSE, RUNS = "dense", "runs"  # folders of scores and of runs, one in each for every key
+# Folders of scores, of runs, and of what runs begin with, one in each for every key.
+DENSE, RUNS, BEGUN = "dense", "runs", "begun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def find(folder: Path, on: str, languages: Sequence[str] = ()) -> Found:
             f"{folder} has no run with {on} scores. Finish the sweep, with {on} in its evaluate, "
             "or name another evaluation with --on."
         )
-    origins = {manifest.read(run).origin.fingerprint: run for run in runs}
+    origins = {manifest.read(run).dense.fingerprint: run for run in runs}
     tags = {run: _languages(run, on) for run in runs}
     every = set().union(*tags.values())
     dense = [each for each in _scored(folder / DENSE, on) if _model_of(each, on) in origins]

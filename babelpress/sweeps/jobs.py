@@ -1,6 +1,7 @@
 """The jobs of a sweep: score the dense model, see each language, merge, press and score.
 
     OUT/sizes/KEY.json        what a dry run of a recipe found: the memory of jobs like it
+    OUT/begun/KEY/            a run of the first steps of recipes, up to the last that trains
     OUT/dense/KEY/            scores of a dense model
     OUT/parts/KEY/LANGUAGE/   moments of one language, until they are merged
     OUT/moments/KEY/          moments of all languages of a calibration
@@ -11,13 +12,16 @@ A job makes its folder under a temporary name and renames it when it is whole (f
 can be killed and done again anywhere, twice at once too, without a lock; where nobody else can be
 at it any more, the next attempt goes on where the lost one ended.
 
+Training costs more than all that follows it, so recipes that begin with the same one share it, as
+they share moments; weights of what was begun are kept. What presses a model that a step gave its
+head is held against that model: it is the dense one.
+
 Tested in tests/sweeps/test_plan.py.
 """
 
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadRun
@@ -32,56 +36,16 @@ from babelpress.runs.recipe import Recipe
 from babelpress.steps._pressing import MINIMAX
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
-from babelpress.sweeps.found import DENSE, RUNS
-from babelpress.sweeps.plan import Entry, short, with_moments
-from babelpress.sweeps.results import Shelf
+from babelpress.sweeps.found import BEGUN, DENSE, RUNS
+from babelpress.sweeps.plan import Entry, begun, going_on, short, with_moments
+from babelpress.sweeps.setup import Job, Setup
+from babelpress.system.claims import LOCK_NAME
 from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import CalibrationSettings
 
 PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers
 COPIES = 2  # of a block's moments while they are merged: as tensors, and as the file to be written
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What all jobs of a sweep share; `out` is one folder for all machines."""
-
-    out: Path
-    results: str
-    device: str = "cpu"
-    keep_models: bool = False
-
-    @property
-    def shelf(self) -> Shelf:
-        """Where the rows go."""
-        return Shelf(self.results)
-
-
-class Job(Protocol):
-    """Something to do once; `needs` are the names of jobs that must be done before."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def needs(self) -> tuple[str, ...]: ...
-
-    @property
-    def size(self) -> "Size | None":
-        """The dry run that tells its memory: it waits for that, but does not hang on it."""
-        ...
-
-    def done(self, setup: Setup) -> bool:
-        """Whether what it makes is there and whole."""
-        ...
-
-    def do(self, setup: Setup, progress: Progress) -> None:
-        """Do it. Raises a BabelpressError for what a user must mend."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +101,72 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """Do the first steps of recipes, the last of which trains."""
+
+    plan: Recipe
+    size: Size | None = None
+
+    @classmethod
+    def of(cls, plan: Recipe) -> "Begin | None":
+        """What a recipe begins with, before its other steps; None where it does all at once."""
+        found = begun(plan)
+        return cls(found) if found else None
+
+    @property
+    def name(self) -> str:
+        return f"{BEGUN}/{short(self.plan.model_dump(mode='json'))}"
+
+    @property
+    def label(self) -> str:
+        kinds = ", ".join(step.kind for step in self.plan.steps)
+        seed = getattr(self.plan.steps[-1].work, "seed", self.plan.calibration.seed)
+        return f"{kinds} of {self.plan.model}, seed {seed}, which recipes begin with"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        before = Begin.of(self.plan)
+        return (before.name,) if before else ()
+
+    def folder(self, out: Path) -> Path:
+        """Where the run goes."""
+        return out / self.name
+
+    def done(self, setup: Setup) -> bool:
+        return self.folder(setup.out).exists()
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        plan = rest(self.plan, setup.out)
+
+        def make(new: Path) -> None:
+            run.do(plan, new, device=setup.device, progress=progress)
+
+        once(self.folder(setup.out), make, progress)
+
+
+def rest(plan: Recipe, out: Path) -> Recipe:
+    """A recipe as it goes on from what it begins with; as it is where it does all at once."""
+    first = Begin.of(plan)
+    return going_on(plan, first.plan, first.folder(out)) if first else plan
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
-    """Score a dense model."""
+    """Score a dense model; where recipes have begun with it, `begun` is its run."""
 
     model: str
     evaluate: EvaluationSettings
     size: Size | None = None
+    begun: Begin | None = None
 
     @property
     def key(self) -> str:
-        return short({"model": self.model, "evaluate": self.evaluate.model_dump(mode="json")})
+        return short({"model": self.called, "evaluate": self.evaluate.model_dump(mode="json")})
+
+    @property
+    def called(self) -> str:
+        """The model, wherever the sweep lies."""
+        return self.begun.name if self.begun else self.model
 
     @property
     def name(self) -> str:
@@ -154,11 +174,11 @@ class Score:
 
     @property
     def label(self) -> str:
-        return f"the scores of {self.model}"
+        return f"the scores of {self.called}"
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ()
+        return (self.begun.name,) if self.begun else ()
 
     def done(self, setup: Setup) -> bool:
         return setup.shelf.get(self.name) is not None
@@ -167,7 +187,7 @@ class Score:
         folder = setup.out / DENSE / self.key
 
         def make(new: Path) -> None:
-            _score(self.model, new, self.evaluate, setup, progress, name=self.model)
+            _score(self.model, new, self.evaluate, setup, progress, name=self.called)
 
         scored_once(folder, make, progress)
         setup.shelf.put(self.name, rows(folder))
@@ -185,11 +205,13 @@ class Look:
     languages: tuple[str, ...]
     gram: bool
     size: Size | None = None
+    begun: Begin | None = None
 
     @property
     def key(self) -> str:
         asked = self.asked.model_dump(mode="json")
-        return short({"model": self.model, "calibration": asked, "gram": self.gram})
+        model = self.begun.name if self.begun else self.model
+        return short({"model": model, "calibration": asked, "gram": self.gram})
 
     @property
     def name(self) -> str:
@@ -203,7 +225,7 @@ class Look:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return ()
+        return (self.begun.name,) if self.begun else ()
 
     def folder(self, out: Path, language: str) -> Path:
         """Where the moments of a language go."""
@@ -273,11 +295,15 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """Do a recipe and score what it made; `moments` are those of its first step, if shared."""
+    """Do a recipe and score what it made.
+
+    `begun` is what it begins with, if anything; `moments` are those of its next step, if shared.
+    """
 
     entry: Entry
     moments: Merge | None
     size: Size | None = None
+    begun: Begin | None = None
 
     @property
     def name(self) -> str:
@@ -289,7 +315,7 @@ class Press:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.moments.name,) if self.moments else ()
+        return tuple(each.name for each in (self.begun, self.moments) if each)
 
     def folder(self, out: Path) -> Path:
         """Where the run goes."""
@@ -306,10 +332,7 @@ class Press:
             shutil.rmtree(folder, ignore_errors=True)
 
         def make(new: Path) -> None:
-            plan = self.entry.recipe
-            if self.moments:
-                plan = with_moments(plan, self.moments.folder(setup.out))
-            run.do(plan, new, device=setup.device, progress=progress)
+            self._press(new, setup, progress)
             _score(str(new), new, self.entry.evaluate, setup, progress, name=f"{RUNS}/{self.name}")
             if not setup.keep_models:
                 for heavy in ("model", codes.FOLDER):
@@ -318,6 +341,18 @@ class Press:
         scored_once(folder, make, progress)
         mine = {"fingerprint": self.name, "places": self.entry.places}
         setup.shelf.put(self.name, [{**row, **mine} for row in rows(folder)])
+
+    def _press(self, new: Path, setup: Setup, progress: Progress) -> None:
+        """What is not begun yet; of a recipe that is nothing else, what was begun."""
+        plan = self.entry.recipe
+        if self.begun and len(plan.steps) == len(self.begun.plan.steps):
+            ignore = shutil.ignore_patterns(LOCK_NAME)
+            shutil.copytree(self.begun.folder(setup.out), new, ignore=ignore, dirs_exist_ok=True)
+            return
+        plan = rest(plan, setup.out)
+        if self.moments:
+            plan = with_moments(plan, self.moments.folder(setup.out))
+        run.do(plan, new, device=setup.device, progress=progress)
 
 
 def memory(job: Job, out: Path) -> int:

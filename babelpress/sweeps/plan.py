@@ -37,6 +37,7 @@ from babelpress.system import plain
 from babelpress.system.files import fingerprint
 from babelpress.system.plain import NotPlain
 from babelpress.system.settings import Strict, checked, pairs
+from babelpress.text.settings import CalibrationSettings
 
 MOST = 10_000  # recipes of a sweep; more is a slip of the pen
 SCORED = "evaluate.languages"  # the only place of an evaluation in which recipes may differ
@@ -82,10 +83,14 @@ class Sweep:
 
     def dense(self, model: str) -> EvaluationSettings:
         """How a dense model is scored: as its recipes, in the languages of all of them."""
-        asked = [each.evaluate for each in self.entries if each.recipe.model == model]
-        every = dict.fromkeys(tag for each in asked for tag in each.languages)
-        some = all(each.languages for each in asked)  # one without names means all of the corpus
-        return asked[0].model_copy(update={"languages": tuple(every) if some else ()})
+        return in_all([each.evaluate for each in self.entries if each.recipe.model == model])
+
+
+def in_all(asked: Sequence[EvaluationSettings]) -> EvaluationSettings:
+    """An evaluation as some that differ in nothing but languages, in those of all of them."""
+    every = dict.fromkeys(tag for each in asked for tag in each.languages)
+    some = all(each.languages for each in asked)  # one without names means all of the corpus
+    return asked[0].model_copy(update={"languages": tuple(every) if some else ()})
 
 
 def load(
@@ -168,6 +173,43 @@ def shares_moments(plan: Recipe) -> bool:
 def gets_head(plan: Recipe) -> bool:
     """Whether a step puts another head on the model, so that it is scored as something else."""
     return any(KINDS.facts(step.kind).get("HEADS") for step in plan.steps)
+
+
+def begun(plan: Recipe) -> Recipe | None:
+    """The first steps of a recipe up to the last that trains and that others follow."""
+    ends = [n for n, step in enumerate(plan.steps, 1) if _trains(step.kind)]
+    ends = [n for n in ends if n < len(plan.steps)]
+    return _first(plan, ends[-1]) if ends else None
+
+
+def with_head(plan: Recipe) -> Recipe | None:
+    """The first steps of a recipe up to the last that gives the model its head; None if none."""
+    ends = [n for n, step in enumerate(plan.steps, 1) if KINDS.facts(step.kind).get("HEADS")]
+    return _first(plan, ends[-1]) if ends else None
+
+
+def as_begun(plan: Recipe) -> Recipe:
+    """A whole recipe as others have it that begin with all of its steps."""
+    return _first(plan, len(plan.steps))
+
+
+def going_on(plan: Recipe, first: Recipe, folder: Path) -> Recipe:
+    """A recipe without its first steps, whose run is in a folder."""
+    steps = plan.steps[len(first.steps) :]
+    return plan.model_copy(update={"model": str(folder), "steps": steps})
+
+
+def _trains(kind: str) -> bool:
+    facts = KINDS.facts(kind)
+    return bool(facts.get("RESUMES") or facts.get("HEADS"))
+
+
+def _first(plan: Recipe, number: int) -> Recipe:
+    """So many steps of a recipe, and the text that they look at."""
+    steps = plan.steps[:number]
+    own = all(KINDS.facts(step.kind).get("OWN_TEXT") for step in steps)
+    calibration = CalibrationSettings() if own else plan.calibration
+    return plan.model_copy(update={"steps": steps, "calibration": calibration})
 
 
 def presses(plan: Recipe) -> bool:

@@ -18,23 +18,36 @@ from typing import Protocol
 
 from babelpress import evals
 from babelpress.judge import scorable
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import config_of
 from babelpress.runs import fits
 from babelpress.runs.places import place_of
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps.found import DENSE, RESULTS, RUNS
+from babelpress.sweeps.found import BEGUN, DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
-    Job,
+    Begin,
     Look,
     Merge,
     Press,
     Score,
-    Setup,
     Size,
     attempt,
+    rest,
 )
-from babelpress.sweeps.plan import Sweep, gets_head, needs_gram, presses, shares_moments, single
+from babelpress.sweeps.plan import (
+    Entry,
+    Sweep,
+    as_begun,
+    gets_head,
+    in_all,
+    needs_gram,
+    presses,
+    shares_moments,
+    single,
+    with_head,
+)
 from babelpress.sweeps.results import Row
+from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
@@ -101,8 +114,8 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     """
     with held(setup.out):
         _tidy(setup.out)
-        unfit, rest = fitting(sweep, setup)
-        jobs = missing(rest, setup, apart=hands.apart, sized=hands.sized) if rest.entries else []
+        unfit, fit = fitting(sweep, setup)
+        jobs = missing(fit, setup, apart=hands.apart, sized=hands.sized) if fit.entries else []
         todo = sum(isinstance(job, Press) for job in jobs) + len(unfit)
         if there := len(sweep.entries) - todo:
             remark(progress, f"resuming: {there} of {len(sweep.entries)} recipes")
@@ -110,10 +123,10 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
         _clean(setup.out)
-        rows, lost = merged(sweep, setup, failed, _scores(rest))
+        rows, lost = merged(sweep, setup, failed, _scores(fit, setup.out))
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
         write_text(setup.out / RESULTS, "".join(lines))
-    dense = {job.model: job.name for job in jobs if isinstance(job, Score)}
+    dense = {job.called: job.name for job in jobs if isinstance(job, Score)}
     unscored = {model: failed[name] for model, name in dense.items() if name in failed}
     sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
     unsized = {label: failed[name] for label, name in sizes.items() if name in failed}
@@ -132,8 +145,8 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     scoring = scorable.errors([each.evaluate for each in todo], models)
     found = zip(todo, pressing, scoring, strict=True)
     unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
-    rest = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
-    return unfit, replace(sweep, entries=rest)
+    others = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
+    return unfit, replace(sweep, entries=others)
 
 
 def _tidy(out: Path) -> None:
@@ -153,19 +166,18 @@ def _clean(out: Path) -> None:
 def _made_by_jobs(out: Path) -> list[Path]:
     """Where jobs make folders."""
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
-    return [*(out / name for name in (DENSE, "moments", RUNS)), *parts]
+    return [*(out / name for name in (BEGUN, DENSE, "moments", RUNS)), *parts]
 
 
 def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
     """The jobs that are not done, those that others need first; `sized` with their dry runs."""
-    grams = _grams(sweep)
-    presses = [Press(entry, _moments(entry.recipe, grams, apart=apart)) for entry in sweep.entries]
-    presses = [job for job in presses if not job.done(setup)]
+    presses = [job for job in _presses(sweep, setup.out, apart=apart) if not job.done(setup)]
     merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
     looks = [look for merge in merges for look in merge.looks if not look.done(setup)]
-    scored = [job for job in _scores(sweep).values() if not job.done(setup)]
+    scored = [job for job in _scores(sweep, setup.out).values() if not job.done(setup)]
+    first = [begin for job in (*looks, *scored, *presses) for begin in _begins(job.begun)]
     found: dict[str, Job] = {}
-    for job in (*looks, *merges, *scored, *presses):
+    for job in (*(b for b in first if not b.done(setup)), *looks, *merges, *scored, *presses):
         found.setdefault(job.name, job)
     if not sized:
         return list(found.values())
@@ -174,10 +186,29 @@ def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> 
     return [*sizes.values(), *jobs]
 
 
+def _presses(sweep: Sweep, out: Path, *, apart: bool) -> list[Press]:
+    """A job for every recipe, with what it begins with and the moments that it shares."""
+    grams = _grams(sweep, out)
+    begins = {b.name for e in sweep.entries for b in _begins(Begin.of(e.recipe))}
+    found: list[Press] = []
+    for entry in sweep.entries:
+        whole = Begin(as_begun(entry.recipe))
+        begun = whole if whole.name in begins else Begin.of(entry.recipe)
+        moments = None if begun == whole else _moments(entry, grams, out, apart=apart)
+        found.append(Press(entry, moments, begun=begun))
+    return found
+
+
+def _begins(begin: Begin | None) -> list[Begin]:
+    """What must be begun for something, in order."""
+    return [*_begins(Begin.of(begin.plan)), begin] if begin else []
+
+
 def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     """The jobs, each with the dry run that tells its memory.
 
-    That of seeing a language and of scoring a model is no less than that of pressing it in one.
+    That of seeing a language and of scoring a model is no less than that of pressing it in one; of
+    a model that is begun first, no more than that of a whole recipe.
     """
     one: dict[tuple[str, CalibrationSettings], Size] = {}
     for plan in (entry.recipe for entry in sweep.entries):
@@ -186,37 +217,58 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     models = {model: size for (model, _), size in one.items()}
     found: list[Job] = []
     for job in jobs:
-        if isinstance(job, Look):
+        if isinstance(job, Begin):
+            found.append(replace(job, size=Size(job.plan)))
+        elif isinstance(job, Look | Score) and job.begun:
+            found.append(replace(job, size=Size(job.begun.plan)))
+        elif isinstance(job, Look):
             found.append(replace(job, size=one[job.model, job.asked]))
         elif isinstance(job, Score):
             found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):
-            found.append(replace(job, size=Size(job.entry.recipe, job.moments)))
+            moments = None if job.begun else job.moments
+            found.append(replace(job, size=Size(job.entry.recipe, moments)))
         else:
             found.append(job)
     return found
 
 
-def _scores(sweep: Sweep) -> dict[str, Score]:
+def _scores(sweep: Sweep, out: Path) -> dict[str, Score]:
     """How every dense model is scored, by model; nothing where only pressed ones can be.
 
-    One that gets its head by the recipe has no scores of its own.
+    One that gets its head by the last step of a recipe is no dense model of that recipe.
     """
-    models = dict.fromkeys(
-        entry.recipe.model for entry in sweep.entries if not gets_head(entry.recipe)
-    )
-    asked = {model: sweep.dense(model) for model in models}
+    asked: dict[str, list[EvaluationSettings]] = {}
+    begun: dict[str, Begin | None] = {}
+    for entry in sweep.entries:
+        head = with_head(entry.recipe)
+        if not (model := dense_of(entry.recipe, out)):
+            continue
+        begun[model] = Begin(head) if head else None
+        asked.setdefault(model, []).append(entry.evaluate)
     return {
-        model: Score(model, each)
-        for model, each in asked.items()
-        if not all(evals.facts(name).needs_ranges for name in each.on)
+        model: Score(model, in_all(some), begun=begun[model])
+        for model, some in asked.items()
+        if not all(evals.facts(name).needs_ranges for name in some[0].on)
     }
 
 
-def _grams(sweep: Sweep) -> dict[tuple[str, CalibrationSettings], bool]:
+def dense_of(plan: Recipe, out: Path) -> str:
+    """What a recipe is held against: the model that it begins with, once that has its head.
+
+    Nothing where its last step gives the head.
+    """
+    head = with_head(plan)
+    if head is None:
+        return plan.model
+    return "" if len(head.steps) == len(plan.steps) else str(Begin(head).folder(out))
+
+
+def _grams(sweep: Sweep, out: Path) -> dict[tuple[str, CalibrationSettings], bool]:
     """By model and text, whether any recipe needs Gram matrices: then all are seen with them."""
     found: dict[tuple[str, CalibrationSettings], bool] = {}
-    for plan in (entry.recipe for entry in sweep.entries if shares_moments(entry.recipe)):
+    plans = (rest(entry.recipe, out) for entry in sweep.entries)
+    for plan in (plan for plan in plans if shares_moments(plan)):
         found[_source(plan)] = found.get(_source(plan), False) or needs_gram(plan)
     return found
 
@@ -226,16 +278,21 @@ def _source(plan: Recipe) -> tuple[str, CalibrationSettings]:
 
 
 def _moments(
-    plan: Recipe, grams: Mapping[tuple[str, CalibrationSettings], bool], *, apart: bool
+    entry: Entry,
+    grams: Mapping[tuple[str, CalibrationSettings], bool],
+    out: Path,
+    *,
+    apart: bool,
 ) -> Merge | None:
     """The moments that a recipe shares with others; None where it makes its own or names some."""
+    plan = rest(entry.recipe, out)
     if not shares_moments(plan):
         return None
     asked = plan.calibration
-    tags = _tags(plan)
+    tags = _tags(entry.recipe)
     groups = [(tag,) for tag in tags] if apart else [tuple(tags)]
-    gram = grams[_source(plan)]
-    looks = tuple(Look(*_source(plan), group, gram) for group in groups)
+    gram, begun = grams[_source(plan)], Begin.of(entry.recipe)
+    looks = tuple(Look(*_source(plan), group, gram, begun=begun) for group in groups)
     return Merge(looks, asked, needs_gram(plan))
 
 
@@ -317,7 +374,8 @@ def merged(
             lost[entry.fingerprint] = failed.get(entry.fingerprint, unseen)
             continue
         for row in found:
-            parent = dense.get(entry.recipe.model, {}).get((row["evaluation"], row["language"]))
+            own = dense.get(dense_of(entry.recipe, setup.out), {})
+            parent = own.get((row["evaluation"], row["language"]))
             rows.append(_beside(row, parent))
     return rows, lost
 

@@ -188,7 +188,7 @@ def test_short_texts_are_run_apart_from_long_ones_to_the_same_gradient(by_word, 
     )
     seen = []
     model.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(tuple(args[0].shape)), with_kwargs=True
+        lambda _, args, _kwargs: seen.append(tuple(args[0].shape)), with_kwargs=True
     )
 
     def gradients(size):

@@ -1,0 +1,190 @@
+"""Recipes that begin with the same training: it is done once, and they are held against it."""
+
+import labelling
+import pico
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from babelpress.judge.evaluate import evaluate
+from babelpress.runs import manifest, run
+from babelpress.runs.open import open_any
+from babelpress.steps import _distilling, _finetuning
+from babelpress.sweeps import jobs, plan, schedule
+from babelpress.sweeps.found import find
+from babelpress.sweeps.jobs import Begin, Look, Press, Score
+from babelpress.sweeps.schedule import Here
+from babelpress.sweeps.setup import Setup
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZES = {"sw": {"train": 12, "dev": 3, "test": 6}, "ha": {"train": 12, "dev": 3, "test": 6}}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    root = tmp_path_factory.mktemp("begun")
+    model = labelling.folder(root / "bare", labelling.loud(pico.model("bert").base_model, 0.12))
+    return model, labelling.write_topics(root / "topics", SIZES)
+
+
+def learn(topics, **more):
+    asked = {"task": "topic", "corpus": topics, "epochs": 2, "rate": 0.01, "batch": 4, "length": 32}
+    return {"finetune": {**asked, **more}}
+
+
+def prune(pattern="0.5", method="magnitude", **more):
+    return {"prune": {"method": method, "pattern": pattern, **more}}
+
+
+def asked(places, *steps, **more):
+    model, topics = places
+    return plan.of(
+        {
+            "model": model,
+            "calibration": {"languages": ["sw", "ha"], "tokens": 120, "length": 30},
+            "steps": list(steps),
+            "evaluate": {"on": ["classify"], "corpus": topics, "window": 32},
+            **more,
+        }
+    )
+
+
+def do(sweep, out, **more):
+    setup = Setup(out, str(out / "results"), **more)
+    return schedule.do(sweep, setup, Here(setup))
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """What was trained, a word each."""
+    found = []
+
+    def counted(module, name):
+        before = getattr(module, name)
+
+        def train(*args):
+            found.append(name)
+            return before(*args)
+
+        monkeypatch.setattr(module, name, train)
+
+    counted(_finetuning, "finetune")
+    counted(_distilling, "distil")
+    return found
+
+
+def test_a_training_is_done_once_and_is_what_its_recipes_are_held_against(
+    places, tmp_path, trainings
+):
+    recipes = [
+        {"steps": [learn(places[1]), prune("0.25")]},
+        {"steps": [learn(places[1]), prune("0.75")]},
+        {"steps": [learn(places[1])], "calibration.tokens": 90},
+        {"steps": [prune("0.75"), learn(places[1])]},
+    ]
+    sweep = asked(places, prune(), recipes=recipes)
+
+    swept = do(sweep, tmp_path / "out", keep_models=True)
+
+    assert not swept.failed
+    assert not swept.unscored
+    assert trainings == ["finetune", "finetune"]  # the second is of what was pruned before
+    (begun,) = (tmp_path / "out" / "begun").iterdir()
+    parent = {
+        row["language"]: row["value"]
+        for row in evaluate(open_any(str(begun)), tmp_path / "scores", sweep.entries[0].evaluate)
+    }
+    by_recipe = [swept.rows[place : place + 2] for place in range(0, 8, 2)]
+    for rows in by_recipe[:2]:
+        assert {row["language"]: row["dense"] for row in rows} == parent
+    assert {row["language"]: row["value"] for row in by_recipe[2]} == parent
+    assert {row["dense"] for rows in by_recipe[2:] for row in rows} == {None}
+    run.do(sweep.entries[1].recipe, tmp_path / "alone")
+    one, other = (
+        load_file(place / "model" / "model.safetensors")
+        for place in (tmp_path / "alone", tmp_path / "out" / "runs" / sweep.entries[1].fingerprint)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_seed_is_a_beginning_of_its_own_and_what_is_done_is_not_done_again(
+    places, tmp_path, trainings
+):
+    vary = {"steps.0.finetune.seed": [0, 1], "steps.1.prune.pattern": ["0.25", "0.5"]}
+    sweep = asked(places, learn(places[1]), prune(), vary=vary)
+
+    first = do(sweep, tmp_path / "out")
+
+    assert len(trainings) == 2
+    assert len({row["weights"] for row in first.rows}) == 4
+    assert len({row["dense"] for row in first.rows if row["language"] == "swh_Latn"}) <= 2
+    assert not [*(tmp_path / "out" / "runs").glob("*/model")]
+    assert len([*(tmp_path / "out" / "begun").glob("*/model")]) == 2
+    again = do(sweep, tmp_path / "out")
+    assert again.rows == first.rows
+    assert again.skipped == 4
+    vary["steps.1.prune.pattern"] = ["0.25", "0.5", "0.75"]
+    do(asked(places, learn(places[1]), prune(), vary=vary), tmp_path / "out")
+    assert len(trainings) == 2
+
+
+def test_moments_of_what_was_trained_are_shared_too(places, tmp_path):
+    steps = [learn(places[1]), prune(method="wanda", propagate="dense")]
+    sweep = asked(places, *steps, vary={"steps.1.prune.pattern": ["0.25", "0.5"]})
+    setup = Setup(tmp_path / "out", str(tmp_path / "out" / "results"))
+
+    todo = schedule.missing(sweep, setup, apart=False, sized=True)
+    swept = do(sweep, tmp_path / "out")
+
+    kinds = [type(job).__name__ for job in todo if type(job).__name__ != "Size"]
+    assert kinds == ["Begin", "Look", "Merge", "Score", "Press", "Press"]
+    assert all(job.size for job in todo if isinstance(job, Begin | Look | Score | Press))
+    assert not swept.failed
+    found = find(tmp_path / "out", "classify")
+    assert len(found.runs) == 2
+    assert manifest.read(found.runs[0]).recipe["model"].startswith(str(tmp_path / "out" / "begun"))
+
+
+def test_a_student_that_is_fine_tuned_and_pruned_has_two_beginnings(places, tmp_path, trainings):
+    distil = {"distill": {"layers": 1, "objective": ["hidden"], "steps": 2, "batch": 2}}
+    steps = [distil, learn(places[1]), prune()]
+    sweep = asked(places, *steps, vary={"steps.1.finetune.seed": [0, 1]})
+
+    swept = do(sweep, tmp_path / "out")
+
+    assert not swept.failed
+    assert sorted(trainings) == ["distil", "finetune", "finetune"]
+    chain = manifest.read(tmp_path / "out" / "runs" / sweep.entries[0].fingerprint).chain
+    assert [each.kind for each in chain] == ["distill", "finetune", "prune"]
+    assert all(row["dense"] is not None for row in swept.rows)
+
+
+def test_what_begins_with_a_training_that_fails_fails_with_its_reason(
+    places, tmp_path, monkeypatch
+):
+    sweep = asked(
+        places, learn(places[1]), prune(), vary={"steps.1.prune.pattern": ["0.25", "0.5"]}
+    )
+
+    def fail(*_, **__):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(jobs.run, "do", fail)
+
+    swept = do(sweep, tmp_path / "out")
+
+    assert len(swept.failed) == 2
+    assert all("which recipes begin with failed: no memory" in e for e in swept.failed.values())
+    assert not swept.rows
+
+
+def test_a_distilled_model_is_held_against_its_teacher(places, tmp_path):
+    distil = {"distill": {"layers": 1, "steps": 2, "batch": 2}}
+    found = asked(places, distil, prune()).entries[0].recipe
+    out = tmp_path / "out"
+
+    assert schedule.dense_of(found, out) == places[0]
+    both = asked(places, learn(places[1]), distil, prune()).entries[0].recipe
+    first = Begin(plan.with_head(both))
+    assert schedule.dense_of(both, out) == str(first.folder(out))
+    assert jobs.rest(both, out).steps == both.steps[2:]
