@@ -5,7 +5,9 @@ Shapes: W words of a document (1 of a text with one label), C labels, B pieces o
 Tested in tests/evals/test_ner.py and tests/evals/test_classify.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from babelpress.evals._windows import batches, evaluating, no_text
 from babelpress.models.heads import OF_TEXTS, OF_WORDS
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, vocabulary_of
+from babelpress.system.files import fingerprint
 from babelpress.system.progress import Progress
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import padded, pieces_of
@@ -25,6 +28,8 @@ from babelpress.text.readers import listed
 
 # What such a head does, and the task that `babelpress finetune` puts one on a model for.
 DOES = {OF_WORDS: ("labels words", "ner"), OF_TEXTS: ("labels whole texts", "topic")}
+
+_SAID: ContextVar[dict[Any, list[np.ndarray]] | None] = ContextVar("said", default=None)
 
 
 def no_head(architecture: str, wanted: str) -> BadModel:
@@ -55,7 +60,16 @@ def check_labels(labels: Sequence[str], documents: Sequence[Labelled]) -> None:
             )
 
 
-@torch.inference_mode()
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within it a text is run once for all evaluations that ask for it: no weight may change."""
+    token = _SAID.set({})
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
 def logits(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -72,6 +86,38 @@ def logits(
     Raises BadCorpus for a language without text, BadModel for a tokenizer of another model,
     NotFinite naming the document.
     """
+    said = _SAID.get()
+    texts = fingerprint([[each.id, each.text] for each in documents])
+    key = (id(model), tag, window, by_word, texts)
+    if said is not None and key in said:
+        return said[key]
+    found = _logits(
+        model,
+        tokenizer,
+        tag,
+        documents,
+        window=window,
+        by_word=by_word,
+        what=what,
+        progress=progress,
+    )
+    if said is not None:
+        said[key] = found
+    return found
+
+
+@torch.inference_mode()
+def _logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tag: str,
+    documents: Sequence[Labelled],
+    *,
+    window: int,
+    by_word: bool,
+    what: str,
+    progress: Progress,
+) -> list[np.ndarray]:
     if not documents:
         raise no_text(tag)
     room = min(window, positions_of(model) or window)

@@ -11,6 +11,7 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Texts
+from babelpress.evals._labels import remembering
 from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
@@ -78,7 +79,7 @@ def evaluate(
         "tokenizer": tokenizer_hash(opened.tokenizer),
     }
     found: list[Row] = []
-    with held(out):
+    with held(out), remembering():
         remove_partials(out, names=f".{RESULTS}{PARTIAL}")
         remove_partials(out / TALLIES)
         for each in wanted:

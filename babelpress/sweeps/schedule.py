@@ -193,7 +193,8 @@ def _presses(sweep: Sweep, out: Path, *, apart: bool) -> list[Press]:
     found: list[Press] = []
     for entry in sweep.entries:
         whole = Begin(as_begun(entry.recipe))
-        begun = whole if whole.name in begins else Begin.of(entry.recipe)
+        there = whole.name in begins or whole.folder(out).exists()
+        begun = whole if there else Begin.of(entry.recipe)
         moments = None if begun == whole else _moments(entry, grams, out, apart=apart)
         found.append(Press(entry, moments, begun=begun))
     return found

@@ -4,6 +4,7 @@ import labelling
 import numpy as np
 import pico
 import pytest
+import torch
 from running import refusal
 
 from babelpress import evals
@@ -113,3 +114,35 @@ def test_a_task_that_is_none_of_whole_texts_is_one_line(tmp_path):
 
     with pytest.raises(BadSetting, match="classify is of topic or sentiment, not of ner"):
         classify.texts(place, task="ner")
+
+
+def test_a_text_is_run_once_for_all_evaluations_of_one_model(tmp_path):
+    """And once more where it is changed; without that every score is the same."""
+    corpus = labelling.write_topics(tmp_path / "topics", {"sw": {"train": 3, "dev": 3, "test": 9}})
+    documents = labelling.topics(9, "test")
+    model = labelling.undecided("bert", documents)
+    asked = EvaluationSettings.model_validate(
+        {
+            "corpus": corpus,
+            "on": ["classify", "macro_f1", "class_ece", "perturb"],
+            "options": {"of": "classify", "rate": 0.5},
+            "window": 64,
+        }
+    )
+    rows = []
+    model.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+
+    found = evaluate(labelling.opened(model), tmp_path / "scores", asked)
+
+    assert sum(rows) == 2 * 9
+    values = {row["evaluation"]: row["value"] for row in found}
+    for name in ("classify", "macro_f1", "class_ece"):
+        alone = asked.model_copy(update={"on": (name,), "options": {}})
+        (row,) = evaluate(labelling.opened(model), tmp_path / name, alone)
+        assert row["value"] == values[name]
+    assert sum(rows) == 5 * 9
+    with torch.no_grad():
+        model.classifier.weight.neg_()  # another model: nothing is remembered of before
+    alone = asked.model_copy(update={"on": ("macro_f1",), "options": {}})
+    (row,) = evaluate(labelling.opened(model), tmp_path / "other", alone)
+    assert row["value"] != values["macro_f1"]

@@ -125,6 +125,8 @@ def test_every_seed_is_a_beginning_of_its_own_and_what_is_done_is_not_done_again
     assert again.skipped == 4
     vary["steps.1.prune.pattern"] = ["0.25", "0.5", "0.75"]
     do(asked(places, learn(places[1]), prune(), vary=vary), tmp_path / "out")
+    alone = do(asked(places, learn(places[1])), tmp_path / "out")
+    assert not alone.failed
     assert len(trainings) == 2
 
 

@@ -1,0 +1,245 @@
+"""What the sweeps of the battery of small encoders say: every run beside its own dense model.
+
+A recipe that presses a fine-tuned model is held against that model. One that presses first, or
+while it learns, is held against the model that was fine-tuned alike, with the same seed and texts,
+and not pressed. The scripts beside it run from the root of the project:
+
+    python -m benchmarks.papers.awobade.table OUT --on ner
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import Comparison
+from babelpress.runs import manifest
+from babelpress.steps._kind import StepReport
+from babelpress.sweeps.found import DENSE, RUNS
+from babelpress.text import languages
+from benchmarks.papers.swept import percent, table
+
+TUNED = "fine-tune"
+WHILE = ("gradual", "embeddings", "adapt", "rank")  # what presses while it learns
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe: its steps in words, the seed of its fine-tuning, its texts, its dense model."""
+
+    folder: Path
+    dense: Path
+    words: str
+    seed: int
+    corpus: str
+    share: float
+    on: str
+
+    @cached_property
+    def found(self) -> Comparison:
+        """Scores beside those of the dense model."""
+        return verdicts.against(self.dense, self.folder, on=self.on)
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The relative loss by language; of a language at chance under the dense model none."""
+        return {each.language: each.change for each in self.found.changes if not each.at_chance}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By language."""
+        return {each.language: each.pressed for each in self.found.changes}
+
+
+def load(folder: Path, on: str) -> list[Run]:
+    """Every scored run that has a dense model, in the order of words and seeds."""
+    there = [run for run in sorted((folder / RUNS).iterdir()) if _scored(run, on)]
+    chains = {run: manifest.read(run).chain for run in there}
+    dense, whole = _dense(folder, chains, on), _sizes(chains.values())
+    found: list[Run] = []
+    for run, chain in chains.items():
+        tuned = _tuned(chain)
+        own = dense.get(_alike(tuned)) if tuned else None
+        if tuned is None or own is None or own == run:
+            continue
+        share = _bytes(chain[-1]) / whole[_alike(tuned)]
+        place = Path(tuned.step["corpus"]).name
+        found.append(Run(run, own, _words(chain), int(tuned.step["seed"]), place, share, on))
+    return sorted(found, key=lambda run: (run.corpus, run.words, run.seed))
+
+
+def _scored(folder: Path, on: str) -> bool:
+    return manifest.is_finished(folder) and bool(scores.corpora(folder, on))
+
+
+def _dense(folder: Path, chains: Mapping[Path, Sequence[StepReport]], on: str) -> dict[str, Path]:
+    """The scores of every model that was fine-tuned and not pressed, by how it was fine-tuned."""
+    places = (each for each in (folder / DENSE).glob("*") if scores.corpora(each, on))
+    scored = {
+        scores.identity_of(each, on, scores.prefer(each, on, ""))["model"]: each for each in places
+    }
+    found: dict[str, Path] = {}
+    for run, chain in chains.items():
+        tuned = _tuned(chain)
+        if tuned is None or tuned is not chain[0] or tuned.step.get("gradual"):
+            continue
+        if len(chain) == 1:
+            found.setdefault(_alike(tuned), run)
+        elif chain[1].model.fingerprint in scored:
+            found[_alike(tuned)] = scored[chain[1].model.fingerprint]
+    return found
+
+
+def _tuned(chain: Sequence[StepReport]) -> StepReport | None:
+    return next((step for step in chain if step.kind == "finetune"), None)
+
+
+def _alike(tuned: StepReport) -> str:
+    """How a model was fine-tuned, but for what pressed it meanwhile."""
+    own = {key: value for key, value in tuned.step.items() if key not in WHILE}
+    return json.dumps(own, sort_keys=True)
+
+
+def _sizes(chains: Iterable[Sequence[StepReport]]) -> dict[str, float]:
+    """The bytes of the models that were fine-tuned first of all."""
+    return {_alike(chain[0]): _bytes(chain[0]) for chain in chains if chain[0] is _tuned(chain)}
+
+
+def _bytes(step: StepReport) -> float:
+    """Of what a step made, as it is stored: zeros are not left out."""
+    return float(step.ledger["bytes_stored"])
+
+
+def _words(chain: Sequence[StepReport]) -> str:
+    return ", then ".join(map(_word, chain))
+
+
+def _word(step: StepReport) -> str:
+    own = step.step
+    if step.kind == "prune":
+        return f"{own['method']} {str(own['pattern']).partition('/')[0]}"
+    if step.kind == "quantize":
+        return f"{own['method']} {own['bits']} bits"
+    if step.kind == "distill":
+        return f"distil {own['layers']} layers{' on the task' if own.get('task') else ''}"
+    if step.kind == "finetune" and own.get("gradual"):
+        tables = ", embeddings too" if own.get("embeddings") else ""
+        return f"{TUNED} to {own['gradual'].rpartition('..')[2]}{tables}"
+    return TUNED
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+
+def short(tag: str) -> str:
+    """The shortest name of a language."""
+    aliases = (name for name in languages.find(tag).aliases if name.isascii())
+    return min(aliases, key=lambda name: (len(name), name), default=tag)
+
+
+def by_words(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Runs that differ in their seed alone, by texts and steps."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        found.setdefault((run.corpus, run.words), []).append(run)
+    return found
+
+
+def mean_loss(run: Run) -> float:
+    """Over its languages."""
+    return float(np.mean(list(run.losses.values()))) if run.losses else np.nan
+
+
+def dense_table(runs: Sequence[Run]) -> str:
+    """The scores of the fine-tuned models by language: the mean over seeds, and their range."""
+    seen = {run.dense: run for run in runs}.values()
+    groups: dict[str, list[Run]] = {}
+    for run in seen:
+        groups.setdefault(run.corpus, []).append(run)
+    tags = list(dict.fromkeys(tag for run in seen for tag in run.scores))
+    rows: list[list[str]] = []
+    for corpus, some in groups.items():
+        values = [
+            {each.language: each.dense for each in run.found.changes}
+            for run in sorted(some, key=lambda run: run.seed)
+        ]
+        rows.append([corpus, str(len(some)), *(_range([v[tag] for v in values]) for tag in tags)])
+    return table(["texts", "seeds", *map(short, tags)], rows)
+
+
+def _range(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
+
+
+def loss_table(runs: Sequence[Run]) -> str:
+    """Of every recipe its size, the mean loss with its range over seeds, and the worst language."""
+    rows: list[list[str]] = []
+    for (corpus, words), some in by_words(runs).items():
+        told = [run for run in some if run.losses]
+        if not told:
+            rows.append([corpus, words, str(len(some)), "at chance", "–", "–", "–"])
+            continue
+        means = [mean_loss(run) for run in told]
+        worst = {max(run.losses, key=run.losses.__getitem__) for run in told}
+        most = [max(run.losses.values()) for run in told]
+        size = f"{100 * (1 - some[0].share):.1f}"
+        cells = [percents(means), percents(most), ", ".join(sorted(map(short, worst)))]
+        rows.append([corpus, words, str(len(some)), size, *cells])
+    head = ["texts", "steps", "seeds", "smaller, %", "mean loss, %", "worst, %", "which"]
+    return table(head, rows)
+
+
+def percents(values: Sequence[float]) -> str:
+    """The mean in per cent, and the range behind it where there are several."""
+    mean, low, high = (percent(float(of(values))) for of in (np.mean, np.min, np.max))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+
+
+def collapse_table(runs: Sequence[Run], *, max_loss: float) -> str:
+    """Of every language the largest sparsity that holds, seed by seed, after and before."""
+    rows: list[list[str]] = []
+    for order, seed in dict.fromkeys((_order(run), run.seed) for run in runs if _order(run)):
+        some = {_sparsity(run): run for run in runs if (_order(run), run.seed) == (order, seed)}
+        ladder = sorted(some)
+        found = verdicts.collapsed(
+            some[ladder[0]].dense,
+            [some[share].folder for share in ladder],
+            on=some[ladder[0]].on,
+            max_loss=max_loss,
+        )
+        cells = {
+            point.language: "at chance"
+            if point.at_chance
+            else f"{ladder[point.holds - 1]:g}"
+            if point.holds
+            else f"< {ladder[0]:g}"
+            for point in found.points
+        }
+        head = ["order", "seed", *(short(tag or "") for tag in cells)]
+        rows.append([order, str(seed), *cells.values()])
+    return table(head, rows) if rows else "No ladder of sparsities yet."
+
+
+def _order(run: Run) -> str:
+    """When a run that is pruned by magnitude was pruned; nothing of another."""
+    first, _, rest = run.words.partition(", then ")
+    if first == TUNED and rest.startswith("magnitude "):
+        return "after"
+    if first.startswith("magnitude ") and rest == TUNED:
+        return "before"
+    return (
+        "while, embeddings too"
+        if "embeddings" in first
+        else "while" * first.startswith(f"{TUNED} to ")
+    )
+
+
+def _sparsity(run: Run) -> float:
+    """The share of zeros that was asked for."""
+    numbers = [word.rstrip(",") for word in run.words.split() if word[:1].isdigit()]
+    return float(numbers[0])

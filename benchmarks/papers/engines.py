@@ -1,0 +1,150 @@
+"""Score fine-tuned models of a sweep as engines run them in 8 bits: onnxruntime and bitsandbytes.
+
+    python -m benchmarks.papers.engines benchmarks/papers/awobade/ner.yaml --set model=MODEL OUT
+
+For every model that recipes of the sweep begin with: dynamic int8 in onnxruntime and LLM.int8 in
+bitsandbytes, scored on what the sweep scores, beside the model itself as PyTorch runs it. Bytes are
+of the file of weights, times the median of single sentences on one thread. Scores stay in
+OUT/engines; what is there is not done again.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from babelpress.commands.exporting import export
+from babelpress.judge import scores, verdicts
+from babelpress.judge.evaluate import evaluate, wanted_of
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.models.open import Opened
+from babelpress.models.weights import weights_hash
+from babelpress.runs.open import open_any
+from babelpress.sweeps import plan
+from babelpress.sweeps.found import DENSE
+from babelpress.sweeps.jobs import Begin
+from benchmarks.papers.swept import percent, table
+
+TIMED = 40  # sentences
+WAYS = {"onnxruntime, dynamic int8": "onnx", "LLM.int8": "bitsandbytes"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--only", default=0, type=int, help="of so many models; 0: of all")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    asked = plan.load(args.sweep, changes=args.set)
+    begins = {b.name: b for e in asked.entries if (b := Begin.of(e.recipe)) is not None}
+    tuned = [b for b in begins.values() if [s.kind for s in b.plan.steps] == ["finetune"]]
+    evaluation = asked.entries[0].evaluate
+    rows: list[list[str]] = []
+    for begin in tuned[: args.only or None]:
+        if begin.folder(args.out.absolute()).exists():
+            rows += _rows(begin, args.out.absolute(), evaluation)
+    head = ["way", "seed", "score", "mean loss, %", "worst, %", "smaller, %", "ms a sentence"]
+    print(table(head, rows))
+
+
+def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[str]]:
+    """A row a way of running, that of PyTorch first."""
+    folder = begin.folder(out)
+    opened = open_any(str(folder))
+    on, seed = asked.on[0], str(begin.plan.steps[0].work.seed)
+    dense = _scores_of(out, weights_hash(opened.model), on)
+    texts = _texts(asked)
+    size = _size(folder / "model")
+    found = verdicts.against(dense, dense, on=on)
+    mean = float(np.mean([each.dense for each in found.changes]))
+    yield ["PyTorch", seed, f"{mean:.3f}", "–", "–", "–", f"{_time(opened, texts):.1f}"]
+    for way, form in WAYS.items():
+        place = out / "engines" / f"{form}-{folder.name}"
+        served = place / "served"
+        if not served.exists():
+            option = ["int8=dynamic"] if form == "onnx" else []
+            export(str(folder), format=form, option=option, out=served)
+        own = form == "onnx"
+        runs = _served(open_any(str(folder)), served) if own else open_any(str(served))
+        evaluate(runs, place / "scores", asked)
+        found = verdicts.against(dense, place / "scores", on=on)
+        losses = [each.change for each in found.changes if not each.at_chance]
+        score = float(np.mean([each.pressed for each in found.changes]))
+        smaller = 1 - _size(served) / size
+        told = [percent(float(of(losses))) if losses else "–" for of in (np.mean, np.max)]
+        yield [
+            way,
+            seed,
+            f"{score:.3f}",
+            *told,
+            f"{100 * smaller:.1f}",
+            f"{_time(runs, texts):.1f}",
+        ]
+
+
+def _scores_of(out: Path, weights: str, on: str) -> Path:
+    """The scores of the fine-tuned model that the sweep took."""
+    for place in sorted((out / DENSE).iterdir()):
+        there = scores.corpora(place, on)
+        if (
+            there
+            and scores.identity_of(place, on, scores.prefer(place, on, ""))["model"] == weights
+        ):
+            return place
+    raise SystemExit(f"{out} has no {on} scores of a fine-tuned model: finish the sweep first.")
+
+
+def _served(opened: Opened, folder: Path) -> Opened:
+    """A model that onnxruntime runs where PyTorch would."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = InferenceSession(str(folder / "model.onnx"), options)
+
+    def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
+        feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        (logits,) = session.run(["logits"], feed)
+        return SimpleNamespace(logits=torch.from_numpy(logits))
+
+    model: Any = opened.model
+    model.forward = forward
+    return opened
+
+
+def _texts(asked: EvaluationSettings) -> list[str]:
+    """Sentences of all languages in turn."""
+    (first, *_) = wanted_of(asked)
+    each = [first.texts.documents(tag, "test") for tag in first.tags]
+    found = [" ".join(document.words) for some in zip(*each, strict=False) for document in some]
+    return found[:TIMED]
+
+
+def _time(opened: Opened, texts: list[str]) -> float:
+    """Milliseconds of a sentence, the median."""
+    feeds = [opened.tokenizer(text, return_tensors="pt") for text in texts]
+    model: Callable[..., Any] = opened.model
+    taken: list[float] = []
+    with torch.inference_mode():
+        for feed in feeds:
+            began = time.perf_counter()
+            model(input_ids=feed["input_ids"], attention_mask=feed["attention_mask"])
+            taken.append(time.perf_counter() - began)
+    return 1000 * float(np.median(taken))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files of weights."""
+    ends = (".safetensors", ".onnx", ".data")
+    return sum(path.stat().st_size for path in folder.iterdir() if path.name.endswith(ends))
+
+
+if __name__ == "__main__":
+    main()
