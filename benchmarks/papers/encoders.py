@@ -10,13 +10,13 @@ and not pressed. The scripts beside it run from the root of the project:
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
+from babelpress.errors import BadRun
 from babelpress.judge import scores, verdicts
-from babelpress.judge.compare import Comparison
 from babelpress.runs import manifest
 from babelpress.steps._kind import StepReport
 from babelpress.sweeps.found import DENSE, RUNS
@@ -40,19 +40,35 @@ class Run:
     on: str
 
     @cached_property
-    def found(self) -> Comparison:
-        """Scores beside those of the dense model."""
-        return verdicts.against(self.dense, self.folder, on=self.on)
+    def before(self) -> dict[str, float]:
+        """The scores of the dense model by language."""
+        return {tag: each.value for tag, each in scores.tallies(self.dense, self.on).items()}
 
     @property
+    def told(self) -> list[str]:
+        """The languages in which the dense model scores enough for a loss to be told."""
+        return told_in(self.dense, self.on)
+
+    @cached_property
     def losses(self) -> dict[str, float]:
-        """The relative loss by language; of a language at chance under the dense model none."""
-        return {each.language: each.change for each in self.found.changes if not each.at_chance}
+        """The relative loss by language; of one at chance under the dense model none."""
+        if not self.told:
+            return {}
+        found = verdicts.against(self.dense, self.folder, on=self.on, languages=self.told)
+        return {each.language: each.change for each in found.changes if not each.at_chance}
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """By language."""
-        return {each.language: each.pressed for each in self.found.changes}
+
+@cache
+def told_in(dense: Path, on: str) -> list[str]:
+    """The languages in which a dense model scores enough: of nothing, or next to it, none."""
+    found: list[str] = []
+    for tag in scores.tallies(dense, on):
+        try:
+            verdicts.against(dense, dense, on=on, languages=[tag])
+        except BadRun:  # its score is zero, or is in some resamples
+            continue
+        found.append(tag)
+    return found
 
 
 def load(folder: Path, on: str) -> list[Run]:
@@ -64,11 +80,12 @@ def load(folder: Path, on: str) -> list[Run]:
     for run, chain in chains.items():
         tuned = _tuned(chain)
         own = dense.get(_alike(tuned)) if tuned else None
-        if tuned is None or own is None or own == run:
+        words = _words(chain)
+        if tuned is None or own is None or words == TUNED:
             continue
         share = _bytes(chain[-1]) / whole[_alike(tuned)]
         place = Path(tuned.step["corpus"]).name
-        found.append(Run(run, own, _words(chain), int(tuned.step["seed"]), place, share, on))
+        found.append(Run(run, own, words, int(tuned.step["seed"]), place, share, on))
     return sorted(found, key=lambda run: (run.corpus, run.words, run.seed))
 
 
@@ -160,13 +177,10 @@ def dense_table(runs: Sequence[Run]) -> str:
     groups: dict[str, list[Run]] = {}
     for run in seen:
         groups.setdefault(run.corpus, []).append(run)
-    tags = list(dict.fromkeys(tag for run in seen for tag in run.scores))
+    tags = list(dict.fromkeys(tag for run in seen for tag in run.before))
     rows: list[list[str]] = []
     for corpus, some in groups.items():
-        values = [
-            {each.language: each.dense for each in run.found.changes}
-            for run in sorted(some, key=lambda run: run.seed)
-        ]
+        values = [run.before for run in sorted(some, key=lambda run: run.seed)]
         rows.append([corpus, str(len(some)), *(_range([v[tag] for v in values]) for tag in tags)])
     return table(["texts", "seeds", *map(short, tags)], rows)
 
@@ -203,13 +217,18 @@ def percents(values: Sequence[float]) -> str:
 def collapse_table(runs: Sequence[Run], *, max_loss: float) -> str:
     """Of every language the largest sparsity that holds, seed by seed, after and before."""
     rows: list[list[str]] = []
+    every = list(dict.fromkeys(tag for run in runs for tag in run.before))
     for order, seed in dict.fromkeys((_order(run), run.seed) for run in runs if _order(run)):
         some = {_sparsity(run): run for run in runs if (_order(run), run.seed) == (order, seed)}
         ladder = sorted(some)
+        tags = some[ladder[0]].told
+        if not tags:
+            continue
         found = verdicts.collapsed(
             some[ladder[0]].dense,
             [some[share].folder for share in ladder],
             on=some[ladder[0]].on,
+            languages=tags,
             max_loss=max_loss,
         )
         cells = {
@@ -220,8 +239,8 @@ def collapse_table(runs: Sequence[Run], *, max_loss: float) -> str:
             else f"< {ladder[0]:g}"
             for point in found.points
         }
-        head = ["order", "seed", *(short(tag or "") for tag in cells)]
-        rows.append([order, str(seed), *cells.values()])
+        rows.append([order, str(seed), *(cells.get(tag, "no score") for tag in every)])
+    head = ["order", "seed", *map(short, every)]
     return table(head, rows) if rows else "No ladder of sparsities yet."
 
 

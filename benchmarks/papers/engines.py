@@ -28,6 +28,7 @@ from babelpress.runs.open import open_any
 from babelpress.sweeps import plan
 from babelpress.sweeps.found import DENSE
 from babelpress.sweeps.jobs import Begin
+from benchmarks.papers.encoders import told_in
 from benchmarks.papers.swept import percent, table
 
 TIMED = 40  # sentences
@@ -62,8 +63,9 @@ def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[s
     dense = _scores_of(out, weights_hash(opened.model), on)
     texts = _texts(asked)
     size = _size(folder / "model")
-    found = verdicts.against(dense, dense, on=on)
-    mean = float(np.mean([each.dense for each in found.changes]))
+    before = {tag: each.value for tag, each in scores.tallies(dense, on).items()}
+    told = told_in(dense, on)
+    mean = float(np.mean(list(before.values())))
     yield ["PyTorch", seed, f"{mean:.3f}", "–", "–", "–", f"{_time(opened, texts):.1f}"]
     for way, form in WAYS.items():
         place = out / "engines" / f"{form}-{folder.name}"
@@ -72,11 +74,13 @@ def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[s
             option = ["int8=dynamic"] if form == "onnx" else []
             export(str(folder), format=form, option=option, out=served)
         own = form == "onnx"
-        runs = _served(open_any(str(folder)), served) if own else open_any(str(served))
+        runs = (
+            _served(open_any(str(folder)), served) if own else open_any(str(served), quantized=True)
+        )
         evaluate(runs, place / "scores", asked)
-        found = verdicts.against(dense, place / "scores", on=on)
-        losses = [each.change for each in found.changes if not each.at_chance]
-        score = float(np.mean([each.pressed for each in found.changes]))
+        after = scores.tallies(place / "scores", on)
+        score = float(np.mean([each.value for each in after.values()]))
+        losses = _losses(dense, place / "scores", on, told)
         smaller = 1 - _size(served) / size
         told = [percent(float(of(losses))) if losses else "–" for of in (np.mean, np.max)]
         yield [
@@ -87,6 +91,12 @@ def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[s
             f"{100 * smaller:.1f}",
             f"{_time(runs, texts):.1f}",
         ]
+
+
+def _losses(dense: Path, run: Path, on: str, told: list[str]) -> list[float]:
+    """Relative ones, of the languages in which the dense model is not at chance."""
+    found = verdicts.against(dense, run, on=on, languages=told).changes if told else ()
+    return [each.change for each in found if not each.at_chance]
 
 
 def _scores_of(out: Path, weights: str, on: str) -> Path:

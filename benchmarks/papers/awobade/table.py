@@ -43,10 +43,14 @@ def _thirds(runs: list[encoders.Run]) -> list[list[str]]:
     """What each third of the documents loses in the mean over languages, by recipe."""
     rows: list[list[str]] = []
     for (_, words), some in encoders.by_words(runs).items():
-        found = [verdicts.thirds(run.dense, run.folder, on=run.on) for run in some]
+        found = [
+            verdicts.thirds(run.dense, run.folder, on=run.on, languages=run.told)
+            for run in some
+            if run.told
+        ]
         means = [{e.name: e.change for e in each if e.language is None} for each in found]
         names = [name for name in ("easy", "middle", "hard") if all(name in m for m in means)]
-        if names:
+        if means and names:
             cells = [encoders.percents([each[name] for each in means]) for name in names]
             rows.append([words, str(len(some)), *cells])
     return rows

@@ -13,8 +13,6 @@ says so, and the run is left out of that table.
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.papers import encoders
 from benchmarks.papers.swept import table
 
@@ -46,8 +44,9 @@ def _by_language(runs: list[encoders.Run]) -> str:
             found = [run.losses[tag] for run in some if tag in run.losses]
             gained += bool(found) and max(found) < 0
             cells.append(encoders.percents(found) if found else "–")
-        mean = float(np.nanmean([encoders.mean_loss(run) for run in some]))
-        rows.append([words, str(len(some)), f"{100 * mean:+.1f}", str(gained), *cells])
+        means = [encoders.mean_loss(run) for run in some if run.losses]
+        mean = encoders.percents(means) if means else "–"
+        rows.append([words, str(len(some)), mean, str(gained), *cells])
     head = ["steps", "seeds", "mean", "gained", *map(encoders.short, tags)]
     return table(head, rows)
 
