@@ -13,8 +13,8 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 from babelpress import evals
 from babelpress.judge import scorable
@@ -47,31 +47,12 @@ from babelpress.sweeps.plan import (
     with_head,
 )
 from babelpress.sweeps.results import Row
-from babelpress.sweeps.setup import Job, Setup
+from babelpress.sweeps.setup import Hands, Job, Setup
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
 from babelpress.text.draw import languages_of, tagged
 from babelpress.text.settings import CalibrationSettings
-
-
-class Hands(Protocol):
-    """Who does jobs.
-
-    `apart`: languages are seen one a job, as many hands at once like it. `sized`: they want to know
-    what memory a job takes.
-    """
-
-    apart: bool
-    sized: bool
-
-    def give(self, job: Job) -> None:
-        """Have a job done; what it needs is there."""
-        ...
-
-    def take(self) -> tuple[Job, str]:
-        """A job that has ended, and its error or nothing; waits for one."""
-        ...
 
 
 class Here:
@@ -142,9 +123,15 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     pressing = fits.errors([each.recipe for each in todo])
     # where a step puts a head on a model, what it is scored as is known with that
     models = ["" if gets_head(each.recipe) else each.recipe.model for each in todo]
-    scoring = scorable.errors([each.evaluate for each in todo], models)
-    found = zip(todo, pressing, scoring, strict=True)
-    unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
+    asked = [
+        (one, model) for each, model in zip(todo, models, strict=True) for one in each.evaluate
+    ]
+    scoring = iter(scorable.errors([one for one, _ in asked], [model for _, model in asked]))
+    unfit: dict[str, str] = {}
+    for each, wrong in zip(todo, pressing, strict=True):
+        said = [wrong, *islice(scoring, len(each.evaluate))]
+        if first := next(filter(None, said), ""):
+            unfit[each.fingerprint] = first
     others = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
     return unfit, replace(sweep, entries=others)
 
@@ -239,7 +226,7 @@ def _scores(sweep: Sweep, out: Path) -> dict[str, Score]:
 
     One that gets its head by the last step of a recipe is no dense model of that recipe.
     """
-    asked: dict[str, list[EvaluationSettings]] = {}
+    asked: dict[str, list[tuple[EvaluationSettings, ...]]] = {}
     begun: dict[str, Begin | None] = {}
     for entry in sweep.entries:
         head = with_head(entry.recipe)
@@ -250,7 +237,7 @@ def _scores(sweep: Sweep, out: Path) -> dict[str, Score]:
     return {
         model: Score(model, in_all(some), begun=begun[model])
         for model, some in asked.items()
-        if not all(evals.facts(name).needs_ranges for name in some[0].on)
+        if not all(evals.facts(name).needs_ranges for one in some[0] for name in one.on)
     }
 
 
@@ -363,7 +350,7 @@ def merged(
     """
     shelf = setup.shelf
     dense = {
-        model: {(row["evaluation"], row["language"]): row for row in shelf.get(job.name) or ()}
+        model: {_what(row): row for row in shelf.get(job.name) or ()}
         for model, job in scored.items()
     }
     rows: list[Row] = []
@@ -376,9 +363,14 @@ def merged(
             continue
         for row in found:
             own = dense.get(dense_of(entry.recipe, setup.out), {})
-            parent = own.get((row["evaluation"], row["language"]))
+            parent = own.get(_what(row))
             rows.append(_beside(row, parent))
     return rows, lost
+
+
+def _what(row: Row) -> tuple[str, str, str]:
+    """What a row is the score of."""
+    return row["evaluation"], row.get("corpus", ""), row["language"]
 
 
 def _beside(row: Row, parent: Row | None) -> Row:

@@ -1,4 +1,4 @@
-"""What a job of a sweep is, and what all of them share.
+"""What a job of a sweep is, who does it, and what all of them share.
 
 Tested in tests/sweeps/test_plan.py.
 """
@@ -57,4 +57,23 @@ class Tried(Job, Protocol):
 
     def memory(self, out: Path) -> int:
         """Bytes at the worst moment; 0 where nobody found out."""
+        ...
+
+
+class Hands(Protocol):
+    """Who does jobs.
+
+    `apart`: languages are seen one a job, as many hands at once like it. `sized`: they want to know
+    what memory a job takes.
+    """
+
+    apart: bool
+    sized: bool
+
+    def give(self, job: Job) -> None:
+        """Have a job done; what it needs is there."""
+        ...
+
+    def take(self) -> tuple[Job, str]:
+        """A job that has ended, and its error or nothing; waits for one."""
         ...

@@ -46,7 +46,7 @@ def main() -> None:
     asked = plan.load(args.sweep, changes=args.set)
     begins = {b.name: b for e in asked.entries if (b := Begin.of(e.recipe)) is not None}
     tuned = [b for b in begins.values() if [s.kind for s in b.plan.steps] == ["finetune"]]
-    evaluation = asked.entries[0].evaluate
+    evaluation = asked.entries[0].evaluate[0]
     rows: list[list[str]] = []
     for begin in tuned[: args.only or None]:
         if begin.folder(args.out.absolute()).exists():

@@ -1,62 +1,69 @@
-"""Lay out labelled text of a task as the battery of small encoders reads it.
+"""The tables of tasks in docs/papers: what a sweep scored beside bits per byte, in per cent.
 
-    python -m benchmarks.papers.tasks FOLDER --task ner --languages ha,ig,sw,yo,zu --train 100 \
-        --dev 40 --test 100 --out data/ner-100
+    babelpress sweep benchmarks/papers/kim/tasks.yaml --set model=MODEL --out OUT
+    python -m benchmarks.papers.tasks OUT --on choice --corpus tasks/sib200
 
-FOLDER is laid out as MasakhaNER 2.0, SIB-200 or AfriSenti are. Of each language so many texts of
-every split are taken, those whose names have the smallest hashes, which is the order in which
-babelpress reads them: so fewer are always a part of more, and of a task that is translated the same
-texts are taken in every language. 0 takes all. A language without train texts is refused.
+One row for every method and calibration, one column for every language: the mean over seeds, and
+their range behind it. `mean` is over the languages in which the dense model does better than
+guessing, where the score is one of right and wrong answers; `worse` counts the seeds and those
+languages in which a paired test finds a loss at 5 %, Holm's correction over languages made.
 """
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from babelpress.system.files import new_folder, write_text
-from babelpress.text.labelled import TASKS, LabelledCorpus, open_labelled
-from babelpress.text.languages import select
+import numpy as np
 
-NAMES = {"train": "train", "valid": "dev", "test": "test"}
+from babelpress import evals
+from benchmarks.papers import swept
+from benchmarks.papers.swept import Run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder")
-    parser.add_argument("--task", required=True, choices=tuple(TASKS))
-    parser.add_argument("--languages", required=True)
-    parser.add_argument("--train", type=int, default=0)
-    parser.add_argument("--dev", type=int, default=0)
-    parser.add_argument("--test", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--on", default="choice")
+    parser.add_argument("--corpus", default="", help="which, where it was scored on several")
     args = parser.parse_args()
-    corpus = open_labelled(args.task, args.folder)
-    tags = select(args.languages.split(","), among=corpus.languages())
-    corpus.require(tags, "train")
-    many = {"train": args.train, "valid": args.dev, "test": args.test}
-    with new_folder(args.out) as new:
-        for tag in tags:
-            for split, most in many.items():
-                (new / tag).mkdir(exist_ok=True)
-                path = new / tag / f"{NAMES[split]}.jsonl"
-                write_text(path, _rows(corpus, args.task, tag, split, most))
-    print(f"{args.out}: {len(tags)} languages, {', '.join(f'{n} {s}' for s, n in many.items())}")
+    runs = swept.load(args.out, args.on, corpus=args.corpus)
+    scale = 1 if max(change.dense for change in runs[0].found.changes) > 1 else 100
+    tags = [change.language for change in runs[0].found.changes]
+    guessed = {change.language for change in runs[0].found.changes if change.at_chance}
+    known = [tag for tag in tags if tag not in guessed]
+    head = ["method", "calibration", *map(swept.short, tags), "mean", "worse"]
+    rows = [_dense(runs[0], tags, known, scale)]
+    for method in swept.methods(runs):
+        for calibration in swept.calibrations(runs):
+            if there := swept.of(runs, method, calibration):
+                rows.append([method, calibration, *_cells(there, tags, known, scale)])
+    print(f"{evals.facts(args.on).spoken}, {len(runs)} runs")
+    if guessed:
+        print(f"no better than guessing before: {', '.join(map(swept.short, sorted(guessed)))}")
+    print(f"\n{swept.table(head, rows)}")
 
 
-def _rows(corpus: LabelledCorpus, task: str, tag: str, split: str, most: int) -> str:
-    """Texts of a language as lines of JSON, with the columns of the task."""
-    known = TASKS[task]
-    lines: list[str] = []
-    for each in corpus.documents(tag, split)[: most or None]:
-        words, labels = list(each.words), list(each.labels)
-        row = {
-            known.text: words if known.by_word else words[0],
-            known.label: labels if known.by_word else labels[0],
-        }
-        if known.name:
-            row[known.name] = each.id.partition("/")[2]
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    return "".join(lines)
+def _dense(run: Run, tags: Sequence[str], known: Sequence[str], scale: int) -> list[str]:
+    """The row of the dense model."""
+    dense = {change.language: change.dense * scale for change in run.found.changes}
+    mean = f"{np.mean([dense[tag] for tag in known]):.1f}" if known else "–"
+    return ["dense", "", *(f"{dense[tag]:.1f}" for tag in tags), mean, ""]
+
+
+def _cells(runs: Sequence[Run], tags: Sequence[str], known: Sequence[str], scale: int) -> list[str]:
+    """By language, their mean, and how often a loss was found."""
+    found = [{c.language: c.pressed * scale for c in run.found.changes} for run in runs]
+    means = [float(np.mean([one[tag] for tag in known])) for one in found] if known else []
+    said = [change.finding for run in runs for change in run.found.changes if not change.at_chance]
+    worse = f"{said.count('worse')} of {len(said)}"
+    return [*(_range([one[tag] for one in found]) for tag in tags), _range(means), worse]
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean = f"{np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def test_a_training_is_done_once_and_is_what_its_recipes_are_held_against(
     (begun,) = (tmp_path / "out" / "begun").iterdir()
     parent = {
         row["language"]: row["value"]
-        for row in evaluate(open_any(str(begun)), tmp_path / "scores", sweep.entries[0].evaluate)
+        for row in evaluate(open_any(str(begun)), tmp_path / "scores", sweep.entries[0].evaluate[0])
     }
     by_recipe = [swept.rows[place : place + 2] for place in range(0, 8, 2)]
     for rows in by_recipe[:2]:
