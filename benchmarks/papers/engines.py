@@ -11,6 +11,7 @@ OUT/engines; what is there is not done again.
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -113,11 +114,10 @@ def _scores_of(out: Path, weights: str, on: str) -> Path:
 
 def _served(opened: Opened, folder: Path) -> Opened:
     """A model that onnxruntime runs where PyTorch would."""
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
+    runtime: Any = import_module("onnxruntime")
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = InferenceSession(str(folder / "model.onnx"), options)
+    session = runtime.InferenceSession(str(folder / "model.onnx"), options)
 
     def forward(input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> Any:
         feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}

@@ -187,6 +187,8 @@ def test_a_distilled_model_is_held_against_its_teacher(places, tmp_path):
 
     assert schedule.dense_of(found, out) == places[0]
     both = asked(places, learn(places[1]), distil, prune()).entries[0].recipe
-    first = Begin(plan.with_head(both))
+    head = plan.with_head(both)
+    assert head is not None
+    first = Begin(head)
     assert schedule.dense_of(both, out) == str(first.folder(out))
     assert jobs.rest(both, out).steps == both.steps[2:]
