@@ -74,24 +74,18 @@ def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[s
         if not served.exists():
             option = ["int8=dynamic"] if form == "onnx" else []
             export(str(folder), format=form, option=option, out=served)
-        own = form == "onnx"
-        runs = (
-            _served(open_any(str(folder)), served) if own else open_any(str(served), quantized=True)
-        )
+        if form == "onnx":
+            runs = _served(open_any(str(folder)), served)
+        else:
+            runs = open_any(str(served), quantized=True)
         evaluate(runs, place / "scores", asked)
         after = scores.tallies(place / "scores", on)
         score = float(np.mean([each.value for each in after.values()]))
         losses = _losses(dense, place / "scores", on, told)
         smaller = 1 - _size(served) / size
-        told = [percent(float(of(losses))) if losses else "–" for of in (np.mean, np.max)]
-        yield [
-            way,
-            seed,
-            f"{score:.3f}",
-            *told,
-            f"{100 * smaller:.1f}",
-            f"{_time(runs, texts):.1f}",
-        ]
+        cells = [percent(float(of(losses))) if losses else "–" for of in (np.mean, np.max)]
+        cells += [f"{100 * smaller:.1f}", f"{_time(runs, texts):.1f}"]
+        yield [way, seed, f"{score:.3f}", *cells]
 
 
 def _losses(dense: Path, run: Path, on: str, told: list[str]) -> list[float]:
