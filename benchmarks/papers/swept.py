@@ -69,7 +69,7 @@ def load(
             found = verdicts.against(there.dense, run, on=on, languages=languages)
             seed = plan.calibration.seed
             calibration = _calibration(plan)
-            runs.append(Run(run, _method(plan), calibration, _tokens(plan), seed, found))
+            runs.append(Run(run, method_of(plan), calibration, _tokens(plan), seed, found))
         runs += _apart(there, on)
     return runs
 
@@ -80,11 +80,11 @@ def _apart(there: Found, on: str) -> list[Run]:
     wanted = {tag: dense[tag] for tag in dense if tag in there.languages}
     plans = {run: Recipe.model_validate(manifest.read(run).recipe) for run in there.others}
     runs: list[Run] = []
-    for method, seed in dict.fromkeys((_method(p), p.calibration.seed) for p in plans.values()):
+    for method, seed in dict.fromkeys((method_of(p), p.calibration.seed) for p in plans.values()):
         some = {
             run: plan
             for run, plan in plans.items()
-            if (_method(plan), plan.calibration.seed) == (method, seed)
+            if (method_of(plan), plan.calibration.seed) == (method, seed)
         }
         pressed = {tag: tally for run in some for tag, tally in scores.tallies(run, on).items()}
         if wanted.keys() - pressed.keys():
@@ -102,7 +102,8 @@ def short(tag: str) -> str:
     return min(aliases, key=lambda name: (len(name), name), default=tag)
 
 
-def _method(plan: Recipe) -> str:
+def method_of(plan: Recipe) -> str:
+    """The steps of a recipe with their settings, in words."""
     said: list[str] = []
     for step in plan.steps:
         work = step.work
