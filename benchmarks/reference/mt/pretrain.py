@@ -9,6 +9,7 @@ counts is that it is hurt by pressing, direction by direction.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from babelpress.train.loop import Schedule, optimizer
 from benchmarks.reference.mt.blocks import Batch, Batches
 from benchmarks.reference.mt.tokenizer import POSITIONS
 
+TOLD = 50  # steps between two lines
 SHAPE: dict[str, Any] = {
     "d_model": 256,
     "encoder_layers": 3,
@@ -75,8 +77,16 @@ def train(
     schedule: Schedule,
     seed: int = 0,
 ) -> None:
-    """Train a model on batches in their order; resume from the last checkpoint under `work`."""
+    """Train a model on batches in their order; resume from the last checkpoint under `work`.
+
+    Every TOLD steps one line tells the loss of the last, on standard error.
+    """
     pad = int(model.config.pad_token_id)
+
+    def tell(done: int, loss: float) -> None:
+        if done % TOLD == 0 or done == schedule.steps:
+            print(f"step {done} of {schedule.steps}: loss {loss:.3f}", file=sys.stderr, flush=True)
+
     fit(
         model,
         lambda step: loss_of(model, batches.of(step, pad)),
@@ -86,6 +96,7 @@ def train(
         factor=schedule.factor,
         checkpoint=schedule.checkpoint,
         seed=seed,
+        after=tell,
     )
 
 
