@@ -73,6 +73,7 @@ def test_pairs_are_those_into_english(tmp_path):
 
 
 def test_every_sentence_of_flores_is_a_document(tmp_path, capsys):
+    (text := tmp_path / "text").mkdir()
     for tag in ("en", "sw"):
         rows = [
             {"id": "flores/1", "src": "flores", "doc": "d", "split": "test", "text": f"{tag} one"},
@@ -80,9 +81,9 @@ def test_every_sentence_of_flores_is_a_document(tmp_path, capsys):
             {"id": "n", "src": "ntrex", "doc": "e", "split": "train", "text": "no"},
         ]
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / f"{tag}.jsonl").write_text(lines, encoding="utf-8")
+        (text / f"{tag}.jsonl").write_text(lines, encoding="utf-8")
 
-    sentences.main(str(tmp_path), str(tmp_path / "out"), "sw")
+    sentences.main(str(text), str(tmp_path / "out"), "sw")
 
     corpus = sentences.open_corpus(str(tmp_path / "out"))
     assert [each.id for each in corpus.documents("swh_Latn", "test")] == ["flores/1", "flores/2"]

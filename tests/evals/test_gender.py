@@ -117,19 +117,37 @@ def test_models_choose_differently():
     assert all(0 < each.mean() < 1 for each in hits)
 
 
+class Notes:
+    """What a model said, kept for a look."""
+
+    def __init__(self):
+        self.likelihoods = []
+
+    def get(self, key):
+        return None
+
+    def put(self, key, value):
+        self.likelihoods += value["likelihoods"]
+
+
 @pytest.mark.parametrize("shots", [0, 1, 2])
 def test_a_decoder_is_asked_after_examples_and_chooses_as_text_by_text(mini, shots):
-    some = texts("embedded").documents("spa_Latn", "test")[:6]
+    some = texts("embedded").documents("spa_Latn", "test")[:4]
+    notes = Notes()
 
-    found = measure(mini.model, mini.tokenizer, {"spa_Latn": some}, window=256, shots=shots)
+    found = measure(
+        mini.model, mini.tokenizer, {"spa_Latn": some}, window=256, shots=shots, kept=notes
+    )
 
     expected = []
     for each in some:
         before = prompt_of("eng_Latn", "spa_Latn", each.examples[:shots], each.source)
-        both = [slow_text(mini, before, f" {text}") for text in (each.right, each.wrong)]
-        expected.append(float(both[0] > both[1]))
-    assert found["spa_Latn"].numerator_D.tolist() == expected
-    assert before.count("Spanish:") == shots + 1
+        assert before.count("Spanish:") == shots + 1
+        both = (each.right, each.wrong)
+        expected.append([slow_text(mini, before, f" {text}") for text in both])
+    np.testing.assert_allclose(notes.likelihoods, expected, rtol=1e-4)
+    hits = [float(right > wrong) for right, wrong in expected]
+    assert found["spa_Latn"].numerator_D.tolist() == hits
 
 
 def test_who_always_chooses_one_gender_has_half(table):
