@@ -123,10 +123,10 @@ class Notes:
     def __init__(self):
         self.likelihoods = []
 
-    def get(self, key):
+    def get(self, _):
         return None
 
-    def put(self, key, value):
+    def put(self, _, value):
         self.likelihoods += value["likelihoods"]
 
 
