@@ -113,7 +113,8 @@ def test_models_choose_differently():
         for seed in (0, 1)
     ]
 
-    assert not np.array_equal(*hits)
+    first, second = hits
+    assert not np.array_equal(first, second)
     assert all(0 < each.mean() < 1 for each in hits)
 
 
@@ -123,10 +124,10 @@ class Notes:
     def __init__(self):
         self.likelihoods = []
 
-    def get(self, _):
+    def get(self, key: str) -> None:  # noqa: ARG002 - nothing is kept
         return None
 
-    def put(self, _, value):
+    def put(self, key: str, value: Any) -> None:  # noqa: ARG002
         self.likelihoods += value["likelihoods"]
 
 

@@ -81,7 +81,8 @@ def train(
 
     Every TOLD steps one line tells the loss of the last, on standard error.
     """
-    pad = int(model.config.pad_token_id)
+    pad = model.config.pad_token_id
+    assert pad is not None  # SHAPE has it
 
     def tell(done: int, loss: float) -> None:
         if done % TOLD == 0 or done == schedule.steps:

@@ -10,6 +10,7 @@ stands before what is read in it and before what is written in it.
 import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import NllbTokenizer
@@ -41,9 +42,10 @@ def trained(pairs: dict[str, list[Pair]], vocabulary: int) -> NllbTokenizer:
     )
     learner.train_from_iterator(texts(pairs), trainer)
     learnt = json.loads(learner.to_str())["model"]
+    merges: Any = [tuple(each) for each in learnt["merges"]]  # as `tokenizers` takes them
     return NllbTokenizer(
         vocab=learnt["vocab"],
-        merges=[tuple(each) for each in learnt["merges"]],
+        merges=merges,
         additional_special_tokens=codes,
         src_lang=ENGLISH,
         model_max_length=POSITIONS,
