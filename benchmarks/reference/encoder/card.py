@@ -1,6 +1,6 @@
 """Write the card of babel-mini-encoder from what was measured.
 
-    babelpress eval MODEL --on masked --corpus "TEXT_FOLDER?src=flores" --window 254 \
+    babelpress eval MODEL --on masked --corpus "TEXT_FOLDER?src=flores" \
         --languages am,ha,ig,om,so,sw,yo,zu --out SCORES
     python -m benchmarks.reference.encoder.card MODEL SCORES BLOCKS TRAINING.json --out CARD
 
