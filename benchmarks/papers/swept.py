@@ -5,7 +5,7 @@ The scripts beside it run from the root of the project:
     python -m benchmarks.papers.kurz.table OUT
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,6 +164,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown: the first column of words, all others of numbers."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cells(runs: Sequence[Run]) -> Iterator[tuple[str, str, int, list[Run]]]:
+    """Every method, calibration and number of tokens, most first, with its runs by seed."""
+    for method in methods(runs):
+        for calibration in calibrations(runs):
+            some = of(runs, method, calibration)
+            for tokens in sorted({run.tokens for run in some}, reverse=True):
+                yield method, calibration, tokens, [run for run in some if run.tokens == tokens]
 
 
 def of(runs: Iterable[Run], method: str, calibration: str) -> list[Run]:
