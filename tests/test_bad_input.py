@@ -200,6 +200,21 @@ def test_an_export_that_cannot_be_is_named(model, line, tmp_path, words, said):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--moments seen", "--moments seen has no effect on gptq: it is for imatrix and text."),
+        ("--mixture uniform", "--mixture uniform has no effect on gptq: it is for imatrix and"),
+        ("--against dense", "--against dense is for the card of a run, and"),
+    ],
+)
+def test_what_an_export_does_not_read_is_not_given_to_it(model, line, tmp_path, words, said):
+    made = ["export", model, "--format", "gptq", "--out", tmp_path / "out", *words.split()]
+
+    assert said in line(*made)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_quantized_is_not_quantized_again(model, line, tmp_path, capsys):
     small = [*SMALL, "--group", "16", "--method", "rtn", "--out"]
     done(capsys, "quantize", model, *small, tmp_path / "run")
@@ -345,6 +360,22 @@ def test_documents_that_are_in_calibration_and_evaluation_are_named(model, line,
 
 
 # ---- models and moments --------------------------------------------------------------------
+
+
+def test_nothing_is_kept_apart_from_what_a_model_writes(model, line, tmp_path):
+    words = ["--corpus", "self", "--evaluation", "embedded"]
+
+    assert "--evaluation embedded is kept apart from text of a corpus" in line(
+        "prune", model, "--out", tmp_path / "run", *words
+    )
+
+
+@pytest.mark.parametrize("words", ["--corpus text", "--tokens 64", "--seed 3", "--count-special"])
+def test_text_is_not_chosen_where_moments_are_read(model, line, tmp_path, words):
+    said = line("prune", model, "--moments", tmp_path, "--out", tmp_path / "run", *words.split())
+
+    what = words.split()[0]
+    assert said.endswith(f"prune: {what} has no effect with --moments. Leave one of them out.")
 
 
 def test_moments_of_another_model_are_refused(model, other, line, tmp_path, capsys):

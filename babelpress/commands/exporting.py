@@ -13,7 +13,9 @@ from babelpress.commands import checks
 from babelpress.commands.declared import Model, Offers, Watched, command
 from babelpress.commands.given import Pairs
 from babelpress.commands.outcome import Outcome, Row
+from babelpress.errors import BadSetting
 from babelpress.export import FORMATS
+from babelpress.runs.places import run_of
 from babelpress.system.progress import silent
 from babelpress.system.settings import pairs
 from babelpress.text.mixtures import OFFERED
@@ -30,7 +32,8 @@ def export(
         Offers(tuple(FORMATS.names())),
     ],
     moments: Annotated[
-        Path | None, Parameter(help="A moments folder of this model, which imatrix needs.")
+        Path | None,
+        Parameter(help="A moments folder of this model: imatrix needs it, text may have it."),
     ] = None,
     mixture: Annotated[
         str,
@@ -55,6 +58,7 @@ def export(
     """
     options = pairs(option, example="kind=f16")
     FORMATS.check_options(format, options)
+    _check_read(model, format, moments, mixture, against)
     checks.model(model)
     checks.format(model, format)
     checks.new_folder(out)
@@ -80,3 +84,20 @@ def export(
     size = sum(row["bytes"] for row in rows) / 2**20
     after = (f"next: {serve}",) if serve else ()
     return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB", *after))
+
+
+def _check_read(
+    model: str, form: str, moments: Path | None, mixture: str, against: Path | None
+) -> None:
+    """Raise BadSetting for what a format, or a model that is no run, has no use for."""
+    weighs = [name for name in FORMATS.names() if FORMATS.facts(name).get("WEIGHS")]
+    for flag, given in (("--moments", moments), ("--mixture", mixture)):
+        if given and form not in weighs:
+            raise BadSetting(
+                f"{flag} {given} has no effect on {form}: it is for {' and '.join(weighs)}. Leave "
+                "it out."
+            )
+    if against and not run_of(model):
+        raise BadSetting(
+            f"--against {against} is for the card of a run, and {model} is none. Leave it out."
+        )

@@ -62,7 +62,7 @@ text = Tokenizer.from_file({folder} + "/tokenizer.json").encode("Habari ya asubu
 feed = {"input_ids": [text.ids], "attention_mask": [text.attention_mask]}
 outputs = InferenceSession({folder} + "/model.onnx").run(None, feed)""",
 }
-FILE, WORDS = "model.onnx", "tokenizer.json"
+FILE = "model.onnx"
 WAYS = ("off", "dynamic")
 QUANTIZED = ("MatMul", "Gather")  # operators of linears and of embeddings
 SEVERAL = ("ForMultipleChoice", "ForNextSentencePrediction", "ForPreTraining")  # heads of pairs

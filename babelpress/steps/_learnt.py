@@ -15,6 +15,7 @@ from babelpress.evals._labels import OF_TEXTS, OF_WORDS, check_labels, labels_of
 from babelpress.models.open import Opened
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import check_known, encode, tokenizer_hash, vocabulary_of
+from babelpress.steps.distill import ROWS
 from babelpress.system.files import fingerprint
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import draw, fitting_length
@@ -174,9 +175,18 @@ def of_task(
     beside = {
         "tokens": {tag: sum(len(e.tokens) for e in some) for tag, some in apart.items()},
         "of_train": held,
-        "notes": [note] if held else [],
+        "notes": [*([note] if held else []), *_unread(asked)],
     }
     return Learnt(Examples(learnt, marks), Examples(apart, marks), manifest, beside)
+
+
+def _unread(asked: CalibrationSettings) -> list[str]:
+    """A line for what a calibration, which other steps may share, asks of text without rows."""
+    usual = CalibrationSettings()
+    lost = [name for name in ROWS if getattr(asked, name) != getattr(usual, name)]
+    if not lost:
+        return []
+    return [f"{', '.join(lost)} of the calibration had no effect: all train rows were read."]
 
 
 def _rows(some: Mapping[str, Sequence[Example]]) -> dict[str, list[list[tuple[int, ...]]]]:

@@ -35,6 +35,7 @@ HEADS = True
 OWN_TEXT = True
 SEARCHED = ("minimax", LACKING)  # mixtures that pressing and distilling find
 SHOWN = 8  # languages of a line
+RANK = 8
 RATES = {"full": 2e-5, "pst": 1e-3}  # learning rates
 
 
@@ -104,7 +105,7 @@ class Settings(StepSettings):
     adapt: Literal["full", "pst"] = setting(
         "full", "What learns: all weights, or with pst updates and scores of low rank (--gradual)."
     )
-    rank: int = setting(8, "Rank of what learns with --adapt pst.", gt=0)
+    rank: int = setting(RANK, "Rank of what learns with --adapt pst.", gt=0)
     keep_zeros: Literal["auto", "yes", "no"] = setting(
         "auto",
         "Let zeros of the blocks stay zeros: auto of a run that pruned them, yes of what others "
@@ -130,6 +131,11 @@ class Settings(StepSettings):
             raise BadSetting(
                 "--adapt pst makes linears sparse, and embeddings stay as they are: say how sparse "
                 "with --gradual, as --gradual 0.5..0.9, and leave --embeddings out."
+            )
+        if self.adapt != "pst" and self.rank != RANK:
+            raise BadSetting(
+                f"--rank {self.rank} is of --adapt pst; with {self.adapt} all weights learn. Leave "
+                "it out, or take --adapt pst."
             )
         if self.embeddings and not self.gradual:
             raise BadSetting("--embeddings are pruned by --gradual: give that too, or neither.")

@@ -239,6 +239,7 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
     [
         ({"layers": None}, BadSetting, "made with --layers N, or given with --student DIR"),
         ({"student": "x"}, BadSetting, "one of the two"),
+        ({"layers": None, "student": "x", "init": "last"}, BadSetting, "x begins with its own"),
         ({"mixture": "minimax"}, BadSetting, "minimax is of pressing. Use lacking"),
         ({"objective": "hintn"}, UnknownName, "Did you mean 'hinton'"),
         ({"options": {"temper": 1}}, BadSetting, "no objective here has an option temper"),

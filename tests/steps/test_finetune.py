@@ -322,6 +322,7 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(encoder, topics, tmp_pa
         ({"gradual": "half"}, "gradual is half. It is two shares"),
         ({"adapt": "pst"}, "say how sparse with --gradual"),
         ({"adapt": "lora"}, "adapt"),
+        ({"rank": 4}, "--rank 4 is of --adapt pst; with full all weights learn"),
         ({"embeddings": True}, "--embeddings are pruned by --gradual"),
         ({"rate": float("nan")}, "rate"),
     ],
