@@ -32,7 +32,6 @@ UNITS = {
     "hidden": "nats a scored token",
     "next": "nats a scored token",
     "labels": "nats a label",
-    "nothing": "share of the states",
 }
 
 
@@ -47,8 +46,8 @@ class Learnt:
 
     @property
     def unit(self) -> str:
-        """What distances are counted in."""
-        return UNITS[self.learnt.scores]
+        """What distances are counted in; empty where the objective is the distance."""
+        return UNITS.get(self.learnt.scores, "")
 
 
 def of_text(opened: Opened, asked: CalibrationSettings, answers: str) -> Learnt:
@@ -175,7 +174,12 @@ def of_task(
     beside = {
         "tokens": {tag: sum(len(e.tokens) for e in some) for tag, some in apart.items()},
         "of_train": held,
-        "notes": [*([note] if held else []), *_unread(asked)],
+        "notes": [
+            *([note] if held else []),
+            *_unread(asked),
+            *corpus.says(),
+            *(written.says() if written else ()),
+        ],
     }
     return Learnt(Examples(learnt, marks), Examples(apart, marks), manifest, beside)
 

@@ -109,6 +109,9 @@ def test_of_an_encoder_without_a_head_states_are_learnt(tmp_path):
 
     assert set(step["objectives"]) == {"hidden"}
     assert step["unit"] == "share of the states"
+    given = {"objective": "hidden", "options": {"relative": False}, "steps": 1}
+    (step,) = do(plan(bare, **given), tmp_path / "absolute")["steps"]
+    assert step["unit"] == "mean squared difference of states"
     line = refusal(BadModel, do, plan(bare, objective="hinton"), tmp_path / "other")
     assert "BertModel has no head that predicts tokens" in line
     assert line.endswith("Use --objective hidden.")
