@@ -10,7 +10,7 @@ from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BadSetting
-from babelpress.evals import Document, Finds, Texts
+from babelpress.evals import Document, Finds, Says, Texts
 from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
@@ -83,7 +83,10 @@ def evaluate(
         remove_partials(out / TALLIES)
         for each in wanted:
             looked = ranges if evals.facts(each.name).needs_ranges else None
+            said = _said(each.texts)
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
+            for line in _said(each.texts)[len(said) :]:  # known only when documents were read
+                remark(progress, line)
             found += _score(opened, out, work, progress)
         costs.keep(out, opened, model["model"])
     return found
@@ -96,6 +99,11 @@ def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
     """
     own = evals.EVALUATIONS.optional(name, "texts")
     return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
+
+
+def _said(texts: Texts) -> tuple[str, ...]:
+    """What texts say of themselves."""
+    return tuple(texts.says()) if isinstance(texts, Says) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ def _told(texts: Texts, pieces: Mapping[str, Sequence[Piece]]) -> dict[str, Any]
         "cut": sum(piece.cut > 0 for some in pieces.values() for piece in some),
         "split": several,
         "fingerprint": texts.fingerprint(),
+        "said": list(texts.corpus.says()),
     }
 
 

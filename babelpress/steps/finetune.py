@@ -161,7 +161,8 @@ class Report(StepReport):
     files, `cut` and `split` how many texts were longer than --length. `metric` is what `scores` and
     `losses` of every epoch are of, `best` the number of the epoch that counts, from 0. `zeros` are
     the weights that were pruned and are zero, `trained` is how many numbers learnt,
-    `fingerprint` is of all texts.
+    `fingerprint` is of all texts, `said` what they say of files that were not read, or of labels
+    that are numbers.
     """
 
     labels: list[str] = Field(default_factory=list)
@@ -178,6 +179,7 @@ class Report(StepReport):
     zeros: int = 0
     trained: int = 0
     fingerprint: str = ""
+    said: list[str] = Field(default_factory=list)
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """What was pruned while it learnt is so beside what was before, if that stayed."""
@@ -283,7 +285,7 @@ def _sparse(report: Report) -> str:
 
 
 def _warnings(report: Report) -> list[str]:
-    lines: list[str] = []
+    lines: list[str] = list(report.said)
     if report.left_out:
         lines.append(f"Without training texts, and left out: {some(report.left_out)}.")
     if report.held_out:

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from labelling import NAMES, OF_TEXTS, OF_WORDS, TOPICS, folder, head, write_sentences, write_topics
+from labelling import (
+    NAMES,
+    OF_TEXTS,
+    OF_WORDS,
+    TOPICS,
+    folder,
+    head,
+    write_numbers,
+    write_sentences,
+    write_topics,
+)
 from running import do, refusal
 from transformers import AutoModelForSequenceClassification
 
@@ -130,6 +140,16 @@ def test_what_does_not_fit_a_task_is_one_line(teacher, topics, model, tmp_path):
         UnknownName, plan, teacher, topics, task="topics"
     )
     assert "is of a task: name it" in refusal(BadSetting, plan, teacher, topics, store="x")
+
+
+def test_numbers_that_nothing_names_are_told(tmp_path):
+    place = write_numbers(tmp_path / "feelings", {"sw": {"train": 6, "dev": 3}})
+    feelings = ("positive", "neutral", "negative")
+    made = open_model(folder(tmp_path / "model", head(OF_TEXTS, "bert", feelings)))
+
+    found = of_task(made, CalibrationSettings(corpus=place, length=64), "sentiment")
+
+    assert "numbers for labels and no names of them" in found.told["notes"][-1]
 
 
 @pytest.mark.parametrize(
