@@ -11,6 +11,7 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Says, Texts
+from babelpress.evals._labels import no_head
 from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
@@ -70,9 +71,10 @@ def evaluate(
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     wanted = wanted_of(asked)
-    one_sided = any(map(evals.one_sided, asked.on))
-    both_sides = one_sided and sees_both_sides(opened.model)
-    check_kind(asked.on, opened.model.config.to_dict(), both_sides=both_sides)
+    scoring = evals.through(asked.on, asked.options)
+    check_heads(scoring, type(opened.model).__name__)
+    both_sides = any(map(evals.one_sided, scoring)) and sees_both_sides(opened.model)
+    check_kind(scoring, opened.model.config.to_dict(), both_sides=both_sides)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),
@@ -90,6 +92,13 @@ def evaluate(
             found += _score(opened, out, work, progress)
         costs.keep(out, opened, model["model"])
     return found
+
+
+def check_heads(on: Sequence[str], architecture: str) -> None:
+    """Raise BadModel where a class of models lacks the head that an evaluation scores."""
+    for wanted in map(evals.head, on):
+        if not architecture.endswith(wanted):
+            raise no_head(architecture, wanted)
 
 
 def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
