@@ -10,6 +10,9 @@
       calibration.seed: [0, 1, 2]
     evaluate: {corpus: embedded, on: [bits_per_byte]}
 
+Without `on` a model is scored on what its head predicts: bits_per_byte, of an encoder masked, of an
+encoder-decoder translation_loss.
+
 `vary` takes every value of a place with every value of the others. `recipes`, a list of changes
 written as `place: value`, is taken with all of these too. `evaluate.languages` is such a place, so
 that a recipe can be scored in languages of its own; the dense model is scored in all of them. A
@@ -28,7 +31,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, JsonValue
 
 from babelpress.errors import BadSetting
-from babelpress.judge.settings import EvaluationSettings
+from babelpress.judge.settings import EvaluationSettings, usual_for
 from babelpress.runs import recipe
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
@@ -156,8 +159,20 @@ def _entry(base: Mapping[str, Any], places: Places, where: str) -> Entry:
     at = f"{where} ({words})" if words else where
     evaluate = _mapping(EvaluationSettings, data.pop("evaluate"), f"{at}, evaluate")
     plan = recipe.of(data, where=at)
+    if "on" not in evaluate.model_fields_set:
+        evaluate = evaluate.model_copy(update={"on": (_usual(plan, at),)})
     whole = {"recipe": plan.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json")}
     return Entry(plan, evaluate, places, short(whole))
+
+
+def _usual(plan: Recipe, where: str) -> str:
+    """What a recipe is scored on where nobody says. Raises BadSetting for a task of its own."""
+    if gets_head(plan):
+        raise BadSetting(
+            f"{where}: what is fine-tuned is scored on its task. Name it and labelled text, as in "
+            "evaluate: {on: [ner], corpus: FOLDER}."
+        )
+    return usual_for(plan.model)
 
 
 def shares_moments(plan: Recipe) -> bool:

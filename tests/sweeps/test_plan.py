@@ -27,6 +27,7 @@ from babelpress.sweeps.jobs import Look, Merge, Press, Score, Setup, Size
 from babelpress.sweeps.results import Shelf
 from babelpress.sweeps.schedule import Here
 from babelpress.system.claims import held
+from babelpress.system.files import write_json
 from babelpress.system.progress import silent
 from babelpress.text.settings import CalibrationSettings
 
@@ -135,6 +136,37 @@ def test_a_recipe_keeps_its_fingerprint_when_the_sweep_grows_and_gets_another_fo
 
     assert {e.fingerprint for e in few} <= {e.fingerprint for e in many}
     assert len({e.fingerprint for e in (*many, *other)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "on"),
+    [
+        ("xlm-roberta", "XLMRobertaForMaskedLM", "masked"),
+        ("xlm-roberta", "XLMRobertaModel", "bits_per_byte"),  # which is refused with what to do
+        ("xlm-roberta", "XLMRobertaForTokenClassification", "bits_per_byte"),
+        ("t5", "T5ForConditionalGeneration", "translation_loss"),
+        ("llama", "LlamaForCausalLM", "bits_per_byte"),
+    ],
+)
+def test_a_model_is_scored_on_what_its_head_predicts_where_nobody_says(tmp_path, kind, head, on):
+    write_json(tmp_path / "config.json", {"model_type": kind, "architectures": [head]})
+    (tmp_path / "model.safetensors").touch()
+
+    (entry,) = asked(tmp_path).entries
+    (told,) = asked(tmp_path, evaluate={**SCORED, "on": ["top1"]}).entries
+
+    assert entry.evaluate.on == (on,)
+    assert told.evaluate.on == ("top1",)
+    (other,) = asked(tmp_path, evaluate={**SCORED, "on": [on]}).entries
+    assert entry.fingerprint == other.fingerprint
+
+
+def test_what_is_fine_tuned_names_its_task(model):
+    learn = {"finetune": {"task": "topic", "corpus": "texts"}}
+
+    line = refusal(lambda: asked(model, steps=[learn]), BadSetting)
+
+    assert "what is fine-tuned is scored on its task. Name it and labelled text" in line
 
 
 @pytest.mark.parametrize(
