@@ -13,13 +13,10 @@ from babelpress.judge.compare import Comparison
 from babelpress.judge.costs import SIZES
 from babelpress.judge.ladders import Ladder
 from babelpress.report import data
-from babelpress.report.charts import MINUS, between, compiled, titled, with_labels
-from babelpress.report.data import Pressed, ReportInput, Tongue, percent, size
+from babelpress.report.charts import COLOURS, DASHES, MINUS, between, compiled, titled, with_labels
+from babelpress.report.data import NOTHING, Pressed, ReportInput, Tongue, percent, size
 
 STORED, COMPRESSED = "bytes_stored", "bytes_compressed"
-COLOURS = ("var(--accent)", "var(--worse)", "var(--ink)", "var(--faint)")
-DASHES = ((1, 0), (6, 3), (2, 3), (8, 3, 2, 3))
-NOTHING = "\u2013"
 TIMED = ("ms_per_text", "mean_change", "low", "high")  # of the change
 DENSE = "dense"
 

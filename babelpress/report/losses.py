@@ -13,6 +13,7 @@ from babelpress.errors import AmbiguousName, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.judge.verdicts import LATENCY
+from babelpress.report.data import NOTHING
 from babelpress.report.told import part_of
 from babelpress.text import languages
 
@@ -20,7 +21,6 @@ ON = "bits_per_byte"
 INSTEAD = ("masked", "translation_loss")  # of encoders, of encoder-decoders
 RANGE = "range"
 FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
-NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from babelpress.commands.pressing import press
 from babelpress.errors import BadCorpus, BadModel, BadRun, BadSetting, UnknownName
+from babelpress.report import card
 from babelpress.runs import recipe, run
 from babelpress.steps.distill import Settings
 from babelpress.steps.prune import Settings as Prune
@@ -80,6 +81,7 @@ def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_pat
         assert (tmp_path / "run" / "model" / name).read_bytes() == (model / name).read_bytes()
     assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model")("abc").input_ids
     assert not (tmp_path / "run" / "steps" / "01-distill" / "training").exists()
+    assert "Nothing was added to it" not in card.card(tmp_path / "run")
 
 
 def test_the_numbers_that_learn_are_those_that_are_not_the_embeddings(model, tmp_path):
