@@ -46,7 +46,8 @@ from babelpress.text.labelled import (
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Distribution, Mixture
 from babelpress.text.pieces import Piece, pieces_of
-from babelpress.train.finetuning import Example, Finetuning, examples_of, mean_loss
+from babelpress.train.batches import Example
+from babelpress.train.finetuning import Finetuning, examples_of, mean_loss
 from babelpress.train.fit import KEPT, fit
 
 OFTEN = 200  # steps between checkpoints at most

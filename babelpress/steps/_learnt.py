@@ -25,6 +25,7 @@ from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.text.shots import shots_of
 from babelpress.text.token_blocks import Layout, TokenBlocks, layout_for, pack
 from babelpress.train.batches import Blocks, Example, Examples, Marks
+from babelpress.train.finetuning import examples_of
 
 APART = 2048  # tokens of a language that distances are found on, at most
 TENTH = 10  # of the blocks, held apart where a corpus has no text for it
@@ -210,14 +211,8 @@ def _examples(
     *,
     by_word: bool,
 ) -> list[Example]:
-    numbers = {label: place for place, label in enumerate(labels)}
-    found: list[Example] = []
-    for piece in pieces_of(opened.tokenizer, documents, length, by_word=by_word):
-        own = documents[piece.document].labels
-        if by_word:
-            own = own[piece.first : piece.first + len(piece.places_W)]
-        tokens = tuple(int(each) for each in piece.ids_T)
-        found.append(Example(tokens, piece.places_W, tuple(numbers[each] for each in own)))
+    pieces = pieces_of(opened.tokenizer, documents, length, by_word=by_word)
+    found = examples_of(pieces, documents, labels)
     check_known(max(max(each.tokens) for each in found), vocabulary_of(opened.model), tag)
     return found
 

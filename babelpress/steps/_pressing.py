@@ -12,10 +12,9 @@ from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import BLOCKS, StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
-from babelpress.text.mixtures import LACKING, OFFERED
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import TEXT
 
-MINIMAX = "minimax"
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 

@@ -18,7 +18,7 @@ from babelpress.steps._pressing import provenance, some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
-from babelpress.text.mixtures import LACKING, OFFERED
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXAMPLE = (
     "--steps 200 --out run"
 )
 RESUMES = True
-MINIMAX, STRIDE = "minimax", "stride"
+STRIDE = "stride"
 SHOWN = 8  # languages of a line
 ROWS = ("tokens", "evaluation", "count_special")  # settings of text that has no rows
 BY_DEFAULT = ("hinton", "hidden")  # the second where the model has no head

@@ -29,7 +29,6 @@ from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
 from babelpress.runs.recipe import Recipe
-from babelpress.steps._pressing import MINIMAX
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
 from babelpress.sweeps.found import DENSE, RUNS
@@ -37,6 +36,7 @@ from babelpress.sweeps.plan import Entry, short, with_moments
 from babelpress.sweeps.results import Shelf
 from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
+from babelpress.text.mixtures import MINIMAX
 from babelpress.text.settings import CalibrationSettings
 
 PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers

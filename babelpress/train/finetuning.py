@@ -27,17 +27,9 @@ from babelpress.numerics.apportioning import by_largest_remainder
 from babelpress.system.files import load_tensors, save_tensors
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import Piece, padded
+from babelpress.train.batches import Example
 
 BEST = "best-{}.safetensors"  # the weights after an epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Tokens, where what is labelled is (no place: the whole), and the numbers of its labels."""
-
-    ids_T: np.ndarray
-    places_W: tuple[int, ...]
-    labels_W: tuple[int, ...]
 
 
 def examples_of(
@@ -49,7 +41,8 @@ def examples_of(
     for piece in pieces:
         own = documents[piece.document].labels[piece.first : piece.first + len(piece.places_W)]
         own = own or documents[piece.document].labels
-        found.append(Example(piece.ids_T, piece.places_W, tuple(number[each] for each in own)))
+        tokens = tuple(int(each) for each in piece.ids_T)
+        found.append(Example(tokens, piece.places_W, tuple(number[each] for each in own)))
     return found
 
 
@@ -200,7 +193,7 @@ class Finetuning:
 def mean_loss(model: PreTrainedModel, batch: Sequence[Example]) -> Tensor:
     """The mean cross entropy of all labels of a batch, in nats."""
     pad = getattr(model.config, "pad_token_id", None) or 0
-    ids_BT, mask_BT = padded([each.ids_T for each in batch], pad)
+    ids_BT, mask_BT = padded([each.tokens for each in batch], pad)
     head: Any = model(ids_BT.to(model.device), attention_mask=mask_BT.to(model.device))
     logits = head.logits.float()
     label_N = torch.tensor([label for each in batch for label in each.labels_W])
