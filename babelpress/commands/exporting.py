@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from babelpress.commands import checks
+from babelpress.commands import outcome as o
 from babelpress.commands.declared import Model, Offers, Watched, command
 from babelpress.commands.given import Pairs
 from babelpress.commands.outcome import Outcome, Row
@@ -81,9 +82,9 @@ def export(
     rows: list[Row] = [
         {"file": str(path.relative_to(out)), "bytes": path.stat().st_size} for path in files
     ]
-    size = sum(row["bytes"] for row in rows) / 2**20
+    size = o.size(sum(row["bytes"] for row in rows))
     after = (f"next: {serve}",) if serve else ()
-    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size:.1f} MiB", *after))
+    return Outcome(rows, out, says=(*says, f"{format}: {out}, {size}", *after))
 
 
 def _check_read(

@@ -283,13 +283,13 @@ def _size(ledger: Row) -> list[str]:
         return []
     from babelpress.report.told import cheaper
 
-    dense, stored = (ledger[key] / 2**20 for key in ("bytes_dense", "bytes_stored"))
+    dense, stored = (o.size(ledger[key]) for key in ("bytes_dense", "bytes_stored"))
     parts = ", ".join(
         f"{part['part']} {100 * part['bytes_stored'] / ledger['bytes_stored']:.0f} %"
         for part in ledger["parts"]
     )
     return [
-        f"packed {stored:.1f} MiB of {dense:.1f} dense, {ledger['bits_per_weight']:.2f} bits a "
+        f"packed {stored} of {dense} dense, {ledger['bits_per_weight']:.2f} bits a "
         f"weight: {parts}. {cheaper(ledger)}".strip()
     ]
 
@@ -354,10 +354,10 @@ def _cost(found: Estimate) -> str:
     """An estimate in a line, the longest phases named."""
     longest = sorted(found.phases.items(), key=lambda each: -each[1])[:3]
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest if seconds >= 1)
-    memory, disk = found.memory_bytes / 2**30, found.disk_bytes / 2**30
+    memory, disk = found.memory_bytes / 2**30, o.size(found.disk_bytes)
     return (
         f"about {found.seconds:.0f} s{f' ({phases})' if phases else ''}, {memory:.2f} GiB of "
-        f"memory, {disk:.2f} GiB of disk"
+        f"memory, {disk} of disk"
     )
 
 

@@ -181,8 +181,8 @@ def _scorer(
 
 def _check_memory(memory: int, rows: int, needed: int, vocabulary: int) -> None:
     if rows < needed:
+        least = (needed * vocabulary * BYTES_PER_LOGIT >> 20) + 1
         raise BadSetting(
-            f"{memory >> 20} MB are too little for the logits of {needed} tokens over a vocabulary "
-            f"of {vocabulary}. "
-            f"Give at least {(needed * vocabulary * BYTES_PER_LOGIT >> 20) + 1} MB."
+            f"{memory >> 20} MiB are too little for the logits of {needed} tokens over a "
+            f"vocabulary of {vocabulary}. Give at least {least} MiB with --memory-mb."
         )
