@@ -153,7 +153,8 @@ def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
     for each in asked:
         try:
             recipe(each.recipe)
-            evaluation(each.evaluate)
+            for asked_of in each.evaluate:
+                evaluation(asked_of)
         except BabelpressError as error:
             wrong.append(error)
     if len(wrong) == len(asked):

@@ -90,7 +90,7 @@ def folders(
 
     notes, told = [], []
     if not runs:
-        swept = found.find(dense, on, languages)
+        swept = found.find(dense, on, languages, corpus)
         dense, runs = swept.dense, swept.runs
         languages, notes = languages or swept.languages, swept.notes(on)
         told = twins.apart([manifest.read(run).recipe for run in runs])

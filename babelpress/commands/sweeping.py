@@ -26,13 +26,13 @@ from babelpress.system.settings import Strict, setting
 if TYPE_CHECKING:
     from babelpress.sweeps import schedule
     from babelpress.sweeps.jobs import Setup
-    from babelpress.sweeps.plan import Sweep
+    from babelpress.sweeps.plan import Entry, Sweep
     from babelpress.sweeps.schedule import Swept
 
 PLACES = ("local", "ray")
 NAMED = 3  # recipes of a line about several
 EMPTY: Row = dict.fromkeys(
-    ("evaluation", "metric", "language", "value", "dense", "change", "weights", "error")
+    ("evaluation", "corpus", "metric", "language", "value", "dense", "change", "weights", "error")
 )
 
 
@@ -41,6 +41,7 @@ SWEPT = {
     "recipe": "what it has at the places that vary, in words",
     "places": "the same as a mapping",
     "evaluation": "its name; null with --dry-run and where the recipe failed, as are all below",
+    "corpus": "whose text was scored",
     "metric": "what its value is",
     "language": "canonical tag",
     "value": "score of the recipe",
@@ -147,7 +148,11 @@ def sweep(
 
 def _set_aside(asked: "Sweep") -> tuple[str, ...]:
     """What has no score because others are compared with it."""
-    return tuple(dict.fromkeys(s for each in asked.entries for s in each.evaluate.set_aside()))
+    return tuple(dict.fromkeys(s for each in asked.entries for s in _aside(each)))
+
+
+def _aside(entry: "Entry") -> list[str]:
+    return [said for each in entry.evaluate for said in each.set_aside()]
 
 
 def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup") -> Outcome:
@@ -307,10 +312,11 @@ def _columns() -> tuple[o.Column, ...]:
 
 
 def _summaries(rows: Sequence[Row]) -> list[Row]:
-    """One row a recipe and evaluation: over its languages the mean, and the one that loses most."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """One row a recipe, evaluation and corpus: the mean over languages, and which loses most."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["fingerprint"], row["evaluation"]), []).append(row)
+        key = row["fingerprint"], row["evaluation"], row["corpus"] or ""
+        groups.setdefault(key, []).append(row)
     found = []
     for group in groups.values():
         changes = {row["language"]: row["change"] for row in group if row["change"] is not None}

@@ -47,10 +47,11 @@ class Found:
         return found
 
 
-def find(folder: Path, on: str, languages: Sequence[str] = ()) -> Found:
+def find(folder: Path, on: str, languages: Sequence[str] = (), corpus: str = "") -> Found:
     """The scores of a sweep, of runs in these languages (groups allowed) or in those that all have.
 
-    Raises BadRun where there are none, no such language, or scores of several dense models.
+    With a `corpus` only scores on it count. Raises BadRun where there are none, no such language,
+    or scores of several dense models.
     """
     place = folder / RUNS
     if not place.is_dir():
@@ -63,18 +64,20 @@ def find(folder: Path, on: str, languages: Sequence[str] = ()) -> Found:
         (run for run in place.iterdir() if manifest.is_finished(run) and not run.match(PARTIAL)),
         key=lambda run: (order.get(run.name, len(order)), run.name),
     )
-    runs = [run for run in there if scores.corpora(run, on)]
+    runs = [run for run in there if _languages(run, on, corpus)]
     if not runs:
+        of = f" on {corpus}" if corpus else ""
         raise BadRun(
-            f"{folder} has no run with {on} scores. Finish the sweep, with {on} in its evaluate, "
-            "or name another evaluation with --on."
+            f"{folder} has no run with {on} scores{of}. Finish the sweep, with these in its "
+            "evaluate, or name another evaluation with --on."
         )
     origins = {manifest.read(run).origin.fingerprint: run for run in runs}
-    tags = {run: _languages(run, on) for run in runs}
+    tags = {run: _languages(run, on, corpus) for run in runs}
     every = set().union(*tags.values())
-    dense = [each for each in _scored(folder / DENSE, on) if _model_of(each, on) in origins]
+    scored = _scored(folder / DENSE, on, corpus)
+    dense = [each for each in scored if _model_of(each, on, corpus) in origins]
     # One with fewer languages is of before the sweep had them all.
-    dense = [each for each in dense if every <= _languages(each, on)] or dense
+    dense = [each for each in dense if every <= _languages(each, on, corpus)] or dense
     if len(origins) > 1 or len(dense) != 1:
         raise BadRun(
             f"{folder} has runs of {len(origins)} dense models, {len(dense)} of them scored. A "
@@ -93,9 +96,13 @@ def _named(runs: Sequence[Path]) -> str:
     return ", ".join(run.name for run in runs)
 
 
-def _languages(folder: Path, on: str) -> set[str]:
-    """The languages that an evaluation was done in."""
-    return {row["language"] for row in scores.read_results(folder) if row["evaluation"] == on}
+def _languages(folder: Path, on: str, corpus: str) -> set[str]:
+    """The languages that an evaluation was done in, on this corpus or, without a name, on any."""
+    return {
+        row["language"]
+        for row in scores.read_results(folder)
+        if row["evaluation"] == on and corpus in ("", row.get("corpus", ""))
+    }
 
 
 def _common(folder: Path, tags: Mapping[Path, set[str]], wanted: Sequence[str]) -> set[str]:
@@ -130,12 +137,12 @@ def _order(folder: Path) -> list[str]:
     return list(found)
 
 
-def _scored(place: Path, on: str) -> list[Path]:
+def _scored(place: Path, on: str, corpus: str) -> list[Path]:
     there = sorted(place.iterdir()) if place.is_dir() else []
     there = [each for each in there if not each.match(PARTIAL)]
-    return [each for each in there if scores.corpora(each, on)]
+    return [each for each in there if _languages(each, on, corpus)]
 
 
-def _model_of(folder: Path, on: str) -> str:
+def _model_of(folder: Path, on: str, corpus: str) -> str:
     """The fingerprint of the weights that were scored."""
-    return str(scores.identity_of(folder, on, scores.prefer(folder, on, "")).get("model", ""))
+    return str(scores.identity_of(folder, on, scores.prefer(folder, on, corpus)).get("model", ""))

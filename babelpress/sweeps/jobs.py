@@ -15,6 +15,7 @@ Tested in tests/sweeps/test_plan.py.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,7 +33,7 @@ from babelpress.runs.recipe import Recipe
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
 from babelpress.sweeps.found import DENSE, RUNS
-from babelpress.sweeps.plan import Entry, short, with_moments
+from babelpress.sweeps.plan import Entry, dumped, short, with_moments
 from babelpress.sweeps.results import Shelf
 from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
@@ -141,12 +142,12 @@ class Score:
     """Score a dense model."""
 
     model: str
-    evaluate: EvaluationSettings
+    evaluate: tuple[EvaluationSettings, ...]
     size: Size | None = None
 
     @property
     def key(self) -> str:
-        return short({"model": self.model, "evaluate": self.evaluate.model_dump(mode="json")})
+        return short({"model": self.model, "evaluate": dumped(self.evaluate)})
 
     @property
     def name(self) -> str:
@@ -342,7 +343,7 @@ def attempt(job: Job, setup: Setup, progress: Progress = silent) -> str:
 def _score(
     model: str,
     out: Path,
-    asked: EvaluationSettings,
+    asked: Sequence[EvaluationSettings],
     setup: Setup,
     progress: Progress,
     *,
@@ -350,12 +351,15 @@ def _score(
 ) -> None:
     """Score a model into a folder; of a dense one, only what asks for no calibration."""
     pressed = manifest.is_finished(out)
-    on = tuple(each for each in asked.on if pressed or not evals.facts(each).needs_ranges)
-    asks = any(evals.facts(each).needs_ranges for each in on)
-    evaluate(
-        replace(open_any(model, device=setup.device), name=name),
-        out,
-        asked.model_copy(update={"on": on}),
-        ranges=ranges_of(out) if asks else None,
-        progress=progress,
-    )
+    opened = replace(open_any(model, device=setup.device), name=name)
+    for each in asked:
+        on = tuple(name for name in each.on if pressed or not evals.facts(name).needs_ranges)
+        asks = any(evals.facts(name).needs_ranges for name in on)
+        if on:
+            evaluate(
+                opened,
+                out,
+                each.model_copy(update={"on": on}),
+                ranges=ranges_of(out) if asks else None,
+                progress=progress,
+            )

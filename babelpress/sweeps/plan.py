@@ -14,13 +14,15 @@ Without `on` a model is scored on what its head predicts: bits_per_byte, of an e
 encoder-decoder translation_loss.
 
 `vary` takes every value of a place with every value of the others. `recipes`, a list of changes
-written as `place: value`, is taken with all of these too. `evaluate.languages` is such a place, so
+written as `place: value`, is taken with all of these too. `evaluate` may be a list, for scores on
+several corpora. `evaluate.languages` (of a list `evaluate.0.languages`) is such a place too, so
 that a recipe can be scored in languages of its own; the dense model is scored in all of them. A
 recipe goes by the fingerprint of all its values and of its evaluation, so that a result is known
 again wherever the sweep is read.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -42,7 +44,7 @@ from babelpress.system.plain import NotPlain
 from babelpress.system.settings import Strict, checked, pairs
 
 MOST = 10_000  # recipes of a sweep; more is a slip of the pen
-SCORED = "evaluate.languages"  # the only place of an evaluation in which recipes may differ
+SCORED = re.compile(r"evaluate\.(\d+\.)?languages")  # all of an evaluation that recipes may vary
 DIGITS = 16  # of a fingerprint: for 10,000 recipes a clash has odds of 1 in 10^11
 
 Places = dict[str, JsonValue]
@@ -67,7 +69,7 @@ class Entry:
     """
 
     recipe: Recipe
-    evaluate: EvaluationSettings
+    evaluate: tuple[EvaluationSettings, ...]
     places: Places
     fingerprint: str
 
@@ -83,12 +85,17 @@ class Sweep:
 
     entries: tuple[Entry, ...]
 
-    def dense(self, model: str) -> EvaluationSettings:
+    def dense(self, model: str) -> tuple[EvaluationSettings, ...]:
         """How a dense model is scored: as its recipes, in the languages of all of them."""
         asked = [each.evaluate for each in self.entries if each.recipe.model == model]
-        every = dict.fromkeys(tag for each in asked for tag in each.languages)
-        some = all(each.languages for each in asked)  # one without names means all of the corpus
-        return asked[0].model_copy(update={"languages": tuple(every) if some else ()})
+        return tuple(map(_in_all, zip(*asked, strict=True)))
+
+
+def _in_all(asked: Sequence[EvaluationSettings]) -> EvaluationSettings:
+    """One evaluation in the languages of all recipes."""
+    every = dict.fromkeys(tag for each in asked for tag in each.languages)
+    some = all(each.languages for each in asked)  # one without names means all of the corpus
+    return asked[0].model_copy(update={"languages": tuple(every) if some else ()})
 
 
 def load(
@@ -120,7 +127,7 @@ def _read(path: Path) -> Any:
 def of(data: Any, *, where: str = "the sweep") -> Sweep:
     """A checked sweep from plain data. Raises BadSetting."""
     asked = _mapping(_File, data, where)
-    _mapping(EvaluationSettings, asked.evaluate, f"{where}, evaluate")
+    _evaluations(asked.evaluate, where)
     number = max(1, len(asked.recipes)) * math.prod(map(len, asked.vary.values()))
     if not 0 < number <= MOST:
         raise BadSetting(f"{where} has {number:,} recipes. It must have 1 to {MOST:,}: see vary.")
@@ -148,31 +155,71 @@ def _all_places(asked: _File) -> Iterator[Places]:
 def _entry(base: Mapping[str, Any], places: Places, where: str) -> Entry:
     data = deepcopy(dict(base))
     for place, value in places.items():
-        if place.startswith("evaluate.") and place != SCORED:
+        if place.startswith("evaluate.") and not SCORED.fullmatch(place):
             raise BadSetting(
                 f"{where}: {place} may not vary, as all recipes are held against the same dense "
-                f"scores. Of an evaluation only {SCORED} may; write a sweep for each of the others."
+                "scores. Of an evaluation only its languages may: evaluate.languages, or of a list "
+                "evaluate.0.languages. Several evaluations may stand in a list, for every recipe."
             )
         if not recipe.put(data, place, deepcopy(value)):
             raise BadSetting(f"{where}: there is no place {place} in the recipe to vary.")
     words = ", ".join(f"{place}={value}" for place, value in places.items())
     at = f"{where} ({words})" if words else where
-    evaluate = _mapping(EvaluationSettings, data.pop("evaluate"), f"{at}, evaluate")
+    evaluate = _evaluations(data.pop("evaluate"), at)
     plan = recipe.of(data, where=at)
-    if "on" not in evaluate.model_fields_set:
-        evaluate = evaluate.model_copy(update={"on": (_usual(plan, at),)})
-    whole = {"recipe": plan.model_dump(mode="json"), "evaluate": evaluate.model_dump(mode="json")}
+    evaluate = tuple(_with_usual(each, plan, at) for each in evaluate)
+    _check_once(evaluate, at)
+    whole = {"recipe": plan.model_dump(mode="json"), "evaluate": dumped(evaluate)}
     return Entry(plan, evaluate, places, short(whole))
 
 
-def _usual(plan: Recipe, where: str) -> str:
-    """What a recipe is scored on where nobody says. Raises BadSetting for a task of its own."""
+def _with_usual(asked: EvaluationSettings, plan: Recipe, where: str) -> EvaluationSettings:
+    """An evaluation of what a model's head predicts, where nobody says which.
+
+    Raises BadSetting where a step puts the head of a task on it.
+    """
+    if "on" in asked.model_fields_set:
+        return asked
     if gets_head(plan):
         raise BadSetting(
             f"{where}: what is fine-tuned is scored on its task. Name it and labelled text, as in "
             "evaluate: {on: [ner], corpus: FOLDER}."
         )
-    return usual_for(plan.model)
+    return asked.model_copy(update={"on": (usual_for(plan.model),)})
+
+
+def _evaluations(data: Any, where: str) -> tuple[EvaluationSettings, ...]:
+    """One evaluation or a list of some."""
+    if not isinstance(data, list | tuple):
+        return (_mapping(EvaluationSettings, data, f"{where}, evaluate"),)
+    found = tuple(
+        _mapping(EvaluationSettings, each, f"{where}, evaluate.{number}")
+        for number, each in enumerate(data)
+    )
+    if not found:
+        raise BadSetting(
+            f"{where}: evaluate is an empty list. Name an evaluation, or leave it out."
+        )
+    return found
+
+
+def _check_once(asked: Sequence[EvaluationSettings], where: str) -> None:
+    """Raise BadSetting where two would score the same."""
+    seen: set[tuple[str, str]] = set()
+    for each in asked:
+        for pair in ((name, each.corpus) for name in each.on):
+            if pair in seen:
+                raise BadSetting(
+                    f"{where}: evaluate has {pair[0]} on {pair[1]} twice, and a run has one such "
+                    "score of a language. Leave one out, or write a sweep for each."
+                )
+            seen.add(pair)
+
+
+def dumped(asked: Sequence[EvaluationSettings]) -> JsonValue:
+    """Evaluations as plain data: one as a mapping, as it is mostly written, several as a list."""
+    found: list[JsonValue] = [each.model_dump(mode="json") for each in asked]
+    return found[0] if len(found) == 1 else found
 
 
 def shares_moments(plan: Recipe) -> bool:

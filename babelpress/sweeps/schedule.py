@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -129,9 +130,15 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     pressing = fits.errors([each.recipe for each in todo])
     # where a step puts a head on a model, what it is scored as is known with that
     models = ["" if gets_head(each.recipe) else each.recipe.model for each in todo]
-    scoring = scorable.errors([each.evaluate for each in todo], models)
-    found = zip(todo, pressing, scoring, strict=True)
-    unfit = {each.fingerprint: one or other for each, one, other in found if one or other}
+    asked = [
+        (one, model) for each, model in zip(todo, models, strict=True) for one in each.evaluate
+    ]
+    scoring = iter(scorable.errors([one for one, _ in asked], [model for _, model in asked]))
+    unfit: dict[str, str] = {}
+    for each, wrong in zip(todo, pressing, strict=True):
+        said = [wrong, *islice(scoring, len(each.evaluate))]
+        if first := next(filter(None, said), ""):
+            unfit[each.fingerprint] = first
     rest = tuple(each for each in sweep.entries if each.fingerprint not in unfit)
     return unfit, replace(sweep, entries=rest)
 
@@ -209,7 +216,7 @@ def _scores(sweep: Sweep) -> dict[str, Score]:
     return {
         model: Score(model, each)
         for model, each in asked.items()
-        if not all(evals.facts(name).needs_ranges for name in each.on)
+        if not all(evals.facts(name).needs_ranges for one in each for name in one.on)
     }
 
 
@@ -305,7 +312,7 @@ def merged(
     """
     shelf = setup.shelf
     dense = {
-        model: {(row["evaluation"], row["language"]): row for row in shelf.get(job.name) or ()}
+        model: {_what(row): row for row in shelf.get(job.name) or ()}
         for model, job in scored.items()
     }
     rows: list[Row] = []
@@ -317,9 +324,14 @@ def merged(
             lost[entry.fingerprint] = failed.get(entry.fingerprint, unseen)
             continue
         for row in found:
-            parent = dense.get(entry.recipe.model, {}).get((row["evaluation"], row["language"]))
+            parent = dense.get(entry.recipe.model, {}).get(_what(row))
             rows.append(_beside(row, parent))
     return rows, lost
+
+
+def _what(row: Row) -> tuple[str, str, str]:
+    """What a row is the score of."""
+    return row["evaluation"], row.get("corpus", ""), row["language"]
 
 
 def _beside(row: Row, parent: Row | None) -> Row:

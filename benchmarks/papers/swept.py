@@ -54,29 +54,34 @@ class Run:
 
 
 def load(
-    folder: Path, on: str = ON, known: Sequence[Path] = (), languages: Sequence[str] = ()
+    folder: Path,
+    on: str = ON,
+    known: Sequence[Path] = (),
+    languages: Sequence[str] = (),
+    corpus: str = "",
 ) -> list[Run]:
     """Every scored run of a sweep, and of further folders of it, in the sweep's order.
 
-    With `languages` only those scored in all of them; runs that were calibrated and scored in one
-    of them alone stand behind, those of one method and seed as one.
+    Of scores on several corpora those on `corpus`. With `languages` only those scored in all of
+    them; runs that were calibrated and scored in one of them alone stand behind, those of one
+    method and seed as one.
     """
     runs: list[Run] = []
     for place in (folder, *known):
-        there = find(place, on, languages)
+        there = find(place, on, languages, corpus)
         for run in there.runs:
             plan = Recipe.model_validate(manifest.read(run).recipe)
-            found = verdicts.against(there.dense, run, on=on, languages=languages)
+            found = verdicts.against(there.dense, run, on=on, corpus=corpus, languages=languages)
             seed = plan.calibration.seed
             calibration = _calibration(plan)
             runs.append(Run(run, _method(plan), calibration, _tokens(plan), seed, found))
-        runs += _apart(there, on)
+        runs += _apart(there, on, corpus)
     return runs
 
 
-def _apart(there: Found, on: str) -> list[Run]:
+def _apart(there: Found, on: str, corpus: str) -> list[Run]:
     """The languages that were each pressed apart, put together; unfinished ones are named."""
-    dense = scores.tallies(there.dense, on)
+    dense = scores.tallies(there.dense, on, corpus or None)
     wanted = {tag: dense[tag] for tag in dense if tag in there.languages}
     plans = {run: Recipe.model_validate(manifest.read(run).recipe) for run in there.others}
     runs: list[Run] = []
@@ -86,7 +91,11 @@ def _apart(there: Found, on: str) -> list[Run]:
             for run, plan in plans.items()
             if (_method(plan), plan.calibration.seed) == (method, seed)
         }
-        pressed = {tag: tally for run in some for tag, tally in scores.tallies(run, on).items()}
+        pressed = {
+            tag: tally
+            for run in some
+            for tag, tally in scores.tallies(run, on, corpus or None).items()
+        }
         if wanted.keys() - pressed.keys():
             print(f"{method}, seed {seed}: {len(pressed)} of {len(wanted)} languages are done.\n")
             continue

@@ -138,6 +138,14 @@ def test_a_recipe_keeps_its_fingerprint_when_the_sweep_grows_and_gets_another_fo
     assert len({e.fingerprint for e in (*many, *other)}) == 6
 
 
+def test_an_evaluation_in_a_list_of_its_own_is_the_same_recipe(model):
+    (one,) = asked(model).entries
+    (listed,) = asked(model, evaluate=[SCORED]).entries
+    (two,) = asked(model, evaluate=[SCORED, {**SCORED, "on": ["top1"]}]).entries
+
+    assert listed.fingerprint == one.fingerprint != two.fingerprint
+
+
 @pytest.mark.parametrize(
     ("kind", "head", "on"),
     [
@@ -155,10 +163,12 @@ def test_a_model_is_scored_on_what_its_head_predicts_where_nobody_says(tmp_path,
     (entry,) = asked(tmp_path).entries
     (told,) = asked(tmp_path, evaluate={**SCORED, "on": ["top1"]}).entries
 
-    assert entry.evaluate.on == (on,)
-    assert told.evaluate.on == ("top1",)
+    assert [each.on for each in entry.evaluate] == [(on,)]
+    assert [each.on for each in told.evaluate] == [("top1",)]
     (other,) = asked(tmp_path, evaluate={**SCORED, "on": [on]}).entries
     assert entry.fingerprint == other.fingerprint
+    line = refusal(lambda: asked(tmp_path, evaluate=[SCORED, {**SCORED, "on": [on]}]), BadSetting)
+    assert f"evaluate has {on} on embedded twice" in line
 
 
 def test_what_is_fine_tuned_names_its_task(model):
@@ -175,6 +185,10 @@ def test_what_is_fine_tuned_names_its_task(model):
         ({"varied": {}}, "Known: model, calibration, steps, vary, recipes, evaluate"),
         ({"evaluate": {"langs": []}}, "Known: corpus, on, languages, documents, window"),
         ({"evaluate": {"documents": -1}}, "documents"),
+        ({"evaluate": []}, "evaluate is an empty list"),
+        ({"evaluate": [SCORED, {"documents": -1}]}, "evaluate.1"),
+        ({"evaluate": [SCORED, {"documents": 3}]}, "bits_per_byte on embedded twice"),
+        ({"evaluate": [SCORED], "vary": {"evaluate.1.languages": [[]]}}, "evaluate.1.languages"),
         ({"vary": {"calibration.seeds": [1]}}, "calibration.seeds is not a known key"),
         ({"vary": {"steps.1.prune.method": ["wanda"]}}, "no place steps.1.prune.method"),
         ({"vary": {"steps.0.prune.pattern": ["0.5", 2.5]}}, "2.5"),
@@ -209,7 +223,7 @@ def test_changes_win_over_the_file_and_over_every_recipe_of_it(model, tmp_path):
 
     assert {entry.recipe.model for entry in found.entries} == {str(model)}
     assert {entry.recipe.calibration.seed for entry in found.entries} == {4, 5}
-    assert found.entries[0].evaluate.documents == 3
+    assert found.entries[0].evaluate[0].documents == 3
     said = refusal(lambda: plan.load(tmp_path / "s.yaml", changes=["steps.7.prune.method=wanda"]))
     assert "--set steps.7.prune.method: there is no such place in the sweep" in said
 
@@ -307,7 +321,7 @@ def test_rows_are_the_scores_of_the_run_beside_those_of_the_dense_model(model, t
     assert swept.skipped == 0
     assert len(swept.rows) == 2 * 2
     opened = open_model(str(model))
-    dense = evaluate(opened, tmp_path / "dense", plan.dense(str(model)))
+    dense = evaluate(opened, tmp_path / "dense", *plan.dense(str(model)))
     pairs = [swept.rows[:2], swept.rows[2:]]
     for entry, rows in zip(plan.entries, pairs, strict=True):
         folder = tmp_path / "out" / "runs" / entry.fingerprint

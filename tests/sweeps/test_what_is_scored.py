@@ -206,7 +206,7 @@ def test_a_sweep_in_which_all_have_the_same_languages_scores_the_dense_model_as_
 def test_one_recipe_that_names_no_language_is_of_all_and_so_is_the_dense_model(model):
     asked = plan.of(data(model, recipes=[OWN[0], {LANGUAGES: []}]))
 
-    assert asked.dense(str(model)).languages == ()
+    assert [each.languages for each in asked.dense(str(model))] == [()]
 
 
 @pytest.mark.parametrize("place", ["evaluate.documents", "evaluate.corpus", "evaluate.language"])
@@ -227,10 +227,86 @@ def test_a_sweep_that_gets_a_language_scores_the_dense_model_in_it_and_presses_n
     jobs = schedule.missing(grown, Setup(tmp_path, str(tmp_path / "results")), apart=False)
     do(grown, tmp_path)
 
-    assert [job.evaluate.languages for job in jobs if isinstance(job, Score)] == [("sw", "hi")]
+    scores = [job for job in jobs if isinstance(job, Score)]
+    assert [each.languages for job in scores for each in job.evaluate] == [("sw", "hi")]
     assert [e.fingerprint in {job.name for job in jobs} for e in grown.entries] == [False, True]
     assert len(list((tmp_path / "dense").iterdir())) == 2
     assert len(found.find(tmp_path, ON, ["sw"]).runs) == 1  # and the dense scores of both
+
+
+# ---- on several corpora --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_two(model, tmp_path_factory):
+    """A sweep that is scored on two corpora, on the second in languages that vary."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "text").mkdir()
+    for tag, text in {"sw": "Habari za leo asubuhi", "yo": "Bawo ni o se wa loni"}.items():
+        lines = [json.dumps({"text": f"{text} {n}", "split": "test"}) for n in range(3)]
+        (folder / "text" / f"{tag}.jsonl").write_text("\n".join(lines) + "\n")
+    corpus = str(folder / "text")
+    evaluate = [
+        {"documents": 2, "window": 64, "languages": ["sw", "hi"]},
+        {"corpus": corpus, "on": [ON, "top1"], "window": 64},
+    ]
+    recipes = [
+        {MIXTURE: "uniform", "evaluate.1.languages": tags} for tags in (["sw"], ["sw", "yo"])
+    ]
+    asked = plan.of(data(model, evaluate=evaluate, recipes=recipes))
+    return folder / "out", corpus, asked, do(asked, folder / "out")
+
+
+def test_a_run_is_scored_on_every_corpus_beside_dense_scores_on_the_same(on_two):
+    _, corpus, asked, swept = on_two
+    first, second = (entry.fingerprint for entry in asked.entries)
+
+    there = {
+        (row["fingerprint"], row["evaluation"], row["corpus"], row["language"])
+        for row in swept.rows
+    }
+
+    both = [(mark, ON, "embedded", tag) for mark in (first, second) for tag in ("swh", "hin")]
+    sw = [(mark, on, corpus, "swh") for mark in (first, second) for on in (ON, "top1")]
+    yo = [(second, on, corpus, "yor") for on in (ON, "top1")]
+    assert {(*head, tag.split("_")[0]) for *head, tag in there} == {*both, *sw, *yo}
+    assert len(there) == len(swept.rows) == 10
+    dense = {
+        (row["evaluation"], row["corpus"], row["language"]): row["dense"] for row in swept.rows
+    }
+    assert len(dense) == len({(*what, value) for what, value in dense.items()}) == 6
+    assert dense[ON, "embedded", "swh_Latn"] != dense[ON, corpus, "swh_Latn"]
+    assert None not in dense.values()
+
+
+def test_what_a_run_was_scored_on_is_named_where_a_sweep_is_read(on_two, tmp_path):
+    out, corpus, asked, _ = on_two
+    first, second = (entry.fingerprint for entry in asked.entries)
+
+    with pytest.raises(BadRun, match="--corpus"):
+        compare(out)
+    here, there = (
+        compare(out, corpus="embedded"),
+        report(out, out=tmp_path / "r.html", corpus=corpus, languages="yo"),
+    )
+
+    assert {row["language"] for row in here.rows} - {None} == {"hin_Deva", "swh_Latn"}
+    assert [run.name for run in found.find(out, ON, ["yo"], corpus).runs] == [second]
+    assert any(first in line for line in there.says)
+    with pytest.raises(BadRun, match="scores on elsewhere"):
+        compare(out, corpus="elsewhere")
+
+
+def test_an_evaluation_of_a_list_that_cannot_be_done_is_told_before_anything_is_pressed(
+    model, tmp_path
+):
+    wrong = {"on": ["choice"], "corpus": "text?src=flores"}
+    path = file_of(tmp_path, model, [{"languages": ["sw"]}, wrong])
+
+    told = command(path, out=tmp_path / "out", dry_run=True)
+
+    assert told.exit_code == 2
+    assert "is a folder text?src=flores" in told.rows[0]["error"]
 
 
 # ---- where they are read -------------------------------------------------------------------
