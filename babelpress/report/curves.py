@@ -301,7 +301,7 @@ def _colour(lines: Sequence[str]) -> alt.Color:
     )
 
 
-def _dashes(lines: Sequence[str]) -> list[tuple[int, int]]:
+def _dashes(lines: Sequence[str]) -> list[tuple[int, ...]]:
     """Another dash for every round of colours; the mean of all has one of its own."""
     own = [line for line in lines if line != MEAN]
     place = {line: at // len(COLOURS) % len(DASHES) for at, line in enumerate(own)}

@@ -197,7 +197,7 @@ def test_a_model_without_the_head_of_what_scores_is_refused_before_it_reads(tmp_
     monkeypatch.setattr(made.model, "forward", None)  # nobody may call it
     bare = labelling.folder(tmp_path / "bare", labelling.bare())
 
-    for on in (["perturb"], ["masked", "perturb"]):
+    for on in (("perturb",), ("masked", "perturb")):
         asked = EvaluationSettings(on=on, corpus=place, options={"of": "ner"})
         for refuse in (
             lambda asked=asked: evaluate(made, tmp_path / "out", asked),

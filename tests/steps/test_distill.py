@@ -43,7 +43,7 @@ def encoder(tmp_path_factory):
     return saved(pico.model("bert"), tmp_path_factory.mktemp("models") / "bert", mask=True)
 
 
-def stop_at(step, error=KeyboardInterrupt):
+def stop_at(step, error: type[BaseException] | BaseException = KeyboardInterrupt):
     """Progress that interrupts, or fails, when so many steps of training are done."""
 
     def watch(what, done, total):

@@ -327,7 +327,7 @@ def test_rows_are_the_scores_of_the_run_beside_those_of_the_dense_model(model, t
         folder = tmp_path / "out" / "runs" / entry.fingerprint
         pressed = open_any(str(folder))
         again = tmp_path / entry.fingerprint
-        own = evaluate(pressed, again, entry.evaluate)
+        own = evaluate(pressed, again, *entry.evaluate)
         for row, mine, parent in zip(rows, own, dense, strict=True):
             assert row["language"] == mine["language"] == parent["language"]
             assert row["value"] == mine["value"]
