@@ -33,8 +33,7 @@ def export(
         Offers(tuple(FORMATS.names())),
     ],
     moments: Annotated[
-        Path | None,
-        Parameter(help="A moments folder of this model: imatrix needs it, text may have it."),
+        Path | None, Parameter(help="A moments folder of this model, for imatrix or text.")
     ] = None,
     mixture: Annotated[
         str,
@@ -68,16 +67,8 @@ def export(
     checks.load(progress)
     from babelpress.export import _write
 
-    says, serve = _write.write(
-        model,
-        out,
-        format,
-        moments=moments,
-        mixture=mixture,
-        against=against,
-        options=options,
-        progress=progress,
-    )
+    reads = {"moments": moments, "mixture": mixture, "against": against}
+    says, serve = _write.write(model, out, format, **reads, options=options, progress=progress)
     files = sorted(path for path in out.rglob("*") if path.is_file())
     rows: list[Row] = [
         {"file": str(path.relative_to(out)), "bytes": path.stat().st_size} for path in files
