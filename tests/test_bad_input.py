@@ -191,7 +191,8 @@ def test_a_wrong_setting_of_a_quantization_is_named(model, line, tmp_path, words
         (["--format", "compressed-tensors"], "nothing is quantized in"),
         (["--format", "imatrix"], "--moments"),
         (["--format", "safetensors", "--option", "kind=f16"], "safetensors has no option kind"),
-        (["--format", "safetensors", "--mixture", "uniform"], "--mixture is read with --moments"),
+        (["--format", "safetensors", "--mixture", "uniform"], "has no effect on safetensors"),
+        (["--format", "imatrix", "--mixture", "uniform"], "--mixture is read with --moments"),
         (["--format", "gguf", "--option", "kind=q9"], "q9"),
     ],
 )
@@ -205,13 +206,21 @@ def test_an_export_that_cannot_be_is_named(model, line, tmp_path, words, said):
     [
         ("--moments seen", "--moments seen has no effect on gptq: it is for imatrix and text."),
         ("--mixture uniform", "--mixture uniform has no effect on gptq: it is for imatrix and"),
-        ("--against dense", "--against dense is for the card of a run, and"),
     ],
 )
 def test_what_an_export_does_not_read_is_not_given_to_it(model, line, tmp_path, words, said):
     made = ["export", model, "--format", "gptq", "--out", tmp_path / "out", *words.split()]
 
     assert said in line(*made)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_for_a_card_are_not_given_to_what_has_none(model, line, tmp_path, capsys):
+    dense = tmp_path / "dense"
+    done(capsys, "eval", model, *FEW, "--out", dense)
+
+    made = ["export", model, "--format", "safetensors", "--out", tmp_path / "out"]
+    assert f"--against {dense} is for the card of a run, and" in line(*made, "--against", dense)
     assert not (tmp_path / "out").exists()
 
 

@@ -58,12 +58,12 @@ def export(
     """
     options = pairs(option, example="kind=f16")
     FORMATS.check_options(format, options)
+    if against:
+        checks.scores(against)
     _check_read(model, format, moments, mixture, against)
     checks.model(model)
     checks.format(model, format)
     checks.new_folder(out)
-    if against:
-        checks.scores(against)
     checks.load(progress)
     from babelpress.export import _write
 
