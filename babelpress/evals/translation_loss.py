@@ -11,39 +11,28 @@ Sentences are read one by one, each beside the record of equal id in the other l
 test split; a document is all pairs of equal `doc`. By default languages are scored out of English
 and into it; --languages 'sw>ha' names another direction.
 
-Shapes: B pairs of a batch, S positions of a source, T of a target, V vocabulary, D documents.
+Shapes: D documents.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from babelpress.errors import BadCorpus, BadModel, BadSetting
-from babelpress.evals._next_token import BYTES_PER_LOGIT, not_finite
-from babelpress.evals._windows import evaluating
-from babelpress.models.reading import decoder_ids
-from babelpress.models.sides import padded, there
-from babelpress.models.tokenizers import check_known, vocabulary_of
+from babelpress.errors import BadCorpus, BadModel
+from babelpress.evals._targets import nats_of
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 from babelpress.text.corpus import Corpus, Sentence, open_corpus
 from babelpress.text.languages import sides
-from babelpress.text.marks import Marks
-from babelpress.text.translations import IGNORED, Ways
+from babelpress.text.translations import Ways
 
 METRIC = "translation_bits_per_byte"
 SPOKEN = "bits per byte of the translation"
 LOWER_IS_BETTER = True
 PAIRED = "only"
-
-ROWS = 32  # pairs in a batch at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,109 +133,16 @@ def measure(
             f"{model.config.model_type} is no encoder-decoder, whose translations are scored by "
             "translation_loss. Score it with --on bits_per_byte, or --on translate."
         )
-    marks = Marks.of(tokenizer, model.config.model_type)
-    marks.check(list(documents))
-    prepared = {way: _prepared(marks, model, way, some, window) for way, some in documents.items()}
-    total = sum(each.scored for pairs in prepared.values() for each in pairs)
-    done, tallies = 0, {}
-    with torch.inference_mode(), evaluating(model):
-        for way, pairs in prepared.items():
-            nats_D = np.zeros(len(documents[way]))
-            for batch in _batches(pairs, _rows(model, memory_mb << 20)):
-                for pair, number in zip(batch, _nats(model, marks, batch), strict=True):
-                    if not math.isfinite(number):
-                        raise not_finite(way, documents[way][pair.document].id)
-                    nats_D[pair.document] += number
-                done += sum(pair.scored for pair in batch)
-                progress("translation_loss", done, total)
-            tallies[way] = _tally(documents[way], nats_D)
-    return tallies
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Both sides of a sentence of a document, by its place; `front` marks stand before the text.
-
-    `scored` tokens of the labels are text.
-    """
-
-    document: int
-    source: list[int]
-    labels: list[int]
-    front: int
-    scored: int
-
-
-def _prepared(
-    marks: Marks,
-    model: PreTrainedModel,
-    way: str,
-    documents: Sequence[PairedText],
-    window: int,
-) -> list[_Pair]:
-    """The pairs of a direction in token ids, shortest first."""
-    places = [place for place, each in enumerate(documents) for _ in each.pairs]
-    read, written = zip(*(pair for each in documents for pair in each.pairs), strict=True)
-    sources, targets = marks.source(way, read), marks.target(way, written)
-    around = marks.around_target(way)
-    highest = max(number for ids in (*sources, *targets) for number in ids)
-    check_known(highest, vocabulary_of(model), way)
-    found = [
-        _Pair(place, source, labels, len(around.front), len(labels) - around.number)
-        for place, source, labels in zip(places, sources, targets, strict=True)
-    ]
-    longest = max(found, key=lambda each: max(len(each.source), len(each.labels)))
-    size = max(len(longest.source), len(longest.labels))
-    if size > window:
-        raise BadSetting(
-            f"a sentence of '{documents[longest.document].id}' in {way} takes {size} tokens, and "
-            f"the window has {window}. Give --window {size}, where the model has as many "
-            "positions, or shorter text."
-        )
-    return sorted(found, key=lambda each: (len(each.labels), len(each.source)))
-
-
-def _rows(model: PreTrainedModel, memory: int) -> int:
-    """Positions of targets whose logits, all at once, take that many bytes."""
-    return memory // BYTES_PER_LOGIT // vocabulary_of(model)
-
-
-def _batches(pairs: Sequence[_Pair], positions: int) -> Iterator[list[_Pair]]:
-    """Consecutive pairs that have at most so many positions with their padding, or one pair."""
-    batch: list[_Pair] = []
-    for pair in pairs:  # shortest first, so the newest one sets the width
-        if batch and (len(batch) == ROWS or (len(batch) + 1) * len(pair.labels) > positions):
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
-
-
-def _nats(model: PreTrainedModel, marks: Marks, batch: Sequence[_Pair]) -> list[float]:
-    """Negative log-likelihoods of the text of every pair, float32 in each token."""
-    pad = marks.tokenizer.pad_token_id
-    sources = [each.source for each in batch]
-    label_BT = padded([each.labels for each in batch], IGNORED)
-    target_BT = decoder_ids(model, label_BT)
-    asked: Any = model
-    device = model.device
-    logits_BTV: Tensor = asked(
-        input_ids=padded(sources, pad or 0).to(device),
-        attention_mask=there(sources).long().to(device),
-        decoder_input_ids=target_BT.to(device),
-        use_cache=False,
-    ).logits
-    place_T = torch.arange(label_BT.shape[1])
-    first_B1 = torch.tensor([[each.front] for each in batch])
-    last_B1 = first_B1 + torch.tensor([[each.scored] for each in batch])
-    text_BT = (place_T >= first_B1) & (place_T < last_B1)
-    nats_N = functional.cross_entropy(
-        logits_BTV[text_BT.to(device)].float(), label_BT[text_BT].to(device), reduction="none"
+    nats = nats_of(
+        model,
+        tokenizer,
+        documents,
+        window=window,
+        what="translation_loss",
+        memory_mb=memory_mb,
+        progress=progress,
     )
-    row_N = text_BT.nonzero()[:, 0]
-    sum_B = torch.zeros(len(batch), dtype=torch.float64)
-    return sum_B.index_add_(0, row_N, nats_N.double().cpu()).tolist()
+    return {way: _tally(documents[way], nats_D) for way, nats_D in nats.items()}
 
 
 def _tally(documents: Sequence[PairedText], nats_D: np.ndarray) -> Tally:

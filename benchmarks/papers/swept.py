@@ -5,7 +5,7 @@ The scripts beside it run from the root of the project:
     python -m benchmarks.papers.kurz.table OUT
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def load(
             found = verdicts.against(there.dense, run, on=on, corpus=corpus, languages=languages)
             seed = plan.calibration.seed
             calibration = _calibration(plan)
-            runs.append(Run(run, _method(plan), calibration, _tokens(plan), seed, found))
+            runs.append(Run(run, method_of(plan), calibration, _tokens(plan), seed, found))
         runs += _apart(there, on, corpus)
     return runs
 
@@ -85,11 +85,11 @@ def _apart(there: Found, on: str, corpus: str) -> list[Run]:
     wanted = {tag: dense[tag] for tag in dense if tag in there.languages}
     plans = {run: Recipe.model_validate(manifest.read(run).recipe) for run in there.others}
     runs: list[Run] = []
-    for method, seed in dict.fromkeys((_method(p), p.calibration.seed) for p in plans.values()):
+    for method, seed in dict.fromkeys((method_of(p), p.calibration.seed) for p in plans.values()):
         some = {
             run: plan
             for run, plan in plans.items()
-            if (_method(plan), plan.calibration.seed) == (method, seed)
+            if (method_of(plan), plan.calibration.seed) == (method, seed)
         }
         pressed = {
             tag: tally
@@ -111,7 +111,8 @@ def short(tag: str) -> str:
     return min(aliases, key=lambda name: (len(name), name), default=tag)
 
 
-def _method(plan: Recipe) -> str:
+def method_of(plan: Recipe) -> str:
+    """The steps of a recipe with their settings, in words."""
     said: list[str] = []
     for step in plan.steps:
         work = step.work
@@ -163,6 +164,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Markdown: the first column of words, all others of numbers."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cells(runs: Sequence[Run]) -> Iterator[tuple[str, str, int, list[Run]]]:
+    """Every method, calibration and number of tokens, most first, with its runs by seed."""
+    for method in methods(runs):
+        for calibration in calibrations(runs):
+            some = of(runs, method, calibration)
+            for tokens in sorted({run.tokens for run in some}, reverse=True):
+                yield method, calibration, tokens, [run for run in some if run.tokens == tokens]
 
 
 def of(runs: Iterable[Run], method: str, calibration: str) -> list[Run]:

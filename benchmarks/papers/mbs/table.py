@@ -18,6 +18,7 @@ import numpy as np
 
 from babelpress.judge.verdicts import training_shares
 from babelpress.moments.store import Store
+from babelpress.system.settings import words
 from babelpress.text import languages
 from benchmarks.papers import swept
 
@@ -28,8 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="+", help="the folders of one sweep")
     parser.add_argument("--model", default="babel-mini", help="whose training shares are meant")
+    parser.add_argument("--languages", default="", help="of runs that were scored in all of them")
     args = parser.parse_args()
-    runs = swept.load(args.out[0], known=args.out[1:])
+    runs = swept.load(args.out[0], known=args.out[1:], languages=words(args.languages))
     print(costs(runs), end="\n\n")
     alike = similarity(max((args.out[0] / "moments").iterdir(), key=swept.languages_of))
     shares = training_shares(args.model, dict.fromkeys(alike))
@@ -41,18 +43,15 @@ def main() -> None:
 
 def costs(runs: Sequence[swept.Run]) -> str:
     """Mean, worst and low-resource loss of every method and calibration, over seeds."""
-    head = ["method", "calibration", "mean, %", "worst, %", "which", "low-resource, %"]
+    head = ["method", "calibration", "tokens", "mean, %", "worst, %", "which", "low-resource, %"]
     rows: list[list[str]] = []
-    for method in swept.methods(runs):
-        for calibration in swept.calibrations(runs):
-            if not (there := swept.of(runs, method, calibration)):
-                continue
-            which = dict.fromkeys(swept.short(run.summary("worst")[3]) for run in there)
-            mean, worst, low = (
-                swept.seeds(there, lambda run, name=name: run.summary(name)[0])
-                for name in ("mean", "worst", "low_resource")
-            )
-            rows.append([method, calibration, mean, worst, ", ".join(which), low])
+    for method, calibration, tokens, there in swept.cells(runs):
+        which = dict.fromkeys(swept.short(run.summary("worst")[3]) for run in there)
+        mean, worst, low = (
+            swept.seeds(there, lambda run, name=name: run.summary(name)[0])
+            for name in ("mean", "worst", "low_resource")
+        )
+        rows.append([method, calibration, f"{tokens:,}", mean, worst, ", ".join(which), low])
     return swept.table(head, rows)
 
 
