@@ -270,9 +270,10 @@ def sweep(
     """Do a grid of recipes and score each in every language; what is done is not done again.
 
     Killed at any point, here or on a cluster, the same command does what is missing: what it had
-    pressed and scored stays. Moments that recipes share (propagate dense) are taken once. What is
-    to be scored is read before anything is pressed. A recipe that fails stops no other; it is named
-    at the end, and the exit code is 2.
+    pressed and scored stays. Moments that recipes share (propagate dense) are taken once, and a
+    model that they begin with is trained once: it is what they are held against where a step gave
+    it its head. What is to be scored is read before anything is pressed. A recipe that fails stops
+    no other; it is named at the end, and the exit code is 2.
 
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
     """

@@ -1,9 +1,9 @@
 """The command line: a table from command to function. No logic of pressing lives here.
 
 Every command takes `--json`: then standard output carries exactly one JSON document, of an error
-too. Progress goes to standard error: bars on a terminal, now and then a line elsewhere. Exit codes:
-0 done, 1 a gate failed, 2 the user must mend something, 3 interrupted, 141 nobody reads any more
-(`babelpress … | head`).
+and of `--help` too. Progress goes to standard error: bars on a terminal, now and then a line
+elsewhere. Exit codes: 0 done, 1 a gate failed, 2 the user must mend something, 3 interrupted, 141
+nobody reads any more (`babelpress … | head`).
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
-from babelpress.commands import COMMANDS, Outcome
+from babelpress.commands import COMMANDS, Outcome, described
 from babelpress.commands.declared import with_choices
 from babelpress.commands.screen import show
 from babelpress.errors import BabelpressError, BabelpressWarning
@@ -109,6 +109,9 @@ def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
     except CycloptsError as error:
         return fail(f"{_one_line(error)} {_help(words)}", 2, _help(words))
     if function not in COMMANDS.values():
+        if as_json and (told := _told(words, app)):
+            print(_json(told))
+            return 0
         function(*bound.args, **bound.kwargs)  # --help, --version, completion
         return 0
     try:
@@ -129,6 +132,16 @@ def _run(words: Sequence[str], as_json: bool, fail: Callable[..., int]) -> int:
     else:
         _show(outcome)
     return outcome.exit_code
+
+
+def _told(words: Sequence[str], app: App) -> dict[str, Any]:
+    """Help, or the version, as a document; nothing of what is neither."""
+    if set(words) & set(app.help_flags):
+        name = _command(words)
+        return described.one(name, COMMANDS[name]) if name else described.every(COMMANDS)
+    if set(words) & set(app.version_flags):
+        return {"command": None, "version": version("babelpress")}
+    return {}
 
 
 def run() -> None:

@@ -191,13 +191,37 @@ def test_a_wrong_setting_of_a_quantization_is_named(model, line, tmp_path, words
         (["--format", "compressed-tensors"], "nothing is quantized in"),
         (["--format", "imatrix"], "--moments"),
         (["--format", "safetensors", "--option", "kind=f16"], "safetensors has no option kind"),
-        (["--format", "safetensors", "--mixture", "uniform"], "--mixture is read with --moments"),
+        (["--format", "safetensors", "--mixture", "uniform"], "has no effect on safetensors"),
+        (["--format", "imatrix", "--mixture", "uniform"], "--mixture is read with --moments"),
         (["--format", "gguf", "--option", "kind=q9"], "q9"),
     ],
 )
 def test_an_export_that_cannot_be_is_named(model, line, tmp_path, words, said):
     assert said in line("export", model, *words, "--out", tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--moments seen", "--moments seen has no effect on gptq: it is for imatrix and text."),
+        ("--mixture uniform", "--mixture uniform has no effect on gptq: it is for imatrix and"),
+    ],
+)
+def test_what_an_export_does_not_read_is_not_given_to_it(model, line, tmp_path, words, said):
+    made = ["export", model, "--format", "gptq", "--out", tmp_path / "out", *words.split()]
+
+    assert said in line(*made)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_for_a_card_are_not_given_to_what_has_none(model, line, tmp_path, capsys):
+    dense = tmp_path / "dense"
+    done(capsys, "eval", model, *FEW, "--out", dense)
+
+    made = ["export", model, "--format", "safetensors", "--out", tmp_path / "out"]
+    assert f"--against {dense} is for the card of a run, and" in line(*made, "--against", dense)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_quantized_is_not_quantized_again(model, line, tmp_path, capsys):
@@ -345,6 +369,22 @@ def test_documents_that_are_in_calibration_and_evaluation_are_named(model, line,
 
 
 # ---- models and moments --------------------------------------------------------------------
+
+
+def test_nothing_is_kept_apart_from_what_a_model_writes(model, line, tmp_path):
+    words = ["--corpus", "self", "--evaluation", "embedded"]
+
+    assert "--evaluation embedded is kept apart from text of a corpus" in line(
+        "prune", model, "--out", tmp_path / "run", *words
+    )
+
+
+@pytest.mark.parametrize("words", ["--corpus text", "--tokens 64", "--seed 3", "--count-special"])
+def test_text_is_not_chosen_where_moments_are_read(model, line, tmp_path, words):
+    said = line("prune", model, "--moments", tmp_path, "--out", tmp_path / "run", *words.split())
+
+    what = words.split()[0]
+    assert said.endswith(f"prune: {what} has no effect with --moments. Leave one of them out.")
 
 
 def test_moments_of_another_model_are_refused(model, other, line, tmp_path, capsys):

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from babelpress import cli, commands
 from babelpress.allocate import RULES
 from babelpress.commands import Outcome, screen
 from babelpress.commands import outcome as o
-from babelpress.commands.declared import Watched, command
+from babelpress.commands.declared import Watched, command, rows_of
 from babelpress.commands.outcome import Column, Table
 from babelpress.errors import BabelpressWarning, BadCorpus
 from babelpress.evals import EVALUATIONS
@@ -108,6 +109,49 @@ def test_every_option_is_documented_and_its_default_is_sensible_to_show(name, ca
     assert "--empty-" not in printed
     assert '""' not in printed
     assert "progress" not in printed.lower()
+
+
+@every_command
+def test_help_is_one_document_where_json_is_asked_for(name, capsys):
+    """Its options are those of the help for people, defaults too."""
+    assert cli.main([name, "--help"]) == 0
+    words = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out))
+    assert cli.main([name, "--json", "--help"]) == 0
+
+    out = capsys.readouterr().out
+    document = json.loads(out)
+    assert out.count("\n") == 1
+    assert document["command"] == name
+    assert document["rows"] == rows_of(commands.COMMANDS[name])
+    assert shlex.split(document["example"])[1:] == example(name)
+    named = [each["name"] for each in document["options"]]
+    there = inspect.signature(commands.COMMANDS[name]).parameters
+    assert len(set(named)) == len([each for each in there if each != "progress"])
+    negative = {each["negative"] for each in document["options"] if "negative" in each}
+    assert {*named, *negative} <= words
+    assert all(each["help"] for each in document["options"])
+
+
+def test_help_of_the_whole_is_a_list_of_commands_and_the_version_a_document(capsys):
+    assert cli.main(["--json", "--help"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [each["command"] for each in document["commands"]] == [*commands.COMMANDS]
+    assert all(each["help"] for each in document["commands"])
+    assert cli.main(["--version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"]
+
+
+def test_an_option_is_described_with_its_type_its_default_and_its_words(capsys):
+    assert cli.main(["quantize", "--help", "--json"]) == 0
+    found = {each["name"]: each for each in json.loads(capsys.readouterr().out)["options"]}
+
+    assert found["--model"]["positional"] and found["--model"]["required"]
+    assert (found["--bits"]["type"], found["--bits"]["default"]) == ("integer", 4)
+    assert found["--embeddings"]["choices"] == ["dense", "8bit"]
+    assert found["--method"]["offers"] == QUANTIZERS.names()
+    assert found["--symmetric"]["negative"] == "--asymmetric"
+    assert found["--keep-zeros"]["negative"] == "--no-keep-zeros"
+    assert found["--option"]["type"] == "list of string"
 
 
 def test_every_command_is_a_function_of_the_library():

@@ -101,6 +101,7 @@ def looking(name: str, corpus: str, languages: Sequence[str], progress: Progress
 
 def calibration(asked: "CalibrationSettings") -> list[str]:
     """The same for the text of a calibration, and for what is kept apart from it."""
+    asked.check_apart()
     if asked.evaluation:
         text(asked.evaluation)
     return _drawn(asked.corpus, asked.languages)

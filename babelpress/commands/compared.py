@@ -163,7 +163,8 @@ def _costs(asked: Asked, run: Path, label: str, said: Said) -> None:
 
     dense = asked.folders.dense
     said.rows += of_sizes(label, costs.of(dense), costs.of(run), said.rows[0])
-    times = verdicts.timed(dense, run, asked.on, asked.folders.languages)
+    found = asked.folders
+    times = verdicts.timed(dense, run, asked.on, found.languages, found.corpus)
     said.rows += [of_times(label, times.found, said.rows[0])] if times.found else []
     said.says += [times.why] if times.why else []
 

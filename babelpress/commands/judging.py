@@ -58,7 +58,7 @@ def evaluate(
         ),
     ] = None,
     memory_mb: Annotated[
-        int, Parameter(help="Logits, or comparisons, in memory at once, at most.")
+        int, Parameter(help="MiB of logits, or comparisons, in memory at once, at most.")
     ] = 256,
     moments: Annotated[
         Path | None, Parameter(help="What calibration saw, for range; a run keeps its own.")

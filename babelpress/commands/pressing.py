@@ -15,7 +15,7 @@ from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Model, Offload, Out, Watched, command
 from babelpress.commands.given import MAPPING, Pairs
 from babelpress.commands.outcome import Outcome, Row, Table
-from babelpress.errors import BadLayer
+from babelpress.errors import BadLayer, BadSetting
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepSettings
 from babelpress.system.progress import Progress, silent
@@ -147,6 +147,7 @@ def step(kind: str) -> Callable[..., Outcome]:
     ) -> Outcome:
         from babelpress.runs import recipe
 
+        _check_read(kind, settings, text)
         plan = recipe.single(model, kind, settings, text)
         return _press(plan, out, device, offload, progress)
 
@@ -156,6 +157,18 @@ def step(kind: str) -> Callable[..., Outcome]:
     about = KINDS.about(kind).partition("\n\nTested in ")[0]
     made.__doc__ = f"{about}\n\nExample: {facts['EXAMPLE']}"
     return command(rows=STEPPED, settings={"settings": KINDS.module(kind).Settings})(made)
+
+
+def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) -> None:
+    """Raise BadSetting for an option that says which text is read, where a step reads it not.
+
+    The steps of a recipe share one calibration, so there it may be meant for others.
+    """
+    usual = CalibrationSettings()
+    for name, why in settings.unread.items():
+        if getattr(text, name) != getattr(usual, name):
+            flag = name.replace("_", "-")
+            raise BadSetting(f"{kind}: --{flag} has no effect with {why}. Leave one of them out.")
 
 
 @command(
@@ -270,13 +283,13 @@ def _size(ledger: Row) -> list[str]:
         return []
     from babelpress.report.told import cheaper
 
-    dense, stored = (ledger[key] / 2**20 for key in ("bytes_dense", "bytes_stored"))
+    dense, stored = (o.size(ledger[key]) for key in ("bytes_dense", "bytes_stored"))
     parts = ", ".join(
         f"{part['part']} {100 * part['bytes_stored'] / ledger['bytes_stored']:.0f} %"
         for part in ledger["parts"]
     )
     return [
-        f"packed {stored:.1f} MiB of {dense:.1f} dense, {ledger['bits_per_weight']:.2f} bits a "
+        f"packed {stored} of {dense} dense, {ledger['bits_per_weight']:.2f} bits a "
         f"weight: {parts}. {cheaper(ledger)}".strip()
     ]
 
@@ -341,10 +354,10 @@ def _cost(found: Estimate) -> str:
     """An estimate in a line, the longest phases named."""
     longest = sorted(found.phases.items(), key=lambda each: -each[1])[:3]
     phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest if seconds >= 1)
-    memory, disk = found.memory_bytes / 2**30, found.disk_bytes / 2**30
+    memory, disk = found.memory_bytes / 2**30, o.size(found.disk_bytes)
     return (
         f"about {found.seconds:.0f} s{f' ({phases})' if phases else ''}, {memory:.2f} GiB of "
-        f"memory, {disk:.2f} GiB of disk"
+        f"memory, {disk} of disk"
     )
 
 

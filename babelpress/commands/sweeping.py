@@ -66,8 +66,8 @@ class Hands(Strict):
     )
     memory_mb: int | None = setting(
         None,
-        "Memory that a task on Ray reserves; 0 reserves none. By default what a dry run of its "
-        "first block finds, which is done once for all recipes of the same size.",
+        "MiB of memory that a task on Ray reserves; 0 reserves none. By default what a dry run of "
+        "its first block finds, which is done once for all recipes of the same size.",
     )
     retries: int = setting(3, "How often Ray does a task again whose process or machine died.")
 

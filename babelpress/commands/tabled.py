@@ -103,13 +103,14 @@ def costs(rows: Sequence[Row], spoken: Mapping[str, str]) -> list[Table]:
         if row["kind"] in ("size", "time"):
             by_run.setdefault(row["run"], {})[row["name"]] = row
     lines = [
-        {"run": spoken[run]} | {name: _beside(row) for name, row in found.items()}
+        {"run": spoken[run]} | {name: _beside(row) for name, row in found.items()} | _slower(found)
         for run, found in by_run.items()
     ]
     titles = {
         "bytes_stored": "stored",
         "bytes_compressed": "compressed",
-        "latency": "ms a text",
+        "latency": "ms a text, mean",
+        "slower": "change of time, mean",
         "nonzero": "non-zero",
         "parameters": "parameters",
     }
@@ -121,18 +122,29 @@ def costs(rows: Sequence[Row], spoken: Mapping[str, str]) -> list[Table]:
             for name in there
         ),
     )
-    title = "what a run takes, and its change from the dense model; compressed: with zstd"
+    title = (
+        "what a run takes, and the change of sizes from the dense model; compressed: with zstd; "
+        "means are over languages, the change of time is the mean of their changes"
+    )
     return [Table(columns, lines, title)] if lines else []
 
 
 def _beside(row: Row) -> str:
-    """A size or a time, and its change where the dense one is known."""
+    """A size, and its change where the dense one is known; a time alone, in milliseconds."""
     value = row["pressed"]
-    if row["name"].startswith("bytes"):
-        shown = o.size(value)
-    else:
-        shown = f"{value:.2f}" if row["kind"] == "time" else o.amount(value)
+    if row["kind"] == "time":  # its change is a mean of changes, and none of this mean
+        return f"{value:.2f}"
+    shown = o.size(value) if row["name"].startswith("bytes") else o.amount(value)
     return f"{shown} ({o.signed(row['change'])})" if row["change"] is not None else shown
+
+
+def _slower(found: Mapping[str, Row]) -> dict[str, str]:
+    """How much longer a run takes, where it was timed."""
+    row = found.get("latency")
+    if row is None:
+        return {}
+    low, high = (f"{row[end] * 100:+.1f}" for end in ("low", "high"))
+    return {"slower": f"{o.signed(row['change'])} ({low}, {high})"}
 
 
 def held(ladder: "Ladder", found: "Collapse") -> Table:

@@ -18,8 +18,9 @@ from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
 from babelpress.system.progress import silent
 from babelpress.text.labelled import TASKS
-from babelpress.text.synthetic import REASONS, UNSURE
+from babelpress.text.synthetic import NO_TASK, REASONS, UNSURE
 
+SURE = 0.5
 WRITTEN = {
     "language": "canonical tag",
     "written": "texts that the model wrote",
@@ -50,7 +51,7 @@ def write(
     ] = "",
     confidence: Annotated[
         float, Parameter(help="Least probability of a label; of words in the mean.")
-    ] = 0.5,
+    ] = SURE,
     least: Annotated[int, Parameter(help="Least characters of a text.")] = 20,
     top_p: Annotated[
         float, Parameter(help="Tokens are drawn from the likeliest of this probability together.")
@@ -73,8 +74,11 @@ def write(
     tags = tuple(select(_words(languages)))
     if task:
         find(task)
+    _check_labels(teacher, task, confidence)
     checks.new_folder(out)
     checks.model(model)
+    if teacher:
+        checks.model(teacher)
     checks.load(progress)
     from babelpress.runs import synthetic
 
@@ -115,6 +119,17 @@ def _check(tokens: int, length: int, confidence: float, least: int, top_p: float
         raise BadSetting(
             f"--confidence {confidence} and --top-p {top_p} are probabilities, and --least {least} "
             "a number of characters: give from 0 to 1, above 0 to 1, and 0 or more."
+        )
+
+
+def _check_labels(teacher: str, task: str, confidence: float) -> None:
+    """Raise BadSetting for a teacher without a task, or the other way round, or what is of both."""
+    if bool(teacher) != bool(task):
+        raise BadSetting(NO_TASK)
+    if not teacher and confidence != SURE:
+        raise BadSetting(
+            f"--confidence {confidence} is that of labels, which a teacher gives. Leave it out, or "
+            "name one with --teacher and --task."
         )
 
 

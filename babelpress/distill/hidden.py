@@ -31,6 +31,11 @@ def loss(student: Seen, teacher: Seen, truth: Truth, *, relative: bool = True) -
     return total / len(student.hidden)
 
 
+def unit(*, relative: bool = True) -> str:
+    """What the loss is counted in."""
+    return "share of the states" if relative else "mean squared difference of states"
+
+
 def teacher_blocks(student: int, teacher: int, *, map: str = "even") -> list[int]:
     """Block i of m against block ⌈(i + 1)·n / m⌉ − 1 of n (`even`), or against the last m."""
     if map == "last" and student <= teacher:

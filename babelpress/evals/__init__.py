@@ -10,6 +10,8 @@ An evaluation is a module with constants and one or two functions:
                              compared by McNemar's test
     ONE_SIDED = True         where a model may not see the tokens after the one that it predicts
     HEAD = "For…"            where a model must have the head of a task: what its class ends in
+    SCORES_BY = "of"         where an option names another evaluation that does the scoring: what
+                             that asks of a model is asked too
     PAIRED = True            where an encoder-decoder can be scored; "only", where nothing else can
     FIRST_ORDER = True       where what a document has is a part of the whole, and no score of it
     TIMED = True             where times are measured: they hang on the machine, and those of two
@@ -174,6 +176,16 @@ def head(name: str) -> str:
     It is read, not imported. Raises UnknownName.
     """
     return str(EVALUATIONS.facts(name).get("HEAD", ""))
+
+
+def through(names: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """The evaluations, and those that they score by, as options say; read, not imported."""
+    by = [options_of(names, given)[name].get(_scores_by(name), "") for name in names]
+    return list(dict.fromkeys([*names, *(each for each in by if each)]))
+
+
+def _scores_by(name: str) -> str:
+    return str(EVALUATIONS.facts(name).get("SCORES_BY", ""))
 
 
 def paired(name: str) -> bool | str:

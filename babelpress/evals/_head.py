@@ -194,6 +194,7 @@ def of_model(
     ids_BT: Tensor,
     mask_BT: Tensor,
     wanted_BT: Tensor,
+    *,
     past: Past | None = None,
 ) -> Logits:
     """Logits of the wanted positions, all made at once; after a `past` of what follows it."""
@@ -205,6 +206,7 @@ def of_states(
     ids_BT: Tensor,
     mask_BT: Tensor,
     wanted_BT: Tensor,
+    *,
     past: Past | None = None,
 ) -> Logits:
     """Logits of the wanted positions, made when they are asked for; `runs_apart` must hold."""

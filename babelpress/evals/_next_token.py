@@ -165,7 +165,7 @@ class _Scorer:
         read = padded(batch.rest if batch.begun else batch.windows)
         ids_BT, mask_BT, target_BT, scored_BT = (x.to(self.model.device) for x in read)
         run = of_states if self.apart else of_model
-        logits = run(self.model, ids_BT, mask_BT, scored_BT, past)
+        logits = run(self.model, ids_BT, mask_BT, scored_BT, past=past)
         target_N = target_BT[scored_BT].to(logits.rows.device)
         said_N = self.read(logits, target_N, self.logits).double()
         sum_B = said_N.new_zeros(len(batch.windows), *said_N.shape[1:])
@@ -196,8 +196,8 @@ def _scorer(
 
 def _check_memory(memory: int, rows: int, needed: int, vocabulary: int) -> None:
     if rows < needed:
+        least = (needed * vocabulary * BYTES_PER_LOGIT >> 20) + 1
         raise BadSetting(
-            f"{memory >> 20} MB are too little for the logits of {needed} tokens over a vocabulary "
-            f"of {vocabulary}. "
-            f"Give at least {(needed * vocabulary * BYTES_PER_LOGIT >> 20) + 1} MB."
+            f"{memory >> 20} MiB are too little for the logits of {needed} tokens over a "
+            f"vocabulary of {vocabulary}. Give at least {least} MiB with --memory-mb."
         )

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 
 from babelpress.errors import BadCorpus
 from babelpress.text.corpus import Corpus, Sentence, open_corpus
-
-ENGLISH = "eng_Latn"
+from babelpress.text.languages import ENGLISH
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,11 @@ from babelpress.errors import AmbiguousName, BadSetting, UnknownName
 from babelpress.evals._tasks import Question, find
 from babelpress.system.files import DATA
 from babelpress.text import languages
+from babelpress.text.languages import ENGLISH
 
 OURS = DATA / "prompts" / "choice.csv"
 COLUMNS = ("task", "language", "kind", "before", "choice", "labels")
-ENGLISH, ANY = "eng_Latn", "*"
+ANY = "*"
 PROMPTS = ("english", "own")
 
 

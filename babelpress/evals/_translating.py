@@ -1,7 +1,10 @@
 """What an encoder-decoder writes of a source: the likeliest token every time, many side by side.
 
-transformers' own `generate`, without beams, with what the model's settings say of how a text begins
-and ends; a translation begins with the token of its language where the model has such. Sources are
+transformers' own `generate`, with what the model's settings say of how a text begins and ends, and
+of tokens that are never said (`KEPT`), and with nothing else of them: beams, penalties of lengths
+and repetitions, least and greatest lengths differ from model to model, and what forbids to repeat
+hides that a pressed model does. A translation begins with the token of its language where the model
+has such. Sources are
 padded behind, and padding is masked, so that each is translated as it would be alone, up to
 rounding. Equal texts on one machine make equal batches, the longest sources first.
 
@@ -11,19 +14,30 @@ Tested in tests/evals/test_translate.py.
 """
 
 import warnings
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+)
 
 from babelpress.evals._windows import evaluating
 from babelpress.evals._writing import BYTES_PER_LOGIT, ROWS, Prompt, Told, by_length, not_numbers
 from babelpress.models.quiet import quiet
 from babelpress.models.sides import padded, there
 from babelpress.models.tokenizers import Tokenizer, check_known, vocabulary_of
+
+# Of the settings of a model: how a text begins and ends, and what is no text.
+KEPT = (
+    "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id",
+    "bad_words_ids", "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
 
 
 def translated(
@@ -62,22 +76,17 @@ def _written(
     model: PreTrainedModel, tokenizer: Tokenizer, batch: Sequence[Prompt], forced: int | None
 ) -> list[list[int]]:
     """The ids of every translation, before its end, and no more than it may have."""
-    settings = deepcopy(model.generation_config)
-    assert settings is not None
-    plain: dict[str, Any] = {"num_beams": 1, "do_sample": False, "max_length": None}
     begins: dict[str, Any] = {"forced_bos_token_id": forced} if forced is not None else {}
-    settings.update(
-        **plain, **begins, max_new_tokens=max(each.most for each in batch) + len(begins)
-    )
+    most = max(each.most for each in batch) + len(begins)
     ids_BS = padded([each.ids for each in batch], tokenizer.pad_token_id or 0).to(model.device)
     mask_BS = there([each.ids for each in batch]).long().to(model.device)
     asked: Any = model
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of settings of beams, which are not used
+    with quiet(), warnings.catch_warnings(), _plain(model) as settings:
+        warnings.simplefilter("ignore")  # of a tokenizer's own length
+        settings.update(**begins, max_new_tokens=most)
         written_BT: Tensor = asked.generate(
             input_ids=ids_BS,
             attention_mask=mask_BS,
-            generation_config=settings,
             logits_processor=LogitsProcessorList([_Sound(batch)]),
         )
     ends = settings.eos_token_id
@@ -87,6 +96,18 @@ def _written(
         end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
         found.append(ids[: min(end, each.most)])
     return found
+
+
+@contextmanager
+def _plain(model: PreTrainedModel) -> Iterator[GenerationConfig]:
+    """Inside, a model has no settings but KEPT: `generate` fills what it is not told from them."""
+    own: Any = model.generation_config
+    plain = GenerationConfig(**{name: getattr(own, name, None) for name in KEPT})
+    model.generation_config = plain
+    try:
+        yield plain
+    finally:
+        model.generation_config = own
 
 
 class _Sound(LogitsProcessor):

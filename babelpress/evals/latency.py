@@ -2,10 +2,11 @@
 
 A text is read by one forward pass over its tokens, of a decoder with the logits of the last one, as
 a server reads a prompt; what a decoder writes after it is not timed, and tokenizing neither. First
-`warm` texts are read and not timed. Then every text is read alone, all of them one after another,
-`repeats` times over; a text's time is the median of its `repeats`, and the score is the mean of
-these over texts. The texts are the first `texts` of a language; what is longer than the window is
-cut to it. Languages differ, for a tokenizer cuts some into more tokens than others.
+`warm` texts are read and not timed, and before batches are timed a batch. Then every text is read
+alone, all of them one after another, `repeats` times over; a text's time is the median of its
+`repeats`, and the score is the mean of these over texts. The texts are the first `texts` of a
+language; what is longer than the window is cut to it. Languages differ, for a tokenizer cuts some
+into more tokens than others.
 
 Beside the score stand, one text at a time and `batch` at a time (padded; the texts anew from the
 first where they are fewer): the median and the quartiles of all times in milliseconds a text, the
@@ -116,6 +117,8 @@ def measure(
             told = _told(progress, repeats * len(ids))
             alone = _timed([[each] for each in ids], repeats, read, told)
             groups = [list(islice(cycle(ids), at, at + batch)) for at in _starts(len(ids), batch)]
+            if warm:  # what is first of a new shape takes longer
+                read(groups[0])
             together = _timed(groups, repeats, read, lambda: None)
             detail(tag, alone.parts("alone") | together.parts("batched"))
             ms_N = np.median(alone.seconds_RN, axis=0) * 1000

@@ -42,6 +42,7 @@ from babelpress.text.readers import listed
 METRIC = "times_worse"
 SPOKEN = "times worse on changed text"
 LOWER_IS_BETTER = True
+SCORES_BY = "of"
 SHOWN = ("clean", "changed", "times worse", "low", "high", "words changed")
 
 ENTITIES = "entities"

@@ -31,6 +31,7 @@ from babelpress.text.pieces import padded
 METRIC = "retrieval"
 SPOKEN = "share of sentences that find their translation"
 LOWER_IS_BETTER = False
+COMPARED_WITH = "eng_Latn"
 
 POOLS = ("mean", "first")
 
@@ -38,6 +39,16 @@ POOLS = ("mean", "first")
 def texts(corpus: str) -> Parallel:
     """Pairs of every language with English, of the test split of a corpus."""
     return open_parallel(corpus)
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Raise BadSetting for a way to make one vector of a sentence that is none."""
+    _check(options["pool"])
+
+
+def _check(pool: object) -> None:
+    if pool not in POOLS:
+        raise BadSetting(f"retrieval has no pool '{pool}'. Choose one of {', '.join(POOLS)}.")
 
 
 def measure(
@@ -55,8 +66,7 @@ def measure(
     Raises BadSetting for another pool or a sentence longer than the window, BadCorpus for fewer
     than two sentences, NotFinite naming the sentence.
     """
-    if pool not in POOLS:
-        raise BadSetting(f"retrieval has no pool '{pool}'. Choose one of {', '.join(POOLS)}.")
+    _check(pool)
     tallies = {}
     around = Around.of(tokenizer)
     english: tuple[list[str], Any] = ([], None)  # mostly the same for every language

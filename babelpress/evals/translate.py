@@ -47,7 +47,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from babelpress.errors import BadSetting, MissingPackage
 from babelpress.evals import Detail, unheard
-from babelpress.evals._parallel import ENGLISH, Pair, PairedDocument, Parallel, open_parallel
+from babelpress.evals._parallel import Pair, PairedDocument, Parallel, open_parallel
 from babelpress.evals._spoken import by, instead
 from babelpress.evals._translating import translated
 from babelpress.evals._windows import prefix_of
@@ -56,7 +56,7 @@ from babelpress.models.tokenizers import encode
 from babelpress.numerics.tally import Tally
 from babelpress.system.progress import Progress, silent
 from babelpress.text import languages
-from babelpress.text.languages import INTO, sides
+from babelpress.text.languages import ENGLISH, INTO, sides
 from babelpress.text.marks import Marks
 
 METRIC = "chrf"

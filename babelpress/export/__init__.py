@@ -7,6 +7,7 @@ A format is a module with a constant and one or two functions:
                              what serves the folder, the usual way first; or Python, from an import
     LIBRARY = "transformers" where that library reads the folder
     ENCODERS_ONLY = True     where nothing else can be written
+    WEIGHS = True            where moments, and a mixture of their languages, are read
     def write(source, folder, *, option=default, ...) -> list[str]
     def serves(source) -> tuple[str, ...]
                              the programs of SERVES that suit a model, where not all do

@@ -104,7 +104,7 @@ def _shares(
     if store is None:
         raise BadSetting("--mixture is read with --moments, whose languages it weights.")
     mixed = mixtures.mixture(policy, store.identity["languages"], model=origin_of(model))
-    if mixed.policy == "minimax":
+    if mixed.policy == mixtures.MINIMAX:
         raise BadSetting(
             "minimax is found while pressing: export a run that was pressed with it, and its "
             "shares are taken."

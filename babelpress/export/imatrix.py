@@ -28,6 +28,7 @@ from babelpress.moments.moments import Moments
 from babelpress.moments.store import Store
 
 FILE = "imatrix.gguf"
+WEIGHS = True
 SERVES = {
     "llama.cpp": "llama-quantize --imatrix {folder}/imatrix.gguf model-f16.gguf model-q4_k_m.gguf "
     "Q4_K_M"

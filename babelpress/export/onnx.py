@@ -62,7 +62,7 @@ text = Tokenizer.from_file({folder} + "/tokenizer.json").encode("Habari ya asubu
 feed = {"input_ids": [text.ids], "attention_mask": [text.attention_mask]}
 outputs = InferenceSession({folder} + "/model.onnx").run(None, feed)""",
 }
-FILE, WORDS = "model.onnx", "tokenizer.json"
+FILE = "model.onnx"
 WAYS = ("off", "dynamic")
 QUANTIZED = ("MatMul", "Gather")  # operators of linears and of embeddings
 SEVERAL = ("ForMultipleChoice", "ForNextSentencePrediction", "ForPreTraining")  # heads of pairs
@@ -226,9 +226,9 @@ def _quantized(name: str, dense: Path, path: Path, texts: Texts, before: Found) 
     after = _in_runtime(name, path, texts, list(before[0]))
     if not finite(after):
         raise NotFinite(f"{name} in int8 gives NaN or infinity; export it with int8=off.")
-    mb, was = _size(path) / 2**20, _size(dense) / 2**20
+    mb, was = _size(path) / 1e6, _size(dense) / 1e6
     return [
-        f"dynamic int8: {mb:.1f} MiB, {mb / was:.0%} of the {was:.1f} MiB of float32",
+        f"dynamic int8: {mb:.1f} MB, {mb / was:.0%} of the {was:.1f} MB of float32",
         f"int8 changes the outputs on these texts by {change(texts, before, after)}: score it on "
         "your task before it is served",
     ]

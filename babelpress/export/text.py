@@ -25,15 +25,15 @@ from babelpress.runs.open import open_any
 from babelpress.system.files import write_json, write_text
 from babelpress.text.calibration import CalibrationSet
 from babelpress.text.draw import draw
-from babelpress.text.settings import SELF
+from babelpress.text.settings import SELF, TEXT
 from babelpress.text.settings import CalibrationSettings as Asked
 from babelpress.text.token_blocks import TokenBlocks
 
 FILE, FACTS = "calibration.txt", "calibration.json"
+WEIGHS = True
 SERVES = {
     "llama.cpp": "llama-imatrix -m model-f16.gguf -f {folder}/calibration.txt -o imatrix.gguf"
 }
-ASKED = ("corpus", "tokens", "length", "seed", "evaluation", "count_special")
 CUT = "\ufffd"  # what half a character becomes
 
 
@@ -100,7 +100,7 @@ def _known(source: Source) -> Mapping[str, Any]:
 
 def _again(source: Source, known: Mapping[str, Any]) -> CalibrationSet:
     """The blocks of that text. Raises BadCorpus where they are other ones now."""
-    settings = {key: known[key] for key in ASKED if key in known}
+    settings = {key: known[key] for key in TEXT if key in known}
     asked = Asked(languages=tuple(known["languages"]), **settings)
     found = draw(_writer(source, asked), asked)
     if found.manifest["fingerprint"] != known["fingerprint"]:

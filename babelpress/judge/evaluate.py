@@ -10,8 +10,8 @@ from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BadSetting
-from babelpress.evals import Document, Finds, Texts
-from babelpress.evals._labels import remembering
+from babelpress.evals import Document, Finds, Says, Texts
+from babelpress.evals._labels import no_head, remembering
 from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
 from babelpress.judge.likelihoods import Likelihoods
@@ -71,9 +71,10 @@ def evaluate(
         if evals.facts(name).needs_ranges and ranges is None:
             raise BadSetting(f"{name} must know what calibration saw: {MOMENTS}")
     wanted = wanted_of(asked)
-    one_sided = any(map(evals.one_sided, asked.on))
-    both_sides = one_sided and sees_both_sides(opened.model)
-    check_kind(asked.on, opened.model.config.to_dict(), both_sides=both_sides)
+    scoring = evals.through(asked.on, asked.options)
+    check_heads(scoring, type(opened.model).__name__)
+    both_sides = any(map(evals.one_sided, scoring)) and sees_both_sides(opened.model)
+    check_kind(scoring, opened.model.config.to_dict(), both_sides=both_sides)
     model = {
         "model": weights_hash(opened.model),
         "tokenizer": tokenizer_hash(opened.tokenizer),
@@ -84,10 +85,20 @@ def evaluate(
         remove_partials(out / TALLIES)
         for each in wanted:
             looked = ranges if evals.facts(each.name).needs_ranges else None
+            said = _said(each.texts)
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
+            for line in _said(each.texts)[len(said) :]:  # known only when documents were read
+                remark(progress, line)
             found += _score(opened, out, work, progress)
         costs.keep(out, opened, model["model"])
     return found
+
+
+def check_heads(on: Sequence[str], architecture: str) -> None:
+    """Raise BadModel where a class of models lacks the head that an evaluation scores."""
+    for wanted in map(evals.head, on):
+        if not architecture.endswith(wanted):
+            raise no_head(architecture, wanted)
 
 
 def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
@@ -97,6 +108,11 @@ def texts_of(name: str, corpus: str, given: Mapping[str, Any]) -> Texts:
     """
     own = evals.EVALUATIONS.optional(name, "texts")
     return own(corpus, **taken(own, given)) if own else open_corpus(corpus)
+
+
+def _said(texts: Texts) -> tuple[str, ...]:
+    """What texts say of themselves."""
+    return tuple(texts.says()) if isinstance(texts, Says) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from typing import Any
 from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
-from babelpress.evals._labels import no_head
 from babelpress.evals._windows import check_kind, no_text
-from babelpress.judge.evaluate import wanted_of
+from babelpress.judge.evaluate import check_heads, wanted_of
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.accepted import CONFIG, encodes
 from babelpress.models.names import resolve
@@ -34,7 +33,7 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
     read, wanted = False, wanted_of(asked)
     config = Path(resolve(place_of(model))) / CONFIG if model else None
     if config and config.exists():
-        _check_config(asked.on, read_json(config))
+        _check_config(evals.through(asked.on, asked.options), read_json(config))
     for each in wanted:
         if not each.tags:
             raise BadCorpus(
@@ -49,10 +48,7 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
 
 def _check_config(on: Sequence[str], config: Mapping[str, Any]) -> None:
     check_kind(on, config, both_sides=encodes(config))
-    architecture = next(iter(config.get("architectures") or ()), "")
-    for wanted in map(evals.head, on):
-        if not architecture.endswith(wanted):
-            raise no_head(architecture, wanted)
+    check_heads(on, next(iter(config.get("architectures") or ()), ""))
 
 
 def _read(texts: Texts, tags: Sequence[str]) -> None:

@@ -3,14 +3,22 @@
 Tested in tests/judge/test_scores.py.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
 from babelpress import evals
+from babelpress.errors import BadModel, BadRun
+from babelpress.models.accepted import CONFIG, encodes, translates
+from babelpress.models.names import resolve
+from babelpress.runs.places import place_of
+from babelpress.system.files import read_json
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.languages import select
 
+USUAL = "bits_per_byte"
+HIDDEN = "ForMaskedLM"  # the head of an encoder that predicts hidden tokens
 MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
 
 
@@ -19,7 +27,7 @@ class EvaluationSettings(Strict):
 
     corpus: str = setting("embedded", "Whose test split is scored.")
     on: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
-        ("bits_per_byte",),
+        (USUAL,),
         f"Evaluations, commas between: {', '.join(evals.EVALUATIONS.names())}.",
         offers=evals.EVALUATIONS.names(),
     )
@@ -50,3 +58,19 @@ class EvaluationSettings(Strict):
         pivots = {name: evals.compared_with(name, options[name]) for name in self.on}
         asked = select(self.languages)
         return [evals.no_score(name, tag) for name, tag in pivots.items() if tag in asked]
+
+
+def usual_for(model: str) -> str:
+    """What a model is scored on where nobody says: what its head predicts, by its config.
+
+    Of one whose config is not here that is bits per byte, as of a decoder.
+    """
+    try:
+        path = Path(resolve(place_of(model))) / CONFIG
+    except (BadModel, BadRun):  # told where it is opened
+        return USUAL
+    config = read_json(path, error=BadModel) if path.exists() else {}
+    if translates(config):
+        return "translation_loss"
+    head = next(iter(config.get("architectures") or ()), "")
+    return "masked" if encodes(config) and head.endswith(HIDDEN) else USUAL

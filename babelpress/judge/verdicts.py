@@ -177,18 +177,25 @@ class Timed(NamedTuple):
     why: str = ""
 
 
-def timed(dense: Path, run: Path, on: str, languages: Sequence[str] = ()) -> Timed:
+def timed(
+    dense: Path, run: Path, on: str, languages: Sequence[str] = (), corpus: str = ""
+) -> Timed:
     """The times of two folders, beside scores of another evaluation.
 
-    Nothing where one has none; times of two machines, say, are not compared, and it is told.
+    Of times on several corpora those on `corpus` are compared where both have them. Nothing where
+    one has none; times of two machines, say, are not compared, and it is told.
     """
-    if on == LATENCY or not all(scores.corpora(each, LATENCY) for each in (dense, run)):
+    there = [scores.corpora(each, LATENCY) for each in (dense, run)]
+    if on == LATENCY or not all(there):
         return Timed(None)
+    same = corpus if all(corpus in each for each in there) else ""
     try:
-        found = against(dense, run, on=LATENCY, languages=languages)
+        found = against(dense, run, on=LATENCY, corpus=same, languages=languages)
     except BadRun as error:
         return Timed(None, f"{run.name}: times are not compared: {error}")
-    apart = max(map(_unrest, (dense, run)))
+    which = scores.the_corpus([dense, run], LATENCY, same)
+    tags = [change.language for change in found.changes]
+    apart = max(_unrest(each, which[each], tags) for each in (dense, run))
     if apart <= QUIET:
         return Timed(found)
     return Timed(
@@ -199,10 +206,10 @@ def timed(dense: Path, run: Path, on: str, languages: Sequence[str] = ()) -> Tim
     )
 
 
-def _unrest(folder: Path) -> float:
+def _unrest(folder: Path, corpus: str, tags: Sequence[str]) -> float:
     """How far rounds of timing lie apart in the most restless language; 0 where it is not kept."""
-    parts = scores.sites(folder, LATENCY).values()
-    return max((each.get(ROUNDS, 0.0) for each in parts), default=0.0)
+    parts = scores.sites(folder, LATENCY, corpus)
+    return max(parts.get(tag, {}).get(ROUNDS, 0.0) for tag in tags)
 
 
 class LeftOut(NamedTuple):

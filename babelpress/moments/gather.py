@@ -39,7 +39,7 @@ from babelpress.text.token_blocks import TokenBlocks
 Result = TypeVar("Result")
 
 AT_ONCE = 4  # batches that run side by side: of each some activations are in memory
-BATCH_ELEMENTS = 1 << 20  # hidden numbers in a batch: 2 MB in bfloat16, which stays in the cache
+BATCH_ELEMENTS = 1 << 20  # hidden numbers in a batch: 2 MiB in bfloat16, which stays in the cache
 
 WIDE = 16  # times as many for a GPU, which runs one batch at a time
 

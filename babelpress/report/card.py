@@ -15,8 +15,8 @@ from babelpress import evals
 from babelpress.errors import AmbiguousName, BadModel, BadRun, UnknownName
 from babelpress.models.accepted import decodes, opened_as
 from babelpress.models.names import HUB_ID, resolve
+from babelpress.report.data import NOTHING
 from babelpress.report.losses import (
-    NOTHING,
     Judged,
     findings,
     judged_in,
@@ -40,6 +40,7 @@ from babelpress.text import languages
 
 CARRIED = 12  # names that a card shows
 UNKNOWN = "unknown"
+TRAINED = "finetune"  # the hub's word for what has learnt, be it of a task or of its teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,10 +311,10 @@ def _limits(measured: Iterable[str], manifest: Manifest, judged: Sequence[Judged
     lines.append(
         "Every language that is not named here: it was neither calibrated on nor measured."
     )
-    learnt = any(step.dev for step in manifest.chain)
-    nothing = "" if learnt else " Nothing was added to it."
-    lines.append(f"Whatever its base model is not good for.{nothing}")
     told = [tell(step) for step in manifest.chain]
+    trained = any(each.relation == TRAINED for each in told)
+    nothing = "" if trained else " Nothing was added to it."
+    lines.append(f"Whatever its base model is not good for.{nothing}")
     others = [each for each, step in zip(told, manifest.chain, strict=True) if not step.dev]
     if not any(each.relation for each in others):  # else it is smaller, and perhaps faster
         lines += dict.fromkeys(limit for each in told for limit in each.limits)

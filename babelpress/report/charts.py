@@ -18,6 +18,8 @@ from babelpress.report import data
 from babelpress.report.data import Row, percent
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+COLOURS = ("var(--accent)", "var(--worse)", "var(--ink)", "var(--faint)")  # of lines, in turn
+DASHES = ((1, 0), (6, 3), (2, 3), (8, 3, 2, 3))  # colour is never all that tells lines apart
 STEP = 23  # pixels a language, as a line of the matrix beside it has
 CONFIG: dict[str, Any] = {
     "font": FONT,

@@ -13,19 +13,20 @@ from babelpress.judge.compare import Comparison
 from babelpress.judge.costs import SIZES
 from babelpress.judge.ladders import Ladder
 from babelpress.report import data
-from babelpress.report.charts import MINUS, between, compiled, titled, with_labels
-from babelpress.report.data import Pressed, ReportInput, Tongue, percent, size
+from babelpress.report.charts import COLOURS, DASHES, MINUS, between, compiled, titled, with_labels
+from babelpress.report.data import NOTHING, Pressed, ReportInput, Tongue, percent, size
 
 STORED, COMPRESSED = "bytes_stored", "bytes_compressed"
-COLOURS = ("var(--accent)", "var(--worse)", "var(--ink)", "var(--faint)")
-DASHES = ((1, 0), (6, 3), (2, 3), (8, 3, 2, 3))
-NOTHING = "\u2013"
+TIMED = ("ms_per_text", "mean_change", "low", "high")  # of the change
 DENSE = "dense"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one model takes, in words; empty where it is not known."""
+    """What one model takes, in words; empty where it is not known.
+
+    `time` is the mean over languages, `slower` the mean of their changes.
+    """
 
     label: str
     parameters: str
@@ -34,6 +35,7 @@ class Line:
     stored: str
     compressed: str
     time: str
+    slower: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +53,14 @@ def lines(report: ReportInput) -> tuple[Line, ...]:
         return ()
     first = next((model.times for model in report.pressed if model.times), None)
     time = f"{_mean([each.dense for each in first.changes]):.2f}" if first else ""
-    dense = _line(DENSE, report.sizes, time)
-    found = [_line(label, known, _time(timed)) for label, known, timed in _models(report)]
+    dense = _line(DENSE, report.sizes, time, "")
+    found = [_line(label, known, *_time(timed)) for label, known, timed in _models(report)]
     return (*([dense] if report.sizes or timed else []), *found)
 
 
 def numbers(report: ReportInput) -> list[dict[str, Any]]:
     """The same unrounded; None where it is not known."""
-    nothing: dict[str, Any] = dict.fromkeys(("ms_per_text", "change", "low", "high"))
+    nothing: dict[str, Any] = dict.fromkeys(TIMED)
     found: list[dict[str, Any]] = []
     for label, known, timed in [(DENSE, report.sizes, None), *_models(report)]:
         sizes = {key: known.get(key) for key in SIZES}
@@ -71,7 +73,7 @@ def numbers(report: ReportInput) -> list[dict[str, Any]]:
 def _numbers(timed: Comparison) -> dict[str, float]:
     mean = next(each for each in timed.summaries if each.name == "mean")
     value = _mean([each.pressed for each in timed.changes])
-    return {"ms_per_text": value, "change": mean.value, "low": mean.low, "high": mean.high}
+    return dict(zip(TIMED, (value, mean.value, mean.low, mean.high), strict=True))
 
 
 def _models(report: ReportInput) -> list[tuple[str, Mapping[str, Any], Comparison | None]]:
@@ -83,7 +85,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _line(label: str, known: Mapping[str, Any], time: str) -> Line:
+def _line(label: str, known: Mapping[str, Any], time: str, slower: str) -> Line:
     parameters, nonzero = known.get("parameters"), known.get("nonzero")
     some = f" ({percent(nonzero / parameters, sign=False)})" if nonzero and parameters else ""
     return Line(
@@ -94,16 +96,16 @@ def _line(label: str, known: Mapping[str, Any], time: str) -> Line:
         size(known.get(STORED)),
         size(known.get(COMPRESSED)),
         time,
+        slower,
     )
 
 
-def _time(timed: Comparison | None) -> str:
-    """The mean over languages, and its change."""
+def _time(timed: Comparison | None) -> tuple[str, str]:
+    """The mean over languages, and the mean of their changes: not the change of that mean."""
     if timed is None:
-        return ""
-    mean = next(each for each in timed.summaries if each.name == "mean")
-    value = _mean([each.pressed for each in timed.changes])
-    return f"{value:.2f} ({percent(mean.value)}, {percent(mean.low)} to {percent(mean.high)})"
+        return "", ""
+    value, change, low, high = _numbers(timed).values()
+    return f"{value:.2f}", f"{percent(change)} ({percent(low)} to {percent(high)})"
 
 
 def times(report: ReportInput) -> Times | None:

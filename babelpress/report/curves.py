@@ -15,15 +15,13 @@ import altair as alt
 from babelpress.judge.collapse import Collapse, Point
 from babelpress.judge.ladders import BITS, SPARSITY, Ladder
 from babelpress.report import data, scale
-from babelpress.report.charts import MINUS, between, compiled, titled
+from babelpress.report.charts import COLOURS, DASHES, MINUS, between, compiled, titled
 from babelpress.report.data import ReportInput, Row, Tongue
 
 MANY = 8  # lines that can be told apart
 FIRST = 4  # languages that have a line of their own where there are more, besides the last
 MEAN = "mean of all"
 OTHERS = "other languages"
-COLOURS = ("var(--accent)", "var(--worse)", "var(--ink)", "var(--faint)")
-DASHES = ((1, 0), (6, 3), (2, 3))
 HEIGHT = 380
 KINDS = {"loss": "percent", "score": "score"}  # charts of each axis, and what they have upwards
 
@@ -123,7 +121,7 @@ def _cell(ladder: Ladder, point: Point | None) -> Cell | None:
         return None
     note = ladder.note(point.beyond, at_chance=point.at_chance)
     if point.at_chance:
-        return Cell("\u2013", "", note, scale.MIDDLE)
+        return Cell(data.NOTHING, "", note, scale.MIDDLE)
     left = 1 - point.holds / len(ladder.rungs)
     shade = scale.MIDDLE + round(left * (scale.CLASSES - 1 - scale.MIDDLE))
     between = ladder.between(point.low, point.high)
@@ -303,7 +301,7 @@ def _colour(lines: Sequence[str]) -> alt.Color:
     )
 
 
-def _dashes(lines: Sequence[str]) -> list[tuple[int, int]]:
+def _dashes(lines: Sequence[str]) -> list[tuple[int, ...]]:
     """Another dash for every round of colours; the mean of all has one of its own."""
     own = [line for line in lines if line != MEAN]
     place = {line: at // len(COLOURS) % len(DASHES) for at, line in enumerate(own)}

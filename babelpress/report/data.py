@@ -23,6 +23,8 @@ from babelpress.judge.ood import Apart
 from babelpress.system.escaping import clean
 from babelpress.text import languages
 
+NOTHING = "\u2013"  # in the place of a number that is not known
+
 
 @dataclass(frozen=True, slots=True)
 class Pressed:

@@ -112,7 +112,7 @@ def _all_pressed(
     pressed: list[Pressed] = []
     untimed: list[str] = []
     for run, own, made, each in zip(asked.runs, settings, manifests, found, strict=True):
-        timed = verdicts.timed(asked.dense, run, asked.on, asked.languages)
+        timed = verdicts.timed(asked.dense, run, asked.on, asked.languages, asked.corpus)
         untimed += [timed.why] if timed.why else []
         one = _pressed(run, own, made, each, asked.on, asked.corpus, asked.languages)
         beside = verdicts.ood(asked.dense, run, asked.ood, **asked.common) if asked.ood else ()

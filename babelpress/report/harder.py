@@ -9,10 +9,9 @@ from typing import Any
 
 from babelpress.judge.buckets import NAMES
 from babelpress.report import data
-from babelpress.report.data import Pressed, ReportInput, percent
+from babelpress.report.data import NOTHING, Pressed, ReportInput, percent
 
 MEAN = "mean of all languages"
-NOTHING = "\u2013"
 Cells = tuple[tuple[str, str], ...]
 """Of each column a value and its interval."""
 Line = tuple[str, Cells]

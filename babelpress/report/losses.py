@@ -13,6 +13,7 @@ from babelpress.errors import AmbiguousName, BadRun, UnknownName
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.judge.verdicts import LATENCY
+from babelpress.report.data import NOTHING
 from babelpress.report.told import part_of
 from babelpress.text import languages
 
@@ -20,7 +21,6 @@ ON = "bits_per_byte"
 INSTEAD = ("masked", "translation_loss")  # of encoders, of encoder-decoders
 RANGE = "range"
 FINDINGS = {"worse": "significantly worse", "better": "significantly better"}
-NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +161,29 @@ def _range_on(run: Path, corpus: str) -> list[dict[str, Any]]:
 
 def speed(run: Path, dense: Path | None) -> list[str]:
     """How long reading a text takes, by language, on which machine, and beside the dense model."""
-    lines = []
-    for corpus in scores.corpora(run, LATENCY):
+    lines: list[str] = []
+    on, there = (scores.corpora(each, LATENCY) if each else [] for each in (run, dense))
+    alone = len(on) == len(there) == 1  # a corpus that goes by another name in each
+    for corpus in on:
         own = scores.values(run, LATENCY, corpus)
         made = scores.identity_of(run, LATENCY, corpus).get("made_with", {})
         with_ = ", ".join(f"{key} {value}" for key, value in made.items())
         by_language = "; ".join(f"{named(tag)['name']} {own[tag]:.1f}" for tag in sorted(own))
         lines.append(f"Milliseconds to read a text of {corpus}: {by_language} ({with_}).")
-    if lines and dense:
-        found, why = verdicts.timed(dense, run, ON)
-        if found:
-            mean = next(each for each in found.summaries if each.name == "mean")
-            lines.append(f"Against the dense model on the same machine: {_with_interval(mean)}.")
-        elif why:
-            lines.append(f"{why[:1].upper()}{why[1:]}")
+        if dense and (corpus in there or alone):
+            lines += _against(verdicts.timed(dense, run, ON, corpus=corpus))
     return lines
+
+
+def _against(timed: verdicts.Timed) -> list[str]:
+    """How much longer than the dense model it takes, or why that is not known."""
+    if timed.found:
+        mean = next(each for each in timed.found.summaries if each.name == "mean")
+        return [
+            f"Against the dense model on the same machine: {_with_interval(mean)} in the mean of "
+            "languages."
+        ]
+    return [f"{timed.why[:1].upper()}{timed.why[1:]}"] if timed.why else []
 
 
 def named(tag: str) -> dict[str, Any]:

@@ -16,14 +16,12 @@ import altair as alt
 from babelpress.insight._kept import Kept
 from babelpress.insight._pictures import Picture, Point
 from babelpress.report import scale, tables
-from babelpress.report.charts import STEP, compiled
+from babelpress.report.charts import COLOURS, DASHES, STEP, compiled
 from babelpress.system.escaping import clean as cleaned
 
 WRITTEN = 24  # columns up to which a cell has room for its number
 LINES = 300  # pixels
 DATA = "points"  # what Vega calls the numbers
-COLOURS = ("var(--accent)", "var(--worse)", "var(--faint)", "var(--ink)")
-DASHES = ((1, 0), (6, 3), (2, 3), (8, 3, 2, 3))  # colour is never all that tells lines apart
 
 
 clean = lru_cache(maxsize=4096)(cleaned)  # the same few names come thousands of times

@@ -38,7 +38,7 @@ from babelpress.text.draw import fitting_length
 from babelpress.text.labelled import Labelled, find, open_labelled
 from babelpress.text.languages import select
 from babelpress.text.sameness import key
-from babelpress.text.synthetic import UNSURE, sift
+from babelpress.text.synthetic import NO_TASK, UNSURE, sift
 
 FILE = "manifest.json"
 PROBABILITIES = "probabilities"
@@ -113,10 +113,7 @@ def write(
     language.
     """
     if (teacher is None) != (task is None):
-        raise BadSetting(
-            "labels are given by a teacher, of a task: name both with --teacher and --task, or "
-            "neither."
-        )
+        raise BadSetting(NO_TASK)
     tags = select(asked.languages)
     labels = _open_teacher(teacher, task, device)
     opened = open_any(writer, device=device)

@@ -6,7 +6,7 @@ fingerprint of what they are checkpoints of.
 Tested in tests/steps/test_distill.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def distil(
         objectives={each.name: dict(each.options) for each in made.objectives},
         distances=made.distances,
         losses=made.losses,
-        unit=texts.unit,
+        unit=texts.unit or _unit(made.objectives),
         apart=texts.told,
         trained=trained,
         dropped=[each.name for each in opened.carried],
@@ -192,6 +192,12 @@ def _distillation(
     )
     made.check()
     return made
+
+
+def _unit(objectives: Sequence[Objective]) -> str:
+    """What losses are counted in that are the distance to the teacher."""
+    found = (each.function("unit") for each in objectives)
+    return ", ".join(str(each()) for each in found if each)
 
 
 def _width(model: PreTrainedModel) -> int:

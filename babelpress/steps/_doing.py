@@ -23,11 +23,11 @@ from babelpress.press.mixture_search import Round, best, minimax
 from babelpress.steps import _looking
 from babelpress.steps._kind import Done, MixtureRow, ModelRow
 from babelpress.steps._looking import Source
-from babelpress.steps._pressing import MINIMAX, PressingReport, PressingSettings
+from babelpress.steps._pressing import PressingReport, PressingSettings
 from babelpress.system.cost import measured
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
-from babelpress.text.mixtures import Mixture
+from babelpress.text.mixtures import MINIMAX, Mixture
 from babelpress.text.settings import CalibrationSettings
 
 Allocate = Callable[[Walk, Source, Method, Mapping[str, float]], Method]

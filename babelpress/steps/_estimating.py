@@ -21,8 +21,9 @@ from babelpress.press.method import Method
 from babelpress.press.trial import Tried
 from babelpress.steps._kind import Estimate
 from babelpress.steps._looking import contrasted
-from babelpress.steps._pressing import MINIMAX, PressingSettings
+from babelpress.steps._pressing import PressingSettings
 from babelpress.system.offload import in_memory, on_disk
+from babelpress.text.mixtures import MINIMAX
 from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 

@@ -46,7 +46,8 @@ from babelpress.text.labelled import (
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Distribution, Mixture
 from babelpress.text.pieces import Piece, pieces_of
-from babelpress.train.finetuning import Example, Finetuning, examples_of, mean_loss
+from babelpress.train.batches import Example
+from babelpress.train.finetuning import Finetuning, examples_of, mean_loss
 from babelpress.train.fit import KEPT, fit
 from babelpress.train.rows import Rows
 
@@ -203,6 +204,7 @@ def _told(texts: Texts, pieces: Mapping[str, Sequence[Piece]]) -> dict[str, Any]
         "cut": sum(piece.cut > 0 for some in pieces.values() for piece in some),
         "split": several,
         "fingerprint": texts.fingerprint(),
+        "said": list(texts.corpus.says()),
     }
 
 
@@ -246,7 +248,7 @@ def _rows(made: Finetuning, sparse: Sparsity) -> list[Rows]:
     if TABLE in sparse.kept | sparse.pruned:
         return []
     pad = getattr(made.model.config, "pad_token_id", None) or 0
-    read = {int(each) for some in made.examples.values() for e in some for each in e.ids_T}
+    read = {int(each) for some in made.examples.values() for e in some for each in e.tokens}
     found = Rows.of(made.model, read | {pad})
     return [found] if found else []
 

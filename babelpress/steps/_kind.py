@@ -35,6 +35,11 @@ class StepSettings(Strict):
         """Whether it reads moments of the dense model that others may read too."""
         return False
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """Settings of a calibration that it has no use for, each with the option that says why."""
+        return {}
+
 
 class _Row(BaseModel):
     """A part of a manifest; what a newer version wrote beside what is known here stays there."""

@@ -15,6 +15,7 @@ from babelpress.evals._labels import OF_TEXTS, OF_WORDS, check_labels, labels_of
 from babelpress.models.open import Opened
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import check_known, encode, tokenizer_hash, vocabulary_of
+from babelpress.steps.distill import ROWS
 from babelpress.system.files import fingerprint
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import draw, fitting_length
@@ -24,6 +25,7 @@ from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.text.shots import shots_of
 from babelpress.text.token_blocks import Layout, TokenBlocks, layout_for, pack
 from babelpress.train.batches import Blocks, Example, Examples, Marks
+from babelpress.train.finetuning import examples_of
 
 APART = 2048  # tokens of a language that distances are found on, at most
 TENTH = 10  # of the blocks, held apart where a corpus has no text for it
@@ -31,7 +33,6 @@ UNITS = {
     "hidden": "nats a scored token",
     "next": "nats a scored token",
     "labels": "nats a label",
-    "nothing": "share of the states",
 }
 
 
@@ -46,8 +47,8 @@ class Learnt:
 
     @property
     def unit(self) -> str:
-        """What distances are counted in."""
-        return UNITS[self.learnt.scores]
+        """What distances are counted in; empty where the objective is the distance."""
+        return UNITS.get(self.learnt.scores, "")
 
 
 def of_text(opened: Opened, asked: CalibrationSettings, answers: str) -> Learnt:
@@ -174,9 +175,23 @@ def of_task(
     beside = {
         "tokens": {tag: sum(len(e.tokens) for e in some) for tag, some in apart.items()},
         "of_train": held,
-        "notes": [note] if held else [],
+        "notes": [
+            *([note] if held else []),
+            *_unread(asked),
+            *corpus.says(),
+            *(written.says() if written else ()),
+        ],
     }
     return Learnt(Examples(learnt, marks), Examples(apart, marks), manifest, beside)
+
+
+def _unread(asked: CalibrationSettings) -> list[str]:
+    """A line for what a calibration, which other steps may share, asks of text without rows."""
+    usual = CalibrationSettings()
+    lost = [name for name in ROWS if getattr(asked, name) != getattr(usual, name)]
+    if not lost:
+        return []
+    return [f"{', '.join(lost)} of the calibration had no effect: all train rows were read."]
 
 
 def _rows(some: Mapping[str, Sequence[Example]]) -> dict[str, list[list[tuple[int, ...]]]]:
@@ -196,14 +211,8 @@ def _examples(
     *,
     by_word: bool,
 ) -> list[Example]:
-    numbers = {label: place for place, label in enumerate(labels)}
-    found: list[Example] = []
-    for piece in pieces_of(opened.tokenizer, documents, length, by_word=by_word):
-        own = documents[piece.document].labels
-        if by_word:
-            own = own[piece.first : piece.first + len(piece.places_W)]
-        tokens = tuple(int(each) for each in piece.ids_T)
-        found.append(Example(tokens, piece.places_W, tuple(numbers[each] for each in own)))
+    pieces = pieces_of(opened.tokenizer, documents, length, by_word=by_word)
+    found = examples_of(pieces, documents, labels)
     check_known(max(max(each.tokens) for each in found), vocabulary_of(opened.model), tag)
     return found
 

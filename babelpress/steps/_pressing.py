@@ -12,9 +12,9 @@ from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import BLOCKS, StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
-from babelpress.text.mixtures import LACKING, OFFERED
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
+from babelpress.text.settings import TEXT
 
-MINIMAX = "minimax"
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 
@@ -78,6 +78,11 @@ class PressingSettings(StepSettings):
     def shares_moments(self) -> bool:
         """Whether it reads moments of the dense model that others may read too."""
         return self.propagate == "dense" and self.moments is None
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """All that says which text is read, with moments: of these only languages are chosen."""
+        return dict.fromkeys(TEXT, "--moments") if self.moments else {}
 
 
 class PressingReport(StepReport):

@@ -18,7 +18,7 @@ from babelpress.steps._pressing import provenance, some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
-from babelpress.text.mixtures import LACKING, OFFERED
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ EXAMPLE = (
     "--steps 200 --out run"
 )
 RESUMES = True
-MINIMAX = "minimax"
+STRIDE = "stride"
 SHOWN = 8  # languages of a line
+ROWS = ("tokens", "evaluation", "count_special")  # settings of text that has no rows
 BY_DEFAULT = ("hinton", "hidden")  # the second where the model has no head
 
 
@@ -46,10 +47,10 @@ class Settings(StepSettings):
         None, "A model folder to begin with instead, with the tokenizer of the teacher."
     )
     init: str = setting(
-        "stride",
+        STRIDE,
         "Which of the teacher's layers it begins with: stride (evenly, first and last among them), "
         "last, first.",
-        offers=("stride", "last", "first"),
+        offers=(STRIDE, "last", "first"),
     )
     objective: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         (),
@@ -95,6 +96,11 @@ class Settings(StepSettings):
             raise BadSetting(
                 "a student is made with --layers N, or given with --student DIR: one of the two."
             )
+        if self.student is not None and self.init != STRIDE:
+            raise BadSetting(
+                f"--init {self.init} chooses layers of the teacher, for --layers; {self.student} "
+                "begins with its own. Leave one of them out."
+            )
         if self.mixture == MINIMAX:
             raise BadSetting(
                 f"the mixture {MINIMAX} is of pressing. Use {LACKING}, which follows what each "
@@ -111,6 +117,11 @@ class Settings(StepSettings):
             OBJECTIVES.require(name)
         by_objective(self.objective or BY_DEFAULT, self.options)
         return self
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """How much text is read and what is kept apart: of a task all train rows are read."""
+        return dict.fromkeys(ROWS, "--task") if self.task else {}
 
 
 class Report(StepReport):

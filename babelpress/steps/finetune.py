@@ -18,7 +18,7 @@ from babelpress.steps._pressing import some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting, words
 from babelpress.text.labelled import TASKS
-from babelpress.text.mixtures import LACKING, OFFERED
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ EXAMPLE = (
 RESUMES = True
 HEADS = True
 OWN_TEXT = True
-SEARCHED = ("minimax", LACKING)  # mixtures that pressing and distilling find
+SEARCHED = (MINIMAX, LACKING)  # mixtures that pressing and distilling find
 SHOWN = 8  # languages of a line
+RANK = 8
 RATES = {"full": 2e-5, "pst": 1e-3}  # learning rates
 
 
@@ -104,7 +105,7 @@ class Settings(StepSettings):
     adapt: Literal["full", "pst"] = setting(
         "full", "What learns: all weights, or with pst updates and scores of low rank (--gradual)."
     )
-    rank: int = setting(8, "Rank of what learns with --adapt pst.", gt=0)
+    rank: int = setting(RANK, "Rank of what learns with --adapt pst.", gt=0)
     keep_zeros: Literal["auto", "yes", "no"] = setting(
         "auto",
         "Let zeros of the blocks stay zeros: auto of a run that pruned them, yes of what others "
@@ -131,6 +132,11 @@ class Settings(StepSettings):
                 "--adapt pst makes linears sparse, and embeddings stay as they are: say how sparse "
                 "with --gradual, as --gradual 0.5..0.9, and leave --embeddings out."
             )
+        if self.adapt != "pst" and self.rank != RANK:
+            raise BadSetting(
+                f"--rank {self.rank} is of --adapt pst; with {self.adapt} all weights learn. Leave "
+                "it out, or take --adapt pst."
+            )
         if self.embeddings and not self.gradual:
             raise BadSetting("--embeddings are pruned by --gradual: give that too, or neither.")
         return self
@@ -155,7 +161,8 @@ class Report(StepReport):
     files, `cut` and `split` how many texts were longer than --length. `metric` is what `scores` and
     `losses` of every epoch are of, `best` the number of the epoch that counts, from 0. `zeros` are
     the weights that were pruned and are zero, `trained` is how many numbers learnt,
-    `fingerprint` is of all texts.
+    `fingerprint` is of all texts, `said` what they say of files that were not read, or of labels
+    that are numbers.
     """
 
     labels: list[str] = Field(default_factory=list)
@@ -172,6 +179,7 @@ class Report(StepReport):
     zeros: int = 0
     trained: int = 0
     fingerprint: str = ""
+    said: list[str] = Field(default_factory=list)
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """What was pruned while it learnt is so beside what was before, if that stayed."""
@@ -277,7 +285,7 @@ def _sparse(report: Report) -> str:
 
 
 def _warnings(report: Report) -> list[str]:
-    lines: list[str] = []
+    lines: list[str] = list(report.said)
     if report.left_out:
         lines.append(f"Without training texts, and left out: {some(report.left_out)}.")
     if report.held_out:

@@ -34,7 +34,6 @@ from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
 from babelpress.runs.recipe import Recipe
-from babelpress.steps._pressing import MINIMAX
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
 from babelpress.sweeps.found import BEGUN, DENSE, RUNS
@@ -43,6 +42,7 @@ from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
 from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
+from babelpress.text.mixtures import MINIMAX
 from babelpress.text.settings import CalibrationSettings
 
 PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers

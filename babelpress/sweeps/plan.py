@@ -10,6 +10,9 @@
       calibration.seed: [0, 1, 2]
     evaluate: {corpus: embedded, on: [bits_per_byte]}
 
+Without `on` a model is scored on what its head predicts: bits_per_byte, of an encoder masked, of an
+encoder-decoder translation_loss.
+
 `vary` takes every value of a place with every value of the others. `recipes`, a list of changes
 written as `place: value`, is taken with all of these too. `evaluate` may be a list, for scores on
 several corpora. `evaluate.languages` (of a list `evaluate.0.languages`) is such a place too, so
@@ -30,7 +33,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, Field, JsonValue
 
 from babelpress.errors import BadSetting
-from babelpress.judge.settings import EvaluationSettings
+from babelpress.judge.settings import EvaluationSettings, usual_for
 from babelpress.runs import recipe
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
@@ -169,12 +172,29 @@ def _entry(base: Mapping[str, Any], places: Places, where: str) -> Entry:
     at = f"{where} ({words})" if words else where
     evaluate = _evaluations(data.pop("evaluate"), at)
     plan = recipe.of(data, where=at)
+    evaluate = tuple(_with_usual(each, plan, at) for each in evaluate)
+    _check_once(evaluate, at)
     whole = {"recipe": plan.model_dump(mode="json"), "evaluate": dumped(evaluate)}
     return Entry(plan, evaluate, places, short(whole))
 
 
+def _with_usual(asked: EvaluationSettings, plan: Recipe, where: str) -> EvaluationSettings:
+    """An evaluation of what a model's head predicts, where nobody says which.
+
+    Raises BadSetting where a step puts the head of a task on it.
+    """
+    if "on" in asked.model_fields_set:
+        return asked
+    if gets_head(plan):
+        raise BadSetting(
+            f"{where}: what is fine-tuned is scored on its task. Name it and labelled text, as in "
+            "evaluate: {on: [ner], corpus: FOLDER}."
+        )
+    return asked.model_copy(update={"on": (usual_for(plan.model),)})
+
+
 def _evaluations(data: Any, where: str) -> tuple[EvaluationSettings, ...]:
-    """One evaluation or a list of some. Raises BadSetting where two would score the same."""
+    """One evaluation or a list of some."""
     if not isinstance(data, list | tuple):
         return (_mapping(EvaluationSettings, data, f"{where}, evaluate"),)
     found = tuple(
@@ -185,8 +205,13 @@ def _evaluations(data: Any, where: str) -> tuple[EvaluationSettings, ...]:
         raise BadSetting(
             f"{where}: evaluate is an empty list. Name an evaluation, or leave it out."
         )
+    return found
+
+
+def _check_once(asked: Sequence[EvaluationSettings], where: str) -> None:
+    """Raise BadSetting where two would score the same."""
     seen: set[tuple[str, str]] = set()
-    for each in found:
+    for each in asked:
         for pair in ((name, each.corpus) for name in each.on):
             if pair in seen:
                 raise BadSetting(
@@ -194,7 +219,6 @@ def _evaluations(data: Any, where: str) -> tuple[EvaluationSettings, ...]:
                     "score of a language. Leave one out, or write a sweep for each."
                 )
             seen.add(pair)
-    return found
 
 
 def dumped(asked: Sequence[EvaluationSettings]) -> JsonValue:

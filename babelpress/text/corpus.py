@@ -22,10 +22,11 @@ from pathlib import Path
 from babelpress.errors import BadCorpus
 from babelpress.system.files import DATA, fingerprint, sha256_text
 from babelpress.text import folders, languages, readers
+from babelpress.text.languages import ENGLISH
 from babelpress.text.paths import SPLIT_NAMES, SPLITS
 from babelpress.text.readers import Found, LeftOut, listed
 from babelpress.text.records import text_of
-from babelpress.text.shots import ENGLISH, SELF, shots_of
+from babelpress.text.shots import SELF, shots_of
 
 EMBEDDED = DATA / "embedded" / "everyday"
 UNNAMED = "text-"  # ids of documents that nothing but their text tells apart

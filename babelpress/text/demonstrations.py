@@ -43,9 +43,10 @@ from babelpress.text.audit import (
 )
 from babelpress.text.calibration import CalibrationSet, facts_of, left_out_of, row_of
 from babelpress.text.corpus import Corpus, Sentence, require_english
+from babelpress.text.languages import ENGLISH
 from babelpress.text.pairing import Side, order
 from babelpress.text.sameness import key
-from babelpress.text.shots import ENGLISH, Shots
+from babelpress.text.shots import Shots
 from babelpress.text.token_blocks import Layout, TokenBlocks, apart, layout_for
 
 PAIRS = "pairs"  # how many pairs of a language are shown, in its row of the manifest

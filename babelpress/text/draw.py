@@ -58,6 +58,7 @@ def draw(opened: Opened, asked: CalibrationSettings) -> calibration.CalibrationS
     whole = sees_both_sides(opened.model)
     length = fitting_length(opened, asked.length)
     if asked.corpus == SELF:
+        asked.check_apart()
         if whole:
             raise BadSetting(
                 f"{opened.name} reads text on both sides and cannot write its own calibration "

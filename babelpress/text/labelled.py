@@ -118,6 +118,7 @@ class LabelledCorpus:
     ):
         self._task, self._name, self._left_out = task, name, tuple(left_out)
         self._sources, self._folder = dict(sorted(sources.items())), folder
+        self._numbered: dict[str, None] = {}  # what was read whose numbers have names by order
 
     @property
     def task(self) -> str:
@@ -134,8 +135,12 @@ class LabelledCorpus:
         return {"task": self._task}
 
     def says(self) -> tuple[str, ...]:
-        """A sentence about what lies here and is not read; none where all is."""
-        return LeftOut.says(self._name, self._left_out)
+        """A sentence about what lies here and is not read; none where all is.
+
+        And one about labels that are numbers without names, once such were read.
+        """
+        own = LeftOut.says(self._name, self._left_out)
+        return (*own, _by_order(self._task, [*self._numbered])) if self._numbered else own
 
     def languages(self, split: str = "test") -> list[str]:
         """The canonical tags of all languages that have rows of a split, in order."""
@@ -164,7 +169,7 @@ class LabelledCorpus:
         read = "train" if parted else split
         self.require([tag], read)
         found: dict[str, Labelled] = {}
-        for where, each in _texts(self._of(tag, read), self._task, tag, read):
+        for where, each in _texts(self._of(tag, read), self._task, tag, read, self._numbered):
             if each.id in found:
                 raise BadCorpus(f"{where}: {each.id} is there twice. Remove one.")
             found[each.id] = each
@@ -225,8 +230,10 @@ def _of(source: Source, folder: Path | None, split: str) -> Source:
     return readers.of_split(source, folder, _tag, split, unsplit=unsplit, also=also)
 
 
-def _texts(source: Source, name: str, tag: str, split: str) -> Iterator[tuple[str, Labelled]]:
-    """Labelled texts, each with where it stands."""
+def _texts(
+    source: Source, name: str, tag: str, split: str, numbered: dict[str, None]
+) -> Iterator[tuple[str, Labelled]]:
+    """Labelled texts, each with where it stands; `numbered` gets places whose labels lack names."""
     number = 0
     for part in _parts(source):
         lone = part.files[0][1][0] if isinstance(part, LocalFiles) else None
@@ -236,7 +243,7 @@ def _texts(source: Source, name: str, tag: str, split: str) -> Iterator[tuple[st
                 id = f"{name}/{tag}/{each.name or f'{split}-{number}'}"
                 yield f"{lone}, line {each.line}", Labelled(id, each.words, each.labels)
             continue
-        for row, words, labels in _rows(part, name):
+        for row, words, labels in _rows(part, name, numbered):
             number += 1
             own = row.fields.get(TASKS[name].name)
             id = f"{name}/{tag}/{split}-{number}" if own is None else f"{name}/{own}"
@@ -251,7 +258,7 @@ def _parts(source: Source) -> list[Source]:
 
 
 def _rows(
-    source: Source, name: str
+    source: Source, name: str, numbered: dict[str, None]
 ) -> Iterator[tuple[records.Record, tuple[str, ...], tuple[str, ...]]]:
     """Rows of a table with their words, or one text, and their labels."""
     task = TASKS[name]
@@ -260,7 +267,10 @@ def _rows(
         _check_columns(name, row)
         values, texts = _listed(task, row.fields[task.label]), _listed(task, row.fields[task.text])
         if classes is None and any(isinstance(each, int) for each in values):
-            classes = source.classes(task.label) or task.labels
+            classes = source.classes(task.label)
+            if not classes:
+                classes = task.labels
+                numbered[row.place] = None
         labels = tuple(_label(row, each, classes or ()) for each in values)
         if not all(isinstance(each, str) for each in texts):
             raise BadCorpus(f"{_where(row)}: its {task.text} is no text. Mend the row.")
@@ -273,6 +283,16 @@ def _rows(
         if not any(words):
             raise BadCorpus(f"{_where(row)} has no text. Remove the row.")
         yield row, words, labels
+
+
+def _by_order(name: str, places: Sequence[str]) -> str:
+    """The sentence about numbers that were taken as labels in the order of the published data."""
+    more = f" and {len(places) - 1} files more have" if len(places) > 1 else " has"
+    order = ", ".join(f"{place} {label}" for place, label in enumerate(TASKS[name].labels))
+    return (
+        f"{places[0]}{more} numbers for labels and no names of them: they were taken as "
+        f"{TASKS[name].hub.partition('@')[0]} has them, {order}. Where they mean others give names."
+    )
 
 
 def _listed(task: Task, value: Any) -> list[Any]:

@@ -53,6 +53,7 @@ POLICIES = (
     "lacking",
     "FILE.yaml",
 )
+MINIMAX = "minimax"  # of pressing alone
 LACKING = "lacking"  # of training alone
 # As far as each is the same for everyone, for a shell to complete.
 OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-2])

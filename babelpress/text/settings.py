@@ -7,9 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
+from babelpress.errors import BadSetting
 from babelpress.system.settings import Strict, setting, words
 from babelpress.text.shots import CONDITIONS, SELF, shots_of
 
+TEXT = ("corpus", "tokens", "length", "seed", "evaluation", "count_special")  # which text is read
 CORPORA = ("embedded", SELF)  # those that have a name of their own
 
 
@@ -40,3 +42,11 @@ class CalibrationSettings(Strict):
         "Corpus that scores will be taken on, to be kept apart; by default the corpus itself.",
     )
     count_special: bool = setting(False, "Let special tokens count in the moments.")
+
+    def check_apart(self) -> None:
+        """Raise BadSetting where text is to be kept apart from what the model writes itself."""
+        if self.corpus == SELF and self.evaluation:
+            raise BadSetting(
+                f"--evaluation {self.evaluation} is kept apart from text of a corpus, and with "
+                f"--corpus {SELF} the model writes it. Leave it out."
+            )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from babelpress.errors import BadSetting
 
 CONDITIONS = ("translation", "monolingual", "shuffled")
-ENGLISH = "eng_Latn"  # the other side of every pair
 SHOTS = 4
 SELF = "self"  # the corpus that the model writes: it has no pairs
 

@@ -23,6 +23,10 @@ RUN = 3  # characters
 REASONS = ("short", "repeats", "foreign", "duplicate", "known")
 UNSURE = "unsure"  # what a teacher is too little sure of; found by who runs it
 
+NO_TASK = (
+    "labels are given by a teacher, of a task: name both with --teacher and --task, or neither."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sifted:

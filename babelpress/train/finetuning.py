@@ -27,18 +27,10 @@ from babelpress.numerics.apportioning import by_largest_remainder
 from babelpress.system.files import load_tensors, save_tensors
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import Piece, padded
+from babelpress.train.batches import Example
 
 BEST = "best-{}.safetensors"  # the weights after an epoch
 TOGETHER = 8  # texts that a processor runs at once; measured: fewer gain nothing more
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Tokens, where what is labelled is (no place: the whole), and the numbers of its labels."""
-
-    ids_T: np.ndarray
-    places_W: tuple[int, ...]
-    labels_W: tuple[int, ...]
 
 
 def examples_of(
@@ -50,7 +42,8 @@ def examples_of(
     for piece in pieces:
         own = documents[piece.document].labels[piece.first : piece.first + len(piece.places_W)]
         own = own or documents[piece.document].labels
-        found.append(Example(piece.ids_T, piece.places_W, tuple(number[each] for each in own)))
+        tokens = tuple(int(each) for each in piece.ids_T)
+        found.append(Example(tokens, piece.places_W, tuple(number[each] for each in own)))
     return found
 
 
@@ -204,7 +197,7 @@ def mean_loss(model: PreTrainedModel, batch: Sequence[Example]) -> Tensor:
     On a processor, where padding costs as much as text does, short texts are run apart from long
     ones: the sum is the same.
     """
-    rows = sorted(batch, key=lambda each: len(each.ids_T))
+    rows = sorted(batch, key=lambda each: len(each.tokens))
     size = TOGETHER if model.device.type == "cpu" else len(rows)
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     number = sum(len(each.labels_W) for each in batch)
@@ -214,7 +207,7 @@ def mean_loss(model: PreTrainedModel, batch: Sequence[Example]) -> Tensor:
 def _summed_loss(model: PreTrainedModel, rows: Sequence[Example]) -> Tensor:
     """The sum over the labels of texts that are run together."""
     pad = getattr(model.config, "pad_token_id", None) or 0
-    ids_BT, mask_BT = padded([each.ids_T for each in rows], pad)
+    ids_BT, mask_BT = padded([each.tokens for each in rows], pad)
     head: Any = model(ids_BT.to(model.device), attention_mask=mask_BT.to(model.device))
     logits = head.logits.float()
     label_N = torch.tensor([label for each in rows for label in each.labels_W])

@@ -434,12 +434,12 @@ def test_what_differs_by_rounding_is_the_same_and_shapes_count():
 def test_a_budget_too_small_is_refused_with_what_would_do(tokenizer, monkeypatch):
     model = tiny(vocab_size=20_000)
 
-    with pytest.raises(BadSetting, match=r"1 MB are too little.*Give at least 2 MB"):
+    with pytest.raises(BadSetting, match=r"1 MiB are too little.*Give at least 2 MiB with"):
         measure(model, tokenizer, documents(), window=16, memory_mb=1)
     measure(model, tokenizer, documents(), window=16, memory_mb=2)
 
     monkeypatch.setattr("babelpress.evals._next_token.runs_apart", lambda *_: False)
-    with pytest.raises(BadSetting, match="Give at least 5 MB"):
+    with pytest.raises(BadSetting, match="Give at least 5 MiB"):
         measure(model, tokenizer, documents(), window=16, memory_mb=2)
 
 

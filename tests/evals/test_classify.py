@@ -82,6 +82,18 @@ def test_a_folder_is_scored_and_kept_by_text(tmp_path):
     assert {row["chance"] for row in rows if row["evaluation"] == "classify"} == {1 / 3}
 
 
+def test_numbers_that_nothing_names_are_told_when_they_were_read(tmp_path):
+    place = labelling.write_numbers(tmp_path / "feelings", {"swa": {"test": 6}})
+    feelings = ("positive", "neutral", "negative")
+    made = labelling.opened(labelling.head(labelling.OF_TEXTS, "bert", feelings))
+    asked = EvaluationSettings(on=("classify",), corpus=place)
+    said = []
+
+    evaluate(made, tmp_path / "out", asked, progress=lambda what, *_: said.append(what))
+
+    assert [line for line in said if "has numbers for labels and no names of them" in line]
+
+
 def test_a_model_without_the_head_is_refused_before_it_is_opened(tmp_path):
     place = labelling.write_topics(tmp_path / "topics", {"swa": {"test": 3}})
     asked = EvaluationSettings(on=("classify",), corpus=place)

@@ -73,6 +73,8 @@ def slow_times(sizes, *, warm, repeats, batch):
     alone = [[100 * n + next(count) ** 2 for n in sizes] for _ in range(repeats)]
     whole = list(itertools.islice(itertools.cycle(sizes), 0, batch * -(-len(sizes) // batch)))
     groups = [whole[at : at + batch] for at in range(0, len(whole), batch)]
+    for _ in groups[:1] if warm else ():
+        next(count)
     together = [[100 * sum(g) + next(count) ** 2 for g in groups] for _ in range(repeats)]
     return alone, groups, together
 

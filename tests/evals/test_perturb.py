@@ -8,13 +8,17 @@ import labelling
 import numpy as np
 import pico
 import pytest
+from running import refusal
 from small import documents, opened
 
 from babelpress import evals
-from babelpress.errors import BadCorpus, BadSetting
+from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import perturb
 from babelpress.evals.bits_per_byte import measure as bits
 from babelpress.evals.perturb import SHOWN, Both, Perturbed, measure, ratio
+from babelpress.judge import scorable
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.numerics.tally import Tally
 from babelpress.text.perturb import perturbed
 
@@ -185,6 +189,32 @@ def test_a_score_of_zero_has_no_ratio(monkeypatch):
 
     with pytest.raises(BadCorpus, match="eng_Latn has a top1 score of zero"):
         measure(small.model, small.tokenizer, given(tags=["eng_Latn"]), window=64, of="top1")
+
+
+def test_a_model_without_the_head_of_what_scores_is_refused_before_it_reads(tmp_path, monkeypatch):
+    place = labelling.write_sentences(tmp_path / "words", {"swa": {"test": 3, "train": 3}})
+    made = labelling.opened(labelling.bare())
+    monkeypatch.setattr(made.model, "forward", None)  # nobody may call it
+    bare = labelling.folder(tmp_path / "bare", labelling.bare())
+
+    for on in (("perturb",), ("masked", "perturb")):
+        asked = EvaluationSettings(on=on, corpus=place, options={"of": "ner"})
+        for refuse in (
+            lambda asked=asked: evaluate(made, tmp_path / "out", asked),
+            lambda asked=asked: scorable.check(asked, bare),
+        ):
+            line = refusal(BadModel, refuse)
+            assert "has no head that labels words (…ForTokenClassification)" in line
+    assert evals.through(["perturb"], {}) == ["perturb"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_decoders_score_on_changed_text_is_not_for_encoders(tmp_path):
+    asked = EvaluationSettings(on=("perturb",), options={"of": "bits_per_byte"})
+
+    line = refusal(BadModel, evaluate, labelling.opened(labelling.bare()), tmp_path / "out", asked)
+
+    assert "bert sees the tokens that it should predict" in line
 
 
 # ---- names and words -----------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Retrieval against a loop over sentences, one sentence a pass."""
 
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,8 @@ from babelpress.errors import BadCorpus, BadSetting, NotFinite
 from babelpress.evals import _sentences, retrieval
 from babelpress.evals._parallel import Pair, PairedDocument
 from babelpress.evals.retrieval import measure
+from babelpress.judge.evaluate import wanted_of
+from babelpress.judge.settings import EvaluationSettings
 
 PAIRS = [
     ("habari ya asubuhi", "good morning"),
@@ -140,6 +143,26 @@ def test_what_it_declares():
     said = ("retrieval", "share of sentences that find their translation", False, False)
     assert evals.facts("retrieval") == said
     assert evals.options("retrieval") == {"pool": "mean", "prefix": ""}
+    assert evals.compared_with("retrieval", {}) == "eng_Latn"
+    with pytest.raises(BadSetting, match=r"no pool 'last'"):
+        evals.check("retrieval", {"pool": "last"})
+
+
+def test_english_among_languages_is_left_out_and_stops_nothing(tmp_path):
+    for tag, words in {"eng_Latn": "a rain", "swh_Latn": "mvua"}.items():
+        rows = [
+            {"id": str(n), "src": "ours", "doc": "d", "split": "test", "text": f"{words} {n}"}
+            for n in range(3)
+        ]
+        (tmp_path / f"{tag}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = EvaluationSettings(on=("retrieval",), corpus=str(tmp_path), languages=("en", "sw"))
+
+    (wanted,) = wanted_of(asked)
+
+    assert wanted.tags == ("swh_Latn",)
+    assert asked.set_aside() == [
+        "English is what retrieval compares with; it has no score of its own."
+    ]
 
 
 def test_english_is_read_once_where_it_is_the_same(tokenizer, monkeypatch):

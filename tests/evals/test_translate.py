@@ -17,6 +17,7 @@ from babelpress.cli import main
 from babelpress.errors import BadCorpus, BadModel, BadSetting, NotFinite
 from babelpress.evals import _spoken, translate
 from babelpress.evals._parallel import Pair, PairedDocument, open_parallel
+from babelpress.evals._translating import translated
 from babelpress.evals._writing import ROWS, Prompt, check_writes, write
 from babelpress.evals.translate import measure, prompt_of
 from babelpress.judge import scores
@@ -516,6 +517,49 @@ def test_an_encoder_decoder_translates_as_sentence_by_sentence(tmp_path, monkeyp
         assert text == expected[: len(text)] and (text == expected or len(text) > 16)
         lengths.add(len(text))
     assert len(lengths) > 2
+
+
+OWN = [
+    {"no_repeat_ngram_size": 1},
+    {"repetition_penalty": 4.0},
+    {"min_length": 30},
+    {"max_length": 4, "forced_eos_token_id": 2},
+    {"num_beams": 3, "length_penalty": 5.0, "early_stopping": True},
+]
+
+
+@pytest.mark.parametrize("own", OWN, ids=lambda own: next(iter(own)))
+def test_a_models_own_ways_to_search_change_no_translation(own):
+    model, tokenizer = eager(translating.model()), translating.tokenizer()
+    model.lm_head.bias.data[2] = 0.0  # it goes on longer, and says the same again
+    texts = ["maji ni uhai", "mbwa", "njoo hapa", "mtoto anakimbia"]
+    expected = [slow_translation(model, ("swh_Latn", "eng_Latn"), text, 20) for text in texts]
+    model.generation_config.update(**own)
+    before = model.generation_config.to_dict()
+
+    tokenizer.src_lang = "swh_Latn"
+    sources = [Prompt(text, tokenizer(text)["input_ids"], 20) for text in texts]
+    forced = tokenizer.convert_tokens_to_ids("eng_Latn")
+    found = translated(model, tokenizer, sources, forced, told=lambda *_: None)
+
+    assert found == expected
+    assert any(len(text) > 10 for text in found)
+    assert model.generation_config.to_dict() == before
+
+
+def test_what_a_model_never_says_stays_unsaid():
+    model, tokenizer = eager(translating.model()), translating.tokenizer()
+    model.lm_head.bias.data[2] = 0.0
+    tokenizer.src_lang = "swh_Latn"
+    sources = [Prompt("mbwa", tokenizer("mbwa")["input_ids"], 20)]
+    forced = tokenizer.convert_tokens_to_ids("eng_Latn")
+    (text,) = translated(model, tokenizer, sources, forced, told=lambda *_: None)
+    often = max(text.replace(" ", ""), key=text.count)
+
+    model.generation_config.bad_words_ids = [[tokenizer.convert_tokens_to_ids(often)]]
+    (other,) = translated(model, tokenizer, sources, forced, told=lambda *_: None)
+
+    assert often in text and often not in other
 
 
 def test_what_an_encoder_decoder_cannot_say_is_named(tmp_path):

@@ -6,7 +6,8 @@ A format of encoders alone has these laws in its own tests.
 import json
 import re
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pico
 import pytest
@@ -19,7 +20,7 @@ from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
 from babelpress.export import FORMATS
 from babelpress.export._serving import ways
 from babelpress.export._source import Source
-from babelpress.models.open import open_model
+from babelpress.models.open import Opened, open_model
 from babelpress.models.weights import weights_hash
 from babelpress.moments.calibrate import calibrate
 from babelpress.numerics.grids import Grid
@@ -333,6 +334,26 @@ def test_what_no_program_reads_of_an_encoder_decoder_is_not_written(form, words,
         bp.export(str(tmp_path / "m"), format=form, out=tmp_path / "out")
 
     assert not (tmp_path / "out").exists()
+
+
+def test_the_page_on_translators_tells_which_formats_refuse_one(quantized, tmp_path):
+    """A quantized T5 with all that any format asks for."""
+    made = quantized(Opened("t5", pico.model("t5"), pico.tokenizer(), torch.float32), Grid(4, 16))
+    source = replace(made, moments=cast(Any, object()))
+
+    def refused(form):
+        (tmp_path / form).mkdir()
+        try:
+            FORMATS.get(form)(source, tmp_path / form)
+        except BadModel:
+            return True
+        return False
+
+    page = (Path(__file__).parents[2] / "docs" / "translation.md").read_text(encoding="utf-8")
+    written, rest = page.split("**Exports.** ")[1].split(" are written", 1)
+    refuses = {form for form in FORMATS.names() if refused(form)}
+    assert set(re.findall(r"`([\w-]+)`", rest.split(" are refused")[0])) == refuses
+    assert {*re.findall(r"`([\w-]+)`", written), *refuses} == set(FORMATS.names())
 
 
 def test_an_encoder_decoder_is_served_by_transformers_alone(tmp_path):

@@ -5,15 +5,16 @@ import json
 import pico
 import pytest
 import torch
-from scoring import LOSS, run, scored
+from scoring import LOSS, ON, run, scored
 from small import opened
 
 from babelpress import commands
 from babelpress.errors import BadRun
-from babelpress.judge import costs
+from babelpress.judge import costs, scores, verdicts
 from babelpress.models import sizes as measuring
 from babelpress.models.weights import weights_hash
 from babelpress.numerics.tally import Tally
+from babelpress.report import losses
 from babelpress.system.files import read_json, write_json
 from babelpress.system.surroundings import machine
 
@@ -91,17 +92,21 @@ def folders(tmp_path):
     return dense, pressed
 
 
-def timed(folder, ms, processor="fast"):
+def timed(folder, ms, processor="fast", corpus="", apart=0.0):
     """Milliseconds of three texts in every language, beside the other scores of a folder."""
+    beginning = scores.stem(folder, "latency", corpus).name
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     for place, tag in enumerate(LOSS):
         texts = [ms * (1 + place + at / 10) for at in range(3)]
         tally = Tally(("a", "b", "c"), torch.tensor(texts).double().numpy(), torch.ones(3).numpy())
-        tally.save(folder / "tallies" / f"latency.{tag}.parquet")
+        tally.save(folder / "tallies" / f"{beginning}.{tag}.parquet")
         row = {"model": "m", "language": tag, "evaluation": "latency", "value": tally.value}
-        rows.append(row)
+        rows.append({**row, "corpus": corpus})
     made = {"identity": {"model": folder.name, "made_with": {"processor": processor}}}
-    write_json(folder / "tallies" / "latency.json", made)
+    write_json(folder / "tallies" / f"{beginning}.json", made)
+    if apart:
+        parts = {tag: {"alone: rounds apart": apart} for tag in LOSS}
+        write_json(folder / "tallies" / f"{beginning}.sites.json", parts)
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -141,14 +146,57 @@ def test_times_of_one_machine_stand_beside_losses(folders):
     assert row["dense"] == pytest.approx(10.0 * sum(range(1, 5)) / 4 + 1.0)
     assert row["pressed"] == pytest.approx(0.75 * row["dense"])
     assert row["low"] == pytest.approx(row["high"])
-    assert found.tables[-1].rows[0]["latency"].endswith(" (-25.0 %)")
+    (line,) = found.tables[-1].rows
+    assert line["latency"] == f"{row['pressed']:.2f}"
+    assert line["slower"] == "-25.0 % (-25.0, -25.0)"
+    titles = [column.title for column in found.tables[-1].columns]
+    assert "ms a text, mean" in titles and "change of time, mean" in titles
+
+
+def test_times_are_those_on_the_corpus_that_is_compared(folders):
+    """The mean of changes is 25 % less on one and 50 % more on the other, which was not quiet."""
+    for folder, news, talk in zip(folders, (10.0, 7.5), (10.0, 15.0), strict=True):
+        timed(folder, news, corpus="news")
+        timed(folder, talk, corpus="talk", apart=0.31)
+
+    def change(corpus):
+        return verdicts.timed(folders[0], folders[1], "bits_per_byte", corpus=corpus)
+
+    quiet, loud = change("news"), change("talk")
+    assert quiet.found and loud.found
+    assert quiet.found.summaries[0].value == pytest.approx(-0.25)
+    assert loud.found.summaries[0].value == pytest.approx(0.5)
+    assert (quiet.why, "31 % longer" in loud.why) == ("", True)
+    assert "several corpora" in change("elsewhere").why
+    lines = losses.speed(folders[1], folders[0])
+    assert [line.partition(":")[2][1:8] for line in lines if line.startswith("Against")] == [
+        "\u221225.0 %", "+50.0 %"
+    ]  # fmt: skip
+
+
+def test_the_corpus_of_a_comparison_reaches_its_times(folders):
+    for folder, ms in zip(folders, (10.0, 7.5), strict=True):
+        scores_on(folder, "news")
+        timed(folder, ms, corpus="news")
+        timed(folder, 10.0, corpus="talk")
+
+    found = commands.compare(folders[0], folders[1:], corpus="news")
+
+    (row,) = [row for row in found.rows if row["kind"] == "time"]
+    assert row["change"] == pytest.approx(-0.25)
+
+
+def scores_on(folder, corpus):
+    """Say of the scores that are there that they are on this corpus."""
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    write_json(folder / "tallies" / f"{ON}.json", {"identity": {"corpus": corpus}})
+    named = [json.dumps({**row, "corpus": corpus}) + "\n" for row in rows]
+    (folder / "results.jsonl").write_text("".join(named))
 
 
 def test_it_is_said_where_the_machine_was_not_quiet(folders):
     for folder, apart in zip(folders, (0.05, 0.31), strict=True):
-        timed(folder, 10.0)
-        parts = {tag: {"alone: rounds apart": apart} for tag in LOSS}
-        write_json(folder / "tallies" / "latency.sites.json", parts)
+        timed(folder, 10.0, apart=apart)
 
     found = commands.compare(folders[0], folders[1:])
 

@@ -161,6 +161,20 @@ def test_the_command_shows_what_was_kept_and_how_to_go_on(says, teacher, tmp_pat
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"teacher": "x"}, "name both with --teacher and --task, or neither"),
+        ({"task": "topic"}, "name both with --teacher and --task, or neither"),
+        ({"confidence": 0.9}, "--confidence 0.9 is that of labels, which a teacher gives"),
+    ],
+)
+def test_a_label_has_a_teacher_and_a_task_before_anything_is_opened(tmp_path, given, words):
+    asked = {"out": tmp_path / "store", "languages": "sw", **given}
+
+    assert words in refusal(BadSetting, commands.COMMANDS["write"], "no-such-model", **asked)
+
+
 def test_what_cannot_be_written_is_one_line_and_leaves_nothing(says, teacher, tmp_path):
     bert = folder(tmp_path / "bert", head(OF_WORDS, "bert", NAMES))
     out = tmp_path / "store"

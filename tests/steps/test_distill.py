@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from babelpress.commands.pressing import press
 from babelpress.errors import BadCorpus, BadModel, BadRun, BadSetting, UnknownName
+from babelpress.report import card
 from babelpress.runs import recipe, run
 from babelpress.steps.distill import Settings
 from babelpress.steps.prune import Settings as Prune
@@ -42,7 +43,7 @@ def encoder(tmp_path_factory):
     return saved(pico.model("bert"), tmp_path_factory.mktemp("models") / "bert", mask=True)
 
 
-def stop_at(step, error=KeyboardInterrupt):
+def stop_at(step, error: type[BaseException] | BaseException = KeyboardInterrupt):
     """Progress that interrupts, or fails, when so many steps of training are done."""
 
     def watch(what, done, total):
@@ -80,6 +81,7 @@ def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_pat
         assert (tmp_path / "run" / "model" / name).read_bytes() == (model / name).read_bytes()
     assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model")("abc").input_ids
     assert not (tmp_path / "run" / "steps" / "01-distill" / "training").exists()
+    assert "Nothing was added to it" not in card.card(tmp_path / "run")
 
 
 def test_the_numbers_that_learn_are_those_that_are_not_the_embeddings(model, tmp_path):
@@ -109,6 +111,9 @@ def test_of_an_encoder_without_a_head_states_are_learnt(tmp_path):
 
     assert set(step["objectives"]) == {"hidden"}
     assert step["unit"] == "share of the states"
+    given = {"objective": "hidden", "options": {"relative": False}, "steps": 1}
+    (step,) = do(plan(bare, **given), tmp_path / "absolute")["steps"]
+    assert step["unit"] == "mean squared difference of states"
     line = refusal(BadModel, do, plan(bare, objective="hinton"), tmp_path / "other")
     assert "BertModel has no head that predicts tokens" in line
     assert line.endswith("Use --objective hidden.")
@@ -239,6 +244,7 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
     [
         ({"layers": None}, BadSetting, "made with --layers N, or given with --student DIR"),
         ({"student": "x"}, BadSetting, "one of the two"),
+        ({"layers": None, "student": "x", "init": "last"}, BadSetting, "x begins with its own"),
         ({"mixture": "minimax"}, BadSetting, "minimax is of pressing. Use lacking"),
         ({"objective": "hintn"}, UnknownName, "Did you mean 'hinton'"),
         ({"options": {"temper": 1}}, BadSetting, "no objective here has an option temper"),

@@ -3,10 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from labelling import NAMES, OF_TEXTS, OF_WORDS, TOPICS, folder, head, write_sentences, write_topics
+from labelling import (
+    NAMES,
+    OF_TEXTS,
+    OF_WORDS,
+    TOPICS,
+    folder,
+    head,
+    write_numbers,
+    write_sentences,
+    write_topics,
+)
 from running import do, refusal
 from transformers import AutoModelForSequenceClassification
 
+import babelpress as bp
 from babelpress.commands import checks
 from babelpress.commands.pressing import press
 from babelpress.errors import BadCorpus, BadModel, BadSetting, UnknownName
@@ -129,6 +140,40 @@ def test_what_does_not_fit_a_task_is_one_line(teacher, topics, model, tmp_path):
         UnknownName, plan, teacher, topics, task="topics"
     )
     assert "is of a task: name it" in refusal(BadSetting, plan, teacher, topics, store="x")
+
+
+def test_numbers_that_nothing_names_are_told(tmp_path):
+    place = write_numbers(tmp_path / "feelings", {"sw": {"train": 6, "dev": 3}})
+    feelings = ("positive", "neutral", "negative")
+    made = open_model(folder(tmp_path / "model", head(OF_TEXTS, "bert", feelings)))
+
+    found = of_task(made, CalibrationSettings(corpus=place, length=64), "sentiment")
+
+    assert "numbers for labels and no names of them" in found.told["notes"][-1]
+
+
+@pytest.mark.parametrize(
+    "given", [{"tokens": 64}, {"evaluation": "embedded"}, {"count_special": True}]
+)
+def test_what_says_how_much_text_is_read_is_not_of_rows(teacher, topics, tmp_path, given):
+    (name,) = given
+    flag = name.replace("_", "-")
+
+    asked = {"task": "topic", "layers": 1, "corpus": topics, "out": tmp_path / "run", **given}
+    line = refusal(BadSetting, bp.distill, teacher, **asked)
+
+    assert line == f"distill: --{flag} has no effect with --task. Leave one of them out."
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_calibration_that_steps_share_is_told_where_it_has_no_effect(teacher, topics):
+    asked = CalibrationSettings(corpus=topics, length=64, tokens=64)
+
+    notes = of_task(open_model(teacher), asked, "topic").told["notes"]
+
+    assert notes[-1] == "tokens of the calibration had no effect: all train rows were read."
+    plain = of_task(open_model(teacher), asked.model_copy(update={"tokens": 16384}), "topic")
+    assert len(plain.told["notes"]) == len(notes) - 1
 
 
 def test_a_language_without_rows_is_one_line_before_the_model_is_opened(teacher, topics):

@@ -113,6 +113,21 @@ def test_names_are_learnt_and_what_stands_in_for_dev_texts_is_said(encoder, name
     assert AutoModelForTokenClassification.from_pretrained(tmp_path / "run" / "model")
 
 
+def test_labels_that_are_numbers_without_names_are_said_to_be_those_of_the_published_data(
+    encoder, tmp_path
+):
+    sizes = {"swa": {"train": 9, "dev": 3}, "ha": {"train": 6, "dev": 3}}
+    place = labelling.write_numbers(tmp_path / "feelings", sizes)
+    asked = {"task": "sentiment", "corpus": place, "epochs": 1, **LEARNING}
+
+    with pytest.warns(BabelpressWarning, match="0 positive, 1 neutral, 2 negative. Where they"):
+        COMMANDS["finetune"](encoder, out=tmp_path / "run", **asked)
+
+    (step,) = read_json(tmp_path / "run" / "manifest.json")["steps"]
+    assert step["labels"] == ["positive", "neutral", "negative"]
+    assert " and 3 files more have numbers for labels and no names of them" in step["said"][0]
+
+
 def test_the_weights_are_those_of_the_best_epoch(encoder, topics, tmp_path, monkeypatch):
     seen = []
 
@@ -322,6 +337,7 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(encoder, topics, tmp_pa
         ({"gradual": "half"}, "gradual is half. It is two shares"),
         ({"adapt": "pst"}, "say how sparse with --gradual"),
         ({"adapt": "lora"}, "adapt"),
+        ({"rank": 4}, "--rank 4 is of --adapt pst; with full all weights learn"),
         ({"embeddings": True}, "--embeddings are pruned by --gradual"),
         ({"rate": float("nan")}, "rate"),
     ],

@@ -27,6 +27,7 @@ from babelpress.sweeps.jobs import Look, Merge, Press, Score, Setup, Size
 from babelpress.sweeps.results import Shelf
 from babelpress.sweeps.schedule import Here
 from babelpress.system.claims import held
+from babelpress.system.files import write_json
 from babelpress.system.progress import silent
 from babelpress.text.settings import CalibrationSettings
 
@@ -143,6 +144,39 @@ def test_an_evaluation_in_a_list_of_its_own_is_the_same_recipe(model):
     (two,) = asked(model, evaluate=[SCORED, {**SCORED, "on": ["top1"]}]).entries
 
     assert listed.fingerprint == one.fingerprint != two.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "on"),
+    [
+        ("xlm-roberta", "XLMRobertaForMaskedLM", "masked"),
+        ("xlm-roberta", "XLMRobertaModel", "bits_per_byte"),  # which is refused with what to do
+        ("xlm-roberta", "XLMRobertaForTokenClassification", "bits_per_byte"),
+        ("t5", "T5ForConditionalGeneration", "translation_loss"),
+        ("llama", "LlamaForCausalLM", "bits_per_byte"),
+    ],
+)
+def test_a_model_is_scored_on_what_its_head_predicts_where_nobody_says(tmp_path, kind, head, on):
+    write_json(tmp_path / "config.json", {"model_type": kind, "architectures": [head]})
+    (tmp_path / "model.safetensors").touch()
+
+    (entry,) = asked(tmp_path).entries
+    (told,) = asked(tmp_path, evaluate={**SCORED, "on": ["top1"]}).entries
+
+    assert [each.on for each in entry.evaluate] == [(on,)]
+    assert [each.on for each in told.evaluate] == [("top1",)]
+    (other,) = asked(tmp_path, evaluate={**SCORED, "on": [on]}).entries
+    assert entry.fingerprint == other.fingerprint
+    line = refusal(lambda: asked(tmp_path, evaluate=[SCORED, {**SCORED, "on": [on]}]), BadSetting)
+    assert f"evaluate has {on} on embedded twice" in line
+
+
+def test_what_is_fine_tuned_names_its_task(model):
+    learn = {"finetune": {"task": "topic", "corpus": "texts"}}
+
+    line = refusal(lambda: asked(model, steps=[learn]), BadSetting)
+
+    assert "what is fine-tuned is scored on its task. Name it and labelled text" in line
 
 
 @pytest.mark.parametrize(

@@ -368,7 +368,8 @@ def test_a_run_is_compared_in_the_languages_that_it_has(swept):
 def test_an_encoder_is_not_pressed_where_its_recipes_are_scored_on_next_tokens(tmp_path):
     pico.model("bert").save_pretrained(tmp_path / "bert")
     pico.tokenizer().save_pretrained(tmp_path / "bert")
-    asked = plan.of(data(tmp_path / "bert"))
+    scored = {"on": ["bits_per_byte"], "languages": ["sw"]}
+    asked = plan.of({**data(tmp_path / "bert"), "evaluate": scored})
     (tmp_path / "out").mkdir()
 
     came = do(asked, tmp_path / "out")

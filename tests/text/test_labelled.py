@@ -187,6 +187,15 @@ def test_numbers_of_a_hub_data_set_are_labels_by_the_names_that_it_gives_them(
     names = ("B-X", "I-X") if says else ("B-PER", "I-PER")  # else those of MasakhaNER 2.0
     assert by_words == {("Ade", "wa"): (names[0], "O"), ("o",): (names[1],)}
     assert {each.words: each.labels for each in local} == by_words
+    if says:
+        assert found.says() == ()
+        return
+    (line,) = found.says()
+    assert line.startswith(
+        "hub:masakhane/masakhaner2@c0ffee has numbers for labels and no names of them: they were "
+        "taken as masakhane/masakhaner2 has them, 0 O, 1 B-PER, 2 I-PER,"
+    )
+    assert open_labelled("ner", f"hub:{TASKS['ner'].hub}").says() == ()  # none was read yet
 
 
 def test_topics_and_sentiments_are_read_from_the_hub(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ from collections import Counter
 from typing import Any
 
 import labelling
-import numpy as np
 import pico
 import pytest
 import torch
@@ -12,8 +11,8 @@ import torch
 from babelpress.text.labelled import Labelled
 from babelpress.text.pieces import pieces_of
 from babelpress.train import finetuning
+from babelpress.train.batches import Example
 from babelpress.train.finetuning import (
-    Example,
     Finetuning,
     examples_of,
     mean_loss,
@@ -69,8 +68,7 @@ def test_the_pieces_of_a_split_sentence_have_the_labels_of_their_words():
 def made(tmp_path, sizes, shares, scores=(), **more) -> Any:
     told = iter(scores)
     examples = {
-        tag: [Example(np.array([0, 5, 1]), (), (n % 3,)) for n in range(size)]
-        for tag, size in sizes.items()
+        tag: [Example((0, 5, 1), (), (n % 3,)) for n in range(size)] for tag, size in sizes.items()
     }
     settings = {"batch": 4, "epochs": 9, "patience": 2, "seed": 0, **more}
     return Finetuning(

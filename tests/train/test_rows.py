@@ -46,7 +46,7 @@ def learn(model, examples, steps=4):
 def test_what_is_learnt_is_what_a_training_of_the_whole_table_learns(family):
     model, examples = task(family)
     plain, before = copy.deepcopy(model), copy.deepcopy(model)
-    ids = {int(each) for example in examples for each in example.ids_T}
+    ids = {int(each) for example in examples for each in example.tokens}
     rows = Rows.of(model, ids | {model.config.pad_token_id})
     assert rows is not None
     number = sum(each.numel() for each in model.parameters() if each.requires_grad)
