@@ -23,7 +23,7 @@ from babelpress.models.open import Opened
 from babelpress.models.tokenizers import Tokenizer, encode, vocabulary_of
 
 RUN = 48  # tokens of a language that logits are compared on
-DOCUMENTS = 200  # of a language that are read before and after
+LINES = 500  # of a language that are read before and after
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +60,19 @@ def before(
     """What is known of a language before the model is trimmed; `new` are the ids that stay."""
     ids = encode(opened.tokenizer, texts)["input_ids"]
     run = longest_run(ids, new) if asked else ()
+    begin: Any = opened.tokenizer.bos_token_id
+    if run and begin in new:  # without it a decoder may say next to nothing
+        run = (begin, *run)
     passed = _pass(opened.model, run, kept=list(new)) if run else None
     return Seen(split, tuple(texts), tuple(ids), run, passed)
 
 
 def longest_run(ids: Sequence[Sequence[int]], new: Mapping[int, int]) -> tuple[int, ...]:
-    """The first RUN kept tokens in a row of a document, or else the most that there are."""
+    """The first RUN kept tokens in a row of a line, or else the most that there are."""
     best: list[int] = []
-    for document in ids:
+    for line in ids:
         run: list[int] = []
-        for each in document:
+        for each in line:
             run = [*run, each] if each in new else []
             if len(run) > len(best):
                 best = run
@@ -106,7 +109,7 @@ def _nats(logits_TV: Tensor, run: Sequence[int]) -> Tensor:
 def after(opened: Opened, old: Tokenizer, seen: Seen, new: Mapping[int, int]) -> dict[str, Any]:
     """What became of it, as the report keeps it; `old` is the tokenizer before.
 
-    `whole` are documents whose pieces are all kept, `same` those that have the same pieces now,
+    `whole` are lines whose pieces are all kept, `same` those that have the same pieces now,
     `odd` those of the first that are not of the second, `read` those that decode to the same text.
     """
     ids = encode(opened.tokenizer, seen.texts)["input_ids"]
@@ -123,7 +126,7 @@ def after(opened: Opened, old: Tokenizer, seen: Seen, new: Mapping[int, int]) ->
     tokens = sum(map(len, seen.ids))
     return {
         "split": seen.split,
-        "documents": len(seen.texts),
+        "lines": len(seen.texts),
         "tokens": tokens,
         "coverage": sum(each in new for one in seen.ids for each in one) / max(1, tokens),
         "whole": sum(whole),

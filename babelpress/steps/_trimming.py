@@ -330,9 +330,8 @@ def _held_out(
     found: dict[str, _proving.Seen] = {}
     progress("read held-out text: language", 0, len(tags))
     for done, tag in enumerate(tags, 1):
-        split, documents = usage.held_out(text.corpus, tag, _proving.DOCUMENTS)
-        if documents:
-            texts = [each.text for each in documents]
+        split, texts = usage.held_out(text.corpus, tag, _proving.LINES)
+        if texts:
             asked = tag in text.tags
             found[tag] = _proving.before(opened, split, texts, new, asked=asked)
         progress("read held-out text: language", done, len(tags))

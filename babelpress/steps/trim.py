@@ -233,27 +233,27 @@ def _placeholders(report: Report) -> list[str]:
 def _proof(report: Report) -> list[str]:
     """What was found on held-out text of the languages that were asked for, in two sentences."""
     asked = [report.held[tag] for tag in report.served if tag in report.held]
-    documents = sum(each["documents"] for each in asked)
+    number = sum(each["lines"] for each in asked)
     whole, same = (sum(each[key] for each in asked) for key in ("whole", "same"))
     lines = []
-    if documents:
+    if number:
         lines.append(
-            f"Of {documents:,} held-out documents all pieces of {whole:,} are kept, and {same:,} "
-            f"have the same pieces as before ({same / documents:.1%})."
+            f"Of {number:,} lines of held-out text all pieces of {whole:,} are kept, and {same:,} "
+            f"are read as the same pieces as before ({100 * same / number:.1f} %)."
         )
     if tried := [each["logits"] for each in asked if each.get("logits")]:
-        numbers, equal = (sum(each[key] for each in tried) for key in ("numbers", "equal"))
+        logits, equal = (sum(each[key] for each in tried) for key in ("numbers", "equal"))
         states = all(each["states"] for each in tried)
         apart = max(each["apart"] for each in tried)
         bits = (
             "equal bit for bit"
-            if equal == numbers
-            else f"equal bit for bit in {equal / numbers:.4%}, and {apart:.2g} apart at most (a "
+            if equal == logits
+            else f"equal bit for bit in {equal / logits:.4%}, and {apart:.2g} apart at most (a "
             "product of another width is summed in another order)"
         )
         lines.append(
             f"States before the head are {'equal bit for bit' if states else 'not equal'}, and "
-            f"{numbers:,} logits of kept tokens are {bits}."
+            f"{logits:,} logits of kept tokens are {bits}."
         )
     return lines
 
@@ -274,7 +274,7 @@ def _warnings(report: Report) -> list[str]:
         )
     if odd := [tag for tag, each in held.items() if each["odd"]]:
         lines.append(
-            f"Documents whose pieces are all kept but that are read as others: {some(odd)}. Words "
+            f"Lines whose pieces are all kept but that are read as others: {some(odd)}. Words "
             "that were unknown can be read now."
         )
     if worse := [tag for tag, each in held.items() if _rose(each)]:
@@ -318,20 +318,21 @@ def _trade_off(report: Report) -> Listing:
 
 def _held(report: Report) -> Listing:
     """Every language on text that was not counted, those that were asked for first."""
+    order = sorted(report.held, key=lambda tag: (tag not in report.coverage, tag))
     rows = [
         (
             tag if tag in report.coverage else f"({tag})",
             f"{100 * each['coverage']:.2f}",
-            f"{100 * each['same'] / each['documents']:.1f}",
+            f"{100 * each['same'] / each['lines']:.1f}",
             *(f"{value:.4f}" for value in each["tokens_per_byte"]),
             *(f"{100 * value:.2f}" for value in each["unknown"]),
             f"{loss[0]:.3f} to {loss[1]:.3f}" if (loss := _loss(each)) else "–",
         )
-        for tag, each in report.held.items()
+        for tag, each in ((tag, report.held[tag]) for tag in order)
     ]
     head = ("language", "covered %", "same %", "tok/byte", "now", "unk %", "now", "nats a token")
     title = (
-        "held-out text: tokens whose piece is kept, documents read as before, fertility, unknown "
+        "held-out text: tokens whose piece is kept, lines read as before, fertility, unknown "
         "tokens, loss on kept pieces; in brackets languages that were not asked for"
     )
     return Listing(title, head, tuple(rows))

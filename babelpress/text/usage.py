@@ -9,7 +9,7 @@ from itertools import chain
 
 from babelpress.errors import BadCorpus
 from babelpress.models.tokenizers import Tokenizer, encode
-from babelpress.text.corpus import Corpus, Document
+from babelpress.text.corpus import Corpus
 from babelpress.text.readers import listed
 
 BATCH = 256  # documents that are read as tokens at once
@@ -45,12 +45,18 @@ def counts_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Counter[int]:
     return found
 
 
-def held_out(corpus: Corpus, tag: str, most: int) -> tuple[str, Sequence[Document]]:
-    """Text that was not counted: the first valid documents, where there are none the first tests.
+def held_out(corpus: Corpus, tag: str, most: int) -> tuple[str, list[str]]:
+    """The first lines of text that was not counted: of valid documents, without any of test ones.
 
     Which split they are of comes with them; without any it is "".
     """
     for split in ("valid", "test"):
-        if documents := corpus.documents(tag, split):
-            return split, documents[:most]
+        lines = [
+            line
+            for each in corpus.documents(tag, split)
+            for line in each.text.splitlines()
+            if line.strip()
+        ]
+        if lines:
+            return split, lines[:most]
     return "", []
