@@ -1,8 +1,9 @@
 """Trim a model's vocabulary to the pieces that text of some languages uses.
 
-What goes are rows of embedding and head; all other weights stay. Kept are, beside what the text
-uses, special and added tokens, bytes, digits, punctuation, what a chat template writes, and
-whatever a kept piece is merged from, so that text whose pieces are all kept is read as before.
+What goes are rows of embedding and head; all other weights stay. Kept beside what
+the text uses are special and added tokens, bytes, digits, punctuation, what a chat
+template writes, and whatever a kept piece is merged from: text whose pieces are all
+kept is read as before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -331,10 +332,7 @@ def _held(report: Report) -> Listing:
         for tag, each in ((tag, report.held[tag]) for tag in order)
     ]
     head = ("language", "covered %", "same %", "tok/byte", "now", "unk %", "now", "nats a token")
-    title = (
-        "held-out text: tokens whose piece is kept, lines read as before, fertility, unknown "
-        "tokens, loss on kept pieces; in brackets languages that were not asked for"
-    )
+    title = "held-out text before and now; languages in brackets were not asked for"
     return Listing(title, head, tuple(rows))
 
 

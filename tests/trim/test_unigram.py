@@ -44,33 +44,26 @@ def test_fewer_pieces_read_a_word_as_the_best_of_all_ways_that_are_left():
 
 
 def test_the_piece_with_the_lowest_score_stays_for_unknown_characters_go_by_it():
-    """b has no piece of its own: with ab it is read, or a and an unknown one are."""
-    pieces = [["<unk>", 0.0], ["▁", -1.0], ["a", -2.0], ["ab", -15.0], ["z", -9.0]]
+    """abcd is ab and cd (-30), unless d alone, which has no piece, may cost less than -29."""
+    pieces = [["<unk>", 0.0], ["ab", -15.0], ["cd", -15.0], ["abc", -1.0], ["z", -30.0]]
     rules = {
         **trimming.rules(KIND),
         "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False},
         "added_tokens": [],
         "post_processor": None,
+        "pre_tokenizer": None,
     }
-    text = "ab bb"
-    old = Tokenizer.from_str(json.dumps(rules))
-    used = set(old.encode(text).tokens)
+    known, used = _rules.Known.of(rules), {"ab", "cd", "abc"}
 
-    assert unigram.always(rules["model"]) == {"<unk>", "ab"}
-    rules["model"]["vocab"][3][1] = -8.0  # now z is the lowest
-    old = Tokenizer.from_str(json.dumps(rules))
-    used = {"▁", "ab", "<unk>"}
-    made = _rules.rewrite(_rules.Known.of(rules), unigram, used | unigram.always(rules["model"]))
-    lost = _rules.rewrite(_rules.Known.of(rules), unigram, used)
-    before = old.encode(text).ids
-    after, other = (
-        [each.old[n] for n in Tokenizer.from_str(json.dumps(each.rules)).encode(text).ids]
-        for each in (made, lost)
-    )
-    assert "z" in unigram.always(rules["model"])
-    assert after == before
-    assert made.rules["model"]["unk_id"] == 0
-    assert other == before or other != after
+    right = _rules.rewrite(known, unigram, used | unigram.always(rules["model"]))
+    wrong = _rules.rewrite(known, unigram, used | {"<unk>"})
+
+    def read(each):
+        return Tokenizer.from_str(json.dumps(each)).encode("abcd").tokens
+
+    assert unigram.always(rules["model"]) == {"<unk>", "z"}
+    assert read(right.rules) == read(rules) == ["ab", "cd"]
+    assert read(wrong.rules) == ["abc", "d"]
 
 
 def test_two_pieces_of_the_same_text_are_one_line():
