@@ -120,7 +120,8 @@ def keep_rows(model: PreTrainedModel, kept: Sequence[int]) -> None:
     rows, kept_K = vocabulary_of(model), torch.tensor(list(kept))
     new = {old: number for number, old in enumerate(kept)}
     _check_padding(model, new)
-    mine = {id(each) for each in tables(model)} | set(_biases(model))
+    old = [*tables(model), *_biases(model).values()]  # held, so that no id is used again
+    mine = {id(each) for each in old}
     made: dict[int, Tensor] = {}
 
     def fewer(tensor: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from babelpress.system.progress import Progress
 from babelpress.text import usage
 from babelpress.text.corpus import Corpus, open_corpus, refuse_shots
 from babelpress.text.draw import languages_of
+from babelpress.text.languages import sides
 from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.trim import _choosing, _files, _rules, trimmer
 from babelpress.trim._pieces import scripts_of, staying
@@ -83,9 +84,12 @@ def trim(
         made = _with_extra(opened, _rules.rewrite(known, by, order.pieces[:number]), extra)
         before = vocabulary_of(opened.model)
         row = vocabulary.row_bytes(opened.model, opened.stored_dtype)
-        found, gone, held = _changed(opened, known, made, text, progress)
+        seen, unread = _held_out(opened, text, made, progress)
+        found, gone = _changed(opened, known, made)
+        held = _held(found, opened, seen, made, before, progress)
     rows = vocabulary_of(found.model)
-    points = [*order.trade_off(), *([order.point(number)])]
+    taken = order.point(number)
+    points = {each.pieces: each for each in (*order.trade_off(), taken)}
     spare = rows - number  # rows without a token, that a config names
     walk = Walk(found.model)
     report = Report(
@@ -101,21 +105,17 @@ def trim(
         corpus=text.corpus.name,
         fingerprint=text.corpus.fingerprint(text.tags),
         text=text.read,
-        coverage=dict(order.point(number).coverage),
+        coverage=dict(taken.coverage),
         points=[
-            {"tokens": each.pieces + spare, "coverage": dict(each.coverage)}
-            for each in sorted({each.pieces: each for each in points}.values(), key=_pieces)
+            {"tokens": pieces + spare, "coverage": dict(points[pieces].coverage)}
+            for pieces in sorted(points)
         ],
         held=held,
-        unread=[tag for tag in text.tags if tag not in held],
+        unread=unread,
         gone=gone,
         notes=_notes(text),
     )
     return Done(report, {}, found)
-
-
-def _pieces(point: _choosing.Point) -> int:
-    return point.pieces
 
 
 # ---- what there is -------------------------------------------------------------------------
@@ -140,7 +140,8 @@ def open_text(src: str, wanted: Sequence[str]) -> tuple[Corpus, list[str]]:
         )
     refuse_shots(src)
     corpus = open_corpus(src)
-    tags = languages_of(corpus, wanted)
+    # a translator's calibration may name directions: both sides of each are kept
+    tags = languages_of(corpus, [side for each in wanted for side in sides(each)])
     corpus.require(tags)
     return corpus, tags
 
@@ -172,9 +173,7 @@ def _counted(
     known: Known,
     progress: Progress,
 ) -> _Text:
-    src = asked.corpus if settings.corpus is None else settings.corpus
-    wanted = settings.languages or (() if settings.corpus else asked.languages)
-    corpus, tags = open_text(src, wanted)
+    corpus, tags = _asked(asked, settings)
     by_id = {number: token for token, number in known.ids.items()}
     counts, read = {}, {}
     progress("count: language", 0, len(tags))
@@ -184,6 +183,13 @@ def _counted(
         counts[tag] = {by_id[number]: count for number, count in ids.items()}
         progress("count: language", done, len(tags))
     return _Text(corpus, tags, counts, read)
+
+
+def _asked(calibration: CalibrationSettings, settings: Settings) -> tuple[Corpus, list[str]]:
+    """The text of the step, or of the recipe's calibration where it names none."""
+    if settings.corpus is not None:
+        return open_text(settings.corpus, settings.languages)
+    return open_text(calibration.corpus, settings.languages or calibration.languages)
 
 
 def _notes(text: _Text) -> list[str]:
@@ -280,14 +286,9 @@ def _too_few(order: _choosing.Order, settings: Settings, least: int, room: int) 
 # ---- what changes --------------------------------------------------------------------------
 
 
-def _changed(
-    opened: Opened, known: Known, made: Rewritten, text: _Text, progress: Progress
-) -> tuple[Opened, list[str], dict[str, dict[str, Any]]]:
-    """The trimmed model, the files that had to go, and what held-out text shows."""
+def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, list[str]]:
+    """The trimmed model, and the files that had to go."""
     rows = vocabulary_of(opened.model)
-    new = {old: number for old, number in made.new.items() if old < rows}
-    seen = _held_out(opened, text, new, progress)
-    config = opened.model.config
     dropped = {token for token, number in known.ids.items() if number not in made.new}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -298,44 +299,69 @@ def _changed(
         folder = Path(place)
         save_tokenizer(opened.tokenizer, folder, files)
         with quiet():
-            config.save_pretrained(folder)
+            opened.model.config.save_pretrained(folder)
             read = read_tokenizer(str(folder), OPTIONS)
     read.tokenizer.name_or_path = opened.tokenizer.name_or_path
-    vocabulary.keep_rows(opened.model, list(new))
-    token_ids.renumber(config, made.new)
+    vocabulary.keep_rows(opened.model, [each for each in made.old if each < rows])
+    token_ids.renumber(opened.model.config, made.new)
     if (generation := getattr(opened.model, "generation_config", None)) is not None:
         token_ids.renumber(generation, made.new)
-    found = replace(
-        opened,
-        tokenizer=read.tokenizer,
-        files=read.files,
-        replaced=read.replaced or opened.replaced,
-    )
+    replaced = read.replaced or opened.replaced
+    return replace(opened, tokenizer=read.tokenizer, files=read.files, replaced=replaced), gone
+
+
+# ---- what is proved ------------------------------------------------------------------------
+
+
+def _held_out(
+    opened: Opened, text: _Text, made: Rewritten, progress: Progress
+) -> tuple[dict[str, _proving.Seen], list[str]]:
+    """What the model makes of text that was not counted, and the languages without any.
+
+    Every language there is, those that were asked for first.
+    """
+    others = [tag for tag in text.corpus.languages() if tag not in text.tags]
+    if text.corpus.name.startswith("hub:"):
+        others = []  # they would be fetched for this alone
+    rows, tags = vocabulary_of(opened.model), [*text.tags, *others]
+    new = {old: number for old, number in made.new.items() if old < rows}
+    found: dict[str, _proving.Seen] = {}
+    progress("read held-out text: language", 0, len(tags))
+    for done, tag in enumerate(tags, 1):
+        asked = tag in text.tags
+        split, texts = _lines(text.corpus, tag, asked=asked)
+        if texts:
+            found[tag] = _proving.before(opened, split, texts, new, asked=asked)
+        progress("read held-out text: language", done, len(tags))
+    return found, [tag for tag in tags if tag not in found]
+
+
+def _lines(corpus: Corpus, tag: str, *, asked: bool) -> tuple[str, list[str]]:
+    """Held-out lines; of a language that nobody asked for a broken file has none."""
+    try:
+        return usage.held_out(corpus, tag, _proving.LINES)
+    except BadCorpus:
+        if asked:
+            raise
+        return "", []
+
+
+def _held(
+    found: Opened,
+    opened: Opened,
+    seen: Mapping[str, _proving.Seen],
+    made: Rewritten,
+    rows: int,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """What became of that text; `opened` has the tokenizer that was, of so many `rows`."""
+    new = {old: number for old, number in made.new.items() if old < rows}
     held: dict[str, dict[str, Any]] = {}
     progress("prove: language", 0, len(seen))
     for done, (tag, each) in enumerate(seen.items(), 1):
         held[tag] = _proving.after(found, opened.tokenizer, each, new)
         progress("prove: language", done, len(seen))
-    return found, gone, held
-
-
-def _held_out(
-    opened: Opened, text: _Text, new: Mapping[int, int], progress: Progress
-) -> dict[str, _proving.Seen]:
-    """Text that was not counted, of every language there is, those that were asked for first."""
-    others = [tag for tag in text.corpus.languages() if tag not in text.tags]
-    if text.corpus.name.startswith("hub:"):
-        others = []  # they would be fetched for this alone
-    tags = [*text.tags, *(tag for tag in others if not text.corpus.damage(tag))]
-    found: dict[str, _proving.Seen] = {}
-    progress("read held-out text: language", 0, len(tags))
-    for done, tag in enumerate(tags, 1):
-        split, texts = usage.held_out(text.corpus, tag, _proving.LINES)
-        if texts:
-            asked = tag in text.tags
-            found[tag] = _proving.before(opened, split, texts, new, asked=asked)
-        progress("read held-out text: language", done, len(tags))
-    return found
+    return held
 
 
 # ---- before it is done ---------------------------------------------------------------------
@@ -343,9 +369,7 @@ def _held_out(
 
 def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     """What trimming will take: text is read, and some of it as tokens."""
-    src = trial.asked.corpus if settings.corpus is None else settings.corpus
-    wanted = settings.languages or (() if settings.corpus else trial.asked.languages)
-    (corpus, tags), opening = timed(lambda: open_text(src, wanted))
+    (corpus, tags), opening = timed(lambda: _asked(trial.asked, settings))
     reading = encoding = 0.0
     sizes: Counter[str] = Counter()
     for tag in tags:

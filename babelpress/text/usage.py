@@ -48,15 +48,13 @@ def counts_of(tokenizer: Tokenizer, texts: Sequence[str]) -> Counter[int]:
 def held_out(corpus: Corpus, tag: str, most: int) -> tuple[str, list[str]]:
     """The first lines of text that was not counted: of valid documents, without any of test ones.
 
-    Which split they are of comes with them; without any it is "".
+    Which split they are of comes with them; without any it is "". No more is read than it takes.
     """
-    for split in ("valid", "test"):
-        lines = [
-            line
-            for each in corpus.documents(tag, split)
-            for line in each.text.splitlines()
-            if line.strip()
-        ]
-        if lines:
-            return split, lines[:most]
-    return "", []
+    found: dict[str, list[str]] = {"valid": [], "test": []}
+    for each in corpus.sentences(tag):
+        if each.split in found:
+            found[each.split] += [line for line in each.text.splitlines() if line.strip()]
+        if len(found["valid"]) >= most:
+            break
+    split = next((name for name, lines in found.items() if lines), "")
+    return split, found.get(split, [])[:most]

@@ -86,6 +86,7 @@ def text(tmp_path_factory):
             for n, line in enumerate(some)
         ]
         (folder / f"{tag}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "de.jsonl").write_text("no JSON")
     return folder
 
 
@@ -175,6 +176,7 @@ def test_a_language_that_was_not_asked_for_is_told_of_too(trimmed):
     assert other["coverage"] < 0.5
     assert other["tokens_per_byte"][1] > other["tokens_per_byte"][0]
     assert other["read"] == other["lines"]  # in more pieces, but whole
+    assert report(trimmed["byte_level_bpe"])["unread"] == ["deu_Latn"]
     assert report(trimmed["wordpiece"])["held"]["amh_Ethi"]["unknown"][1] > 0.5
 
 

@@ -1,5 +1,6 @@
 """Files beside tokenizer.json: numbered anew, written anew, or dropped and named."""
 
+import io
 import json
 
 import pytest
@@ -96,3 +97,29 @@ def test_a_sentencepiece_model_keeps_the_pieces_that_stay():
     assert [each.piece for each in again.pieces] == expected
     assert len(expected) < len(rules["model"]["vocab"])
     assert again.trainer_spec.vocab_size == len(expected)
+
+
+def test_a_sentencepiece_model_without_pieces_reads_what_is_kept_as_before():
+    package = pytest.importorskip("sentencepiece")
+    buffer = io.BytesIO()
+    package.SentencePieceTrainer.train(
+        sentence_iterator=iter(trimming.lines()),
+        model_writer=buffer,
+        vocab_size=trimming.SIZE,
+        character_coverage=0.999,
+        minloglevel=2,
+    )
+    old = package.SentencePieceProcessor(model_proto=buffer.getvalue())
+    pieces = [old.id_to_piece(number) for number in range(len(old))]
+    scores = [old.get_score(number) for number in range(len(old))]
+    texts = trimming.lines()[:60]
+    used = {piece for text in texts for piece in old.encode(text, out_type=str)}
+    stays = used | set(pieces[:3]) | {pieces[scores.index(min(scores))]}
+
+    content = _files._sentencepiece(buffer.getvalue(), frozenset(set(pieces) - stays))
+
+    new = package.SentencePieceProcessor(model_proto=content)
+    assert [new.id_to_piece(n) for n in range(len(new))] == [p for p in pieces if p in stays]
+    assert len(new) < len(old)
+    for text in texts:
+        assert new.encode(text, out_type=str) == old.encode(text, out_type=str)
