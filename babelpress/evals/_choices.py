@@ -7,6 +7,8 @@ scored from the first token in which any of them leaves the tokens of `before`: 
 exactly what the probabilities of the whole texts do. Where what is before differs from choice to
 choice, each is scored from where its own ends.
 
+What choices have in common before them is read once (`_begun.py`).
+
 What is longer than a window loses its beginning; all choices after one beginning lose the same.
 
 Shapes: T tokens of a text.
@@ -125,10 +127,16 @@ def _score(
         for item in items
         for number in range(1, len(item.options) + 1)
     )
-    shortest_first = tuple(sorted(windows, key=lambda each: len(each.ids_T)))
-    prepared = Prepared(names, np.zeros(len(names)), shortest_first)
+    prepared = Prepared(names, np.zeros(len(names)), tuple(windows))
+    items_of = [number for number, item in enumerate(items) for _ in item.options]
     loss = told_sums(
-        model, {tag: prepared}, nats, what=what, memory_mb=memory_mb, progress=progress
+        model,
+        {tag: prepared},
+        nats,
+        what=what,
+        memory_mb=memory_mb,
+        progress=progress,
+        alike={tag: items_of},
     )
     likelihoods, tokens = (-loss[tag]).tolist(), [each.scored for each in windows]
     ends = np.cumsum([0, *(len(item.options) for item in items)]).tolist()

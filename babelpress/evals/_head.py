@@ -22,6 +22,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from babelpress.evals._begun import Past
 from babelpress.models.wide import WideLinear
 
 # Rows and logits of a slice at once, in float32 4 and 256 MiB: on a processor they are to stay in
@@ -188,15 +189,33 @@ def streamed(tell: Tell, ranks: bool, logits: Logits, target_N: Tensor, most: in
     return torch.cat(found)
 
 
-def of_model(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, wanted_BT: Tensor) -> Logits:
-    """Logits of the wanted positions, all made at once."""
-    return _Whole(model(ids_BT, attention_mask=mask_BT, use_cache=False).logits[wanted_BT])
+def of_model(
+    model: PreTrainedModel,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    wanted_BT: Tensor,
+    past: Past | None = None,
+) -> Logits:
+    """Logits of the wanted positions, all made at once; after a `past` of what follows it."""
+    return _Whole(_run(model, ids_BT, mask_BT, past).logits[wanted_BT])
 
 
-def of_states(model: PreTrainedModel, ids_BT: Tensor, mask_BT: Tensor, wanted_BT: Tensor) -> Logits:
+def of_states(
+    model: PreTrainedModel,
+    ids_BT: Tensor,
+    mask_BT: Tensor,
+    wanted_BT: Tensor,
+    past: Past | None = None,
+) -> Logits:
     """Logits of the wanted positions, made when they are asked for; `runs_apart` must hold."""
-    body = model.base_model(ids_BT, attention_mask=mask_BT, use_cache=False)
+    body = _run(model.base_model, ids_BT, mask_BT, past)
     return _OfStates(body.last_hidden_state[wanted_BT], model, body)
+
+
+def _run(module: Any, ids_BT: Tensor, mask_BT: Tensor, past: Past | None) -> Any:
+    if past is None:
+        return module(ids_BT, attention_mask=mask_BT, use_cache=False)
+    return module(ids_BT, **past.given(module, mask_BT))
 
 
 def runs_apart(model: PreTrainedModel, probe_BT: Tensor, logits_BTV: Tensor) -> bool:

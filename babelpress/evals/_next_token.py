@@ -6,7 +6,7 @@ D documents, K numbers a token.
 Tested in tests/evals/test_bits_per_byte.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadSetting, NotFinite
+from babelpress.evals._begun import Batch, begun_alike, goes_on, past_of
 from babelpress.evals._head import (
     Logits,
     Said,
@@ -80,10 +81,14 @@ def told_sums(
     memory_mb: int,
     progress: Progress,
     ranks: bool = False,
+    alike: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The same of what needs no more than a `Said`, with `ranks` the place of the largest in it."""
+    """The same of what needs no more than a `Said`, with `ranks` the place of the largest in it.
+
+    `alike` says by language of every window which others it begins like (`_begun.py`).
+    """
     read = partial(streamed, tell, ranks)
-    return _sums(model, prepared, read, what, memory_mb << 20, progress)
+    return _sums(model, prepared, read, what, memory_mb << 20, progress, alike)
 
 
 def nats(said: Said) -> Tensor:
@@ -105,6 +110,7 @@ def _sums(
     what: str,
     memory: int,
     progress: Progress,
+    alike: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
     check_fit(model, prepared)
     total = sum(w.scored for one in prepared.values() for w in one.windows)
@@ -113,14 +119,14 @@ def _sums(
     with evaluating(model):
         scorer = _scorer(model, prepared, read, memory)
         for tag, one in prepared.items():
-            for batch in batches(one.windows, scorer.batch_tokens):
-                for window, number in zip(batch, scorer.sums(batch), strict=True):
+            for batch in scorer.batches(one.windows, (alike or {}).get(tag, ())):
+                for window, number in zip(batch.windows, scorer.sums(batch), strict=True):
                     if not np.isfinite(number).all():
                         raise not_finite(tag, one.documents[window.document])
                     if tag not in found:
                         found[tag] = np.zeros((len(one.documents), *np.shape(number)))
                     found[tag][window.document] += number
-                done += sum(w.scored for w in batch)
+                done += sum(w.scored for w in batch.windows)
                 progress(what, done, total)
     return found
 
@@ -142,18 +148,27 @@ class _Scorer:
     logits: int
     apart: bool
 
-    @property
-    def batch_tokens(self) -> int:
-        return BATCH_TOKENS[place_of(self.model)] if self.apart else 1
+    def batches(self, windows: Sequence[Window], alike: Sequence[int]) -> Iterator[Batch]:
+        """Windows read together; those that begin alike side by side, if the model can go on."""
+        tokens = BATCH_TOKENS[place_of(self.model)] if self.apart else 1
+        if alike and self.apart:
+            begun, alone = begun_alike(windows, alike, tokens)
+            if begun and goes_on(self.model, begun[-1]):  # the longest beginnings
+                yield from begun
+                windows = alone
+        shortest_first = sorted(windows, key=lambda window: len(window.ids_T))
+        yield from map(Batch, batches(shortest_first, tokens))
 
-    def sums(self, batch: Sequence[Window]) -> np.ndarray:
+    def sums(self, batch: Batch) -> np.ndarray:
         """One sum per window, (B,) or (B, K), float32 in each token, float64 over tokens."""
-        ids_BT, mask_BT, target_BT, scored_BT = (x.to(self.model.device) for x in padded(batch))
+        past = past_of(self.model, batch) if batch.begun else None
+        read = padded(batch.rest if batch.begun else batch.windows)
+        ids_BT, mask_BT, target_BT, scored_BT = (x.to(self.model.device) for x in read)
         run = of_states if self.apart else of_model
-        logits = run(self.model, ids_BT, mask_BT, scored_BT)
+        logits = run(self.model, ids_BT, mask_BT, scored_BT, past)
         target_N = target_BT[scored_BT].to(logits.rows.device)
         said_N = self.read(logits, target_N, self.logits).double()
-        sum_B = said_N.new_zeros(len(batch), *said_N.shape[1:])
+        sum_B = said_N.new_zeros(len(batch.windows), *said_N.shape[1:])
         window_N = scored_BT.nonzero()[:, 0].to(said_N.device)
         return sum_B.index_add_(0, window_N, said_N).cpu().numpy()
 

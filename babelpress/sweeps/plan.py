@@ -194,7 +194,7 @@ def _evaluations(data: Any, where: str) -> tuple[EvaluationSettings, ...]:
 
 def dumped(asked: Sequence[EvaluationSettings]) -> JsonValue:
     """Evaluations as plain data: one as a mapping, as it is mostly written, several as a list."""
-    found = [each.model_dump(mode="json") for each in asked]
+    found: list[JsonValue] = [each.model_dump(mode="json") for each in asked]
     return found[0] if len(found) == 1 else found
 
 
