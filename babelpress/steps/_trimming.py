@@ -289,7 +289,8 @@ def _too_few(order: _choosing.Order, settings: Settings, least: int, room: int) 
 def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, list[str]]:
     """The trimmed model, and the files that had to go."""
     rows = vocabulary_of(opened.model)
-    dropped = {token for token, number in known.ids.items() if number not in made.new}
+    stays = set(made.old)
+    dropped = {token for token, number in known.ids.items() if number not in stays}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         save_tokenizer(opened.tokenizer, folder, opened.files)
