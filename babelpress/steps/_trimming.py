@@ -123,10 +123,10 @@ def trim(
 
 def check_tokenizer(name: str, model: PreTrainedModel) -> None:
     """Raise BadModel for a tokenizer that cannot be rewritten, where its file lies at hand."""
-    folder = Path(model.name_or_path)
-    if not (folder / RULES).is_file():
+    place = model.name_or_path
+    if not place or not (Path(place) / RULES).is_file():
         return  # known when it is opened
-    rules = read_json(folder / RULES, error=BadModel)
+    rules = read_json(Path(place) / RULES, error=BadModel)
     trimmer(rules, name)
     _rules.check(rules)
 

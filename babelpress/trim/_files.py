@@ -11,6 +11,7 @@ Tested in tests/trim/test_files.py.
 import json
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
+from importlib import import_module
 from typing import Any
 
 from babelpress.models import token_ids
@@ -80,14 +81,14 @@ def _settings(settings: dict[str, Any], new: Mapping[int, int]) -> dict[str, Any
 def _sentencepiece(content: bytes, dropped: frozenset[str]) -> bytes | None:
     """A model of SentencePiece without some pieces; None without its package, or another file."""
     try:
-        from google.protobuf.message import DecodeError
-        from sentencepiece import sentencepiece_model_pb2
+        messages: Any = import_module("google.protobuf.message")
+        package: Any = import_module("sentencepiece.sentencepiece_model_pb2")
     except ImportError:
         return None
-    model: Any = sentencepiece_model_pb2.ModelProto()
+    model: Any = package.ModelProto()
     try:
         model.ParseFromString(content)
-    except DecodeError:
+    except messages.DecodeError:
         return None
     left = [each for each in model.pieces if each.piece not in dropped]
     del model.pieces[:]

@@ -77,7 +77,9 @@ def test_where_languages_share_no_piece_no_choice_has_a_higher_floor(seed):
             min(covered(each, chosen) for each in counts.values())
             for chosen in combinations(every, number)
         )
-        assert found.point(found.within(number)).least == pytest.approx(best)
+        within = found.within(number)
+        assert within is not None
+        assert found.point(within).least == pytest.approx(best)
 
 
 @pytest.mark.parametrize("seed", range(4))

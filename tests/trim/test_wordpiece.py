@@ -42,10 +42,14 @@ def test_fewer_pieces_read_words_as_the_definition_does():
 
 def test_a_word_that_was_unknown_may_be_read_with_fewer_pieces():
     """abc begins as ab, after which no piece is c; without ab it is a and ##bc."""
-    model = {"type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##"}
-    model["vocab"] = {each: n for n, each in enumerate(["<unk>", "a", "ab", "##bc"])}
+    model = {
+        "type": "WordPiece",
+        "unk_token": "<unk>",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100,
+        "vocab": {each: n for n, each in enumerate(["<unk>", "a", "ab", "##bc"])},
+    }
     rules = {**trimming.rules(KIND), "added_tokens": [], "post_processor": None, "model": model}
-    rules["model"]["max_input_chars_per_word"] = 100
     made = _rules.rewrite(_rules.Known.of(rules), wordpiece, {"<unk>", "a", "##bc"})
 
     old, new = (Tokenizer.from_str(json.dumps(each)) for each in (rules, made.rules))
