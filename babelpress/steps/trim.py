@@ -252,10 +252,9 @@ def _proof(report: Report) -> list[str]:
             else f"equal bit for bit in {equal / logits:.4%}, and {apart:.2g} apart at most (a "
             "product of another width is summed in another order)"
         )
-        lines.append(
-            f"States before the head are {'equal bit for bit' if states else 'not equal'}, and "
-            f"{logits:,} logits of kept tokens are {bits}."
-        )
+        states_are = f"States before the head are {'equal bit for bit' if states else 'not equal'}"
+        more = f", and {logits:,} logits of kept tokens are {bits}" if logits else ""
+        lines.append(f"{states_are}{more}.")
     return lines
 
 
