@@ -28,7 +28,7 @@ PAGES = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("tutorial", "recipes", "cluster", "offload", "corpora", "insight")
+        for name in ("tutorial", "recipes", "cluster", "offload", "corpora", "insight", "trim")
     ),
 ]
 LANGUAGES = ("eng_Latn", "fra_Latn", "swh_Latn", "yor_Latn")

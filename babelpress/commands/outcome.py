@@ -17,6 +17,8 @@ from babelpress.system.escaping import clean
 if TYPE_CHECKING:
     import pandas
 
+    from babelpress.steps._kind import Listing
+
 Row = dict[str, Any]
 NOTHING = "–"
 SUMMARIES = {
@@ -169,6 +171,17 @@ def beside(column: Column) -> Column:
 def key(column: Column) -> Column:
     """A column without which nobody knows what a row is about: the last to go."""
     return replace(column, needed=2)
+
+
+def listing(found: "Listing") -> Table:
+    """A table that a step tells: its first column is words, the others are numbers."""
+
+    def column(place: int, title: str) -> Column:
+        return Column(title, lambda row: row["cells"][place], number=place > 0)
+
+    columns = (column(place, title) for place, title in enumerate(found.head))
+    first, *others = columns
+    return Table((key(first), *others), [{"cells": cells} for cells in found.rows], found.title)
 
 
 # ---- words ---------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ STEPPED = {
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
     "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
     "distance": "of a distilled student from its teacher, in the unit that the step tells",
+    "covered": "share of the tokens of held-out text whose piece a trimmed model still has",
 }
 
 
@@ -233,9 +234,10 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
             "predicted_damage": each.damage.get(tag),
             "dev": each.dev.get(tag),
             "distance": each.distance.get(tag),
+            "covered": each.covered.get(tag),
         }
         for number, each in enumerate(found.steps, 1)
-        for tag in {**each.damage, **each.dev, **each.distance}
+        for tag in {**each.damage, **each.dev, **each.distance, **each.covered}
     ]
     last = tell(found.steps[-1])
     # What was found when moments were taken was said then.
@@ -255,7 +257,9 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
         "distance": o.number("distance", "distance"),
     }
     warned = (*warned, *(line for step in found.steps for line in tell(step).warnings))
-    return Outcome(rows, out, _by_step(rows, shown), says, warnings=warned)
+    listed = (each for step in found.steps for each in tell(step).listings)
+    tables = (*_by_step(rows, shown), *map(o.listing, listed))
+    return Outcome(rows, out, tables, says, warnings=warned)
 
 
 def _scored_on(out: Path, found: "Manifest") -> str:
@@ -363,12 +367,15 @@ def _cost(found: Estimate) -> str:
 
 def _by_step(rows: Sequence[Row], more: Mapping[str, o.Column]) -> tuple[Table, ...]:
     """A table for every step; `more` are columns that only those have that have their key."""
-    columns = (o.key(o.tag()), o.beside(o.name()), o.share("share", "share"))
+    names, share = (o.key(o.tag()), o.beside(o.name())), o.share("share", "share")
     numbers = sorted({row["step"] for row in rows})
     found: list[Table] = []
     for number in numbers:
         own = [row for row in rows if row["step"] == number]
         there = [each for key, each in more.items() if any(row[key] is not None for row in own)]
+        if any(row["share"] for row in own):
+            there = [share, *there]
         title = f"step {number}" if len(numbers) > 1 else ""
-        found.append(Table((*columns, *there), own, title))
+        if there:  # else the step has tables of its own
+            found.append(Table((*names, *there), own, title))
     return tuple(found)

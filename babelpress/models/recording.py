@@ -302,8 +302,8 @@ def other_text(model: PreTrainedModel) -> Tensor:
     """Token ids (1, T) far apart, beginning and end among them, no marks of images and the like."""
     rows = len(weight(model.get_input_embeddings()))
     config = model.config.get_text_config()
-    ends = {getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
-    ends = {each for each in ends if isinstance(each, int) and 0 <= each < rows}
+    named = [getattr(config, f"{name}_token_id", None) for name in ("bos", "eos", "pad")]
+    ends = {each for each in named if isinstance(each, int) and 0 <= each < rows}  # or a list
     marks = set(_marks(model.config.to_dict())) - ends
     spread = (STRIDE * place % rows for place in range(1, rows))
     some = [*sorted(ends), *(each for each in spread if each not in marks | ends)]

@@ -28,7 +28,16 @@ from babelpress.report.losses import (
     speed,
     worst_first,
 )
-from babelpress.report.told import adjectives, done, on_size, part_of, policies, tell, zeros
+from babelpress.report.told import (
+    adjectives,
+    done,
+    listings,
+    on_size,
+    part_of,
+    policies,
+    tell,
+    zeros,
+)
 from babelpress.runs.manifest import CONFIG, Manifest, read
 from babelpress.runs.places import MODEL
 from babelpress.steps._kind import StepReport
@@ -216,6 +225,7 @@ def _deeds(manifest: Manifest) -> dict[str, Any]:
             for where, text in texts.items()
         ],
         "mixed": list(mixed),
+        "listings": listings(manifest),
         "carried": _carried(manifest.carried),
         "tokenizer": manifest.tokenizer,
         "scanned": [
@@ -325,9 +335,10 @@ def _limits(measured: Iterable[str], manifest: Manifest, judged: Sequence[Judged
 
 
 def _calibrated(manifest: Manifest) -> list[str]:
-    """Languages with a share in any step."""
+    """Languages with a share in any step, or that one was done for."""
     shares = [step.mixture.shares for step in manifest.chain]
-    return sorted({tag for each in shares for tag, share in each.items() if share > 0})
+    served = {tag for step in manifest.chain for tag in step.served}
+    return sorted(served | {tag for each in shares for tag, share in each.items() if share > 0})
 
 
 def _list(tags: Sequence[str]) -> str:

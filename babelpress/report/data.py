@@ -20,6 +20,7 @@ from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
 from babelpress.judge.ladders import Ladder
 from babelpress.judge.ood import Apart
+from babelpress.steps._kind import Listing
 from babelpress.system.escaping import clean
 from babelpress.text import languages
 
@@ -37,7 +38,7 @@ class Pressed:
     `seconds` and `memory_mib` are what pressing took, where that is known; `again` are the commands
     that make, score and serve it. `times` are milliseconds a text beside those of the dense model,
     where both were timed on one machine; `thirds` are losses on easy and hard documents, and
-    `elsewhere` those on a second corpus.
+    `elsewhere` those on a second corpus. `listings` are tables that its steps tell.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Pressed:
     times: Comparison | None = None
     thirds: tuple[Bucket, ...] = ()
     elsewhere: tuple[Apart, ...] = ()
+    listings: tuple[Listing, ...] = ()
 
     @property
     def bytes_stored(self) -> int | None:

@@ -1,6 +1,7 @@
-"""Two more tables of the report: where the bytes are, and who leaves the calibration range.
+"""More tables of the report: where bytes are, who leaves the calibration range, what steps tell.
 
-Both are there only for runs that have them: a ledger in the manifest, scores of `eval --on range`.
+They are there only for runs that have them: a ledger in the manifest, scores of `eval --on range`,
+steps with tables of their own.
 
 Tested in tests/report/test_report.py.
 """
@@ -12,6 +13,7 @@ from typing import Any
 from babelpress.report import data, scale
 from babelpress.report.data import Pressed, Tongue
 from babelpress.report.told import on_size
+from babelpress.steps._kind import Listing
 
 SITES = 5  # worst sites shown of each model
 FIRST, LAST = scale.MIDDLE, scale.CLASSES - 1  # the classes of a share, from hardly any to most
@@ -96,6 +98,15 @@ def _ledger(found: Mapping[str, Any], labels: Sequence[str]) -> Ledger:
         for row in (*found["parts"], whole)
     ]
     return Ledger(tuple(labels), tuple(parts), on_size(found))
+
+
+def listings(pressed: tuple[Pressed, ...]) -> list[tuple[tuple[str, ...], Listing]]:
+    """Every table that steps tell, once, with the models that have it."""
+    found: dict[Listing, list[str]] = {}
+    for model, label in zip(pressed, data.labels(pressed), strict=True):
+        for each in model.listings:
+            found.setdefault(each, []).append(label)
+    return [(tuple(labels), each) for each, labels in found.items()]
 
 
 def beyond(pressed: tuple[Pressed, ...]) -> Beyond | None:

@@ -245,6 +245,7 @@ def _pressed(
         pressed,
         kinds=told.kinds(made),
         notes=told.notes(made),
+        listings=told.listings(made),
         ledger=made.ledger,
         policy=told.policies(made),
         **_cost(made),

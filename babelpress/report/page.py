@@ -67,6 +67,7 @@ def render(report: ReportInput) -> str:
         told=dict.fromkeys(note for model in report.pressed for note in model.notes),
         means=_means(report),
         ledgers=extras.ledgers(report.pressed),
+        listings=extras.listings(report.pressed),
         takes=costs.lines(report),
         times=costs.times(report),
         thirds=harder.thirds(report),

@@ -8,7 +8,7 @@ from typing import Any
 
 from babelpress.runs.manifest import Manifest
 from babelpress.steps import KINDS
-from babelpress.steps._kind import StepReport, Told
+from babelpress.steps._kind import Listing, StepReport, Told
 
 TABLES = ("embedding", "head")
 EIGHT = 9  # bits of a weight with its scale, at most, in what is at eight bits already
@@ -70,6 +70,11 @@ def notes(found: Manifest) -> tuple[tuple[str, str], ...]:
     """What a reader of a report must know of such models, each once."""
     told = [tell(step).note for step in found.chain]
     return tuple(dict.fromkeys(note for note in told if note))
+
+
+def listings(found: Manifest) -> tuple[Listing, ...]:
+    """The tables that steps tell, in their order."""
+    return tuple(each for step in found.chain for each in tell(step).listings)
 
 
 def mostly(ledger: Mapping[str, Any]) -> str:

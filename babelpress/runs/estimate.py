@@ -11,7 +11,7 @@ from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.runs import fits
 from babelpress.runs.open import open_any
-from babelpress.runs.recipe import Recipe
+from babelpress.runs.recipe import Recipe, Step
 from babelpress.steps import KINDS
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Estimate
@@ -30,7 +30,7 @@ def estimate(
     walk = Walk(opened.model)
     fits.check(plan.model, walk, plan.steps)
     _, hash_seconds = timed(lambda: weights_hash(opened.model))
-    plain = [step for step in plan.steps if not getattr(step.work, "task", None)]
+    plain = [each for each in plan.steps if not _own_text(each)]
     blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks if plain else {})
     base = used()
     open_again = 0.0
@@ -53,3 +53,9 @@ def estimate(
         KINDS.module(step.kind).estimate(trial, step.work, chained=number > 0)
         for number, step in enumerate(plan.steps)
     ]
+
+
+def _own_text(step: Step) -> bool:
+    """Whether a step reads other text than that of the calibration."""
+    labelled = getattr(step.work, "task", None)
+    return bool(labelled or KINDS.facts(step.kind).get("OWN_TEXT"))

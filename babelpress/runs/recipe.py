@@ -62,6 +62,24 @@ def _any_step() -> type[Step]:
     return create_model("AnyStep", __base__=Step, **kinds)
 
 
+OF_TOKENS = ("moments", "against", "student")  # settings that name what was made of old tokens
+
+
+def _check_after(step: Step, later: Sequence[Step], why: str) -> None:
+    """Raise ValueError for a step that cannot come after one that changes the tokens."""
+    for each in later:
+        if each.kind == step.kind:
+            raise ValueError(
+                f"{step.kind} stands twice, and {why}: do it once, for the languages of both"
+            )
+        named = [key for key in OF_TOKENS if getattr(each.work, key, None)]
+        if named:
+            raise ValueError(
+                f"{each.kind} cannot have {named[0]} after {step.kind}, for {why}: put {step.kind} "
+                f"behind it, or leave {named[0]} out"
+            )
+
+
 class Recipe(Strict):
     """A whole run."""
 
@@ -74,6 +92,9 @@ class Recipe(Strict):
         for step in self.steps[:-1]:
             if why := KINDS.facts(step.kind).get("LAST"):
                 raise ValueError(f"{step.kind} must be the last step: {why}")
+        for place, step in enumerate(self.steps):
+            if why := KINDS.facts(step.kind).get("NEW_TOKENS"):
+                _check_after(step, self.steps[place + 1 :], why)
         return self
 
     def first_but(self, **changes: Any) -> "Recipe":

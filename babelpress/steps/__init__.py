@@ -16,6 +16,7 @@ A kind is a module with
     HEADS = True                   where the model has another head afterwards
     OWN_TEXT = True                where its settings say which text it reads: it has no use for
                                    that of a calibration
+    NEW_TOKENS = "…"               why what knows tokens by number cannot follow it in a recipe
     RESUMES = True                 where it leaves in its folder, under TRAINING, what it goes on
                                    with when it was killed; it says itself of what that is
 

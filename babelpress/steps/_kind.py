@@ -116,6 +116,16 @@ class StepReport(_Row):
         """How far each language still is from the teacher, of a kind that has one."""
         return {}
 
+    @property
+    def covered(self) -> dict[str, float]:
+        """The share of each language's tokens that it still has, of a kind that drops some."""
+        return {}
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The languages that it was done for, of a kind that has no mixture of them."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -130,6 +140,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """A table of words that a step tells: its title, heads of columns, rows of cells."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """How terminal, card and report page speak of a finished step.
 
@@ -137,7 +156,8 @@ class Told:
     `adjective` is what the model is now, `means` that word in a sentence. `lines` are for the
     terminal when it is done, `warnings` what did not go as it was asked for; `remarks` are for the
     card, `limits` for what the model is not good for, `note` (a title and a sentence) for the
-    report page. `relation` is the hub's word for what the model is to its base model.
+    report page. `relation` is the hub's word for what the model is to its base model. `listings`
+    are tables of its own, for all three.
     """
 
     done: str
@@ -154,6 +174,7 @@ class Told:
     limits: tuple[str, ...] = ()
     note: tuple[str, str] | None = None
     relation: str = ""
+    listings: tuple[Listing, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

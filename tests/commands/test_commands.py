@@ -111,6 +111,7 @@ LINES = {
         *("finetune", "reading", "--task", "topic", "--corpus", "topics", "--epochs", "1"),
         *("--out", "tuned"),
     ],
+    "trim": ["trim", "tiny", *TONGUES, "--size", "259", "--out", "trimmed"],
     "write": ["write", "babel-mini", "--languages", "hi", "--tokens", "800", "--out", "written"],
     "doctor": ["doctor"],
 }

@@ -1,0 +1,106 @@
+"""Token ids that a config names: which there are, and the same config with other numbers.
+
+`config.json` and `generation_config.json` name tokens by number, in keys of their own and in those
+of configs inside them: what a text begins and ends with, what pads it, what is never written, which
+token stands for an image.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+# bos_token_id, eos_token_id (one or a list), image_token_index, forced_bos_token_id, …
+NAMED = re.compile(r"(.+_)?token_(id|ids|index)$")
+LISTED = ("suppress_tokens", "begin_suppress_tokens")  # dropped where the token is gone
+BY_NAME = ("lang_to_id", "task_to_id")
+PLACED = ("forced_decoder_ids",)  # a place in the text and the token there
+PHRASES = ("bad_words_ids", "force_words_ids")
+BIASED = ("sequence_bias",)  # a phrase and a number
+
+Ids = Mapping[int, int]  # the new number of every old one that stays
+
+
+def named(config: Mapping[str, Any]) -> set[int]:
+    """The ids that a config cannot do without: all but those that are only never to be written."""
+    return {each for key, value in _items(config) for each in _needed(key, value)}
+
+
+def _needed(key: str, value: Any) -> Iterator[int]:
+    if NAMED.match(key) or key in BY_NAME or key == "force_words_ids":
+        yield from _numbers(value)
+    elif key in PLACED:
+        yield from _numbers([each[1:] for each in value or ()])
+
+
+def _items(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a config and of those inside it; a table of labels has numbers as keys."""
+    for key, value in ((str(key), value) for key, value in config.items()):
+        if isinstance(value, Mapping) and key not in BY_NAME:
+            yield from _items(value)
+        else:
+            yield key, value
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """The ids in a value: a number, or lists and mappings of them; below zero is none."""
+    if isinstance(value, bool) or value is None:
+        return
+    if isinstance(value, int):
+        if value >= 0:
+            yield value
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _numbers(each)
+
+
+def renumbered(config: Mapping[str, Any], new: Ids) -> dict[str, Any]:
+    """The same plain config with new ids; what it only forbids goes where the token is gone."""
+    return {
+        key: renumbered(value, new)
+        if isinstance(value, Mapping) and key not in BY_NAME
+        else _value(str(key), value, new)
+        for key, value in config.items()
+    }
+
+
+def renumber(config: PreTrainedConfig | Any, new: Ids) -> None:
+    """The same of an open config, or generation config, in place."""
+    for key, value in list(vars(config).items()):
+        if isinstance(value, PreTrainedConfig):
+            renumber(value, new)
+        elif (changed := _value(key, value, new)) is not value:
+            setattr(config, key, changed)
+
+
+def _value(key: str, value: Any, new: Ids) -> Any:
+    """The value of a key with new ids; what names no tokens is what it was."""
+    if value is None:
+        return value
+    if NAMED.match(key) or key in BY_NAME:
+        return _mapped(value, new)
+    if key in LISTED:
+        return [new[each] for each in value if each in new]
+    if key in PLACED:
+        return [[place, _mapped(number, new)] for place, number in value]
+    if key in PHRASES:
+        return [_mapped(each, new) for each in value if new.keys() >= set(_numbers(each))]
+    if key in BIASED and isinstance(value, list):
+        return [[_mapped(w, new), bias] for w, bias in value if new.keys() >= set(_numbers(w))]
+    return value
+
+
+def _mapped(value: Any, new: Ids) -> Any:
+    """Ids in a number, list or mapping; one beyond all rows pointed at nothing, and still does."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return new.get(value, value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(each, new) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapped(each, new) for each in value]
+    return value

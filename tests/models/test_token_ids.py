@@ -1,0 +1,73 @@
+"""Ids that configs name: found, and numbered anew."""
+
+from transformers import GenerationConfig, LlamaConfig
+
+from babelpress.models.token_ids import named, renumber, renumbered
+
+NEW = {0: 0, 2: 1, 5: 2, 9: 3}
+CONFIG = {
+    "bos_token_id": 2,
+    "eos_token_id": [5, 9],
+    "pad_token_id": None,
+    "image_token_index": 9,
+    "decoder_start_token_id": 0,
+    "vocab_size": 10,
+    "num_hidden_layers": 2,
+    "token_type_ids": [5],
+    "use_token_ids": True,
+    "id2label": {0: "a", 5: "b"},
+    "lang_to_id": {"<en>": 5, "<sw>": 9},
+    "text_config": {"pad_token_id": -1, "sep_token_id": 5},
+    "suppress_tokens": [9, 7, 1],
+    "begin_suppress_tokens": [7],
+    "forced_decoder_ids": [[1, 5], [2, None]],
+    "bad_words_ids": [[5, 9], [7, 5]],
+    "sequence_bias": [[[5], 9.0], [[7, 5], 2.0]],
+}
+
+
+def test_what_a_config_names_is_found_but_not_what_it_only_forbids():
+    assert named(CONFIG) == {0, 2, 5, 9}
+    assert named({"suppress_tokens": [3], "bad_words_ids": [[4]], "num_tokens": 6}) == set()
+    assert named({"force_words_ids": [[3, 4]]}) == {3, 4}
+
+
+def test_ids_are_new_and_numbers_that_are_none_stay():
+    assert renumbered(CONFIG, NEW) == {
+        "bos_token_id": 1,
+        "eos_token_id": [2, 3],
+        "pad_token_id": None,
+        "image_token_index": 3,
+        "decoder_start_token_id": 0,
+        "vocab_size": 10,
+        "num_hidden_layers": 2,
+        "token_type_ids": [5],
+        "use_token_ids": True,
+        "id2label": {0: "a", 5: "b"},
+        "lang_to_id": {"<en>": 2, "<sw>": 3},
+        "text_config": {"pad_token_id": -1, "sep_token_id": 2},
+        "suppress_tokens": [3],
+        "begin_suppress_tokens": [],
+        "forced_decoder_ids": [[1, 2], [2, None]],
+        "bad_words_ids": [[2, 3]],
+        "sequence_bias": [[[2], 9.0]],
+    }
+    assert CONFIG["eos_token_id"] == [5, 9]
+
+
+def test_an_id_beyond_all_rows_pointed_at_nothing_and_still_does():
+    assert renumbered({"pad_token_id": 128_004}, NEW) == {"pad_token_id": 128_004}
+
+
+def test_open_configs_are_changed_in_place():
+    config = LlamaConfig(vocab_size=10, bos_token_id=2, eos_token_id=5, pad_token_id=9)
+    generation = GenerationConfig(eos_token_id=[5, 9], suppress_tokens=[7, 9], max_length=9)
+
+    renumber(config, NEW)
+    renumber(generation, NEW)
+
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, 3)
+    assert config.vocab_size == 10
+    assert generation.eos_token_id == [2, 3]
+    assert generation.suppress_tokens == [3]
+    assert generation.max_length == 9
