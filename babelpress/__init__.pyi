@@ -212,6 +212,31 @@ def finetune(
     Example: babelpress finetune intfloat/multilingual-e5-small --task topic --corpus sib200 --out run
     """
 
+def trim(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    corpus: str | PathLike[str] | None = ...,
+    languages: str | Iterable[str] = ...,
+    size: int | str | None = ...,
+    floor: float | str | None = ...,
+    characters: str | PathLike[str] = ...,
+    placeholders: bool = ...,
+    also: str | Iterable[str] = ...,
+    offload: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Trim a model's vocabulary to the pieces that text of some languages uses.
+
+    What goes are rows of embedding and head; all other weights stay. Kept beside what
+    the text uses are special and added tokens, bytes, digits, punctuation, what a chat
+    template writes, and whatever a kept piece is merged from: text whose pieces are all
+    kept is read as before.
+
+    Example: babelpress trim babel-mini --languages en,sw,hi --size 4000 --floor 0.98 --out run
+    """
+
 def write(
     model: str | PathLike[str],
     *,
