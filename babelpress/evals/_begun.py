@@ -24,9 +24,11 @@ from babelpress.evals._windows import Window, padded
 
 KEYS_AND_VALUES = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)  # dummies read another's
 # A cache is read by other kernels than a whole text. Of the largest state; what forgets the
-# beginning, or counts other positions, is further off.
+# beginning is further off, in float32 also what counts other positions.
 NOISE = {torch.float32: 1e-4, torch.float64: 1e-9}
 NOISE_HALF = 0.06  # in float16 and bfloat16
+Group = tuple[int, list[Window]]
+"""How many tokens some windows have in common, and they."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,6 @@ class Batch:
             for window, begun in zip(self.windows, self.begun, strict=True)
         ]
 
-    def first(self, groups: int) -> "Batch":
-        """The windows of some groups only."""
-        size = sum(number < groups for number in self.group)
-        return Batch(self.windows[:size], self.begun[:size], self.group[:size])
-
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -75,16 +72,16 @@ class Past:
 
 
 def begun_alike(
-    windows: Sequence[Window], groups: Sequence[int], tokens: int
-) -> tuple[list[Batch], list[Window]]:
-    """Batches of windows that begin alike, at most `tokens` each or one group, and the others.
+    windows: Sequence[Window], groups: Sequence[int]
+) -> tuple[list[Group], list[Window]]:
+    """Windows that begin alike, the shortest beginnings first, and the others.
 
     `groups` says of every window which others it begins like: equal numbers stand side by side.
     What is scored in a window is no part of its beginning, nor is the token before it, which
-    predicts the first that is scored. The longest beginnings come last.
+    predicts the first that is scored.
     """
     alone: list[Window] = []
-    found: list[tuple[int, list[Window]]] = []
+    found: list[Group] = []
     numbered = zip(groups, windows, strict=True)
     for _, pairs in groupby(numbered, key=lambda pair: pair[0]):
         some = [window for _, window in pairs]
@@ -92,8 +89,7 @@ def begun_alike(
             found.append((begun, some))
         else:
             alone += some
-    found.sort(key=lambda each: each[0])
-    return [*_batches(found, tokens)], alone
+    return sorted(found, key=lambda each: each[0]), alone
 
 
 def _begun(group: Sequence[Window]) -> int:
@@ -104,23 +100,27 @@ def _begun(group: Sequence[Window]) -> int:
     return begun if len(group) > 1 and begun > 0 and same else 0
 
 
-def _batches(groups: Sequence[tuple[int, list[Window]]], tokens: int) -> Iterator[Batch]:
-    """Groups of like beginnings, the shortest first, with their padding."""
-    some: list[tuple[int, list[Window]]] = []
+def batches_of(groups: Sequence[Group], tokens: int, kept: int) -> Iterator[Batch]:
+    """Groups in their order, with their padding: at most `tokens` to read, or one group.
+
+    Nor are keys and values of more than `kept` tokens held, of one group's alone if need be.
+    """
+    some: list[Group] = []
     rows = width = 0
     for begun, group in groups:
-        longest = max(width, *(len(window.ids_T) - 1 - begun for window in group))
-        if some and (len(some) + 1) * begun + (rows + len(group)) * longest > tokens:
+        own = max(len(window.ids_T) - 1 - begun for window in group)
+        longest, size = max(width, own), rows + len(group)
+        read, held = (len(some) + 1) * begun + size * longest, size * (begun + longest)
+        if some and (read > tokens or held > kept):
             yield _batch(some)
-            some, rows = [], 0
-            longest = max(len(window.ids_T) - 1 - begun for window in group)
+            some, longest, size = [], own, len(group)
         some.append((begun, group))
-        rows, width = rows + len(group), longest
+        rows, width = size, longest
     if some:
         yield _batch(some)
 
 
-def _batch(groups: Sequence[tuple[int, list[Window]]]) -> Batch:
+def _batch(groups: Sequence[Group]) -> Batch:
     """One batch of some groups."""
     return Batch(
         [window for _, group in groups for window in group],
@@ -158,15 +158,17 @@ def _placed(module: Any, position_BT: Tensor) -> dict[str, Tensor]:
     return {"position_ids": position_BT} if known else {}
 
 
-def goes_on(model: PreTrainedModel, batch: Batch) -> bool:
-    """Whether the model says after what it keeps of a beginning what it says of the whole text.
+def goes_on(model: PreTrainedModel, groups: Sequence[Group]) -> int:
+    """Bytes that the model keeps of a token, where it goes on from them as from the whole text.
 
-    Tried on the last text of each of the first two groups of a batch.
+    0 where it does not, or keeps something else. Tried on the last text of the shortest and of the
+    longest beginning, side by side.
     """
-    few = batch.first(2)
+    few = _batch([groups[0], *groups[-1:][: len(groups) - 1]])
     past = past_of(model, few)
     if past is None:
-        return False
+        return 0
+    size = _bytes(past)
     body: Any = model.base_model
     ids_BT, mask_BT = (each.to(model.device) for each in padded(few.rest)[:2])
     rest_BTH = body(ids_BT, **past.given(body, mask_BT))[0]
@@ -177,5 +179,13 @@ def goes_on(model: PreTrainedModel, batch: Batch) -> bool:
         noise = NOISE.get(whole_TH.dtype, NOISE_HALF) * whole_TH.abs().amax().item()
         away = (rest_TH[: len(whole_TH)] - whole_TH).abs().amax().item()
         if not away <= noise:  # NaN neither
-            return False
-    return True
+            return 0
+    return size
+
+
+def _bytes(past: Past) -> int:
+    """Of keys and values of a token, over all layers."""
+    layers = [layer for layer in past.kept.layers if type(layer) is not DummyLayer]
+    kept = [each for layer in layers for each in (layer.keys, layer.values) if each is not None]
+    size = sum(each.numel() * each.element_size() for each in kept)
+    return max(1, -(-size // past.mask_BP.numel()))

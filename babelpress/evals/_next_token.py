@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadSetting, NotFinite
-from babelpress.evals._begun import Batch, begun_alike, goes_on, past_of
+from babelpress.evals._begun import Batch, batches_of, begun_alike, goes_on, past_of
 from babelpress.evals._head import (
     Logits,
     Said,
@@ -141,7 +141,10 @@ def not_finite(tag: str, document: str) -> NotFinite:
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    """Sums over windows; at most `logits` logits at a time where the output layer runs apart."""
+    """Sums over windows; at most `logits` logits at a time where the output layer runs apart.
+
+    Keys and values of beginnings take at most as many bytes.
+    """
 
     model: PreTrainedModel
     read: Read
@@ -152,9 +155,9 @@ class _Scorer:
         """Windows read together; those that begin alike side by side, if the model can go on."""
         tokens = BATCH_TOKENS[place_of(self.model)] if self.apart else 1
         if alike and self.apart:
-            begun, alone = begun_alike(windows, alike, tokens)
-            if begun and goes_on(self.model, begun[-1]):  # the longest beginnings
-                yield from begun
+            groups, alone = begun_alike(windows, alike)
+            if groups and (size := goes_on(self.model, groups)):
+                yield from batches_of(groups, tokens, self.logits * BYTES_PER_LOGIT // size)
                 windows = alone
         shortest_first = sorted(windows, key=lambda window: len(window.ids_T))
         yield from map(Batch, batches(shortest_first, tokens))

@@ -95,16 +95,19 @@ def check(options: Mapping[str, Any]) -> None:
 
 
 def made_with(options: Mapping[str, Any]) -> dict[str, str]:
-    """The signatures of sacrebleu, one for each way to part words, and who tells languages."""
+    """How translations are written, who tells languages, and the signatures of sacrebleu, one for
+    each way to part words.
+    """
     check(options)
+    found = {"search": "likeliest token", "languages": by()}
     if options["metric"] == "on_target":
-        return {"languages": by()}
+        return found
     signatures = []
     for script in ("Latn", *(WORDS if options["metric"] == "bleu" else ())):
         scorer = _scorer(options["metric"], script)
         scorer.sentence_score("a", ["a"])  # only then does it know how many references there are
         signatures.append(str(scorer.get_signature()))
-    return {"sacrebleu": " ".join(dict.fromkeys(signatures)), "languages": by()}
+    return {"sacrebleu": " ".join(dict.fromkeys(signatures)), **found}
 
 
 def measure(

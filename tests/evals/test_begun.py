@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DynamicCache, MambaConfig, MambaForCausalLM
 
-from babelpress.evals._begun import begun_alike
+from babelpress.evals._begun import batches_of, begun_alike, goes_on
 from babelpress.evals._next_token import nats, told_sums
 from babelpress.evals._windows import Prepared, Window
 from babelpress.system.progress import silent
@@ -61,11 +61,14 @@ class Reads:
         self._hook.remove()
 
 
-@pytest.mark.parametrize("tokens", [1, 60, 100_000])
-def test_every_window_is_in_one_batch_whole_groups_with_what_they_have_in_common(tokens):
+@pytest.mark.parametrize(
+    ("tokens", "kept"), [(1, 10_000), (60, 10_000), (10_000, 200), (10_000, 10_000)]
+)
+def test_every_window_is_in_one_batch_whole_groups_with_what_they_have_in_common(tokens, kept):
     found, groups = windows(items=30)
 
-    batches, alone = begun_alike(found, groups, tokens)
+    alike, alone = begun_alike(found, groups)
+    batches = [*batches_of(alike, tokens, kept)]
 
     every = [*alone, *(w for b in batches for w in b.windows)]
     assert sorted(w.document for w in every) == list(range(len(found)))
@@ -80,7 +83,8 @@ def test_every_window_is_in_one_batch_whole_groups_with_what_they_have_in_common
             assert begun == min(len(w.ids_T) - w.scored for w in some) - 1
         begun, rest = max(batch.begun), max(len(w.ids_T) - 1 for w in batch.rest)
         read = len({*batch.group}) * begun + len(batch.windows) * rest
-        assert read <= tokens or len({*batch.group}) == 1
+        held = len(batch.windows) * (begun + rest)
+        assert (read <= tokens and held <= kept) or len({*batch.group}) == 1
     assert [max(b.begun) for b in batches] == sorted(max(b.begun) for b in batches)
 
 
@@ -88,9 +92,9 @@ def test_what_is_called_alike_and_is_not_is_read_whole():
     one, two = np.array([5, 6, 7, 8]), np.array([5, 9, 7, 8])
     scored = [Window(0, one, 1), Window(1, two, 1)]
 
-    batches, alone = begun_alike(scored, [0, 0], 100)
+    alike, alone = begun_alike(scored, [0, 0])
 
-    assert batches == []
+    assert alike == []
     assert alone == scored
 
 
@@ -134,6 +138,39 @@ def test_a_model_whose_cache_forgets_is_read_whole(monkeypatch):
     monkeypatch.setattr(DynamicCache, "batch_select_indices", forget)
 
     assert sums(model, found, groups) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_that_pays_no_heed_to_padding_is_read_whole(monkeypatch):
+    """Its batches would be right where all beginnings are as long, so both ends are tried."""
+    model = pico.model()
+    rng = np.random.default_rng(1)
+    found, groups = [], []
+    for number, begun in enumerate([5, 9, 13, 20, 20]):
+        begin = rng.integers(3, 250, size=begun)
+        for _ in range(2):
+            ids = np.concatenate([begin, rng.integers(3, 250, size=3)])
+            found.append(Window(len(found), ids, 3))
+            groups.append(number)
+    alike, _ = begun_alike(found, groups)
+    assert goes_on(model, alike)
+    body = model.base_model
+    whole = type(body).forward
+
+    def heedless(self, input_ids, attention_mask=None, position_ids=None, **more):
+        return whole(self, input_ids, **more)
+
+    monkeypatch.setattr(type(body), "forward", heedless)
+
+    assert not goes_on(model, alike)
+
+
+def test_bytes_that_are_kept_of_a_token_are_those_of_its_keys_and_values():
+    model = pico.model()
+    shape = model.config
+    heads, size = shape.num_key_value_heads, shape.head_dim
+    found, groups = windows()
+
+    assert goes_on(model, begun_alike(found, groups)[0]) == 2 * 4 * 2 * heads * size  # 2 blocks
 
 
 def test_a_model_that_keeps_a_state_is_read_whole():

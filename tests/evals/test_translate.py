@@ -415,9 +415,14 @@ def test_scores_hang_on_the_signature_of_sacrebleu_and_on_who_tells_languages(mo
     chrf = evals.made_with("translate", {})
     bleu = evals.made_with("translate", {"metric": "bleu"})
 
-    assert chrf == {"sacrebleu": str(scorer.get_signature()), "languages": "py3langid 9.9"}
+    assert chrf == {
+        "sacrebleu": str(scorer.get_signature()),
+        "search": "likeliest token",
+        "languages": "py3langid 9.9",
+    }
     assert all(f"tok:{words}" in bleu["sacrebleu"] for words in ("13a", "char", "zh"))
-    assert evals.made_with("translate", {"metric": "on_target"}) == {"languages": "py3langid 9.9"}
+    on_target = evals.made_with("translate", {"metric": "on_target"})
+    assert on_target == {"search": "likeliest token", "languages": "py3langid 9.9"}
     with pytest.raises(BadSetting, match="no metric 'ter'"):
         evals.made_with("translate", {"metric": "ter"})
     assert evals.made_with("bits_per_byte", {}) == {}
