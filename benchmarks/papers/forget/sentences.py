@@ -3,7 +3,7 @@
     python -m benchmarks.papers.forget.sentences TEXT_FOLDER OUT_FOLDER [LANGUAGES]
 
 Scores are kept by document. An article of FLORES is three or four sentences, and the paper tells
-which *sentences* gain and lose. Intervals over sentences are a little narrower than over articles.
+which *sentences* gain and lose. Intervals take sentences of one article for independent.
 """
 
 import json
