@@ -122,10 +122,7 @@ def costs(rows: Sequence[Row], spoken: Mapping[str, str]) -> list[Table]:
             for name in there
         ),
     )
-    title = (
-        "what a run takes, and the change of sizes from the dense model; compressed: with zstd; "
-        "means are over languages, the change of time is the mean of their changes"
-    )
+    title = "sizes (compressed: zstd) and their change; mean times, and the mean of changes"
     return [Table(columns, lines, title)] if lines else []
 
 

@@ -145,6 +145,6 @@ def test_an_encoder_decoder_is_scored_on_its_translations_alone(tmp_path):
     assert found[0] == found[3] == ""
     assert found[1] == (
         "t5 is an encoder-decoder, which bits_per_byte cannot score. Give --on translation_loss or "
-        "translate."
+        "translate or gender."
     )
     assert "llama is no encoder-decoder, and only those are scored by translation_loss" in found[2]
