@@ -100,6 +100,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
         "settings": settings.model_dump(mode="json"),
         "pruned": sorted(opened.pruned),
         "texts": texts.fingerprint(),
+        "rows": True,  # of checkpoints: before, the whole table was in them
     }
     made = _finetuning(opened, settings, texts, model, pieces, mixed, length)
     made.place = checkpoints(folder, work, progress)

@@ -30,7 +30,7 @@ class Rows:
         table.weight.requires_grad_(False)
         rows_RD = nn.Parameter(table.weight.detach()[read_R].clone())
         table.register_parameter(NAME, rows_RD)
-        self._hook = table.register_forward_hook(self._put)
+        self._hook = table.register_forward_hook(self._put, with_kwargs=True)
 
     @classmethod
     def of(cls, model: Any, ids: Iterable[int]) -> "Rows | None":
@@ -63,7 +63,13 @@ class Rows:
         found: Any = getattr(self.table, NAME)
         return found
 
-    def _put(self, _table: nn.Module, given: tuple[Any, ...], out_BTD: Tensor) -> Tensor:
-        place_BT = self.place_V[given[0]]
+    def _put(
+        self,
+        _table: nn.Module,
+        given: tuple[Any, ...],
+        named: dict[str, Any],
+        out_BTD: Tensor,
+    ) -> Tensor:
+        place_BT = self.place_V[given[0] if given else named["input"]]
         learnt_BTD = embedding(place_BT.clamp(min=0), self._rows_RD())
         return torch.where((place_BT >= 0)[..., None], learnt_BTD, out_BTD)

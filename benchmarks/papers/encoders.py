@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,18 @@ def load(folder: Path, on: str) -> list[Run]:
         share = _bytes(chain[-1]) / whole[_alike(tuned)]
         place = Path(tuned.step["corpus"]).name
         found.append(Run(run, own, words, int(tuned.step["seed"]), place, share, on))
-    return sorted(found, key=lambda run: (run.corpus, run.words, run.seed))
+    return _once(sorted(found, key=lambda run: (run.corpus, run.words, run.seed)))
+
+
+def _once(runs: list[Run]) -> list[Run]:
+    """The same; SystemExit where two are told by the same words."""
+    for one, other in pairwise(runs):
+        if (one.corpus, one.words, one.seed) == (other.corpus, other.words, other.seed):
+            raise SystemExit(
+                f"{one.folder} and {other.folder} are both {one.words} on {one.corpus} with seed "
+                f"{one.seed}, and no table tells them apart. Put one of them elsewhere."
+            )
+    return runs
 
 
 def _scored(folder: Path, on: str) -> bool:
@@ -166,9 +178,27 @@ def by_words(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
     return found
 
 
-def mean_loss(run: Run) -> float:
-    """Over its languages."""
-    return float(np.mean(list(run.losses.values()))) if run.losses else np.nan
+def told_of(runs: Iterable[Run]) -> list[Run]:
+    """Those of which a loss is told in some language."""
+    return [run for run in runs if run.losses]
+
+
+def shared(runs: Iterable[Run]) -> list[str]:
+    """The languages in which a loss is told at all seeds at which any is."""
+    some = told_of(runs)
+    return [tag for tag in some[0].losses if all(tag in run.losses for run in some)] if some else []
+
+
+def mean_losses(runs: Iterable[Run]) -> list[float]:
+    """Of every seed of which losses are told the mean over the languages that all of them tell."""
+    some = told_of(runs)
+    tags = shared(some)
+    return [float(np.mean([run.losses[tag] for tag in tags])) for run in some] if tags else []
+
+
+def of_all(number: int, among: int) -> str:
+    """How many; and of how many, where it is not all."""
+    return str(number) if number == among else f"{number} of {among}"
 
 
 def dense_table(runs: Sequence[Run]) -> str:
@@ -191,27 +221,40 @@ def _range(values: Sequence[float]) -> str:
 
 
 def loss_table(runs: Sequence[Run]) -> str:
-    """Of every recipe its size, the mean loss with its range over seeds, and the worst language."""
-    rows: list[list[str]] = []
-    for (corpus, words), some in by_words(runs).items():
-        told = [run for run in some if run.losses]
-        if not told:
-            rows.append([corpus, words, str(len(some)), "at chance", "–", "–", "–"])
-            continue
-        means = [mean_loss(run) for run in told]
-        worst = {max(run.losses, key=run.losses.__getitem__) for run in told}
-        most = [max(run.losses.values()) for run in told]
-        size = f"{100 * (1 - some[0].share):.1f}"
-        cells = [percents(means), percents(most), ", ".join(sorted(map(short, worst)))]
-        rows.append([corpus, words, str(len(some)), size, *cells])
-    head = ["texts", "steps", "seeds", "smaller, %", "mean loss, %", "worst, %", "which"]
-    return table(head, rows)
+    """Of every recipe its size, the mean loss with its range over seeds, and the worst language.
+
+    Seeds and languages that tell no loss are counted, and are in no mean.
+    """
+    head = ["texts", "steps", "seeds", "languages", "smaller, %", "mean loss, %", "worst, %"]
+    rows = [[*names, *_losses(some)] for names, some in by_words(runs).items()]
+    return table([*head, "which"], rows)
 
 
-def percents(values: Sequence[float]) -> str:
-    """The mean in per cent, and the range behind it where there are several."""
+def _losses(some: Sequence[Run]) -> list[str]:
+    """What a row says of runs that differ in their seed alone."""
+    told, tags = told_of(some), shared(some)
+    every = {tag for run in some for tag in run.before}
+    size = f"{round(100 * (1 - some[0].share), 1) + 0.0:.1f}"  # no minus before a zero
+    counts = [of_all(len(told), len(some)), of_all(len(tags), len(every)), size]
+    if not tags:
+        return [*counts, "at chance", "–", "–"]
+    own = [{tag: run.losses[tag] for tag in tags} for run in told]
+    worst = {max(each, key=each.__getitem__) for each in own}
+    most = [max(each.values()) for each in own]
+    which = ", ".join(sorted(map(short, worst)))
+    return [*counts, percents(mean_losses(some)), percents(most), which]
+
+
+def percents(values: Sequence[float], among: int = 0) -> str:
+    """The mean in per cent, and behind it the range where there are several.
+
+    And how many they are, where that is not `among`.
+    """
+    if not values:
+        return "–"
     mean, low, high = (percent(float(of(values))) for of in (np.mean, np.min, np.max))
-    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
+    found = mean if len(values) == 1 else f"{mean} ({low} to {high})"
+    return f"{found}, {len(values)} of {among}" if among > len(values) else found
 
 
 def collapse_table(runs: Sequence[Run], *, max_loss: float) -> str:

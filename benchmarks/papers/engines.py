@@ -9,6 +9,7 @@ OUT/engines; what is there is not done again.
 """
 
 import argparse
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -50,10 +51,16 @@ def main() -> None:
     evaluation = asked.entries[0].evaluate[0]
     rows: list[list[str]] = []
     for begin in tuned[: args.only or None]:
-        if begin.folder(args.out.absolute()).exists():
-            rows += _rows(begin, args.out.absolute(), evaluation)
+        rows += _rows(begin, _there(begin, args.out.absolute()), evaluation)
     head = ["way", "seed", "score", "mean loss, %", "worst, %", "smaller, %", "ms a sentence"]
     print(table(head, rows))
+
+
+def _there(begin: Begin, out: Path) -> Path:
+    """The folder of the sweep. SystemExit where it has not the model yet."""
+    if not begin.folder(out).exists():
+        raise SystemExit(f"{begin.folder(out)} is not there ({begin.label}): finish the sweep.")
+    return out
 
 
 def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[str]]:
@@ -78,14 +85,27 @@ def _rows(begin: Begin, out: Path, asked: EvaluationSettings) -> Iterator[list[s
             runs = _served(open_any(str(folder)), served)
         else:
             runs = open_any(str(served), quantized=True)
-        evaluate(runs, place / "scores", asked)
-        after = scores.tallies(place / "scores", on)
+        kept = place / _kept(served)
+        evaluate(runs, kept, asked)
+        after = scores.tallies(kept, on)
         score = float(np.mean([each.value for each in after.values()]))
-        losses = _losses(dense, place / "scores", on, told)
+        losses = _losses(dense, kept, on, told)
         smaller = 1 - _size(served) / size
         cells = [percent(float(of(losses))) if losses else "–" for of in (np.mean, np.max)]
         cells += [f"{100 * smaller:.1f}", f"{_time(runs, texts):.1f}"]
         yield [way, seed, f"{score:.3f}", *cells]
+
+
+def _kept(served: Path) -> str:
+    """The folder of the scores of what is served.
+
+    Scores in onnxruntime go by the weights of the model in PyTorch, so its file stands in the name.
+    """
+    path = served / "model.onnx"
+    if not path.exists():
+        return "scores"
+    with path.open("rb") as file:
+        return f"scores-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def _losses(dense: Path, run: Path, on: str, told: list[str]) -> list[float]:

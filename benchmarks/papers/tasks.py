@@ -10,14 +10,26 @@ languages in which a paired test finds a loss at 5 %, Holm's correction over lan
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from babelpress import evals
+from babelpress.judge import scores
 from benchmarks.papers import swept
 from benchmarks.papers.swept import Run
+
+NO_SHARES = (  # metrics that are no share of one, and are told as they are
+    "bits_per_byte",
+    "bleu",
+    "chrf",
+    "masked_bits",
+    "ms_per_text",
+    "times_worse",
+    "translation_bits_per_byte",
+)
 
 
 def main() -> None:
@@ -27,7 +39,9 @@ def main() -> None:
     parser.add_argument("--corpus", default="", help="which, where it was scored on several")
     args = parser.parse_args()
     runs = swept.load(args.out, args.on, corpus=args.corpus)
-    scale = 1 if max(change.dense for change in runs[0].found.changes) > 1 else 100
+    corpus = scores.prefer(runs[0].folder, args.on, args.corpus)
+    identity = scores.identity_of(runs[0].folder, args.on, corpus)
+    scale = _scale(args.on, identity.get("options", {}))
     tags = [change.language for change in runs[0].found.changes]
     guessed = {change.language for change in runs[0].found.changes if change.at_chance}
     known = [tag for tag in tags if tag not in guessed]
@@ -41,6 +55,11 @@ def main() -> None:
     if guessed:
         print(f"no better than guessing before: {', '.join(map(swept.short, sorted(guessed)))}")
     print(f"\n{swept.table(head, rows)}")
+
+
+def _scale(on: str, options: Mapping[str, Any]) -> int:
+    """What a score is multiplied with: a share of one is told in per cent."""
+    return 1 if evals.metric(on, options) in NO_SHARES else 100
 
 
 def _dense(run: Run, tags: Sequence[str], known: Sequence[str], scale: int) -> list[str]:

@@ -13,12 +13,15 @@ from babelpress.text.pieces import pieces_of
 from babelpress.train.finetuning import examples_of, mean_loss
 from babelpress.train.rows import Rows
 
-FAMILIES = {**{f"{name} words": name for name in labelling.OF_WORDS}, "modernbert": "modernbert"}
+FAMILIES = [
+    *((name, "words") for name in labelling.OF_WORDS),
+    *((name, "texts") for name in labelling.OF_TEXTS),
+]
 
 
-def task(family) -> Any:
+def task(family, what="words") -> Any:
     """A model with a head, in training but without dropout, and what it learns from."""
-    words = family in labelling.OF_WORDS
+    words = what == "words"
     heads, labels = (
         (labelling.OF_WORDS, labelling.NAMES) if words else (labelling.OF_TEXTS, labelling.TOPICS)
     )
@@ -42,9 +45,9 @@ def learn(model, examples, steps=4):
         optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("family", list(FAMILIES.values()))
-def test_what_is_learnt_is_what_a_training_of_the_whole_table_learns(family):
-    model, examples = task(family)
+@pytest.mark.parametrize(("family", "what"), FAMILIES)
+def test_what_is_learnt_is_what_a_training_of_the_whole_table_learns(family, what):
+    model, examples = task(family, what)
     plain, before = copy.deepcopy(model), copy.deepcopy(model)
     ids = {int(each) for example in examples for each in example.tokens}
     rows = Rows.of(model, ids | {model.config.pad_token_id})
@@ -81,6 +84,7 @@ def test_what_is_read_but_not_learnt_is_read_of_the_table():
     assert torch.equal(found[1, 1], own[1, 1] + 1)
     assert torch.equal(found[0, 1], own[0, 1])
     assert torch.equal(found[1, 0], own[1, 0])
+    assert torch.equal(table(input=torch.tensor([[5, 7], [9, 6]])), found)
     rows.finish()
     assert torch.equal(table(torch.tensor([5])), found[0, :1])
     assert not hasattr(table, "rows")

@@ -34,7 +34,10 @@ def main() -> None:
 
 
 def _by_language(runs: list[encoders.Run]) -> str:
-    """A row a recipe, a column a language; how many of them gained at every seed."""
+    """A row a recipe, a column a language; how many of them gained, and that at every seed.
+
+    Means are over the languages that tell a loss at all seeds at which any does.
+    """
     tags = list(dict.fromkeys(tag for run in runs for tag in run.losses))
     rows: list[list[str]] = []
     for (_, words), some in encoders.by_words(runs).items():
@@ -42,11 +45,11 @@ def _by_language(runs: list[encoders.Run]) -> str:
         gained = 0
         for tag in tags:
             found = [run.losses[tag] for run in some if tag in run.losses]
-            gained += bool(found) and max(found) < 0
-            cells.append(encoders.percents(found) if found else "–")
-        means = [encoders.mean_loss(run) for run in some if run.losses]
-        mean = encoders.percents(means) if means else "–"
-        rows.append([words, str(len(some)), mean, str(gained), *cells])
+            gained += len(found) == len(some) and max(found) < 0
+            cells.append(encoders.percents(found, len(some)))
+        means = encoders.mean_losses(some)
+        seeds = encoders.of_all(len(means), len(some))
+        rows.append([words, seeds, encoders.percents(means), str(gained), *cells])
     head = ["steps", "seeds", "mean", "gained", *map(encoders.short, tags)]
     return table(head, rows)
 
