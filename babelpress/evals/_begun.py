@@ -185,7 +185,7 @@ def goes_on(model: PreTrainedModel, groups: Sequence[Group]) -> int:
 
 def _bytes(past: Past) -> int:
     """Of keys and values of a token, over all layers."""
-    layers = [layer for layer in past.kept.layers if type(layer) is not DummyLayer]
+    layers = [layer for layer in past.kept.layers if isinstance(layer, DynamicLayer)]
     kept = [each for layer in layers for each in (layer.keys, layer.values) if each is not None]
     size = sum(each.numel() * each.element_size() for each in kept)
     return max(1, -(-size // past.mask_BP.numel()))
