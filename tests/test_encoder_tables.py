@@ -3,15 +3,18 @@
 import argparse
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from babelpress import evals
+from babelpress.sweeps import plan
 from benchmarks.papers import encoders, engines, layout, tasks
 from benchmarks.papers.awobade import table as awobade
 from benchmarks.papers.brittle import table as brittle
 from benchmarks.papers.ogueji import table as ogueji
 
+PAPERS = Path(engines.__file__).parent
 TAGS = ("hau_Latn", "swh_Latn", "yor_Latn")
 WORDS = "fine-tune, then gptq 4 bits"
 
@@ -131,7 +134,23 @@ def test_scores_in_onnxruntime_are_of_one_exported_file(tmp_path):
 
 
 def test_a_model_that_is_not_there_yet_is_named(tmp_path):
-    begin = SimpleNamespace(folder=lambda out: out / "begun" / "x", label="finetune of m, seed 1")
+    begin: Any = SimpleNamespace(
+        folder=lambda out: out / "begun" / "x", label="finetune of m, seed 1"
+    )
 
     with pytest.raises(SystemExit, match=r"begun/x is not there \(finetune of m, seed 1\)"):
         engines._there(begin, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["awobade/ner", "awobade/ner-before", "brittle/sweep"])
+def test_a_distilled_model_is_drawn_anew_with_every_seed(name):
+    seeds = {}
+    for entry in plan.load(PAPERS / f"{name}.yaml").entries:
+        own = {step.kind: step.work for step in entry.recipe.steps}
+        if distil := own.get("distill"):
+            place = own["finetune"].corpus, distil.layers
+            pair = own["finetune"].seed, entry.recipe.calibration.seed
+            seeds.setdefault(place, []).append(pair)
+
+    assert seeds
+    assert all(pairs == [(0, 0), (1, 1), (2, 2)] for pairs in seeds.values())
