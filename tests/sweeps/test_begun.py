@@ -1,12 +1,16 @@
 """Recipes that begin with the same training: it is done once, and they are held against it."""
 
+import shlex
+
 import labelling
 import pico
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from babelpress import cli, commands
 from babelpress.judge.evaluate import evaluate
+from babelpress.models.weights import weights_hash
 from babelpress.runs import manifest, run
 from babelpress.runs.open import open_any
 from babelpress.steps import _distilling, _finetuning
@@ -15,6 +19,7 @@ from babelpress.sweeps.found import find
 from babelpress.sweeps.jobs import Begin, Look, Press, Score
 from babelpress.sweeps.schedule import Here
 from babelpress.sweeps.setup import Setup
+from babelpress.system.files import write_json
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = {"sw": {"train": 12, "dev": 3, "test": 6}, "ha": {"train": 12, "dev": 3, "test": 6}}
@@ -47,6 +52,11 @@ def asked(places, *steps, **more):
             **more,
         }
     )
+
+
+def written(entry):
+    """The file of a sweep of one recipe."""
+    return {**entry.recipe.model_dump(mode="json"), "evaluate": plan.dumped(entry.evaluate)}
 
 
 def do(sweep, out, **more):
@@ -128,6 +138,25 @@ def test_every_seed_is_a_beginning_of_its_own_and_what_is_done_is_not_done_again
     alone = do(asked(places, learn(places[1])), tmp_path / "out")
     assert not alone.failed
     assert len(trainings) == 2
+
+
+def test_the_command_that_makes_a_run_again_goes_on_from_its_training(
+    places, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = asked(places, learn(places[1]), prune("0.25"))
+    write_json(tmp_path / "sweep.yaml", written(sweep.entries[0]))
+
+    found = commands.sweep(tmp_path / "sweep.yaml", out=tmp_path / "out")
+
+    (line,) = (line for line in found.says if line.startswith("weights were not kept"))
+    program, *words = shlex.split(line.partition("One again: ")[2])
+    assert program == "babelpress"
+    assert cli.main(words) == 0
+    first = manifest.read(tmp_path / "out" / "runs" / found.rows[0]["fingerprint"])
+    assert manifest.read(tmp_path / "run").recipes == first.recipes
+    again = open_any(str(tmp_path / "run"))
+    assert weights_hash(again.model) == found.rows[0]["weights"]
 
 
 def test_moments_of_what_was_trained_are_shared_too(places, tmp_path):
