@@ -13,8 +13,7 @@ from babelpress.system.claims import PARTIAL
 from babelpress.text.languages import select
 
 RESULTS = "results.jsonl"  # of all recipes together, in the order of the sweep
-# Folders of scores, of runs, and of what runs begin with, one in each for every key.
-DENSE, RUNS, BEGUN = "dense", "runs", "begun"
+DENSE, RUNS = "dense", "runs"  # folders of scores and of runs, one in each for every key
 
 
 @dataclass(frozen=True, slots=True)

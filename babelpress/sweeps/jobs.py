@@ -33,10 +33,11 @@ from babelpress.press import codes
 from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
+from babelpress.runs.places import BEGUN
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
-from babelpress.sweeps.found import BEGUN, DENSE, RUNS
+from babelpress.sweeps.found import DENSE, RUNS
 from babelpress.sweeps.plan import Entry, begun, dumped, going_on, short, with_moments
 from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
@@ -391,10 +392,6 @@ def _score(
         on = tuple(name for name in each.on if pressed or not evals.facts(name).needs_ranges)
         asks = any(evals.facts(name).needs_ranges for name in on)
         if on:
-            evaluate(
-                opened,
-                out,
-                each.model_copy(update={"on": on}),
-                ranges=ranges_of(out) if asks else None,
-                progress=progress,
-            )
+            ranges = ranges_of(out) if asks else None
+            mine = each.model_copy(update={"on": on})
+            evaluate(opened, out, mine, ranges=ranges, progress=progress)

@@ -21,9 +21,9 @@ from babelpress.judge import scorable
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import config_of
 from babelpress.runs import fits
-from babelpress.runs.places import place_of
+from babelpress.runs.places import BEGUN, place_of
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps.found import BEGUN, DENSE, RESULTS, RUNS
+from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
     Begin,
     Look,

@@ -5,12 +5,15 @@ import shlex
 import labelling
 import pico
 import pytest
+import scoring
 import torch
 from safetensors.torch import load_file
 
 from babelpress import cli, commands
+from babelpress.judge import verdicts
 from babelpress.judge.evaluate import evaluate
 from babelpress.models.weights import weights_hash
+from babelpress.report.gather import report_input
 from babelpress.runs import manifest, run
 from babelpress.runs.open import open_any
 from babelpress.steps import _distilling, _finetuning
@@ -157,6 +160,35 @@ def test_the_command_that_makes_a_run_again_goes_on_from_its_training(
     assert manifest.read(tmp_path / "run").recipes == first.recipes
     again = open_any(str(tmp_path / "run"))
     assert weights_hash(again.model) == found.rows[0]["weights"]
+
+
+def test_a_report_names_the_model_that_was_fine_tuned_and_where_it_is(places, tmp_path):
+    model, topics = places
+    out = tmp_path / "out"
+    do(asked(places, learn(topics), prune("0.25")), out)
+    swept = find(out, "classify")
+
+    given = report_input(swept.dense, swept.runs, on="classify")
+
+    (begun,) = (out / "begun").iterdir()
+    assert verdicts.model_name(swept.dense, "classify") == model
+    assert given.model == f"{model}, fine-tuned"
+    assert given.title.startswith(f"{model}, fine-tuned: ")
+    assert shlex.split(given.again[0])[:3] == ["babelpress", "eval", str(begun)]
+    assert open_any(shlex.split(given.again[0])[2])
+
+
+def test_what_was_fine_tuned_has_the_training_shares_of_what_it_began_as(tmp_path):
+    dense = scoring.scored(
+        tmp_path / "dense" / "key", dict.fromkeys(scoring.LOSS, 0.0), model="begun/aaaa"
+    )
+    run = scoring.run(tmp_path / "runs" / "one", scoring.LOSS)
+    scoring.run(tmp_path / "begun" / "aaaa", scoring.LOSS)
+
+    given = report_input(dense, [run], on=scoring.ON)
+
+    assert given.shares is not None
+    assert set(given.shares) == set(scoring.LOSS)
 
 
 def test_moments_of_what_was_trained_are_shared_too(places, tmp_path):
