@@ -162,6 +162,18 @@ def test_the_command_that_makes_a_run_again_goes_on_from_its_training(
     assert weights_hash(again.model) == found.rows[0]["weights"]
 
 
+def test_what_is_only_fine_tuned_stands_in_no_comparison_and_is_named(places, tmp_path):
+    recipes = [{"steps": [learn(places[1])]}, {"steps": [learn(places[1]), prune("0.25")]}]
+    sweep = asked(places, prune(), recipes=recipes)
+    do(sweep, tmp_path / "out")
+
+    found = commands.compare(tmp_path / "out", on="classify")
+
+    tuned, pressed = (each.fingerprint for each in sweep.entries)
+    assert {row["run"] for row in found.rows} == {pressed}
+    assert any(f"gave them their head: {tuned}" in line for line in found.says)
+
+
 def test_a_report_names_the_model_that_was_fine_tuned_and_where_it_is(places, tmp_path):
     model, topics = places
     out = tmp_path / "out"
