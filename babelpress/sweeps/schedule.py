@@ -215,7 +215,8 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
             found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):
             moments = None if job.begun else job.moments
-            found.append(replace(job, size=Size(job.entry.recipe, moments)))
+            whole = job.begun.plan if job.begun and job.copies else job.entry.recipe
+            found.append(replace(job, size=Size(whole, moments)))
         else:
             found.append(job)
     return found

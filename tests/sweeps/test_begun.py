@@ -19,7 +19,7 @@ from babelpress.runs.open import open_any
 from babelpress.steps import _distilling, _finetuning
 from babelpress.sweeps import jobs, plan, schedule
 from babelpress.sweeps.found import find
-from babelpress.sweeps.jobs import Begin, Look, Press, Score
+from babelpress.sweeps.jobs import Begin, Look, Press, Score, Size
 from babelpress.sweeps.schedule import Here
 from babelpress.sweeps.setup import Setup
 from babelpress.system.files import write_json
@@ -218,6 +218,22 @@ def test_moments_of_what_was_trained_are_shared_too(places, tmp_path):
     found = find(tmp_path / "out", "classify")
     assert len(found.runs) == 2
     assert manifest.read(found.runs[0]).recipe["model"].startswith(str(tmp_path / "out" / "begun"))
+
+
+def test_seeds_of_a_training_share_a_dry_run_and_what_is_copied_has_that_too(places, tmp_path):
+    vary = {"steps.0.finetune.seed": [0, 1]}
+    recipes = [{"steps": [learn(places[1])]}, {"steps": [learn(places[1]), prune("0.25")]}]
+    sweep = asked(places, prune(), recipes=recipes, vary=vary, calibration={"tokens": 90})
+    setup = Setup(tmp_path, str(tmp_path / "results"))
+
+    todo = schedule.missing(sweep, setup, apart=False, sized=True)
+
+    sizes = [job for job in todo if isinstance(job, Size)]
+    assert [len(size.plan.steps) for size in sizes] == [1, 2]
+    presses = [job for job in todo if isinstance(job, Press)]
+    assert [job.copies for job in presses] == [True, True, False, False]
+    names = [job.size.name for job in todo if isinstance(job, Begin | Press)]
+    assert names == [sizes[0].name] * 4 + [sizes[1].name] * 2
 
 
 def test_a_student_that_is_fine_tuned_and_pruned_has_two_beginnings(places, tmp_path, trainings):
