@@ -86,10 +86,6 @@ class Sweep:
 
     entries: tuple[Entry, ...]
 
-    def dense(self, model: str) -> tuple[EvaluationSettings, ...]:
-        """How a dense model is scored: as its recipes, in the languages of all of them."""
-        return in_all([each.evaluate for each in self.entries if each.recipe.model == model])
-
 
 def in_all(asked: Sequence[Sequence[EvaluationSettings]]) -> tuple[EvaluationSettings, ...]:
     """The evaluations of several recipes, each in the languages of all of them."""

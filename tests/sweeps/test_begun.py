@@ -67,6 +67,12 @@ def do(sweep, out, **more):
     return schedule.do(sweep, setup, Here(setup))
 
 
+def parent(begun, out, entry):
+    """The scores by language of what a recipe has begun with."""
+    rows = evaluate(open_any(str(begun)), out, *entry.evaluate)
+    return {row["language"]: row["value"] for row in rows}
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """What was trained, a word each."""
@@ -103,14 +109,11 @@ def test_a_training_is_done_once_and_is_what_its_recipes_are_held_against(
     assert not swept.unscored
     assert trainings == ["finetune", "finetune"]  # the second is of what was pruned before
     (begun,) = (tmp_path / "out" / "begun").iterdir()
-    parent = {
-        row["language"]: row["value"]
-        for row in evaluate(open_any(str(begun)), tmp_path / "scores", sweep.entries[0].evaluate[0])
-    }
+    dense = parent(begun, tmp_path / "scores", sweep.entries[0])
     by_recipe = [swept.rows[place : place + 2] for place in range(0, 8, 2)]
     for rows in by_recipe[:2]:
-        assert {row["language"]: row["dense"] for row in rows} == parent
-    assert {row["language"]: row["value"] for row in by_recipe[2]} == parent
+        assert {row["language"]: row["dense"] for row in rows} == dense
+    assert {row["language"]: row["value"] for row in by_recipe[2]} == dense
     assert {row["dense"] for rows in by_recipe[2:] for row in rows} == {None}
     run.do(sweep.entries[1].recipe, tmp_path / "alone")
     one, other = (
@@ -124,20 +127,29 @@ def test_every_seed_is_a_beginning_of_its_own_and_what_is_done_is_not_done_again
     places, tmp_path, trainings
 ):
     vary = {"steps.0.finetune.seed": [0, 1], "steps.1.prune.pattern": ["0.25", "0.5"]}
-    sweep = asked(places, learn(places[1]), prune(), vary=vary)
+    evaluate = {"on": ["class_ece"], "corpus": places[1], "window": 32}  # no two models have equal
+    sweep = asked(places, learn(places[1]), prune(), vary=vary, evaluate=evaluate)
 
     first = do(sweep, tmp_path / "out")
 
+    parents = {}
     assert len(trainings) == 2
     assert len({row["weights"] for row in first.rows}) == 4
-    assert len({row["dense"] for row in first.rows if row["language"] == "swh_Latn"}) <= 2
+    for number, entry in enumerate(sweep.entries):
+        begun = Begin(plan.with_head(entry.recipe)).folder(tmp_path / "out")
+        dense = parent(begun, tmp_path / begun.name, entry)
+        rows = first.rows[2 * number : 2 * number + 2]
+        assert {row["language"]: row["dense"] for row in rows} == dense
+        parents.setdefault(begun, dense)
+    one, other = parents.values()
+    assert one != other
     assert not [*(tmp_path / "out" / "runs").glob("*/model")]
     assert len([*(tmp_path / "out" / "begun").glob("*/model")]) == 2
     again = do(sweep, tmp_path / "out")
     assert again.rows == first.rows
     assert again.skipped == 4
     vary["steps.1.prune.pattern"] = ["0.25", "0.5", "0.75"]
-    do(asked(places, learn(places[1]), prune(), vary=vary), tmp_path / "out")
+    do(asked(places, learn(places[1]), prune(), vary=vary, evaluate=evaluate), tmp_path / "out")
     alone = do(asked(places, learn(places[1])), tmp_path / "out")
     assert not alone.failed
     assert len(trainings) == 2
