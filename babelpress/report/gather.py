@@ -268,14 +268,15 @@ def _pressed(
 
 # ---- names ---------------------------------------------------------------------------------
 
-_Settings = tuple[str, str, str, dict[str, Any]]  # method, calibration, folder, recipe
+# Method, calibration, folder, the recipes of the whole chain.
+_Settings = tuple[str, str, str, tuple[dict[str, Any], ...]]
 
 
 def _settings(folder: str, found: Manifest | None) -> _Settings:
     """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
     if found is None:
-        return "from elsewhere", folder, folder, {}
-    return told.done(found), told.policies(found) or folder, folder, found.recipe
+        return "from elsewhere", folder, folder, ()
+    return told.done(found), told.policies(found) or folder, folder, found.recipes
 
 
 def _told_apart(settings: Sequence[_Settings]) -> list[_Settings]:
@@ -287,8 +288,8 @@ def _told_apart(settings: Sequence[_Settings]) -> list[_Settings]:
         apart = twins.apart([each[3] for each in same]) or [each[2] for each in same]
         words |= {each[2]: word for each, word in zip(same, apart, strict=True)}
     return [
-        (method, f"{policy}, {words[folder]}" if folder in words else policy, folder, recipe)
-        for method, policy, folder, recipe in settings
+        (method, f"{policy}, {words[folder]}" if folder in words else policy, folder, chain)
+        for method, policy, folder, chain in settings
     ]
 
 

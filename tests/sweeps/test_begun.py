@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from babelpress import cli, commands
+from babelpress.commands.compared import folders
 from babelpress.judge import verdicts
 from babelpress.judge.evaluate import evaluate
 from babelpress.models.weights import weights_hash
@@ -172,6 +173,19 @@ def test_the_command_that_makes_a_run_again_goes_on_from_its_training(
     assert manifest.read(tmp_path / "run").recipes == first.recipes
     again = open_any(str(tmp_path / "run"))
     assert weights_hash(again.model) == found.rows[0]["weights"]
+
+
+def test_runs_go_by_what_they_began_with_too(model, places, tmp_path):
+    distil = {"distill": {"layers": 1, "objective": ["hidden"], "steps": 2, "batch": 2}}
+    vary = {"steps.0.distill.steps": [2, 3], "steps.1.prune.pattern": ["0.25", "0.5"]}
+    evaluate = {"documents": 2, "window": 64, "languages": ["sw"]}
+    text = {"languages": ["sw", "hi"], "tokens": 60, "length": 30}
+    more = {"model": str(model), "calibration": text, "evaluate": evaluate}
+    do(asked(places, distil, prune(), vary=vary, **more), tmp_path / "out")
+
+    found = folders(tmp_path / "out", [], "bits_per_byte", "", [])
+
+    assert found.words == [f"steps {many}, pattern {p}" for many in (2, 3) for p in ("0.25", "0.5")]
 
 
 def test_what_is_only_fine_tuned_stands_in_no_comparison_and_is_named(places, tmp_path):
