@@ -246,6 +246,12 @@ def with_head(plan: Recipe) -> Recipe | None:
     return _first(plan, ends[-1]) if ends else None
 
 
+def head_of(plan: Recipe) -> str:
+    """What the class of the model ends in by the last step that puts a head on it, if one does."""
+    first = with_head(plan)
+    return first.steps[-1].work.head if first else ""
+
+
 def as_begun(plan: Recipe) -> Recipe:
     """A whole recipe as others have it that begin with all of its steps."""
     return _first(plan, len(plan.steps))

@@ -38,7 +38,7 @@ from babelpress.sweeps.plan import (
     Entry,
     Sweep,
     as_begun,
-    gets_head,
+    head_of,
     in_all,
     needs_gram,
     presses,
@@ -121,12 +121,9 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     """
     todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
     pressing = fits.errors([each.recipe for each in todo])
-    # where a step puts a head on a model, what it is scored as is known with that
-    models = ["" if gets_head(each.recipe) else each.recipe.model for each in todo]
-    asked = [
-        (one, model) for each, model in zip(todo, models, strict=True) for one in each.evaluate
-    ]
-    scoring = iter(scorable.errors([one for one, _ in asked], [model for _, model in asked]))
+    asked = [(one, each.recipe) for each in todo for one in each.evaluate]
+    models, heads = [plan.model for _, plan in asked], [head_of(plan) for _, plan in asked]
+    scoring = iter(scorable.errors([one for one, _ in asked], models, heads))
     unfit: dict[str, str] = {}
     for each, wrong in zip(todo, pressing, strict=True):
         said = [wrong, *islice(scoring, len(each.evaluate))]

@@ -175,6 +175,25 @@ def test_the_command_that_makes_a_run_again_goes_on_from_its_training(
     assert weights_hash(again.model) == found.rows[0]["weights"]
 
 
+@pytest.mark.parametrize(
+    ("on", "said"),
+    [
+        ("bits_per_byte", "bert sees the tokens that it should predict"),
+        ("ner", "ForSequenceClassification has no head that labels words"),
+    ],
+)
+def test_what_a_head_cannot_be_scored_on_is_said_before_it_is_trained(
+    places, tmp_path, trainings, on, said
+):
+    evaluate = {"on": [on], "corpus": "embedded" if on == "bits_per_byte" else places[1]}
+    sweep = asked(places, learn(places[1]), prune(), evaluate=evaluate)
+
+    swept = do(sweep, tmp_path / "out")
+
+    assert said in swept.failed[sweep.entries[0].fingerprint]
+    assert not trainings
+
+
 def test_runs_go_by_what_they_began_with_too(model, places, tmp_path):
     distil = {"distill": {"layers": 1, "objective": ["hidden"], "steps": 2, "batch": 2}}
     vary = {"steps.0.distill.steps": [2, 3], "steps.1.prune.pattern": ["0.25", "0.5"]}
