@@ -93,7 +93,7 @@ def folders(
         swept = found.find(dense, on, languages, corpus)
         dense, runs = swept.dense, swept.runs
         languages, notes = languages or swept.languages, swept.notes(on)
-        told = twins.apart([manifest.read(run).recipe for run in runs])
+        told = twins.apart([manifest.read(run).recipes for run in runs])
     if ood and not corpus:  # of two corpora the other one is meant
         there = {name for each in scores.in_common([dense, *runs], on) for name in each.values()}
         corpus = next(iter(there - {ood})) if len(there - {ood}) == 1 else ""

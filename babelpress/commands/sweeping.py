@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -335,10 +335,16 @@ def _summaries(rows: Sequence[Row]) -> list[Row]:
 
 
 def _next(rows: Sequence[Row], out: Path, setup: "Setup") -> list[str]:
-    """How to have the weights of a recipe that were not kept."""
+    """How to have the weights of a recipe that were not kept, from the model that it begins with.
+
+    What other recipes begin with too is trained already: a recipe goes on from that.
+    """
+    from babelpress.runs import manifest, recipe
+
     if setup.keep_models or not rows:
         return []
-    plan = out / "runs" / rows[0]["fingerprint"] / "recipe.yaml"
-    return [
-        f"weights were not kept. One again: babelpress press MODEL {quote(str(plan))} --out run"
-    ]
+    path = out / "runs" / rows[0]["fingerprint"] / manifest.RECIPE
+    if not path.exists():
+        return []
+    words = ["babelpress", "press", recipe.load(path).model, str(path), "--out", "run"]
+    return [f"weights were not kept. One again: {join(words)}"]

@@ -82,7 +82,7 @@ def find(runs: Sequence[Path]) -> list[Ladder]:
 
 def of(chains: Sequence[Sequence[Mapping[str, Any]]]) -> list[Ladder]:
     """The same of the recipes of whole chains, the first one first; an empty chain is on none."""
-    flat = [dict(_whole(chain)) for chain in chains]
+    flat = [dict(whole(chain)) for chain in chains]
     grouped: dict[tuple[str, str, str], dict[float, int]] = {}
     for run, places in enumerate(flat):
         for place, value in places.items():
@@ -111,7 +111,7 @@ def leaves(place: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield place, value
 
 
-def _whole(chain: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+def whole(chain: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The values of a chain; where a later recipe begins is what the one before it made."""
     for number, recipe in enumerate(chain):
         own = {key: value for key, value in recipe.items() if key != "model" or not number}

@@ -21,19 +21,20 @@ from babelpress.system.files import read_json
 SPLIT = "test"  # that is scored
 
 
-def check(asked: EvaluationSettings, model: str = "") -> None:
+def check(asked: EvaluationSettings, model: str = "", head: str = "") -> None:
     """Raise what the first evaluation that cannot be done would, but for what a model decides.
 
     Of a `model` that is a folder the config is looked at: an encoder predicts no next token, an
-    encoder-decoder has a source, and labels need the head of a task. Test documents are read in
-    every language, those of a corpus once for all evaluations of it. Raises BadModel for such a
+    encoder-decoder has a source, and labels need the head of a task: that which it has, or `head`,
+    what the class of the model ends in once a step has put another on it. Test documents are read
+    in every language, those of a corpus once for all evaluations of it. Raises BadModel for such a
     model, BadSetting for an option, BadCorpus for a text or a language that is not there, and
     MissingPackage.
     """
     read, wanted = False, wanted_of(asked)
     config = Path(resolve(place_of(model))) / CONFIG if model else None
     if config and config.exists():
-        _check_config(evals.through(asked.on, asked.options), read_json(config))
+        _check_config(evals.through(asked.on, asked.options), read_json(config), head)
     for each in wanted:
         if not each.tags:
             raise BadCorpus(
@@ -46,9 +47,9 @@ def check(asked: EvaluationSettings, model: str = "") -> None:
         evals.made_with(each.name, each.options)
 
 
-def _check_config(on: Sequence[str], config: Mapping[str, Any]) -> None:
+def _check_config(on: Sequence[str], config: Mapping[str, Any], head: str) -> None:
     check_kind(on, config, both_sides=encodes(config))
-    check_heads(on, next(iter(config.get("architectures") or ()), ""))
+    check_heads(on, head or next(iter(config.get("architectures") or ()), ""))
 
 
 def _read(texts: Texts, tags: Sequence[str]) -> None:
@@ -57,21 +58,25 @@ def _read(texts: Texts, tags: Sequence[str]) -> None:
             raise no_text(tag)
 
 
-def errors(asked: Sequence[EvaluationSettings], models: Sequence[str] = ()) -> list[str]:
-    """Why each cannot be scored so, with the `models` that they are for, where these are known.
+def errors(
+    asked: Sequence[EvaluationSettings], models: Sequence[str] = (), heads: Sequence[str] = ()
+) -> list[str]:
+    """Why each cannot be scored so, with the `models` that they are for, where these are known, and
+    the `heads` that these get.
 
     Nothing where it can. Equal settings of a model are looked at once.
     """
-    known: dict[tuple[str, str], str] = {}
+    known: dict[tuple[str, str, str], str] = {}
+    none = [""] * len(asked)
     keys = [
-        (each.model_dump_json(), model)
-        for each, model in zip(asked, models or [""] * len(asked), strict=True)
+        (each.model_dump_json(), model, head)
+        for each, model, head in zip(asked, models or none, heads or none, strict=True)
     ]
     for each, key in zip(asked, keys, strict=True):
         if key in known:
             continue
         try:
-            check(each, key[1])
+            check(each, *key[1:])
             known[key] = ""
         except BabelpressError as error:
             known[key] = str(error)

@@ -18,6 +18,7 @@ from babelpress.judge.ood import Apart, Scores, apart
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
+from babelpress.runs.places import beside, origin_of
 from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
 from babelpress.text.readers import listed
@@ -297,7 +298,8 @@ def model_name(folder: Path, on: str) -> str:
         return found.origin.name
     for row in scores.read_results(folder):
         if row["evaluation"] == on:
-            return str(row["model"])
+            begun = beside(folder, row["model"])
+            return origin_of(str(begun)) if begun else str(row["model"])
     raise scores.without(folder, on)
 
 

@@ -19,6 +19,7 @@ from babelpress.report import again, said, told, twins
 from babelpress.report.data import Pressed, ReportInput, tongue
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
+from babelpress.runs.places import beside
 from babelpress.text import mixtures
 from babelpress.text.languages import select
 
@@ -49,7 +50,7 @@ def report_input(
     of PAGES: by default a page is about curves where all runs are on ladders, one of them of three
     rungs or more. Raises BadRun where it is to be about curves and no runs are a ladder.
     """
-    model = verdicts.model_name(dense, on)
+    model, shown, path = _dense_model(dense, on)
     corpus = scores.common_corpus([dense, *runs], on, corpus)
     asked = _Asked(dense, tuple(runs), on, corpus, tuple(languages), ood)
     found = [verdicts.against(dense, run, **asked.common) for run in runs]
@@ -65,8 +66,8 @@ def report_input(
     )
     analyses, damaged = _analyses(runs, insight, {m.origin.fingerprint for m in manifests if m})
     return ReportInput(
-        title=title or f"{model}: what pressing costs each language",
-        model=model,
+        title=title or f"{shown}: what pressing costs each language",
+        model=shown,
         pressed=pressed,
         metric=on,
         shares=shares,
@@ -76,7 +77,7 @@ def report_input(
         notes=(*notes, *_notes(asked, which, manifests, found), *map(_sentence, untimed + damaged)),
         analyses=analyses,
         passages=said.passages(dense, runs, pressed, on, which),
-        again=again.of_page(dense, runs, model, on, _scored(dense, on, which, found[0])),
+        again=again.of_page(dense, runs, path, on, _scored(dense, on, which, found[0])),
         machine="; ".join(dict.fromkeys(filter(None, map(_machine, manifests)))),
         damaged=damaged,
         collapses=collapses,
@@ -84,6 +85,19 @@ def report_input(
         rising=_rising(collapses, len(runs), about),
         ood=ood,
     )
+
+
+def _dense_model(dense: Path, on: str) -> tuple[str, str, str]:
+    """What it began as, the same with what was done to it since, and where it is.
+
+    Of a sweep it may be what recipes begin with, as a model that was fine-tuned first.
+    """
+    model = verdicts.model_name(dense, on)
+    rows = scores.read_results(dense)
+    called = next((row["model"] for row in rows if row["evaluation"] == on), model)
+    if (begun := beside(dense, called)) is None:
+        return model, model, model
+    return model, f"{model}, {', '.join(told.adjectives(manifest.read(begun)))}", f"{begun}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,14 +268,15 @@ def _pressed(
 
 # ---- names ---------------------------------------------------------------------------------
 
-_Settings = tuple[str, str, str, dict[str, Any]]  # method, calibration, folder, recipe
+# Method, calibration, folder, the recipes of the whole chain.
+_Settings = tuple[str, str, str, tuple[dict[str, Any], ...]]
 
 
 def _settings(folder: str, found: Manifest | None) -> _Settings:
     """What was done to a run and with which mixture; a model from elsewhere goes by its name."""
     if found is None:
-        return "from elsewhere", folder, folder, {}
-    return told.done(found), told.policies(found) or folder, folder, found.recipe
+        return "from elsewhere", folder, folder, ()
+    return told.done(found), told.policies(found) or folder, folder, found.recipes
 
 
 def _told_apart(settings: Sequence[_Settings]) -> list[_Settings]:
@@ -273,8 +288,8 @@ def _told_apart(settings: Sequence[_Settings]) -> list[_Settings]:
         apart = twins.apart([each[3] for each in same]) or [each[2] for each in same]
         words |= {each[2]: word for each, word in zip(same, apart, strict=True)}
     return [
-        (method, f"{policy}, {words[folder]}" if folder in words else policy, folder, recipe)
-        for method, policy, folder, recipe in settings
+        (method, f"{policy}, {words[folder]}" if folder in words else policy, folder, chain)
+        for method, policy, folder, chain in settings
     ]
 
 

@@ -80,13 +80,14 @@ class Manifest(BaseModel):
         return self.chain[0].model
 
     @property
-    def dense(self) -> ModelRow:
+    def dense(self) -> ModelRow | None:
         """What its scores are held against: the model that got its head, or that it began with.
 
-        Where the last step gave the head there is none, and this is what that was given.
+        None where the last step gave the head: no model before it was scored as that is.
         """
         heads = [n for n, each in enumerate(self.chain) if KINDS.facts(each.kind).get("HEADS")]
-        return self.chain[min(heads[-1] + 1, len(self.chain) - 1) if heads else 0].model
+        since = self.chain[heads[-1] + 1 if heads else 0 :]
+        return since[0].model if since else None
 
     @property
     def shares(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from babelpress.steps import KINDS
 MODEL = "model"
 REPORT = "report.json"  # of a step
 STEPS = "steps"
+BEGUN = "begun"  # in the folder of a sweep, the runs that its recipes begin with
 RANGES = "ranges.safetensors"  # the largest inputs of sites that calibration saw
 
 
@@ -44,6 +45,12 @@ def origin_of(name: str) -> str:
     if (run := run_of(name)) and (found := manifest.read_if_there(run)):
         return found.origin.name
     return name
+
+
+def beside(scored: Path, model: str) -> Path | None:
+    """The run that scores of a sweep call their model: of OUT/dense/KEY, OUT/begun/KEY."""
+    run = scored.parent.parent / model
+    return run if Path(model).parent.name == BEGUN and manifest.is_finished(run) else None
 
 
 def check_pressable(name: str) -> None:

@@ -13,7 +13,8 @@ A kind is a module with
                                    a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
-    HEADS = True                   where the model has another head afterwards
+    HEADS = True                   where the model has another head afterwards, which its settings
+                                   name: `head`
     OWN_TEXT = True                where its settings say which text it reads: it has no use for
                                    that of a calibration
     NEW_TOKENS = "…"               why what knows tokens by number cannot follow it in a recipe

@@ -113,6 +113,13 @@ class Settings(StepSettings):
     )
     seed: int = setting(0, "Of the new head, of the order of texts and of dropout.", ge=0)
 
+    @property
+    def head(self) -> str:
+        """What the class of the model ends in afterwards."""
+        from babelpress.models.heads import OF_TEXTS, OF_WORDS
+
+        return OF_WORDS if TASKS[self.task].by_word else OF_TEXTS
+
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
         if self.task not in TASKS:

@@ -13,8 +13,7 @@ from babelpress.system.claims import PARTIAL
 from babelpress.text.languages import select
 
 RESULTS = "results.jsonl"  # of all recipes together, in the order of the sweep
-# Folders of scores, of runs, and of what runs begin with, one in each for every key.
-DENSE, RUNS, BEGUN = "dense", "runs", "begun"
+DENSE, RUNS = "dense", "runs"  # folders of scores and of runs, one in each for every key
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,8 @@ class Found:
     """The scores of the dense model of a sweep, its runs, and folders of runs without scores.
 
     Where recipes have languages of their own, `languages` are those that all `runs` have, and
-    `others` are runs that lack one that was asked for; else both are empty.
+    `others` are runs that lack one that was asked for; else both are empty. `headed` are runs whose
+    last step gave the head: no dense model is scored as they are.
     """
 
     dense: Path
@@ -30,6 +30,7 @@ class Found:
     unscored: tuple[Path, ...]
     languages: tuple[str, ...] = ()
     others: tuple[Path, ...] = ()
+    headed: tuple[Path, ...] = ()
 
     def notes(self, on: str) -> list[str]:
         """What a report of it does not show, a sentence or two each."""
@@ -44,6 +45,11 @@ class Found:
         if self.others:
             found.append(
                 f"These runs of the sweep are not scored in all of them: {_named(self.others)}."
+            )
+        if self.headed:
+            found.append(
+                "These runs of the sweep are held against no dense model, as their last step gave "
+                f"them their head: {_named(self.headed)}."
             )
         return found
 
@@ -65,18 +71,26 @@ def find(folder: Path, on: str, languages: Sequence[str] = (), corpus: str = "")
         (run for run in place.iterdir() if manifest.is_finished(run) and not run.match(PARTIAL)),
         key=lambda run: (order.get(run.name, len(order)), run.name),
     )
-    runs = [run for run in there if _languages(run, on, corpus)]
-    if not runs:
+    scored = [run for run in there if _languages(run, on, corpus)]
+    if not scored:
         of = f" on {corpus}" if corpus else ""
         raise BadRun(
             f"{folder} has no run with {on} scores{of}. Finish the sweep, with these in its "
             "evaluate, or name another evaluation with --on."
         )
-    origins = {manifest.read(run).dense.fingerprint: run for run in runs}
+    known = {run: manifest.read(run).dense for run in scored}
+    origins = {model.fingerprint for model in known.values() if model}
+    runs = [run for run in scored if known[run]]
+    headed = tuple(run for run in scored if not known[run])
+    if not runs:
+        raise BadRun(
+            f"{folder} has no run that is held against a dense model: the last step of all of them "
+            f"gave them their head. Compare two runs: babelpress compare {place}/ONE {place}/OTHER"
+        )
     tags = {run: _languages(run, on, corpus) for run in runs}
     every = set().union(*tags.values())
-    scored = _scored(folder / DENSE, on, corpus)
-    dense = [each for each in scored if _model_of(each, on, corpus) in origins]
+    dense = _scored(folder / DENSE, on, corpus)
+    dense = [each for each in dense if _model_of(each, on, corpus) in origins]
     # One with fewer languages is of before the sweep had them all.
     dense = [each for each in dense if every <= _languages(each, on, corpus)] or dense
     if len(origins) > 1 or len(dense) != 1:
@@ -84,13 +98,13 @@ def find(folder: Path, on: str, languages: Sequence[str] = (), corpus: str = "")
             f"{folder} has runs of {len(origins)} dense models, {len(dense)} of them scored. A "
             f"report is about one: babelpress report {folder / DENSE}/KEY {place}/FINGERPRINT"
         )
-    unscored = tuple(run for run in there if run not in runs)
+    unscored = tuple(run for run in there if run not in scored)
     if all(each == every for each in tags.values()):
-        return Found(dense[0], tuple(runs), unscored)
+        return Found(dense[0], tuple(runs), unscored, headed=headed)
     common = _common(folder, tags, languages)
     others = tuple(run for run in runs if not common <= tags[run])
     shown = tuple(run for run in runs if run not in others)
-    return Found(dense[0], shown, unscored, tuple(sorted(common)), others)
+    return Found(dense[0], shown, unscored, tuple(sorted(common)), others, headed)
 
 
 def _named(runs: Sequence[Path]) -> str:

@@ -33,11 +33,12 @@ from babelpress.press import codes
 from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
+from babelpress.runs.places import BEGUN
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps import merge
 from babelpress.sweeps.folders import once, rows, scored_once
-from babelpress.sweeps.found import BEGUN, DENSE, RUNS
-from babelpress.sweeps.plan import Entry, begun, dumped, going_on, short, with_moments
+from babelpress.sweeps.found import DENSE, RUNS
+from babelpress.sweeps.plan import Entry, as_begun, begun, dumped, going_on, short, with_moments
 from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
 from babelpress.system.files import read_json, write_json
@@ -65,6 +66,8 @@ class Size:
         data = self.plan.model_dump(mode="json")
         data["calibration"]["seed"] = 0
         for work in (work for step in data["steps"] for work in step.values()):
+            if "seed" in work:
+                work["seed"] = 0
             if "mixture" in work:
                 work["mixture"] = MINIMAX if work["mixture"] == MINIMAX else "uniform"
         return f"sizes/{short(data)}"
@@ -111,8 +114,7 @@ class Begin:
     @classmethod
     def of(cls, plan: Recipe) -> "Begin | None":
         """What a recipe begins with, before its other steps; None where it does all at once."""
-        found = begun(plan)
-        return cls(found) if found else None
+        return cls(found) if (found := begun(plan)) else None
 
     @property
     def name(self) -> str:
@@ -318,14 +320,18 @@ class Press:
     def needs(self) -> tuple[str, ...]:
         return tuple(each.name for each in (self.begun, self.moments) if each)
 
+    @property
+    def copies(self) -> bool:
+        """Whether all of the recipe is begun, so that nothing is left but to copy it."""
+        return self.begun is not None and self.begun.plan == as_begun(self.entry.recipe)
+
     def folder(self, out: Path) -> Path:
         """Where the run goes."""
         return out / RUNS / self.name
 
     def done(self, setup: Setup) -> bool:
-        if setup.shelf.get(self.name) is None:
-            return False
-        return not setup.keep_models or (self.folder(setup.out) / "model").exists()
+        kept = not setup.keep_models or (self.folder(setup.out) / "model").exists()
+        return kept and setup.shelf.get(self.name) is not None
 
     def do(self, setup: Setup, progress: Progress) -> None:
         folder = self.folder(setup.out)
@@ -345,12 +351,11 @@ class Press:
 
     def _press(self, new: Path, setup: Setup, progress: Progress) -> None:
         """What is not begun yet; of a recipe that is nothing else, what was begun."""
-        plan = self.entry.recipe
-        if self.begun and len(plan.steps) == len(self.begun.plan.steps):
+        if self.begun and self.copies:
             ignore = shutil.ignore_patterns(LOCK_NAME)
             shutil.copytree(self.begun.folder(setup.out), new, ignore=ignore, dirs_exist_ok=True)
             return
-        plan = rest(plan, setup.out)
+        plan = rest(self.entry.recipe, setup.out)
         if self.moments:
             plan = with_moments(plan, self.moments.folder(setup.out))
         run.do(plan, new, device=setup.device, progress=progress)
@@ -389,12 +394,7 @@ def _score(
     opened = replace(open_any(model, device=setup.device), name=name)
     for each in asked:
         on = tuple(name for name in each.on if pressed or not evals.facts(name).needs_ranges)
-        asks = any(evals.facts(name).needs_ranges for name in on)
         if on:
-            evaluate(
-                opened,
-                out,
-                each.model_copy(update={"on": on}),
-                ranges=ranges_of(out) if asks else None,
-                progress=progress,
-            )
+            ranges = ranges_of(out) if any(evals.facts(name).needs_ranges for name in on) else None
+            mine = each.model_copy(update={"on": on})
+            evaluate(opened, out, mine, ranges=ranges, progress=progress)

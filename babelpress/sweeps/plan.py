@@ -86,10 +86,6 @@ class Sweep:
 
     entries: tuple[Entry, ...]
 
-    def dense(self, model: str) -> tuple[EvaluationSettings, ...]:
-        """How a dense model is scored: as its recipes, in the languages of all of them."""
-        return in_all([each.evaluate for each in self.entries if each.recipe.model == model])
-
 
 def in_all(asked: Sequence[Sequence[EvaluationSettings]]) -> tuple[EvaluationSettings, ...]:
     """The evaluations of several recipes, each in the languages of all of them."""
@@ -248,6 +244,12 @@ def with_head(plan: Recipe) -> Recipe | None:
     """The first steps of a recipe up to the last that gives the model its head; None if none."""
     ends = [n for n, step in enumerate(plan.steps, 1) if KINDS.facts(step.kind).get("HEADS")]
     return _first(plan, ends[-1]) if ends else None
+
+
+def head_of(plan: Recipe) -> str:
+    """What the class of the model ends in by the last step that puts a head on it, if one does."""
+    first = with_head(plan)
+    return first.steps[-1].work.head if first else ""
 
 
 def as_begun(plan: Recipe) -> Recipe:

@@ -21,9 +21,9 @@ from babelpress.judge import scorable
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import config_of
 from babelpress.runs import fits
-from babelpress.runs.places import place_of
+from babelpress.runs.places import BEGUN, place_of
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps.found import BEGUN, DENSE, RESULTS, RUNS
+from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
     Begin,
     Look,
@@ -38,7 +38,7 @@ from babelpress.sweeps.plan import (
     Entry,
     Sweep,
     as_begun,
-    gets_head,
+    head_of,
     in_all,
     needs_gram,
     presses,
@@ -121,12 +121,9 @@ def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
     """
     todo = [each for each in sweep.entries if setup.shelf.get(each.fingerprint) is None]
     pressing = fits.errors([each.recipe for each in todo])
-    # where a step puts a head on a model, what it is scored as is known with that
-    models = ["" if gets_head(each.recipe) else each.recipe.model for each in todo]
-    asked = [
-        (one, model) for each, model in zip(todo, models, strict=True) for one in each.evaluate
-    ]
-    scoring = iter(scorable.errors([one for one, _ in asked], [model for _, model in asked]))
+    asked = [(one, each.recipe) for each in todo for one in each.evaluate]
+    models, heads = [plan.model for _, plan in asked], [head_of(plan) for _, plan in asked]
+    scoring = iter(scorable.errors([one for one, _ in asked], models, heads))
     unfit: dict[str, str] = {}
     for each, wrong in zip(todo, pressing, strict=True):
         said = [wrong, *islice(scoring, len(each.evaluate))]
@@ -215,7 +212,8 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
             found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):
             moments = None if job.begun else job.moments
-            found.append(replace(job, size=Size(job.entry.recipe, moments)))
+            whole = job.begun.plan if job.begun and job.copies else job.entry.recipe
+            found.append(replace(job, size=Size(whole, moments)))
         else:
             found.append(job)
     return found

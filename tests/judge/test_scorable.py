@@ -2,6 +2,7 @@
 
 import json
 
+import labelling
 import pico
 import pytest
 import torch
@@ -119,6 +120,21 @@ def test_an_encoder_is_not_scored_on_next_tokens_nor_on_what_stands_beside_them(
         evaluate(opened, tmp_path / "scores", settings)
     assert words == str(caught.value)
     assert not (tmp_path / "scores").exists()
+
+
+def test_labels_are_scored_of_the_head_that_a_step_gives(tmp_path):
+    pico.model("bert").save_pretrained(tmp_path / "bert")
+    model = str(tmp_path / "bert")
+    topics = labelling.write_topics(tmp_path / "topics", {"sw": {"train": 1, "dev": 1, "test": 3}})
+    wanted = asked(topics, "classify")
+
+    before, after, other = scorable.errors(
+        [wanted] * 3, [model] * 3, ["", "ForSequenceClassification", "ForTokenClassification"]
+    )
+
+    assert "has no head that labels whole texts" in before
+    assert after == ""
+    assert "ForTokenClassification has no head that labels whole texts" in other
 
 
 def test_what_an_encoder_can_be_scored_on_and_a_decoder_are_passed_over(tmp_path):

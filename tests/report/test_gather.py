@@ -172,7 +172,22 @@ def test_twins_go_by_what_their_recipes_differ_in_and_not_by_where_moments_lie(d
     ],
 )
 def test_words_that_tell_recipes_apart(recipes, words):
-    assert twins.apart(recipes) == words
+    assert twins.apart([[recipe] for recipe in recipes]) == words
+
+
+def test_words_are_of_whole_chains_and_not_of_where_the_last_recipe_begins():
+    chains = [
+        [
+            {"model": "m", "steps": [{"distill": {"layers": layers}}]},
+            {"model": f"out/begun/{layers}", "steps": [{"prune": {"pattern": pattern}}]},
+        ]
+        for layers in (1, 2)
+        for pattern in ("0.25", "0.5")
+    ]
+
+    assert twins.apart(chains) == [
+        f"layers {layers}, pattern {pattern}" for layers in (1, 2) for pattern in ("0.25", "0.5")
+    ]
 
 
 def test_documents_time_memory_and_size_come_from_scores_and_manifest(dense, tmp_path):

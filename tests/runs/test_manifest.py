@@ -52,6 +52,24 @@ def lines(folder):
     return json.loads((folder / manifest.FILE).read_text())
 
 
+TUNE = {"kind": "finetune", "step": {}, "model": {"name": "runs/first", "fingerprint": "ef56"}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "dense"),
+    [
+        ((PRUNE, QUANTIZE), "ab12"),
+        ((TUNE, QUANTIZE), "cd34"),
+        ((PRUNE, TUNE, QUANTIZE), "cd34"),
+        ((PRUNE, TUNE), None),
+    ],
+)
+def test_a_run_is_held_against_the_model_that_got_its_head(tmp_path, steps, dense):
+    model = finished(tmp_path, steps).dense
+
+    assert (model.fingerprint if model else None) == dense
+
+
 # ---- reading and writing -------------------------------------------------------------------
 
 

@@ -72,6 +72,37 @@ def test_a_sweep_of_several_models_is_no_one_report(swept):
         found.find(swept, ON)
 
 
+def with_head(folder):
+    """A scored run whose last step gave it its head."""
+    pressed(folder, "c" * 64)
+    manifest = read_json(folder / "manifest.json")
+    first = manifest["steps"][0]
+    last = {"kind": "finetune", "step": {}, "model": {"name": "x", "fingerprint": "d" * 64}}
+    write_json(folder / "manifest.json", {**manifest, "steps": [first, last]})
+
+
+def test_a_run_whose_last_step_gave_the_head_is_left_out_and_named(swept):
+    with_head(swept / "runs" / "d4")
+
+    it = found.find(swept, ON)
+
+    assert [each.name for each in it.runs] == ["c3", "a1", "b2"]
+    assert [each.name for each in it.headed] == ["d4"]
+    assert it.unscored == ()
+    assert it.notes(ON) == [
+        "These runs of the sweep are held against no dense model, as their last step gave them "
+        "their head: d4."
+    ]
+
+
+def test_a_sweep_of_such_runs_alone_cannot_be_compared(swept):
+    for name in ("a1", "b2", "c3"):
+        with_head(swept / "runs" / name)
+
+    with pytest.raises(BadRun, match="no run that is held against a dense model"):
+        found.find(swept, ON)
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [

@@ -321,7 +321,7 @@ def test_rows_are_the_scores_of_the_run_beside_those_of_the_dense_model(model, t
     assert swept.skipped == 0
     assert len(swept.rows) == 2 * 2
     opened = open_model(str(model))
-    dense = evaluate(opened, tmp_path / "dense", *plan.dense(str(model)))
+    dense = evaluate(opened, tmp_path / "dense", *plan.entries[0].evaluate)
     pairs = [swept.rows[:2], swept.rows[2:]]
     for entry, rows in zip(plan.entries, pairs, strict=True):
         folder = tmp_path / "out" / "runs" / entry.fingerprint

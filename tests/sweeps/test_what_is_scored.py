@@ -1,6 +1,7 @@
 """How recipes are scored: looked at before anything is pressed, in languages of their own."""
 
 import json
+from pathlib import Path
 
 import labelling
 import pico
@@ -46,6 +47,13 @@ def data(model, **more):
 def do(asked, folder):
     setup = Setup(folder, str(folder / "results"))
     return schedule.do(asked, setup, Here(setup))
+
+
+def of_dense(asked, model):
+    """How the dense model of a sweep is scored."""
+    (job,) = schedule._scores(asked, Path("out")).values()
+    assert job.model == str(model)
+    return job.evaluate
 
 
 @pytest.fixture(scope="module")
@@ -200,13 +208,13 @@ def test_a_sweep_in_which_all_have_the_same_languages_scores_the_dense_model_as_
 
     asked, other = plan.of(data(model, recipes=same)), plan.of(data(model))
 
-    assert asked.dense(str(model)) == other.dense(str(model)) == other.entries[0].evaluate
+    assert of_dense(asked, model) == of_dense(other, model) == other.entries[0].evaluate
 
 
 def test_one_recipe_that_names_no_language_is_of_all_and_so_is_the_dense_model(model):
     asked = plan.of(data(model, recipes=[OWN[0], {LANGUAGES: []}]))
 
-    assert [each.languages for each in asked.dense(str(model))] == [()]
+    assert [each.languages for each in of_dense(asked, model)] == [()]
 
 
 @pytest.mark.parametrize("place", ["evaluate.documents", "evaluate.corpus", "evaluate.language"])
