@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
@@ -260,27 +261,10 @@ def _number(order: _choosing.Order, settings: Settings, extra: int) -> int:
         return least
     room = settings.size - extra
     if least > room:
-        raise BadSetting(_too_few(order, settings, least + extra, room))
+        raise BadSetting(_choosing.too_few(order, settings.size, settings.level, least + extra))
     found = order.within(room)
     assert found is not None
     return found
-
-
-def _too_few(order: _choosing.Order, settings: Settings, least: int, room: int) -> str:
-    """Why a floor cannot be met, the least size that does, and the floor that this size has."""
-    within = order.within(room)
-    if within is None:
-        return (
-            f"--size {settings.size} has no room for the {order.ends[0]} tokens that stay whatever "
-            f"the text uses. {least} is the least size that has the floor {settings.level:g} in "
-            "every language: give that, or a lower --floor."
-        )
-    point = order.point(within)
-    return (
-        f"--size {settings.size} leaves {point.worst} {point.least:.4f} of its tokens, and the "
-        f"floor is {settings.level:g}. {least} is the least size that has it in every language: "
-        f"give --size {least}, or --floor {int(point.least * 1e4) / 1e4:g}."
-    )
 
 
 # ---- what changes --------------------------------------------------------------------------
@@ -361,8 +345,18 @@ def _held(
     progress("prove: language", 0, len(seen))
     for done, (tag, each) in enumerate(seen.items(), 1):
         held[tag] = _proving.after(found, opened.tokenizer, each, new)
+        if each.passed is not None:
+            held[tag]["logits"]["rounding"] = _rounding(each.passed.logits)
         progress("prove: language", done, len(seen))
     return held
+
+
+def _rounding(logits: torch.Tensor | None) -> float:
+    """How far apart sums of the same products in another order may be."""
+    if logits is None:
+        return 0.0
+    step = max(2 * torch.finfo(logits.dtype).eps, 64 * torch.finfo(torch.float32).eps)
+    return step * float(logits.abs().max())
 
 
 # ---- before it is done ---------------------------------------------------------------------

@@ -107,3 +107,23 @@ def order(counts: Counts, always: Iterable[str], parts: Callable[[str], Collecti
         ends.append(len(taken))
         least.append(have[lowest()] / total[lowest()])
     return Order(tuple(taken), tuple(ends), tuple(least), counts)
+
+
+def too_few(order: Order, size: int, level: float, least: int) -> str:
+    """Why a size cannot have a floor, the least one in this order that does, and what it has."""
+    spare = least - order.floor(level)  # rows without a piece
+    within = order.within(size - spare)
+    if within is None:
+        return (
+            f"--size {size} has no room for the {order.ends[0]} tokens that stay whatever "
+            f"the text uses. {least} is the least in this order that has the floor {level:g} in "
+            "every language: give that, or a lower --floor."
+        )
+    point = order.point(within)
+    reached = int(point.least * 1e4) / 1e4
+    lower = f", or --floor {reached:g}" if reached else ""
+    return (
+        f"--size {size} leaves {point.worst} {point.least:.4f} of its tokens, and the floor is "
+        f"{level:g}. {least} is the least in this order that has it in every language: give "
+        f"--size {least}{lower}."
+    )

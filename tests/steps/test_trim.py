@@ -256,7 +256,7 @@ def test_a_floor_that_a_size_cannot_meet_names_the_least_that_does(models, text,
     model = models["sentencepiece_bpe"]
     line = refusal(BadSetting, do, plan(model, text, size=550, floor=0.9), tmp_path / "no")
 
-    least = int(line.split(" is the least size")[0].rpartition(" ")[2])
+    least = int(line.split(" is the least in this order")[0].rpartition(" ")[2])
     floor = float(line.rpartition("--floor ")[2].removesuffix("."))
     assert not (tmp_path / "no").exists()
     assert line.startswith("--size 550 leaves ")
@@ -382,6 +382,31 @@ def test_the_card_has_the_trade_off_and_the_proof(trimmed):
     assert "equal bit for bit" in words
     assert "- sw\n" in words
     assert "- hi\n" in words
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"states": False}, "swh_Latn (states before the head differ, logits up to 0 apart)"),
+        ({"states": False, "equal": 0, "apart": 0.25}, "differ, logits up to 0.25 apart)"),
+        ({"equal": 0, "apart": 0.25}, "swh_Latn (logits up to 0.25 apart)"),
+        ({"equal": 0, "apart": float("nan")}, "swh_Latn (logits up to nan apart)"),
+        ({"equal": 0, "apart": 1e-7}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_proof_that_fails_is_a_warning_and_rounding_is_none(trimmed, found, words):
+    step = read(trimmed["byte_level_bpe"]).steps[-1].model_copy(deep=True)
+    assert 0 < step.held["swh_Latn"]["logits"]["rounding"] < 1e-3
+    step.held["swh_Latn"]["logits"] |= found
+
+    told = tell(step)
+
+    lines = [line for line in told.warnings if "Not what the untrimmed model computes" in line]
+    assert len(lines) == bool(words)
+    assert all(words in line and "hin_Deva" not in line for line in lines)
+    assert "same logits" not in told.note[1]
+    assert "was measured" in told.note[1]
 
 
 def test_a_trimmed_model_is_written_for_llama_cpp(trimmed, text, tmp_path):
