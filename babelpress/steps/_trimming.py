@@ -73,7 +73,7 @@ def trim(
     """
     known = _known(opened)
     by = trimmer(known.rules, opened.name)
-    _rules.check(known.rules)
+    _rules.check(known.rules, known.ids)
     vocabulary.check(opened.name, opened.model, opened.carried)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
     with measured() as cost:
