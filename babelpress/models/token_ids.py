@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 NAMED = re.compile(r"(.+_)?token_(id|ids|index)$")
 LISTED = ("suppress_tokens", "begin_suppress_tokens")  # dropped where the token is gone
 BY_NAME = ("lang_to_id", "task_to_id")
+LABELS = ("id2label", "label2id")  # of a classifier, and no tokens
 PLACED = ("forced_decoder_ids",)  # a place in the text and the token there
 PHRASES = ("bad_words_ids", "force_words_ids")
 BIASED = ("sequence_bias",)  # a phrase and a number
@@ -35,12 +36,17 @@ def _needed(key: str, value: Any) -> Iterator[int]:
 
 
 def _items(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a config and of those inside it; a table of labels has numbers as keys."""
+    """Keys and values of a config and of those inside it."""
     for key, value in ((str(key), value) for key, value in config.items()):
-        if isinstance(value, Mapping) and key not in BY_NAME:
+        if _inside(key, value):
             yield from _items(value)
         else:
             yield key, value
+
+
+def _inside(key: Any, value: Any) -> bool:
+    """Whether a value is a config inside a config, which has keys of its own."""
+    return isinstance(value, Mapping) and key not in (*BY_NAME, *LABELS)
 
 
 def _numbers(value: Any) -> Iterator[int]:
@@ -61,7 +67,7 @@ def renumbered(config: Mapping[str, Any], new: Ids) -> dict[str, Any]:
     """The same plain config with new ids; what it only forbids goes where the token is gone."""
     return {
         key: renumbered(value, new)
-        if isinstance(value, Mapping) and key not in BY_NAME
+        if _inside(key, value)
         else _value(str(key), value, new)
         for key, value in config.items()
     }
@@ -72,6 +78,9 @@ def renumber(config: PreTrainedConfig | Any, new: Ids) -> None:
     for key, value in list(vars(config).items()):
         if isinstance(value, PreTrainedConfig):
             renumber(value, new)
+        elif _inside(key, value):
+            if (entered := renumbered(value, new)) != value:
+                setattr(config, key, entered)
         elif (changed := _value(key, value, new)) is not value:
             setattr(config, key, changed)
 

@@ -1,6 +1,6 @@
 """Ids that configs name: found, and numbered anew."""
 
-from transformers import GenerationConfig, LlamaConfig
+from transformers import GenerationConfig, LlamaConfig, LlavaConfig
 
 from babelpress.models.token_ids import named, renumber, renumbered
 
@@ -71,3 +71,27 @@ def test_open_configs_are_changed_in_place():
     assert generation.eos_token_id == [2, 3]
     assert generation.suppress_tokens == [3]
     assert generation.max_length == 9
+
+
+def test_plain_configs_inside_an_open_one_are_entered_but_no_labels():
+    tasks = {"summary": {"decoder_start_token_id": 5, "max_length": 9, "deep": {"eos_token_id": 9}}}
+    labels = {"token_id": 5, "pad_token_id": 9}
+    config = LlamaConfig(vocab_size=10, task_specific_params=tasks)
+    config.label2id = dict(labels)
+
+    renumber(config, NEW)
+
+    new = {"decoder_start_token_id": 2, "max_length": 9, "deep": {"eos_token_id": 3}}
+    assert config.to_dict()["task_specific_params"] == {"summary": new}
+    assert tasks["summary"]["decoder_start_token_id"] == 5
+    assert config.label2id == labels
+    assert named({"label2id": labels}) == set()
+
+
+def test_open_configs_inside_an_open_one_are_entered():
+    config = LlavaConfig(text_config=LlamaConfig(bos_token_id=5), image_token_index=9)
+
+    renumber(config, NEW)
+
+    assert config.text_config.bos_token_id == 2
+    assert config.image_token_index == config.image_token_id == 3
