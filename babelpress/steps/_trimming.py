@@ -23,6 +23,7 @@ from babelpress.models.open import Opened
 from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import (
     RULES,
+    Tokenizer,
     check_known,
     read_tokenizer,
     save_tokenizer,
@@ -286,6 +287,7 @@ def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, lis
         with quiet():
             opened.model.config.save_pretrained(folder)
             read = read_tokenizer(str(folder), OPTIONS)
+    _check_read(opened.name, read.tokenizer, known, made)
     read.tokenizer.name_or_path = opened.tokenizer.name_or_path
     vocabulary.keep_rows(opened.model, [each for each in made.old if each < rows])
     token_ids.renumber(opened.model.config, made.new)
@@ -293,6 +295,18 @@ def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, lis
         token_ids.renumber(generation, made.new)
     replaced = read.replaced or opened.replaced
     return replace(opened, tokenizer=read.tokenizer, files=read.files, replaced=replaced), gone
+
+
+def _check_read(name: str, tokenizer: Tokenizer, known: Known, made: Rewritten) -> None:
+    """Raise BadModel where a tokenizer has other ids than were made: rows would be of others."""
+    new = made.new
+    if tokenizer.get_vocab() != {
+        t: new[number] for t, number in known.ids.items() if number in new
+    }:
+        raise BadModel(
+            f"the trimmed tokenizer of {name} has other tokens as {type(tokenizer).__name__} than "
+            f"in its {RULES}, and rows would belong to others. Leave out trim."
+        )
 
 
 # ---- what is proved ------------------------------------------------------------------------
