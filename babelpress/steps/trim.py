@@ -290,7 +290,8 @@ def _warnings(report: Report) -> list[str]:
     if report.gone:
         lines.append(
             f"Not written for the new tokens, and left out: {some(report.gone)}. Engines read "
-            "tokenizer.json instead; SentencePiece models need the package sentencepiece."
+            "tokenizer.json instead; SentencePiece models need the packages sentencepiece and "
+            "protobuf."
         )
     if report.unread:
         lines.append(f"Without held-out text, so that nothing is known: {some(report.unread)}.")
