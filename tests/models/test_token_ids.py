@@ -1,5 +1,7 @@
 """Ids that configs name: found, and numbered anew."""
 
+from typing import Any
+
 import pico
 import pytest
 from running import refusal
@@ -80,7 +82,8 @@ def test_open_configs_are_changed_in_place():
 def test_plain_configs_inside_an_open_one_are_entered_but_no_labels():
     tasks = {"summary": {"decoder_start_token_id": 5, "max_length": 9, "deep": {"eos_token_id": 9}}}
     labels = {"token_id": 5, "pad_token_id": 9}
-    config = LlamaConfig(vocab_size=10, task_specific_params=tasks)
+    config: Any = LlamaConfig(vocab_size=10)
+    config.task_specific_params = tasks
     config.label2id = dict(labels)
 
     renumber(config, NEW)
@@ -93,7 +96,7 @@ def test_plain_configs_inside_an_open_one_are_entered_but_no_labels():
 
 
 def test_open_configs_inside_an_open_one_are_entered():
-    config = LlavaConfig(text_config=LlamaConfig(bos_token_id=5), image_token_index=9)
+    config: Any = LlavaConfig(text_config=LlamaConfig(bos_token_id=5), image_token_index=9)
 
     renumber(config, NEW)
 

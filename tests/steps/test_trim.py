@@ -35,6 +35,7 @@ from babelpress.runs import recipe, run
 from babelpress.runs.manifest import read
 from babelpress.runs.open import open_any
 from babelpress.steps import _trimming
+from babelpress.steps.trim import Report
 from babelpress.text.corpus import Document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -463,6 +464,7 @@ def test_the_card_has_the_trade_off_and_the_proof(trimmed):
 )
 def test_a_proof_that_fails_is_a_warning_and_rounding_is_none(trimmed, found, words):
     step = read(trimmed["byte_level_bpe"]).steps[-1].model_copy(deep=True)
+    assert isinstance(step, Report)
     assert 0 < step.held["swh_Latn"]["logits"]["rounding"] < 1e-3
     step.held["swh_Latn"]["logits"] |= found
 
@@ -471,6 +473,7 @@ def test_a_proof_that_fails_is_a_warning_and_rounding_is_none(trimmed, found, wo
     lines = [line for line in told.warnings if "Not what the untrimmed model computes" in line]
     assert len(lines) == bool(words)
     assert all(words in line and "hin_Deva" not in line for line in lines)
+    assert told.note is not None
     assert "same logits" not in told.note[1]
     assert "was measured" in told.note[1]
 
