@@ -11,10 +11,26 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from babelpress.errors import BadModel
+
 # bos_token_id, eos_token_id (one or a list), image_token_index, forced_bos_token_id, …
-NAMED = re.compile(r"(.+_)?token_(id|ids|index)$")
+# pad_index of XLM, im_start_id of HunYuan; others with bos and eos may be of a vocabulary of sounds
+NAMED = re.compile(
+    r"(.+_)?token_(id|ids|index)$"
+    r"|(bos|eos|pad|unk|sep|cls|mask)_(id|index)$"
+    r"|(im|image|img|video|slice)_(start|end|patch|newline)_id$"
+    r"|newline_id$"
+)
+NUMBER = re.compile(r".+_(id|index)$")
+ORDINARY = re.compile(  # parts of keys whose number is of something else than a token
+    r"(^|_)(layers?|blocks?|stage|hook|in|out|experts?|heads?|labels?|class|classes|lang|language"
+    r"|languages|speaker|adapter|task|problem|ignore|aggregation|device|group|channel|feature)_"
+)
+TABLE = re.compile(r"vocab|token")  # the name of a table of tokens and their numbers
+MARK = re.compile(r"[<\[|].*[>\]|]")  # a token in a table
 LISTED = ("suppress_tokens", "begin_suppress_tokens")  # dropped where the token is gone
 BY_NAME = ("lang_to_id", "task_to_id")
+LABELS = ("id2label", "label2id")  # of a classifier, and no tokens
 PLACED = ("forced_decoder_ids",)  # a place in the text and the token there
 PHRASES = ("bad_words_ids", "force_words_ids")
 BIASED = ("sequence_bias",)  # a phrase and a number
@@ -35,12 +51,17 @@ def _needed(key: str, value: Any) -> Iterator[int]:
 
 
 def _items(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a config and of those inside it; a table of labels has numbers as keys."""
+    """Keys and values of a config and of those inside it."""
     for key, value in ((str(key), value) for key, value in config.items()):
-        if isinstance(value, Mapping) and key not in BY_NAME:
+        if _inside(key, value):
             yield from _items(value)
         else:
             yield key, value
+
+
+def _inside(key: Any, value: Any) -> bool:
+    """Whether a value is a config inside a config, which has keys of its own."""
+    return isinstance(value, Mapping) and key not in (*BY_NAME, *LABELS)
 
 
 def _numbers(value: Any) -> Iterator[int]:
@@ -57,12 +78,44 @@ def _numbers(value: Any) -> Iterator[int]:
             yield from _numbers(each)
 
 
+def check(name: str, config: Mapping[str, Any], rows: int) -> None:
+    """Raise BadModel for a number that may be a token's, of so many, and is not renumbered here."""
+    if key := _odd(config, rows):
+        raise BadModel(
+            f"the config of {name} says {key}, which may be the number of a token and is not known "
+            "here. Leave out trim."
+        )
+
+
+def _odd(config: Mapping[str, Any], rows: int) -> str:
+    for key, value in config.items():
+        if _inside(key, value):
+            if _table(str(key), value, rows):
+                return str(key)
+            if found := _odd(value, rows):
+                return found
+        elif _single(str(key), value, rows):
+            return f"{key}={value}"
+    return ""
+
+
+def _single(key: str, value: Any, rows: int) -> bool:
+    """Whether a number may be a token's that nothing here knows."""
+    known = NAMED.match(key) or ORDINARY.search(key) or not NUMBER.match(key)
+    return not known and type(value) is int and 0 <= value < rows
+
+
+def _table(key: str, value: Mapping[Any, Any], rows: int) -> bool:
+    """Whether texts have numbers of tokens."""
+    if not value or not all(type(each) is int and 0 <= each < rows for each in value.values()):
+        return False
+    return bool(TABLE.search(key)) or any(MARK.search(str(each)) for each in value)
+
+
 def renumbered(config: Mapping[str, Any], new: Ids) -> dict[str, Any]:
     """The same plain config with new ids; what it only forbids goes where the token is gone."""
     return {
-        key: renumbered(value, new)
-        if isinstance(value, Mapping) and key not in BY_NAME
-        else _value(str(key), value, new)
+        key: renumbered(value, new) if _inside(key, value) else _value(str(key), value, new)
         for key, value in config.items()
     }
 
@@ -72,6 +125,9 @@ def renumber(config: PreTrainedConfig | Any, new: Ids) -> None:
     for key, value in list(vars(config).items()):
         if isinstance(value, PreTrainedConfig):
             renumber(value, new)
+        elif _inside(key, value):
+            if (entered := renumbered(value, new)) != value:
+                setattr(config, key, entered)
         elif (changed := _value(key, value, new)) is not value:
             setattr(config, key, changed)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from babelpress.errors import BadModel
+from babelpress.models import token_ids
 from babelpress.models.headers import Entry
 from babelpress.models.tokenizers import vocabulary_of
 
@@ -23,7 +24,10 @@ SIZES = ("vocab_size", "decoder_vocab_size")
 
 
 def check(name: str, model: PreTrainedModel, carried: Iterable[Entry] = ()) -> None:
-    """Raise BadModel where tokens have rows that are not known here; `name` is for the message."""
+    """Raise BadModel where tokens have rows or numbers that are not known here.
+
+    `name` is for the message.
+    """
     text = model.config.get_text_config()
     if getattr(text, PER_LAYER, None) and getattr(text, "hidden_size_per_layer_input", None):
         raise BadModel(
@@ -31,6 +35,7 @@ def check(name: str, model: PreTrainedModel, carried: Iterable[Entry] = ()) -> N
             "are not trimmed here. Leave out trim, or give a model with one table of embeddings."
         )
     rows = vocabulary_of(model)
+    token_ids.check(name, model.config.to_dict(), rows)
     known = {id(table) for table in tables(model)}
     odd = [
         where

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
@@ -22,6 +23,7 @@ from babelpress.models.open import Opened
 from babelpress.models.quiet import quiet
 from babelpress.models.tokenizers import (
     RULES,
+    Tokenizer,
     check_known,
     read_tokenizer,
     save_tokenizer,
@@ -72,7 +74,7 @@ def trim(
     """
     known = _known(opened)
     by = trimmer(known.rules, opened.name)
-    _rules.check(known.rules)
+    _rules.check(known.rules, known.ids)
     vocabulary.check(opened.name, opened.model, opened.carried)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
     with measured() as cost:
@@ -260,27 +262,10 @@ def _number(order: _choosing.Order, settings: Settings, extra: int) -> int:
         return least
     room = settings.size - extra
     if least > room:
-        raise BadSetting(_too_few(order, settings, least + extra, room))
+        raise BadSetting(_choosing.too_few(order, settings.size, settings.level, least + extra))
     found = order.within(room)
     assert found is not None
     return found
-
-
-def _too_few(order: _choosing.Order, settings: Settings, least: int, room: int) -> str:
-    """Why a floor cannot be met, the least size that does, and the floor that this size has."""
-    within = order.within(room)
-    if within is None:
-        return (
-            f"--size {settings.size} has no room for the {order.ends[0]} tokens that stay whatever "
-            f"the text uses. {least} is the least size that has the floor {settings.level:g} in "
-            "every language: give that, or a lower --floor."
-        )
-    point = order.point(within)
-    return (
-        f"--size {settings.size} leaves {point.worst} {point.least:.4f} of its tokens, and the "
-        f"floor is {settings.level:g}. {least} is the least size that has it in every language: "
-        f"give --size {least}, or --floor {int(point.least * 1e4) / 1e4:g}."
-    )
 
 
 # ---- what changes --------------------------------------------------------------------------
@@ -302,6 +287,7 @@ def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, lis
         with quiet():
             opened.model.config.save_pretrained(folder)
             read = read_tokenizer(str(folder), OPTIONS)
+    _check_read(opened.name, read.tokenizer, known, made)
     read.tokenizer.name_or_path = opened.tokenizer.name_or_path
     vocabulary.keep_rows(opened.model, [each for each in made.old if each < rows])
     token_ids.renumber(opened.model.config, made.new)
@@ -309,6 +295,18 @@ def _changed(opened: Opened, known: Known, made: Rewritten) -> tuple[Opened, lis
         token_ids.renumber(generation, made.new)
     replaced = read.replaced or opened.replaced
     return replace(opened, tokenizer=read.tokenizer, files=read.files, replaced=replaced), gone
+
+
+def _check_read(name: str, tokenizer: Tokenizer, known: Known, made: Rewritten) -> None:
+    """Raise BadModel where a tokenizer has other ids than were made: rows would be of others."""
+    new = made.new
+    if tokenizer.get_vocab() != {
+        t: new[number] for t, number in known.ids.items() if number in new
+    }:
+        raise BadModel(
+            f"the trimmed tokenizer of {name} has other tokens as {type(tokenizer).__name__} than "
+            f"in its {RULES}, and rows would belong to others. Leave out trim."
+        )
 
 
 # ---- what is proved ------------------------------------------------------------------------
@@ -361,8 +359,18 @@ def _held(
     progress("prove: language", 0, len(seen))
     for done, (tag, each) in enumerate(seen.items(), 1):
         held[tag] = _proving.after(found, opened.tokenizer, each, new)
+        if each.passed is not None:
+            held[tag]["logits"]["rounding"] = _rounding(each.passed.logits)
         progress("prove: language", done, len(seen))
     return held
+
+
+def _rounding(logits: torch.Tensor | None) -> float:
+    """How far apart sums of the same products in another order may be."""
+    if logits is None:
+        return 0.0
+    step = max(2 * torch.finfo(logits.dtype).eps, 64 * torch.finfo(torch.float32).eps)
+    return step * float(logits.abs().max())
 
 
 # ---- before it is done ---------------------------------------------------------------------

@@ -205,8 +205,8 @@ def tell(report: Report) -> Told:
         note=(
             "A trimmed vocabulary.",
             "Embedding and head have fewer rows, and every other weight is as it was. Text whose "
-            "pieces all stayed is read as the same pieces and gets the same logits; other text is "
-            "read as more pieces.",
+            "pieces all stayed is read as the same pieces, but for words that were unknown; other "
+            f"text is read as more pieces. {_logits_note(report)}",
         ),
         listings=(_trade_off(report), _held(report)),
     )
@@ -258,6 +258,12 @@ def _proof(report: Report) -> list[str]:
     return lines
 
 
+def _logits_note(report: Report) -> str:
+    if any(each.get("logits") for each in report.held.values()):
+        return "How far states and logits are those of the untrimmed model was measured (above)."
+    return "Whether states and logits are those of the untrimmed model was not measured."
+
+
 def _warnings(report: Report) -> list[str]:
     lines = []
     level = report.step["floor"] or FLOOR
@@ -279,10 +285,13 @@ def _warnings(report: Report) -> list[str]:
         )
     if worse := [tag for tag, each in held.items() if _rose(each)]:
         lines.append(f"Tokens are less likely than before in {some(worse)}, which must not be.")
+    if other := [f"{tag} ({apart})" for tag, each in held.items() if (apart := _apart(each))]:
+        lines.append(f"Not what the untrimmed model computes, which must not be: {some(other)}.")
     if report.gone:
         lines.append(
             f"Not written for the new tokens, and left out: {some(report.gone)}. Engines read "
-            "tokenizer.json instead; SentencePiece models need the package sentencepiece."
+            "tokenizer.json instead; SentencePiece models need the packages sentencepiece and "
+            "protobuf."
         )
     if report.unread:
         lines.append(f"Without held-out text, so that nothing is known: {some(report.unread)}.")
@@ -291,6 +300,17 @@ def _warnings(report: Report) -> list[str]:
 
 def _low(held: Mapping[str, Any], level: float) -> bool:
     return held["coverage"] < level
+
+
+def _apart(held: Mapping[str, Any]) -> str:
+    """What of a language is not as it was beyond rounding, and how far apart; nothing if none."""
+    if not (found := held.get("logits")):
+        return ""
+    apart = f"logits up to {found['apart']:.2g} apart"
+    far = not found["apart"] <= found.get("rounding", 0.0)  # not a number is far
+    if not found["states"]:
+        return f"states before the head differ, {apart if found['numbers'] else 'no logits'}"
+    return apart if far else ""
 
 
 def _rose(held: Mapping[str, Any]) -> bool:

@@ -12,7 +12,8 @@ A trimmer takes the `model` of a tokenizer.json, and is a module with
     LOSSLESS = True                 where text that no piece covers is read as bytes
 
 All are pure. The promise that each keeps, and that its test holds against the `tokenizers` library:
-text whose pieces are all kept is read as the same pieces.
+text whose pieces are all kept is read as the same pieces. But a word that was unknown to
+WordPiece may be read by the pieces that are left.
 """
 
 from collections.abc import Mapping

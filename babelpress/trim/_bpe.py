@@ -41,7 +41,7 @@ def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
 
 def parts(model: Mapping[str, Any]) -> Callable[[str], set[str]]:
     """What merging makes on the way to a piece, its characters too; nothing where it never does."""
-    ranks = {pair: rank for rank, pair in reversed(list(enumerate(pairs(model))))}
+    ranks = {pair: rank for rank, pair in enumerate(pairs(model))}  # of twins the last counts
     vocabulary: Mapping[str, int] = model["vocab"]
 
     def of(piece: str) -> set[str]:

@@ -3,8 +3,8 @@
 A language's coverage is the share of its tokens whose piece stays. Again and again the language
 with the lowest one takes its most frequent piece that is not there yet, and what that piece needs.
 So there is one order of pieces; fewer rows are its beginning, and more rows never serve any
-language worse. Where languages share no pieces no choice of as many has a higher lowest coverage;
-where they share some, one may have a slightly higher one.
+language worse. Where languages share no pieces, and no piece needs others, no choice of as many has
+a higher lowest coverage; where they share some, one may have a slightly higher one.
 
 Tested in tests/trim/test_choosing.py.
 """
@@ -54,7 +54,7 @@ class Order:
         return Point(pieces, {tag: covered(each, kept) for tag, each in self.counts.items()})
 
     def floor(self, level: float) -> int:
-        """The least number of pieces with which every language has this coverage."""
+        """The least number of pieces in this order that has this coverage in every language."""
         return next(end for end, least in zip(self.ends, self.least, strict=True) if least >= level)
 
     def within(self, pieces: int) -> int | None:
@@ -62,7 +62,7 @@ class Order:
         return max((end for end in self.ends if end <= pieces), default=None)
 
     def trade_off(self) -> list[Point]:
-        """The least number of pieces for every level of coverage, each number once."""
+        """The least number of pieces in this order for every level, each number once."""
         return [self.point(each) for each in sorted({self.floor(level) for level in LEVELS})]
 
 
@@ -107,3 +107,23 @@ def order(counts: Counts, always: Iterable[str], parts: Callable[[str], Collecti
         ends.append(len(taken))
         least.append(have[lowest()] / total[lowest()])
     return Order(tuple(taken), tuple(ends), tuple(least), counts)
+
+
+def too_few(order: Order, size: int, level: float, least: int) -> str:
+    """Why a size cannot have a floor, the least one in this order that does, and what it has."""
+    spare = least - order.floor(level)  # rows without a piece
+    within = order.within(size - spare)
+    if within is None:
+        return (
+            f"--size {size} has no room for the {order.ends[0]} tokens that stay whatever "
+            f"the text uses. {least} is the least in this order that has the floor {level:g} in "
+            "every language: give that, or a lower --floor."
+        )
+    point = order.point(within)
+    reached = int(point.least * 1e4) / 1e4
+    lower = f", or --floor {reached:g}" if reached else ""
+    return (
+        f"--size {size} leaves {point.worst} {point.least:.4f} of its tokens, and the floor is "
+        f"{level:g}. {least} is the least in this order that has it in every language: give "
+        f"--size {least}{lower}."
+    )

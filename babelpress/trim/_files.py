@@ -1,6 +1,7 @@
 """The files of a tokenizer beside tokenizer.json: rewritten, or dropped and named.
 
     tokenizer_config.json, added_tokens.json   ids are renumbered
+    processor_config.json and its like         the same
     vocab.json, merges.txt, vocab.txt          written anew from the rules
     *.model, *.spm                             rewritten by the package sentencepiece, if there
     tekken.json, *.tiktoken, vocab.bpe         dropped: what reads them reads tokenizer.json too
@@ -20,6 +21,7 @@ from babelpress.trim._bpe import pairs
 from babelpress.trim._rules import Rewritten
 
 GENERATION = "generation_config.json"
+NAMING = (GENERATION, "*processor_config.json")  # ids, by their keys
 SENTENCEPIECE = ("*.model", "*.spm", "tokenizer.model.*")
 DROPPED = ("tekken.json", "*.tiktoken", "vocab.bpe", "vocab*.txt", "vocab*.json", "merges.txt")
 
@@ -49,7 +51,7 @@ def _rewritten(name: str, content: bytes, made: Rewritten, dropped: frozenset[st
     model, new = made.rules["model"], made.new
     if name == SETTINGS:
         return _json(_settings(json.loads(content), new))
-    if name == GENERATION:
+    if any(fnmatch(name, each) for each in NAMING):
         return _json(token_ids.renumbered(json.loads(content), new))
     if name == "added_tokens.json":
         known = {token: new[old] for token, old in json.loads(content).items() if old in new}
@@ -94,7 +96,18 @@ def _sentencepiece(content: bytes, dropped: frozenset[str]) -> bytes | None:
     del model.pieces[:]
     model.pieces.extend(left)
     model.trainer_spec.vocab_size = len(left)
+    _untested(model)
     return model.SerializeToString()
+
+
+def _untested(model: Any) -> None:
+    """Take out readings of texts by all pieces, which some readers check.
+
+    Newer packages do not know the field, and what they do not know may be of pieces that are gone.
+    """
+    if "self_test_data" in model.DESCRIPTOR.fields_by_name:
+        model.ClearField("self_test_data")
+    model.DiscardUnknownFields()
 
 
 def _json(value: Any) -> bytes:

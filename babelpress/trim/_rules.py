@@ -72,13 +72,22 @@ def tokens(rules: Rules) -> dict[str, int]:
     return Tokenizer.from_str(json.dumps(rules)).get_vocab(with_added_tokens=True)
 
 
-def check(rules: Rules) -> None:
-    """Raise BadModel for a part of the rules that names ids in a way that is not known here."""
+def check(rules: Rules, ids: Mapping[str, int] | None = None) -> None:
+    """Raise BadModel for a part of the rules that names ids in a way that is not known here.
+
+    And, where the `ids` of all tokens are given, for one that names an id of none.
+    """
     kind = _odd_post(rules.get("post_processor"))
     if kind:
         raise BadModel(
             f"the tokenizer puts tokens around a text by a {kind}, whose ids cannot be rewritten "
             "safely. Leave out trim."
+        )
+    around = _of_post(rules.get("post_processor"))
+    if ids is not None and (lost := around - set(ids.values())):
+        raise BadModel(
+            f"the tokenizer puts token {min(lost)} around a text, and none has that number. Mend "
+            "tokenizer.json, or leave out trim."
         )
 
 

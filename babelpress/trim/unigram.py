@@ -5,6 +5,7 @@ its pieces stay. One score is not a piece's: an unknown character has that of th
 ten. So the lowest piece stays.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -22,9 +23,8 @@ def fits(rules: Mapping[str, Any]) -> bool:
 
 def check(model: Mapping[str, Any]) -> None:
     """Raise BadModel where two pieces are the same text, or none is the unknown one."""
-    pieces = [piece for piece, _ in model["vocab"]]
-    if len(set(pieces)) < len(pieces):
-        twin = next(piece for piece in pieces if pieces.count(piece) > 1)
+    times = Counter(piece for piece, _ in model["vocab"])
+    if (twin := next((each for each in times if times[each] > 1), None)) is not None:
         raise BadModel(
             f"the tokenizer has two pieces {twin!r}, so their rows cannot be told apart. Leave out "
             "trim."

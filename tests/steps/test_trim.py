@@ -16,6 +16,7 @@ from transformers import (
     ByT5Tokenizer,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MT5Config,
@@ -25,6 +26,7 @@ from transformers import (
 from babelpress.commands.pressing import press
 from babelpress.errors import BadCorpus, BadModel, BadSetting
 from babelpress.evals import bits_per_byte
+from babelpress.models import tokenizers
 from babelpress.models.open import open_model
 from babelpress.models.tokenizers import encode
 from babelpress.report.card import card
@@ -32,6 +34,8 @@ from babelpress.report.told import tell
 from babelpress.runs import recipe, run
 from babelpress.runs.manifest import read
 from babelpress.runs.open import open_any
+from babelpress.steps import _trimming
+from babelpress.steps.trim import Report
 from babelpress.text.corpus import Document
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,6 +169,69 @@ def test_configs_say_how_many_tokens_there_are_and_which_are_special(kind, model
     assert open_any(str(trimmed[kind])).replaced == ""
 
 
+LATE = {"eos": "<end>", "bos": "<begin>", "pad": "<fill>"}
+
+
+@pytest.fixture
+def late(request, tmp_path):
+    """A model whose marks stand behind all pieces, so that every number of theirs is another."""
+    kind = request.param
+    tokenizer = trimming.tokenizer(kind, **({"mask_token": "<unk>"} if kind == "wordpiece" else {}))
+    tokenizer.add_special_tokens({f"{each}_token": mark for each, mark in LATE.items()})
+    ids = {f"{each}_token_id": tokenizer.convert_tokens_to_ids(LATE[each]) for each in LATE}
+    more = {"decoder_start_token_id": ids["pad_token_id"]} if kind == "unigram" else {}
+    made, config, shape = MODELS[kind]
+    model = made(config(**{**shape, **ids, **more, "vocab_size": len(tokenizer) + SPARE}))
+    model.generation_config = GenerationConfig(**ids, suppress_tokens=[ids["bos_token_id"]])
+    model.save_pretrained(tmp_path / "late")
+    tokenizer.save_pretrained(tmp_path / "late")
+    settings = json.loads((tmp_path / "late" / "tokenizer_config.json").read_text())
+    settings["added_tokens_decoder"] = {
+        str(number): {"content": token, "special": True}
+        for token, number in tokenizer.get_added_vocab().items()
+    }
+    (tmp_path / "late" / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tmp_path / "late"
+
+
+@pytest.mark.parametrize(
+    ("kind", "late"), [(each, each) for each in trimming.KINDS], indirect=["late"]
+)
+def test_every_file_says_the_numbers_that_the_new_tokenizer_gives(kind, late, text, tmp_path):
+    do(plan(late, text), tmp_path / "run")
+
+    folder = tmp_path / "run" / "model"
+    old, new = (AutoTokenizer.from_pretrained(each).get_vocab() for each in (late, folder))
+    config, settings = (
+        json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer_config.json")
+    )
+    for each, mark in LATE.items():
+        assert new[mark] < old[mark]
+        assert config[f"{each}_token_id"] == new[mark]
+    added = {each["content"]: int(n) for n, each in settings["added_tokens_decoder"].items()}
+    assert added == {token: new[token] for token in added}
+    assert set(LATE.values()) <= added.keys()
+    if kind != "wordpiece":  # what fills gaps is no decoder, and has no such file
+        generation = json.loads((folder / "generation_config.json").read_text())
+        ids = {each: generation[f"{each}_token_id"] for each in LATE}
+        assert ids == {each: new[mark] for each, mark in LATE.items()}
+        assert generation["suppress_tokens"] == [new["<begin>"]]
+
+
+@pytest.mark.parametrize("late", ["byte_level_bpe"], indirect=True)
+def test_a_tokenizer_that_is_not_read_as_it_was_made_is_one_line(late, text, tmp_path, monkeypatch):
+    def read_with_one_more(*arguments):
+        found = tokenizers.read_tokenizer(*arguments)
+        found.tokenizer.add_tokens(["one more"])
+        return found
+
+    monkeypatch.setattr(_trimming, "read_tokenizer", read_with_one_more)
+    line = refusal(BadModel, do, plan(late, text), tmp_path / "run")
+
+    assert "has other tokens as" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_language_that_was_not_asked_for_is_told_of_too(trimmed):
     held = report(trimmed["byte_level_bpe"])["held"]
 
@@ -256,7 +323,7 @@ def test_a_floor_that_a_size_cannot_meet_names_the_least_that_does(models, text,
     model = models["sentencepiece_bpe"]
     line = refusal(BadSetting, do, plan(model, text, size=550, floor=0.9), tmp_path / "no")
 
-    least = int(line.split(" is the least size")[0].rpartition(" ")[2])
+    least = int(line.split(" is the least in this order")[0].rpartition(" ")[2])
     floor = float(line.rpartition("--floor ")[2].removesuffix("."))
     assert not (tmp_path / "no").exists()
     assert line.startswith("--size 550 leaves ")
@@ -382,6 +449,33 @@ def test_the_card_has_the_trade_off_and_the_proof(trimmed):
     assert "equal bit for bit" in words
     assert "- sw\n" in words
     assert "- hi\n" in words
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"states": False}, "swh_Latn (states before the head differ, logits up to 0 apart)"),
+        ({"states": False, "equal": 0, "apart": 0.25}, "differ, logits up to 0.25 apart)"),
+        ({"equal": 0, "apart": 0.25}, "swh_Latn (logits up to 0.25 apart)"),
+        ({"equal": 0, "apart": float("nan")}, "swh_Latn (logits up to nan apart)"),
+        ({"equal": 0, "apart": 1e-7}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_proof_that_fails_is_a_warning_and_rounding_is_none(trimmed, found, words):
+    step = read(trimmed["byte_level_bpe"]).steps[-1].model_copy(deep=True)
+    assert isinstance(step, Report)
+    assert 0 < step.held["swh_Latn"]["logits"]["rounding"] < 1e-3
+    step.held["swh_Latn"]["logits"] |= found
+
+    told = tell(step)
+
+    lines = [line for line in told.warnings if "Not what the untrimmed model computes" in line]
+    assert len(lines) == bool(words)
+    assert all(words in line and "hin_Deva" not in line for line in lines)
+    assert told.note is not None
+    assert "same logits" not in told.note[1]
+    assert "was measured" in told.note[1]
 
 
 def test_a_trimmed_model_is_written_for_llama_cpp(trimmed, text, tmp_path):

@@ -127,3 +127,16 @@ def test_the_trade_off_has_every_level_once_and_names_the_worst():
     assert found.within(0) is None
     assert found.within(3) == 3
     assert _choosing.LEVELS[-1] == 1
+
+
+def test_a_size_that_is_too_small_names_what_would_do_and_no_floor_that_is_refused():
+    found = order({"a": {"x": 1, "y": 1}, "b": {"z": 1}}, ["k"], alone)
+
+    line = _choosing.too_few(found, 3, 0.9, 4)
+    assert "--size 3 leaves a 0.5000 of its tokens, and the floor is 0.9. 4 is the least in" in line
+    assert line.endswith("give --size 4, or --floor 0.5.")
+    line = _choosing.too_few(found, 1, 0.9, 4)
+    assert "leaves a 0.0000" in line
+    assert line.endswith("give --size 4.")
+    assert "no room for the 1 tokens" in _choosing.too_few(found, 0, 0.9, 4)
+    assert "leaves a 0.0000" in _choosing.too_few(found, 3, 0.9, 6)  # two rows have no piece

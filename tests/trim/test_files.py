@@ -9,8 +9,13 @@ import trimming
 from babelpress.trim import _files, _rules, trimmer
 
 
-def made_of(kind):
+def made_of(kind, *late):
+    """Rules, of which the marks, and tokens behind the vocabulary, stay."""
     rules = trimming.rules(kind)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    size = len(_rules.tokens(rules))
+    for number, name in enumerate(late, size):
+        rules["added_tokens"].append({"id": number, "content": name, "special": True, **flags})
     by = trimmer(rules, "it")
     kept = by.always(rules["model"]) | _rules.Known.of(rules).special
     made = _rules.rewrite(_rules.Known.of(rules), by, kept)
@@ -18,18 +23,37 @@ def made_of(kind):
 
 
 def test_ids_of_settings_and_added_tokens_are_new():
-    rules, made, dropped = made_of("byte_level_bpe")
+    rules, made, dropped = made_of("byte_level_bpe", "<end>", "<begin>", "<fill>")
+    before, after = _rules.tokens(rules), _rules.tokens(made.rules)
+    end, begin, fill = (before[each] for each in ("<end>", "<begin>", "<fill>"))
+    new = {before[token]: number for token, number in after.items()}
+    assert min(end - new[end], begin - new[begin], fill - new[fill]) > 0
     last = max(rules["model"]["vocab"].values())
-    decoder = {"0": {"content": "<pad>"}, str(last): {"content": "gone"}, "2": {"content": "<bos>"}}
-    files = {
+    assert last not in new
+    decoder = {
+        str(fill): {"content": "<fill>"},
+        str(last): {"content": "gone"},
+        str(begin): {"content": "<begin>"},
+        "2": {"content": "<bos>"},
+    }
+    processor = {"image_token_id": begin, "size": {"height": end}, "inside": {"pad_token_id": fill}}
+    parts = {
+        "tokenizer_config.json": {
+            "added_tokens_decoder": decoder,
+            "pad_token": "<fill>",
+            "pad_token_id": fill,
+        },
+        "added_tokens.json": {"<begin>": begin, "gone": last},
+        "generation_config.json": {
+            "eos_token_id": [end],
+            "suppress_tokens": [last, begin],
+            "temperature": 1,
+        },
+        "processor_config.json": processor,
+        "preprocessor_config.json": {"image_token_id": begin},
+    }
+    files = {name: json.dumps(each).encode() for name, each in parts.items()} | {
         "tokenizer.json": b"old",
-        "tokenizer_config.json": json.dumps(
-            {"added_tokens_decoder": decoder, "pad_token": "<pad>", "pad_token_id": 0}
-        ).encode(),
-        "added_tokens.json": json.dumps({"<bos>": 2, "gone": last}).encode(),
-        "generation_config.json": json.dumps(
-            {"eos_token_id": [1], "suppress_tokens": [last, 3], "temperature": 1}
-        ).encode(),
         "special_tokens_map.json": b'{"bos_token": "<bos>"}',
         "chat_template.jinja": b"{{ x }}",
     }
@@ -40,17 +64,23 @@ def test_ids_of_settings_and_added_tokens_are_new():
     assert gone == []
     assert set(found) == set(files)
     assert read["tokenizer.json"] == made.rules
-    assert read["tokenizer_config.json"] == {
-        "pad_token": "<pad>",
-        "pad_token_id": 0,
-        "added_tokens_decoder": {"0": {"content": "<pad>"}, "2": {"content": "<bos>"}},
+    settings = read["tokenizer_config.json"]
+    assert settings["pad_token_id"] == after["<fill>"]
+    assert {each["content"]: int(n) for n, each in settings["added_tokens_decoder"].items()} == {
+        token: after[token] for token in ("<bos>", "<begin>", "<fill>")
     }
-    assert read["added_tokens.json"] == {"<bos>": 2}
+    assert read["added_tokens.json"] == {"<begin>": after["<begin>"]}
     assert read["generation_config.json"] == {
-        "eos_token_id": [1],
-        "suppress_tokens": [3],
+        "eos_token_id": [after["<end>"]],
+        "suppress_tokens": [after["<begin>"]],
         "temperature": 1,
     }
+    assert read["processor_config.json"] == {
+        "image_token_id": after["<begin>"],
+        "size": {"height": end},
+        "inside": {"pad_token_id": after["<fill>"]},
+    }
+    assert read["preprocessor_config.json"] == {"image_token_id": after["<begin>"]}
     assert found["special_tokens_map.json"] == files["special_tokens_map.json"]
     assert found["chat_template.jinja"] == files["chat_template.jinja"]
 
@@ -88,8 +118,10 @@ def test_a_sentencepiece_model_keeps_the_pieces_that_stay():
     model = proto.ModelProto()
     for piece, score in rules["model"]["vocab"]:
         model.pieces.add(piece=piece, score=score)
+    tested = b"\x22\x08\x0a\x06\x0a\x01a\x12\x01g"  # field 4, self_test_data: a is read as g
 
-    found, gone = _files.rewrite({"spiece.model": model.SerializeToString()}, made, dropped)
+    content = model.SerializeToString() + tested
+    found, gone = _files.rewrite({"spiece.model": content}, made, dropped)
 
     assert gone == []
     again = proto.ModelProto.FromString(found["spiece.model"])
@@ -97,6 +129,7 @@ def test_a_sentencepiece_model_keeps_the_pieces_that_stay():
     assert [each.piece for each in again.pieces] == expected
     assert len(expected) < len(rules["model"]["vocab"])
     assert again.trainer_spec.vocab_size == len(expected)
+    assert tested not in found["spiece.model"]
 
 
 def test_a_sentencepiece_model_without_pieces_reads_what_is_kept_as_before():

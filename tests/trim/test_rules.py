@@ -121,3 +121,18 @@ def test_a_post_processor_that_is_not_known_is_one_line():
 
     with pytest.raises(BadModel, match="by a OwnProcessing, whose ids cannot be rewritten"):
         _rules.check(rules)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_post_processor_with_an_id_of_no_token_is_one_line(inside):
+    rules = trimming.rules("unigram")
+    post = {"type": "RobertaProcessing", "sep": ["</s>", 99_999], "cls": ["<bos>", 2]}
+    post |= {"trim_offsets": True, "add_prefix_space": False}
+    rules["post_processor"] = {"type": "Sequence", "processors": [post]} if inside else post
+
+    with pytest.raises(BadModel, match="puts token 99999 around a text, and none has") as found:
+        _rules.check(rules, _rules.tokens(rules))
+
+    assert "\n" not in str(found.value)
+    right = {**rules, "post_processor": {**post, "sep": ["<eos>", 1]}}
+    _rules.check(right, _rules.tokens(right))

@@ -21,6 +21,20 @@ def test_only_the_merges_that_are_used_are_parts():
     assert sentencepiece_bpe.parts(model)("abc") == {"a", "b", "c", "ab", "abc"}
 
 
+def test_of_the_same_merge_twice_the_last_counts_as_in_the_library():
+    model = {
+        "type": "BPE",
+        "vocab": {piece: n for n, piece in enumerate(["a", "b", "c", "ab", "bc", "abc"])},
+        "merges": [["a", "b"], ["b", "c"], ["a", "b"], ["a", "bc"]],
+    }
+
+    rules = {**trimming.rules(KIND), "model": model, "added_tokens": [], "post_processor": None}
+    library = Tokenizer.from_str(json.dumps(rules))
+
+    assert library.encode("abc").tokens == ["abc"]  # by bc, for ab would leave c over
+    assert sentencepiece_bpe.parts(model)("abc") == {"a", "b", "c", "bc", "abc"}
+
+
 def test_the_tokenizer_of_these_tests_has_several_merges_for_a_piece():
     pairs = _bpe.pairs(trimming.rules(KIND)["model"])
 

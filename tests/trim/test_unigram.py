@@ -71,3 +71,12 @@ def test_two_pieces_of_the_same_text_are_one_line():
 
     with pytest.raises(BadModel, match="two pieces 'a'"):
         unigram.check(model)
+
+
+def test_twins_in_a_large_vocabulary_are_found_in_no_time():
+    """Counting each piece anew would take hours."""
+    pieces = [[f"p{number}", -1.0] for number in range(300_000)]
+
+    with pytest.raises(BadModel, match="two pieces 'p299999'"):
+        unigram.check({"vocab": [*pieces, pieces[-1]], "unk_id": 0})
+    unigram.check({"vocab": pieces, "unk_id": 0})
