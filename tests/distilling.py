@@ -56,7 +56,7 @@ def slopes(function, logits, step=1e-5):
     ]
 
 
-def check(loss, slow):
+def assert_is(loss, slow):
     """Value and gradient of `loss(Seen, Seen, Truth)` against those of `slow(student, teacher)`."""
     student, teacher, truth = case()
     found = loss(Seen(student), Seen(teacher), truth)

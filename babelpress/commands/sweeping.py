@@ -25,9 +25,9 @@ from babelpress.system.settings import Strict, setting
 
 if TYPE_CHECKING:
     from babelpress.sweeps import schedule
-    from babelpress.sweeps.jobs import Setup
     from babelpress.sweeps.plan import Entry, Sweep
     from babelpress.sweeps.schedule import Swept
+    from babelpress.sweeps.setup import Setup
 
 PLACES = ("local", "ray")
 NAMED = 3  # recipes of a line about several
@@ -135,7 +135,7 @@ def sweep(
     checks.sweep(asked.entries, out, results)
     checks.load(progress)
     from babelpress.sweeps import schedule
-    from babelpress.sweeps.jobs import Setup
+    from babelpress.sweeps.setup import Setup
 
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
     setup = Setup(where, results, device, keep_models)

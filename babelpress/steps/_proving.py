@@ -18,9 +18,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from babelpress.errors import BadCorpus
 from babelpress.models.accepted import decodes
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import Tokenizer, encode, vocabulary_of
+from babelpress.system.progress import Progress
+from babelpress.text import usage
+from babelpress.text.corpus import Corpus
+from babelpress.trim._rules import Rewritten
 
 RUN = 48  # tokens of a language that logits are compared on
 LINES = 500  # of a language that are read before and after
@@ -47,6 +52,67 @@ class Passed:
     states: Tensor
     logits: Tensor | None
     nats: Tensor | None
+
+
+def held_out(
+    opened: Opened, corpus: Corpus, asked: Sequence[str], made: Rewritten, progress: Progress
+) -> tuple[dict[str, Seen], list[str]]:
+    """What the model makes of text that was not counted, and the languages without any.
+
+    Every language there is, those that were `asked` for first; of these a broken file is an error.
+    """
+    others = [tag for tag in corpus.languages() if tag not in asked]
+    if corpus.name.startswith("hub:"):
+        others = []  # they would be fetched for this alone
+    rows, tags = vocabulary_of(opened.model), [*asked, *others]
+    new = {old: number for old, number in made.new.items() if old < rows}
+    found: dict[str, Seen] = {}
+    progress("read held-out text: language", 0, len(tags))
+    for done, tag in enumerate(tags, 1):
+        wanted = tag in asked
+        split, texts = _lines(corpus, tag, asked=wanted)
+        if texts:
+            found[tag] = before(opened, split, texts, new, asked=wanted)
+        progress("read held-out text: language", done, len(tags))
+    return found, [tag for tag in tags if tag not in found]
+
+
+def _lines(corpus: Corpus, tag: str, *, asked: bool) -> tuple[str, list[str]]:
+    """Held-out lines; of a language that nobody asked for a broken file has none."""
+    try:
+        return usage.held_out(corpus, tag, LINES)
+    except BadCorpus:
+        if asked:
+            raise
+        return "", []
+
+
+def held(
+    found: Opened,
+    opened: Opened,
+    seen: Mapping[str, Seen],
+    made: Rewritten,
+    rows: int,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """What became of that text; `opened` has the tokenizer that was, of so many `rows`."""
+    new = {old: number for old, number in made.new.items() if old < rows}
+    told: dict[str, dict[str, Any]] = {}
+    progress("prove: language", 0, len(seen))
+    for done, (tag, each) in enumerate(seen.items(), 1):
+        told[tag] = after(found, opened.tokenizer, each, new)
+        if each.passed is not None:
+            told[tag]["logits"]["rounding"] = _rounding(each.passed.logits)
+        progress("prove: language", done, len(seen))
+    return told
+
+
+def _rounding(logits: torch.Tensor | None) -> float:
+    """How far apart sums of the same products in another order may be."""
+    if logits is None:
+        return 0.0
+    step = max(2 * torch.finfo(logits.dtype).eps, 64 * torch.finfo(torch.float32).eps)
+    return step * float(logits.abs().max())
 
 
 def before(

@@ -8,12 +8,11 @@ Tested in tests/steps/test_trim.py.
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadCorpus, BadModel, BadSetting
@@ -86,9 +85,9 @@ def trim(
         made = _with_extra(opened, _rules.rewrite(known, by, order.pieces[:number]), extra)
         before = vocabulary_of(opened.model)
         row = vocabulary.row_bytes(opened.model, opened.stored_dtype)
-        seen, unread = _held_out(opened, text, made, progress)
+        seen, unread = _proving.held_out(opened, text.corpus, text.tags, made, progress)
         found, gone = _changed(opened, known, made)
-        held = _held(found, opened, seen, made, before, progress)
+        held = _proving.held(found, opened, seen, made, before, progress)
     rows = vocabulary_of(found.model)
     taken = order.point(number)
     points = {each.pieces: each for each in (*order.trade_off(), taken)}
@@ -307,70 +306,6 @@ def _check_read(name: str, tokenizer: Tokenizer, known: Known, made: Rewritten) 
             f"the trimmed tokenizer of {name} has other tokens as {type(tokenizer).__name__} than "
             f"in its {RULES}, and rows would belong to others. Leave out trim."
         )
-
-
-# ---- what is proved ------------------------------------------------------------------------
-
-
-def _held_out(
-    opened: Opened, text: _Text, made: Rewritten, progress: Progress
-) -> tuple[dict[str, _proving.Seen], list[str]]:
-    """What the model makes of text that was not counted, and the languages without any.
-
-    Every language there is, those that were asked for first.
-    """
-    others = [tag for tag in text.corpus.languages() if tag not in text.tags]
-    if text.corpus.name.startswith("hub:"):
-        others = []  # they would be fetched for this alone
-    rows, tags = vocabulary_of(opened.model), [*text.tags, *others]
-    new = {old: number for old, number in made.new.items() if old < rows}
-    found: dict[str, _proving.Seen] = {}
-    progress("read held-out text: language", 0, len(tags))
-    for done, tag in enumerate(tags, 1):
-        asked = tag in text.tags
-        split, texts = _lines(text.corpus, tag, asked=asked)
-        if texts:
-            found[tag] = _proving.before(opened, split, texts, new, asked=asked)
-        progress("read held-out text: language", done, len(tags))
-    return found, [tag for tag in tags if tag not in found]
-
-
-def _lines(corpus: Corpus, tag: str, *, asked: bool) -> tuple[str, list[str]]:
-    """Held-out lines; of a language that nobody asked for a broken file has none."""
-    try:
-        return usage.held_out(corpus, tag, _proving.LINES)
-    except BadCorpus:
-        if asked:
-            raise
-        return "", []
-
-
-def _held(
-    found: Opened,
-    opened: Opened,
-    seen: Mapping[str, _proving.Seen],
-    made: Rewritten,
-    rows: int,
-    progress: Progress,
-) -> dict[str, dict[str, Any]]:
-    """What became of that text; `opened` has the tokenizer that was, of so many `rows`."""
-    new = {old: number for old, number in made.new.items() if old < rows}
-    held: dict[str, dict[str, Any]] = {}
-    progress("prove: language", 0, len(seen))
-    for done, (tag, each) in enumerate(seen.items(), 1):
-        held[tag] = _proving.after(found, opened.tokenizer, each, new)
-        if each.passed is not None:
-            held[tag]["logits"]["rounding"] = _rounding(each.passed.logits)
-        progress("prove: language", done, len(seen))
-    return held
-
-
-def _rounding(logits: torch.Tensor | None) -> float:
-    """How far apart sums of the same products in another order may be."""
-    if logits is None:
-        return 0.0
-    step = max(2 * torch.finfo(logits.dtype).eps, 64 * torch.finfo(torch.float32).eps)
-    return step * float(logits.abs().max())
 
 
 # ---- before it is done ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: score the dense model, see each language, merge, press and score.
+"""The jobs of a sweep: begin, score the dense model, see each language, merge, press and score.
 
     OUT/sizes/KEY.json        what a dry run of a recipe found: the memory of jobs like it
     OUT/begun/KEY/            a run of the first steps of recipes, up to the last that trains
@@ -12,9 +12,7 @@ A job makes its folder under a temporary name and renames it when it is whole (f
 can be killed and done again anywhere, twice at once too, without a lock; where nobody else can be
 at it any more, the next attempt goes on where the lost one ended.
 
-Training costs more than all that follows it, so recipes that begin with the same one share it, as
-they share moments; weights of what was begun are kept. What presses a model that a step gave its
-head is held against that model: it is the dense one.
+What presses a model that a step gave its head is held against that model: it is the dense one.
 
 Tested in tests/sweeps/test_plan.py.
 """
@@ -28,26 +26,21 @@ from babelpress import evals
 from babelpress.errors import BabelpressError, BadRun
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.settings import EvaluationSettings
-from babelpress.moments.calibrate import calibrate
 from babelpress.press import codes
 from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
-from babelpress.runs.places import BEGUN
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps import merge
-from babelpress.sweeps.folders import once, rows, scored_once
+from babelpress.sweeps.beginnings import Begin, rest
+from babelpress.sweeps.folders import rows, scored_once
 from babelpress.sweeps.found import DENSE, RUNS
-from babelpress.sweeps.plan import Entry, as_begun, begun, dumped, going_on, short, with_moments
+from babelpress.sweeps.looks import Merge
+from babelpress.sweeps.plan import Entry, as_begun, dumped, short, with_moments
 from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
 from babelpress.system.files import read_json, write_json
 from babelpress.system.progress import Progress, silent
 from babelpress.text.mixtures import MINIMAX
-from babelpress.text.settings import CalibrationSettings
-
-PROCESS = 512 << 20  # bytes of a process that has done nothing but import torch and transformers
-COPIES = 2  # of a block's moments while they are merged: as tensors, and as the file to be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class Size:
     """
 
     plan: Recipe
-    moments: "Merge | None" = None
+    moments: Merge | None = None
     size: "Size | None" = None
 
     @property
@@ -105,55 +98,6 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Do the first steps of recipes, the last of which trains."""
-
-    plan: Recipe
-    size: Size | None = None
-
-    @classmethod
-    def of(cls, plan: Recipe) -> "Begin | None":
-        """What a recipe begins with, before its other steps; None where it does all at once."""
-        return cls(found) if (found := begun(plan)) else None
-
-    @property
-    def name(self) -> str:
-        return f"{BEGUN}/{short(self.plan.model_dump(mode='json'))}"
-
-    @property
-    def label(self) -> str:
-        kinds = ", ".join(step.kind for step in self.plan.steps)
-        seed = getattr(self.plan.steps[-1].work, "seed", self.plan.calibration.seed)
-        return f"{kinds} of {self.plan.model}, seed {seed}, which recipes begin with"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        before = Begin.of(self.plan)
-        return (before.name,) if before else ()
-
-    def folder(self, out: Path) -> Path:
-        """Where the run goes."""
-        return out / self.name
-
-    def done(self, setup: Setup) -> bool:
-        return self.folder(setup.out).exists()
-
-    def do(self, setup: Setup, progress: Progress) -> None:
-        plan = rest(self.plan, setup.out)
-
-        def make(new: Path) -> None:
-            run.do(plan, new, device=setup.device, progress=progress)
-
-        once(self.folder(setup.out), make, progress)
-
-
-def rest(plan: Recipe, out: Path) -> Recipe:
-    """A recipe as it goes on from what it begins with; as it is where it does all at once."""
-    first = Begin.of(plan)
-    return going_on(plan, first.plan, first.folder(out)) if first else plan
-
-
-@dataclass(frozen=True, slots=True)
 class Score:
     """Score a dense model; where recipes have begun with it, `begun` is its run."""
 
@@ -194,106 +138,6 @@ class Score:
 
         scored_once(folder, make, progress)
         setup.shelf.put(self.name, rows(folder))
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Take moments of some languages, a folder each; a cluster takes one language a job.
-
-    `asked` itself names no languages: the moments of one serve every calibration that has it.
-    """
-
-    model: str
-    asked: CalibrationSettings
-    languages: tuple[str, ...]
-    gram: bool
-    size: Size | None = None
-    begun: Begin | None = None
-
-    @property
-    def key(self) -> str:
-        asked = self.asked.model_dump(mode="json")
-        model = self.begun.name if self.begun else self.model
-        return short({"model": model, "calibration": asked, "gram": self.gram})
-
-    @property
-    def name(self) -> str:
-        return f"parts/{self.key}/{'+'.join(self.languages)}"
-
-    @property
-    def label(self) -> str:
-        tags = self.languages
-        named = ", ".join(tags) if len(tags) < 4 else f"{len(tags)} languages"
-        return f"the moments of {self.model} in {named}"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.begun.name,) if self.begun else ()
-
-    def folder(self, out: Path, language: str) -> Path:
-        """Where the moments of a language go."""
-        return out / "parts" / self.key / language
-
-    def done(self, setup: Setup) -> bool:
-        return all(self.folder(setup.out, tag).exists() for tag in self.languages)
-
-    def do(self, setup: Setup, progress: Progress) -> None:
-        opened = open_any(self.model, device=setup.device)
-        for tag in self.languages:
-            asked = self.asked.model_copy(update={"languages": (tag,)})
-
-            def make(new: Path, asked: CalibrationSettings = asked) -> None:
-                calibrate(opened, asked, new, gram=self.gram, progress=progress)
-
-            once(self.folder(setup.out, tag), make, progress)
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """One moments folder of what was seen in each language."""
-
-    looks: tuple[Look, ...]
-    asked: CalibrationSettings
-    gram: bool
-    size: Size | None = None
-
-    @property
-    def key(self) -> str:
-        tags = [tag for look in self.looks for tag in look.languages]
-        return short({"parts": self.looks[0].key, "languages": tags, "gram": self.gram})
-
-    @property
-    def name(self) -> str:
-        return f"moments/{self.key}"
-
-    @property
-    def label(self) -> str:
-        return f"the moments of {self.looks[0].model} in all languages"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return tuple(look.name for look in self.looks)
-
-    def folder(self, out: Path) -> Path:
-        """Where the moments go."""
-        return out / "moments" / self.key
-
-    def memory(self, out: Path) -> int:
-        """Bytes at the worst moment: those of the largest block of every language, and a copy."""
-        folders = (look.folder(out, tag) for look in self.looks for tag in look.languages)
-        blocks = ([p.stat().st_size for p in each.glob("*.safetensors")] for each in folders)
-        return PROCESS + COPIES * sum(max(sizes, default=0) for sizes in blocks)
-
-    def done(self, setup: Setup) -> bool:
-        return self.folder(setup.out).exists()
-
-    def do(self, setup: Setup, progress: Progress) -> None:
-        parts = [look.folder(setup.out, tag) for look in self.looks for tag in look.languages]
-
-        def make(new: Path) -> None:
-            merge.merge(self.asked, parts, new, gram=self.gram, progress=progress)
-
-        once(self.folder(setup.out), make, progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ from typing import Any
 
 from babelpress.errors import BadRun, BadSetting, MissingPackage
 from babelpress.sweeps import jobs
-from babelpress.sweeps.jobs import Job, Setup, attempt
+from babelpress.sweeps.jobs import attempt
+from babelpress.sweeps.looks import Merge
+from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
 
 SECONDS = 10  # for a machine to answer
@@ -52,7 +54,7 @@ class Resources:
         if self.memory_mb is None:
             memory = math.ceil(jobs.memory(job, out) * SPARE)
             memory = min(memory, largest) if largest else memory
-        gpus = 0.0 if isinstance(job, jobs.Merge) else self.gpus  # processors merge
+        gpus = 0.0 if isinstance(job, Merge) else self.gpus  # processors merge
         asked = {"num_cpus": self.cpus, "num_gpus": gpus}
         return {**asked, "memory": memory} if memory else asked
 

@@ -23,17 +23,15 @@ from babelpress.models.open import config_of
 from babelpress.runs import fits
 from babelpress.runs.places import BEGUN, place_of
 from babelpress.runs.recipe import Recipe
+from babelpress.sweeps.beginnings import Begin, rest
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import (
-    Begin,
-    Look,
-    Merge,
     Press,
     Score,
     Size,
     attempt,
-    rest,
 )
+from babelpress.sweeps.looks import Look, Merge
 from babelpress.sweeps.plan import (
     Entry,
     Sweep,

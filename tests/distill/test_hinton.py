@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from distilling import case, check, kl, mean, supervised
+from distilling import assert_is, case, kl, mean, supervised
 
 from babelpress.distill import OBJECTIVES, by_objective
 from babelpress.distill._seen import Seen, Truth
@@ -16,7 +16,7 @@ def test_it_is_the_formula_and_so_is_its_slope(alpha, temperature):
         soft = mean(kl(t, s, temperature) for s, t in zip(student, teacher, strict=True))
         return alpha * supervised(student) + (1 - alpha) * temperature**2 * soft
 
-    check(lambda *given: loss(*given, alpha=alpha, temperature=temperature), slow)
+    assert_is(lambda *given: loss(*given, alpha=alpha, temperature=temperature), slow)
 
 
 def test_a_student_that_says_what_its_teacher_says_has_nothing_to_learn_of_it():

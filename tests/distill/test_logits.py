@@ -1,7 +1,7 @@
 """Squared differences of logits against plain floats."""
 
 import pytest
-from distilling import check, mean, supervised
+from distilling import assert_is, mean, supervised
 
 from babelpress.distill.logits import loss
 
@@ -16,4 +16,4 @@ def test_it_is_the_formula_and_so_is_its_slope(alpha):
         )
         return alpha * supervised(student) + (1 - alpha) * apart
 
-    check(lambda *given: loss(*given, alpha=alpha), slow)
+    assert_is(lambda *given: loss(*given, alpha=alpha), slow)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from distilling import check, kl, mean, supervised
+from distilling import assert_is, kl, mean, supervised
 
 from babelpress.distill.mixkd import loss, mixed_loss, pairing
 
@@ -10,7 +10,7 @@ LANGUAGES = ["swh_Latn"] * 5 + ["yor_Latn"] * 3
 
 
 def test_of_plain_text_it_is_the_cross_entropy():
-    check(loss, lambda student, _: supervised(student))
+    assert_is(loss, lambda student, _: supervised(student))
 
 
 @pytest.mark.parametrize("distance", ["mse", "kl"])
@@ -24,7 +24,7 @@ def test_of_mixed_text_it_is_the_formula_and_so_is_its_slope(distance):
         taught = mean(apart(s, t) for s, t in zip(student, teacher, strict=True))
         return 0.3 * supervised(student) + 2.0 * taught
 
-    check(lambda *given: mixed_loss(*given, a_sm=0.3, a_tm=2.0, distance=distance), slow)
+    assert_is(lambda *given: mixed_loss(*given, a_sm=0.3, a_tm=2.0, distance=distance), slow)
 
 
 def test_pairs_are_of_two_languages_or_of_one():

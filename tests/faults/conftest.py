@@ -64,7 +64,7 @@ def work(model):
 
     def sweep(out):
         from babelpress.sweeps import plan, schedule
-        from babelpress.sweeps.jobs import Setup
+        from babelpress.sweeps.setup import Setup
 
         asked = plan.of({"model": str(model), **SWEEP})
         with chdir(out.parent):  # recipes name the folder of their moments

@@ -154,4 +154,9 @@ def test_ordinary_numbers_are_no_tokens():
 
 @pytest.mark.parametrize("family", pico.EVERY)
 def test_no_family_is_refused_for_what_its_config_says(family):
-    check("it", pico.model(family).config.to_dict(), pico.VOCABULARY)
+    config = pico.model(family).config.to_dict()
+
+    check("it", config, pico.VOCABULARY)
+
+    with pytest.raises(BadModel, match="odd_id"):
+        check("it", {**config, "odd_id": 7}, pico.VOCABULARY)

@@ -127,7 +127,13 @@ def test_a_table_that_nobody_knows_is_one_line():
 
 @pytest.mark.parametrize("family", SEVERAL)
 def test_every_family_but_one_can_be_trimmed(family):
-    vocabulary.check("it", pico.model(family))
+    model = pico.model(family)
+
+    vocabulary.check("it", model)
+
+    stray = nn.Embedding(pico.VOCABULARY, 3)
+    model.add_module("stray", stray)  # a table that would keep the rows of tokens that went
+    assert "stray" in refusal(BadModel, vocabulary.check, "it", model)
 
 
 def test_a_model_that_sees_images_keeps_what_stands_for_them():

@@ -8,6 +8,7 @@ import small
 import torch
 from killing import killed_before
 from running import LANGUAGES, content, do, refusal, weights
+from stopping import stop_at
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from babelpress.commands.pressing import press
@@ -41,16 +42,6 @@ def saved(model, folder, *, mask=False):
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     return saved(pico.model("bert"), tmp_path_factory.mktemp("models") / "bert", mask=True)
-
-
-def stop_at(step, error: type[BaseException] | BaseException = KeyboardInterrupt):
-    """Progress that interrupts, or fails, when so many steps of training are done."""
-
-    def watch(what, done, total):
-        if what.endswith("train: step") and done == step:
-            raise error
-
-    return watch
 
 
 def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_path):

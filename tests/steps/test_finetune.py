@@ -11,6 +11,7 @@ import torch
 from killing import killed_before
 from running import content, do, refusal, weights
 from safetensors.torch import load_file
+from stopping import stop_at
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from babelpress.commands import COMMANDS
@@ -53,16 +54,6 @@ def plan(model, corpus, *more, task="topic", before=(), **step):
     asked = {"task": task, "corpus": str(corpus), "epochs": 2, **LEARNING, **step}
     steps = [*before, {"finetune": asked}, *more]
     return recipe.of({"model": str(model), "calibration": TEXT, "steps": steps})
-
-
-def stop_at(step):
-    """Progress that interrupts when so many steps of training are done."""
-
-    def watch(what, done, total):
-        if what.endswith("train: step") and done == step:
-            raise KeyboardInterrupt
-
-    return watch
 
 
 def test_topics_are_learnt_in_two_languages(encoder, topics, tmp_path):

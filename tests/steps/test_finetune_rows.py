@@ -8,6 +8,7 @@ from killing import killed_before
 from running import content, do, weights
 from safetensors import safe_open
 from safetensors.torch import load_file
+from stopping import stop_at
 
 from babelpress.runs import recipe, run
 from babelpress.steps import _finetuning
@@ -34,16 +35,6 @@ def plan(model, corpus, **step):
     asked = {"task": "topic", "corpus": str(corpus), "epochs": 2, "rate": 0.01, "batch": 4}
     steps = [{"finetune": {**asked, "length": 64, "decay": 0.1, **step}}]
     return recipe.of({"model": str(model), "calibration": TEXT, "steps": steps})
-
-
-def stop_at(step):
-    """Progress that interrupts when so many steps of training are done."""
-
-    def watch(what, done, total):
-        if what.endswith("train: step") and done == step:
-            raise KeyboardInterrupt
-
-    return watch
 
 
 def read_by(corpus):

@@ -18,9 +18,11 @@ from babelpress.report.gather import report_input
 from babelpress.runs import manifest, run
 from babelpress.runs.open import open_any
 from babelpress.steps import _distilling, _finetuning
-from babelpress.sweeps import jobs, plan, schedule
+from babelpress.sweeps import plan, schedule
+from babelpress.sweeps.beginnings import Begin, rest
 from babelpress.sweeps.found import find
-from babelpress.sweeps.jobs import Begin, Look, Press, Score, Size
+from babelpress.sweeps.jobs import Press, Score, Size
+from babelpress.sweeps.looks import Look
 from babelpress.sweeps.schedule import Here
 from babelpress.sweeps.setup import Setup
 from babelpress.system.files import write_json
@@ -305,7 +307,7 @@ def test_what_begins_with_a_training_that_fails_fails_with_its_reason(
     def fail(*_, **__):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(jobs.run, "do", fail)
+    monkeypatch.setattr(run, "do", fail)
 
     swept = do(sweep, tmp_path / "out")
 
@@ -325,4 +327,4 @@ def test_a_distilled_model_is_held_against_its_teacher(places, tmp_path):
     assert head is not None
     first = Begin(head)
     assert schedule.dense_of(both, out) == str(first.folder(out))
-    assert jobs.rest(both, out).steps == both.steps[2:]
+    assert rest(both, out).steps == both.steps[2:]

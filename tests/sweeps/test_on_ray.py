@@ -15,8 +15,8 @@ import pico
 import pytest
 
 from babelpress.errors import BadRun, MissingPackage
-from babelpress.sweeps import jobs, on_ray
-from babelpress.sweeps.jobs import Look, Merge
+from babelpress.sweeps import on_ray
+from babelpress.sweeps.looks import PROCESS, Look, Merge
 from babelpress.sweeps.on_ray import Resources
 from babelpress.text.settings import CalibrationSettings
 
@@ -102,7 +102,7 @@ def test_merging_takes_no_gpu_and_the_memory_of_all_its_parts(tmp_path):
     found = Resources(1, 0.5).options(merge, tmp_path)
 
     assert found["num_gpus"] == 0
-    assert found["memory"] == math.ceil(1.3 * (jobs.PROCESS + 2 * (900 + 500)))
+    assert found["memory"] == math.ceil(1.3 * (PROCESS + 2 * (900 + 500)))
 
 
 @pytest.mark.slow

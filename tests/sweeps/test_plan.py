@@ -22,10 +22,12 @@ from babelpress.moments.store import Store
 from babelpress.runs import manifest
 from babelpress.runs.estimate import Estimate
 from babelpress.runs.open import open_any
-from babelpress.sweeps import folders, jobs, plan, schedule
-from babelpress.sweeps.jobs import Look, Merge, Press, Score, Setup, Size
+from babelpress.sweeps import folders, jobs, looks, plan, schedule
+from babelpress.sweeps.jobs import Press, Score, Size
+from babelpress.sweeps.looks import Look, Merge
 from babelpress.sweeps.results import Shelf
 from babelpress.sweeps.schedule import Here
+from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import held
 from babelpress.system.files import write_json
 from babelpress.system.progress import silent
@@ -344,7 +346,8 @@ def test_a_sweep_that_is_done_is_not_done_again(model, tmp_path, monkeypatch):
     plan = asked(model, {"calibration.seed": [4, 7]})
     first = do(plan, tmp_path)
     before = content(tmp_path)
-    monkeypatch.setattr(jobs, "open_any", None)
+    for place in (jobs, looks):
+        monkeypatch.setattr(place, "open_any", None)
 
     again = do(plan, tmp_path)
 
@@ -417,7 +420,7 @@ class Asking(Here):
 
     def __init__(self, setup):
         super().__init__(setup)
-        self.seen: list[tuple[jobs.Job, int]] = []
+        self.seen: list[tuple[Job, int]] = []
 
     def give(self, job):
         self.seen.append((job, jobs.memory(job, self._setup.out)))

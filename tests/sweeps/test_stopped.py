@@ -17,8 +17,8 @@ from babelpress.errors import BadRun
 from babelpress.evals import bits_per_byte
 from babelpress.runs import run
 from babelpress.sweeps import folders, found, plan, schedule
-from babelpress.sweeps.jobs import Setup
 from babelpress.sweeps.schedule import Here
+from babelpress.sweeps.setup import Setup
 from babelpress.system.progress import silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # forked children must not touch OpenMP

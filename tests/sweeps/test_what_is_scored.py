@@ -11,8 +11,9 @@ from babelpress.commands.comparing import compare, report
 from babelpress.commands.sweeping import sweep as command
 from babelpress.errors import BabelpressError, BabelpressWarning, BadRun, BadSetting
 from babelpress.sweeps import found, plan, schedule
-from babelpress.sweeps.jobs import Score, Setup
+from babelpress.sweeps.jobs import Score
 from babelpress.sweeps.schedule import Here
+from babelpress.sweeps.setup import Setup
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,8 @@ import pytest
 from safetensors.torch import load_file
 
 from babelpress.sweeps import plan, schedule
-from babelpress.sweeps.jobs import Setup
 from babelpress.sweeps.schedule import Here
+from babelpress.sweeps.setup import Setup
 from babelpress.system.files import read_json
 from babelpress.text.mixtures import mixture
 
