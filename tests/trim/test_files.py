@@ -22,14 +22,8 @@ def made_of(kind, *late):
     return rules, made, _rules.tokens(rules).keys() - _rules.tokens(made.rules).keys()
 
 
-def test_ids_of_settings_and_added_tokens_are_new():
-    rules, made, dropped = made_of("byte_level_bpe", "<end>", "<begin>", "<fill>")
-    before, after = _rules.tokens(rules), _rules.tokens(made.rules)
-    end, begin, fill = (before[each] for each in ("<end>", "<begin>", "<fill>"))
-    new = {before[token]: number for token, number in after.items()}
-    assert min(end - new[end], begin - new[begin], fill - new[fill]) > 0
-    last = max(rules["model"]["vocab"].values())
-    assert last not in new
+def numbered(end, begin, fill, last):
+    """Files beside tokenizer.json with these ids; `last` is of a token that goes."""
     decoder = {
         str(fill): {"content": "<fill>"},
         str(last): {"content": "gone"},
@@ -37,7 +31,7 @@ def test_ids_of_settings_and_added_tokens_are_new():
         "2": {"content": "<bos>"},
     }
     processor = {"image_token_id": begin, "size": {"height": end}, "inside": {"pad_token_id": fill}}
-    parts = {
+    return {
         "tokenizer_config.json": {
             "added_tokens_decoder": decoder,
             "pad_token": "<fill>",
@@ -52,6 +46,17 @@ def test_ids_of_settings_and_added_tokens_are_new():
         "processor_config.json": processor,
         "preprocessor_config.json": {"image_token_id": begin},
     }
+
+
+def test_ids_of_settings_and_added_tokens_are_new():
+    rules, made, dropped = made_of("byte_level_bpe", "<end>", "<begin>", "<fill>")
+    before, after = _rules.tokens(rules), _rules.tokens(made.rules)
+    end, begin, fill = (before[each] for each in ("<end>", "<begin>", "<fill>"))
+    new = {before[token]: number for token, number in after.items()}
+    assert min(end - new[end], begin - new[begin], fill - new[fill]) > 0
+    last = max(rules["model"]["vocab"].values())
+    assert last not in new
+    parts = numbered(end, begin, fill, last)
     files = {name: json.dumps(each).encode() for name, each in parts.items()} | {
         "tokenizer.json": b"old",
         "special_tokens_map.json": b'{"bos_token": "<bos>"}',
