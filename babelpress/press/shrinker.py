@@ -24,8 +24,6 @@ from babelpress.numerics.elimination import (
 from babelpress.numerics.joining import joined, level
 from babelpress.press.method import FEW, Parts, Pressed, Weights
 
-SCORES = ("energy", "lost")
-
 
 @dataclass(frozen=True, slots=True)
 class Units:

@@ -15,4 +15,6 @@ transformers, vLLM and llama.cpp load what is left.
 
 from babelpress.registry import Registry
 
+SCORES = ("energy", "lost")  # what a unit of a width is worth
+OVER = ("max", "mean")  # how languages are joined
 STRUCTURES = Registry(__name__, __path__, "structure", ("find",))

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from babelpress.errors import BadSetting
 from babelpress.models.open import Opened
+from babelpress.models.reading import sees_both_sides
 from babelpress.models.recording import hidden_of
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import batch_size
@@ -59,8 +60,9 @@ class Looked:
         found = cls._of(opened, asked, drawn)
         if settings.blocks and settings.by == LOSS and found.text is None:
             raise BadSetting(
-                f"--by loss needs a model that predicts tokens of one text, and "
-                f"{type(opened.model).__name__} does not. Use --by influence."
+                f"--by loss needs a model that predicts next or hidden tokens of one text, and "
+                f"{opened.name} ({type(opened.model).__name__}) with its tokenizer does not. Use "
+                "--by influence."
             )
         return found
 
@@ -71,6 +73,8 @@ class Looked:
         if drawn is None or opened.model.config.is_encoder_decoder:
             return cls(None)
         if (answers := Reader.of(opened.model).answers) != "tokens":
+            return cls(None)
+        if sees_both_sides(opened.model) and opened.tokenizer.mask_token_id is None:  # type: ignore[attr-defined]
             return cls(None)
         marks, scores = marks_of(opened, answers)
         valid = valid_text(opened, asked, drawn.blocks)

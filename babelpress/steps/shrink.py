@@ -1,8 +1,7 @@
 """Shrink a model: whole neurons, groups of attention heads and blocks out, by language apart.
 
 What is left has the same shapes in every block, which its config states: an ordinary folder that
-engines load, smaller and faster. Linears that read what is left are fitted by least squares; nothing
-is trained.
+engines load. Linears that read what is left are fitted by least squares; nothing is trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.errors import BadSetting
-from babelpress.shrink import STRUCTURES
+from babelpress.shrink import OVER, SCORES, STRUCTURES
 from babelpress.shrink._sizes import size
 from babelpress.steps._kind import Done, Estimate, Listing, StepReport, Told
 from babelpress.steps._pressing import LookingSettings, fed_by, some
@@ -32,9 +31,9 @@ MIB = 2**20
 UNITS: dict[str, str] = {each: STRUCTURES.facts(each)["UNITS"] for each in STRUCTURES.names()}
 INFLUENCE, LOSS = "influence", "loss"
 PAPERS = (
-    "influence is after Men et al. 2024 (ShortGPT), arXiv:2403.03853, section 3.2, of every language "
-    "apart. What an entry loses when others are fitted is that of Optimal Brain Surgeon "
-    "(Hassibi & Stork 1993)."
+    "The influence of blocks is after Men et al. 2024 (ShortGPT), arXiv:2403.03853, of every "
+    "language apart; what is lost when others are fitted is after Optimal Brain Surgeon (Hassibi & "
+    "Stork 1993)."
 )
 
 Size = Annotated[str | None, BeforeValidator(size)]
@@ -48,32 +47,32 @@ class Settings(LookingSettings):
     )
     heads: Size = setting(
         None,
-        "Attention heads that stay, a share or a number: whole groups with their key and value.",
+        "Attention heads that stay, a share or a number; groups go whole, with key and value.",
     )
     blocks: Size = setting(None, "Blocks that stay, a share or a number.")
     multiple: int = setting(
         64,
-        "Neurons are rounded down to a multiple of so many: 64 for matrix kernels, 256 for "
-        "llama.cpp's K-quants.",
+        "Neurons that stay are rounded down to a multiple: 64 suits matrix kernels, 256 the "
+        "K-quants of llama.cpp.",
         gt=0,
     )
     score: str = setting(
         "energy",
-        "What a neuron or group is worth: energy, what it adds to the output, or lost, what is lost "
-        "when it goes and the others are fitted (slower; finds what repeats others).",
-        offers=("energy", "lost"),
+        "What a neuron or group is worth: energy, what it adds to the output, or lost, what goes "
+        "with it though the others are fitted (slower; finds what repeats others).",
+        offers=SCORES,
     )
     by: str = setting(
         INFLUENCE,
-        "What a block is worth: influence, how far it turns its input, or loss, what text held apart "
-        "loses without it.",
+        "What a block is worth: influence, how far it turns its input, or loss, what text lacks "
+        "without it.",
         offers=(INFLUENCE, LOSS),
     )
     over: str = setting(
         "max",
-        "How languages are joined: max, what a thing is worth to the language that needs it most, or "
-        "mean, by their shares.",
-        offers=("max", "mean"),
+        "How languages are joined: max, by the one that something is worth most to, or mean, by "
+        "their shares.",
+        offers=OVER,
     )
     fit: bool = setting(
         True, "Fit what reads the neurons and heads that are left.", negative="no-fit"
@@ -93,9 +92,9 @@ class Settings(LookingSettings):
                 "--blocks 14."
             )
         for flag, words in (
-            ("score", ("energy", "lost")),
+            ("score", SCORES),
             ("by", (INFLUENCE, LOSS)),
-            ("over", ("max", "mean")),
+            ("over", OVER),
         ):
             if (word := getattr(self, flag)) not in words:
                 raise BadSetting(f"--{flag} {word} is not known. Use {' or '.join(words)}.")
@@ -127,9 +126,9 @@ class Report(StepReport):
 
     `sizes` are how many units there were and are, by structure; `kept` are the blocks that stayed,
     `worth` what each block was found to be worth in each language. `parameters` and `bytes` are of
-    the model before and after. `apart` is how far what was cut out changed the logits, as a share of
-    their size; `nats` are those of a scored token by language before and after, on the tokens and
-    the text that `looked` says. `dropped` are tensors that the model's class does not know.
+    the model before and after. `apart` is how far cutting out zeros changed the logits, as a share
+    of their size; `nats` are those of a scored token by language before and after, on the tokens
+    and the text that `looked` says. `dropped` are tensors that the model's class does not know.
     """
 
     sizes: dict[str, list[int]] = Field(default_factory=dict)
@@ -163,8 +162,8 @@ def follows(settings: Settings, before: Sequence[str]) -> None:
 
 
 ZEROS = (
-    "what is fitted has no zeros left, a pattern such as 2of4 comes apart where neurons go, and zeros "
-    "in what goes were chosen in vain."
+    "what is fitted has no zeros left, a pattern such as 2of4 comes apart where neurons go, and "
+    "zeros in what goes were chosen in vain."
 )
 
 
@@ -276,8 +275,8 @@ def _drift(report: Report) -> list[str]:
     if not report.writes or not _went(report, "blocks"):
         return []
     return [
-        "Whether it still goes on in the language of its prompt is told by `babelpress eval RUN --on "
-        "confusion`, beside the model before."
+        "Whether it still goes on in the language of its prompt, `babelpress eval RUN --on "
+        "confusion` tells, beside the model before."
     ]
 
 
