@@ -84,14 +84,16 @@ def marks_of(opened: Opened, answers: str) -> tuple[Marks, str]:
 
 
 def valid_text(
-    opened: Opened, asked: CalibrationSettings, tags: Iterable[str]
+    opened: Opened, asked: CalibrationSettings, tags: Iterable[str], most: int | None = None
 ) -> dict[str, TokenBlocks]:
-    """Blocks of the valid split, of those languages whose text fills one."""
+    """Blocks of the valid split, of those languages whose text fills one; `most` tokens of each."""
     if asked.corpus == SELF or shots_of(asked.corpus) is not None:
         return {}
     length = fitting_length(opened, asked.length)
     whole, known = sees_both_sides(opened.model), vocabulary_of(opened.model)
-    layout = layout_for(opened.tokenizer, max(APART, length), length, False, known, whole)
+    length = min(length, most or length)
+    tokens = most or max(APART, length)
+    layout = layout_for(opened.tokenizer, tokens, length, False, known, whole)
     corpus = open_corpus(asked.corpus)
     found: dict[str, TokenBlocks] = {}
     for tag in tags:

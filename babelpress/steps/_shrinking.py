@@ -80,13 +80,13 @@ def shrink(
     with measured() as cost:
         drawn = None if settings.moments else draw(opened, asked)
         looked = Looked.of(opened, asked, settings, drawn)
-        before = looked.nats(opened.model)
+        before = looked.nats(opened.model, progress)
         if settings.blocks:
             assert drawn is not None
             opened = _fewer(opened, settings, drawn, looked, before, found, hold, progress)
         if settings.narrows:
             opened = _narrower(opened, asked, settings, folder, drawn, found, hold, progress)
-        after = looked.nats(opened.model)
+        after = looked.nats(opened.model, progress)
     opened = replace(opened, carried=())
     size = _size(opened)
     report = Report(

@@ -28,16 +28,18 @@ from babelpress.shrink import blocks
 from babelpress.steps import _estimating
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Estimate
-from babelpress.steps._learnt import APART, marks_of, rows_of, valid_text
+from babelpress.steps._learnt import marks_of, rows_of, valid_text
 from babelpress.steps.shrink import LOSS, Settings
 from babelpress.system.offload import Hold, in_memory
-from babelpress.system.progress import Progress
+from babelpress.system.progress import Progress, silent
 from babelpress.text.calibration import CalibrationSet
 from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 from babelpress.train.batches import Blocks
 from babelpress.train.likelihood import nats
 from babelpress.train.reading import Reader
+
+LOOKED = 512  # tokens of a language at most: a head of many tokens takes longer than all blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,16 @@ class Looked:
         if sees_both_sides(opened.model) and opened.tokenizer.mask_token_id is None:  # type: ignore[attr-defined]
             return cls(None)
         marks, scores = marks_of(opened, answers)
-        valid = valid_text(opened, asked, drawn.blocks)
+        valid = valid_text(opened, asked, drawn.blocks, LOOKED)
         of_train = tuple(tag for tag in drawn.blocks if tag not in valid)
         text = {tag: valid.get(tag) or _few(each) for tag, each in drawn.blocks.items()}
         return cls(Blocks(text, marks, scores), of_train)
 
-    def nats(self, model: PreTrainedModel) -> dict[str, float]:
+    def nats(self, model: PreTrainedModel, progress: Progress = silent) -> dict[str, float]:
         """The loss of each language, nothing where there is no text."""
-        return {} if self.text is None else nats(Reader.of(model), self.text)
+        if self.text is None:
+            return {}
+        return nats(Reader.of(model), self.text, progress=progress)
 
     def told(self) -> dict[str, Any]:
         """What a report tells of the text."""
@@ -100,8 +104,9 @@ class Looked:
 
 
 def _few(text: TokenBlocks) -> TokenBlocks:
-    """The first blocks, of APART tokens at most but one block at least."""
-    return rows_of(text, slice(max(1, APART // text.length)))
+    """The first LOOKED tokens."""
+    few = rows_of(text, slice(max(1, LOOKED // text.length)))
+    return TokenBlocks(few.language, few.ids_BT[:, :LOOKED], few.counted_BT[:, :LOOKED])
 
 
 # ---- blocks --------------------------------------------------------------------------------

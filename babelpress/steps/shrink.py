@@ -201,7 +201,7 @@ def tell(report: Report) -> Told:
         done=f"shrink to {sizes}",
         adjective="shrunk",
         means="whole neurons, attention heads or blocks are taken out",
-        method="shrink",
+        method=_chosen_by(step),
         how="; ".join(filter(None, (sizes, _by(step)))),
         mixture=report.mixture.policy,
         fed_by=fed_by(step) if report.sites else "",
@@ -236,14 +236,17 @@ def _sizes(report: Report) -> str:
     )
 
 
+def _chosen_by(step: Mapping[str, Any]) -> str:
+    """What decided."""
+    narrows = step["ffn"] or step["heads"]
+    return ", ".join([step["by"]] * bool(step["blocks"]) + [step["score"]] * bool(narrows))
+
+
 def _by(step: Mapping[str, Any]) -> str:
-    """What decided, in a few words."""
-    parts = []
-    if step["blocks"]:
-        parts.append(f"blocks by {step['by']}")
-    if step["ffn"] or step["heads"]:
-        parts.append(f"by {step['score']}, {'fitted' if step['fit'] else 'not fitted'}")
-    return f"{', '.join(parts)}, {step['over']} over languages"
+    """How languages were joined, and whether what is left was fitted."""
+    fitted = "fitted" if step["fit"] else "not fitted"
+    narrows = step["ffn"] or step["heads"]
+    return f"{step['over']} over languages{f', {fitted}' if narrows else ''}"
 
 
 def _kept(report: Report) -> list[str]:

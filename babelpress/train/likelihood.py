@@ -4,7 +4,6 @@ Of a decoder every next token is scored, of an encoder with a head tokens that a
 ones however often it is asked.
 """
 
-from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
@@ -12,21 +11,25 @@ import torch
 from torch.nn import functional
 
 from babelpress.errors import NotFinite
+from babelpress.system.progress import Progress, silent
 from babelpress.train.batches import Text
 from babelpress.train.reading import Reader
 
 BATCH = 4  # blocks of text at once
-Told = Callable[[], object]
 
 
 @torch.no_grad()
-def nats(reader: Reader, text: Text, *, seed: int = 0) -> dict[str, float]:
+def nats(
+    reader: Reader, text: Text, *, seed: int = 0, progress: Progress = silent
+) -> dict[str, float]:
     """The mean negative log-likelihood of scored tokens by language.
 
     Raises NotFinite where a model gives no number.
     """
     found: dict[str, float] = {}
-    for tag in text.languages():
+    tags = text.languages()
+    progress("loss: language", 0, len(tags))
+    for done, tag in enumerate(tags, 1):
         rng = np.random.default_rng([seed, crc32(tag.encode())])
         total, count = 0.0, 0
         for start in range(0, text.number(tag), BATCH):
@@ -42,4 +45,5 @@ def nats(reader: Reader, text: Text, *, seed: int = 0) -> dict[str, float]:
                 f"the loss of {type(reader.model).__name__} in {tag} is {found[tag]}: it gives no "
                 "numbers. Look for NaN or infinity in the model."
             )
+        progress("loss: language", done, len(tags))
     return found

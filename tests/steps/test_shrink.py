@@ -115,8 +115,9 @@ def test_what_was_found_is_told_in_run_card_and_terminal(shrunk):
     assert told.done == "shrink to 3 of 4 blocks, 36 of 48 neurons, 2 of 4 attention heads"
     assert "--on confusion" in " ".join(told.lines)
     words = card(shrunk)
-    assert "whole neurons, attention heads or blocks are taken out" in words
-    assert "36 of 48 neurons" in words
+    assert "| 1 | shrink | influence, energy | 3 of 4 blocks, 36 of 48 neurons" in words
+    assert "max over languages, fitted | uniform | pressed blocks |" in words
+    assert "Loss on text of the calibration itself" in words
     titles = [each.title for each in told.listings]
     assert titles == [
         "nats a token on text of the calibration itself",
