@@ -2,6 +2,7 @@
 
 import pico
 import pytest
+import small
 import torch
 from pressing import loud
 from running import refusal
@@ -112,6 +113,14 @@ def test_heads_that_no_engine_takes_are_one_line(family, words):
 
     assert words in line
     assert "Leave out --heads." in line
+
+
+def test_a_width_that_the_family_does_not_know_counts_for_nothing():
+    """Qwen 2 reads a head_dim in transformers, where it stands, and vLLM does not."""
+    walk = Walk(small.opened("qwen2").model)
+
+    assert walk.model.config.head_dim == 16
+    assert "does not state" in refusal(BadModel, heads.find, "tiny", walk, "0.5")
 
 
 def test_one_group_alone_is_one_line():
