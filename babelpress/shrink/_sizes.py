@@ -13,8 +13,8 @@ from babelpress.errors import BadSetting
 
 def size(value: Any) -> str | None:
     """A size as a recipe has it: 0.75 is a share, 1536 a number. Raises BadSetting for neither."""
-    if value is None or isinstance(value, bool):
-        return value
+    if value is None:
+        return None
     text = str(value).strip()
     try:
         number = Decimal(text)

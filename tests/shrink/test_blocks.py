@@ -36,7 +36,7 @@ def slow_influence(model, each, index):
         handle = last.register_forward_hook(
             lambda _m, _a, out: caught.append(out[0] if isinstance(out, tuple) else out)
         )
-        model(each.ids_BT, use_cache=False)
+        pico.passed(model, each.ids_BT)
         handle.remove()
     given = [*states[:-1], caught[0]]
     total, count = 0.0, 0

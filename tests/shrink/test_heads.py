@@ -1,5 +1,7 @@
 """Groups of attention heads: where they are, and that cutting zeros out changes nothing."""
 
+from typing import Any
+
 import pico
 import pytest
 import small
@@ -86,7 +88,7 @@ def test_a_number_that_transformers_refuses_is_one_line_with_one_that_it_takes()
 
 def test_a_width_that_only_follows_from_the_number_of_heads_is_stated():
     """Llama says hidden size by heads where nobody says more: with fewer it would be wider."""
-    config = pico.model("llama").config
+    config: Any = pico.model("llama").config
     config.num_attention_heads = config.num_key_value_heads = 4
     config.head_dim = config.hidden_size // 4
     walk = Walk(LlamaForCausalLM(config).eval())

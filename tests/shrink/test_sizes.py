@@ -33,7 +33,9 @@ def test_numbers_and_their_text_are_the_same(value, text):
     assert size(value) == text
 
 
-@pytest.mark.parametrize("value", ["1.5", 2048.0, "many", "0", 0, -1, "nan", "0.0", "inf", "-0.5"])
+@pytest.mark.parametrize(
+    "value", ["1.5", 2048.0, "many", "0", 0, -1, "nan", "0.0", "inf", "-0.5", True]
+)
 def test_what_is_no_size_is_one_line(value):
     line = refusal(BadSetting, size, value)
 

@@ -19,6 +19,7 @@ from babelpress.runs.estimate import estimate
 from babelpress.runs.manifest import read
 from babelpress.runs.open import open_any
 from babelpress.steps import _shrinking
+from babelpress.steps.shrink import Report
 from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,6 +67,13 @@ def shrunk(source, tmp_path_factory):
     return out
 
 
+def report_of(folder):
+    """The report of the last step, with what shrinking has of its own."""
+    found = read(folder).steps[-1]
+    assert isinstance(found, Report)
+    return found
+
+
 def logits(folder):
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -93,7 +101,7 @@ def test_parameters_and_bytes_are_really_fewer(source, shrunk):
     block = 3 * 32 * 48 + 32 * 8 * (4 + 2 + 2 + 4) + 2 * 32
     after = before - block - 3 * (3 * 32 * 12 + 32 * 8 * 6)
 
-    report = read(shrunk).steps[-1]
+    report = report_of(shrunk)
 
     assert report.parameters == [before, after]
     assert report.bytes == [4 * before, 4 * after]
@@ -104,7 +112,7 @@ def test_parameters_and_bytes_are_really_fewer(source, shrunk):
 
 
 def test_what_was_found_is_told_in_run_card_and_terminal(shrunk):
-    report = read(shrunk).steps[-1]
+    report = report_of(shrunk)
     told = tell(report)
 
     assert report.sizes == {"blocks": [4, 3], "heads": [4, 2], "ffn": [48, 36]}
@@ -127,7 +135,7 @@ def test_what_was_found_is_told_in_run_card_and_terminal(shrunk):
 
 def test_losses_before_and_after_are_those_of_the_models(source, shrunk):
     """The loss of transformers itself on a text is nearer to one of them than to the other."""
-    report = read(shrunk).steps[-1]
+    report = report_of(shrunk)
 
     for before, after in report.nats.values():
         assert before > 0
@@ -207,7 +215,7 @@ def test_a_planted_block_that_does_nothing_goes_and_the_logits_stay(tmp_path):
         steps = do(plan(folder, {"blocks": 3, "by": by}), tmp_path / by)["steps"]
         worth = [each[2] for each in steps[0]["worth"].values()]
         assert worth == pytest.approx([0] * 3, abs=1e-9)
-    assert read(tmp_path / "influence").steps[0].kept == [0, 1, 3]
+    assert report_of(tmp_path / "influence").kept == [0, 1, 3]
     assert torch.equal(logits(tmp_path / "influence" / "model"), logits(folder))
 
 

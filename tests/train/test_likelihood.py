@@ -8,6 +8,7 @@ from running import refusal
 from torch.nn import functional
 
 from babelpress.errors import NotFinite
+from babelpress.models.linears import weight
 from babelpress.train.batches import Blocks, Marks
 from babelpress.train.likelihood import nats
 from babelpress.train.reading import Reader
@@ -40,7 +41,7 @@ def test_of_an_encoder_the_same_hidden_tokens_are_scored_every_time():
 
 def test_a_model_that_gives_no_numbers_is_one_line():
     reader = Reader.of(pico.model("llama"))
-    reader.model.get_input_embeddings().weight.data.fill_(torch.nan)
+    weight(reader.model.get_input_embeddings()).fill_(torch.nan)
 
     words = refusal(
         NotFinite,
