@@ -36,8 +36,7 @@ def find(name: str, walk: Walk, asked: str) -> Width:
             f"{name} ({kind}) is an encoder-decoder, whose heads are not taken out here. Leave out "
             "--heads."
         )
-    # stated by the family, that is: a number that its config does not know engines do not read
-    if not isinstance(size, int) or not hasattr(type(text), "head_dim"):
+    if not isinstance(size, int):
         raise BadModel(
             f"the config of {name} ({kind}) does not state how wide a head is, so no engine would "
             "load it with fewer. Leave out --heads."

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pressing import SIZES, loud, text
 
+from babelpress.models.linears import weight
 from babelpress.models.student import fewer_blocks
 from babelpress.models.walk import Walk
 from babelpress.shrink import blocks
@@ -62,7 +63,7 @@ def test_influence_is_one_less_the_mean_cosine_of_what_counts_by_language(family
 def test_a_block_that_passes_on_what_it_is_given_has_no_influence():
     model = deep("llama")
     for name in ("self_attn.o_proj", "mlp.down_proj"):
-        model.get_submodule(f"model.layers.2.{name}").weight.data.zero_()
+        weight(model.get_submodule(f"model.layers.2.{name}")).zero_()
     found = blocks.influence(Walk(model), text())
 
     for worth in found.values():

@@ -8,7 +8,7 @@ import small
 import torch
 from pressing import loud
 from running import refusal
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.linears import linears, weight
@@ -117,11 +117,12 @@ def test_heads_that_no_engine_takes_are_one_line(family, words):
     assert "Leave out --heads." in line
 
 
-def test_a_width_that_the_family_does_not_know_counts_for_nothing():
-    """Qwen 2 reads a head_dim in transformers, where it stands, and vLLM does not."""
-    walk = Walk(small.opened("qwen2").model)
+def test_a_width_that_the_config_leaves_to_be_derived_is_one_line():
+    """Qwen 2: nothing says how wide a head is but the number of heads."""
+    config = Qwen2Config(**{**small.SHAPE, "head_dim": None})
+    del config.head_dim
+    walk = Walk(Qwen2ForCausalLM(config).eval())
 
-    assert walk.model.config.head_dim == 16
     assert "does not state" in refusal(BadModel, heads.find, "tiny", walk, "0.5")
 
 

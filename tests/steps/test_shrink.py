@@ -14,7 +14,7 @@ from babelpress.models.walk import Walk
 from babelpress.moments.calibrate import calibrate
 from babelpress.report.card import card
 from babelpress.report.told import tell
-from babelpress.runs import recipe, run
+from babelpress.runs import fits, recipe, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.manifest import read
 from babelpress.runs.open import open_any
@@ -273,6 +273,15 @@ def test_a_step_that_does_not_fit_the_new_shapes_is_refused_before_anything_is_d
 
     assert "mlp.down_proj" in line and "16" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_knows_from_the_config_alone_what_cannot_be(source):
+    plans = [plan(source, {"heads": "0.5", "blocks": 2}), plan(source, {"heads": 1})]
+
+    fine, wrong = fits.errors(plans)
+
+    assert fine == ""
+    assert "is fewer than the heads of a group, 2" in wrong
 
 
 def test_neurons_do_not_go_after_pruning(source, tmp_path):
