@@ -128,7 +128,8 @@ class Report(StepReport):
     `worth` what each block was found to be worth in each language. `parameters` and `bytes` are of
     the model before and after. `apart` is how far cutting out zeros changed the logits, as a share
     of their size; `nats` are those of a scored token by language before and after, on the tokens
-    and the text that `looked` says. `dropped` are tensors that the model's class does not know.
+    and the text that `looked` says. `few` is a line on text that was too little for the fit.
+    `dropped` are tensors that the model's class does not know.
     """
 
     sizes: dict[str, list[int]] = Field(default_factory=dict)
@@ -137,6 +138,7 @@ class Report(StepReport):
     parameters: list[int] = Field(default_factory=list)
     bytes: list[int] = Field(default_factory=list)
     apart: float = 0.0
+    few: str = ""
     nats: dict[str, list[float]] = Field(default_factory=dict)
     looked: dict[str, Any] = Field(default_factory=dict)
     sites: list[dict[str, Any]] = Field(default_factory=list)
@@ -289,12 +291,13 @@ def _went(report: Report, name: str) -> bool:
 
 
 def _warnings(report: Report) -> list[str]:
-    if not report.dropped:
-        return []
-    return [
-        f"Tensors beside the model that its class does not know, and left out: "
-        f"{some(report.dropped)}."
-    ]
+    lines = [report.few] if report.few else []
+    if report.dropped:
+        lines.append(
+            f"Tensors beside the model that its class does not know, and left out: "
+            f"{some(report.dropped)}."
+        )
+    return lines
 
 
 def _listings(report: Report) -> list[Listing]:

@@ -147,6 +147,17 @@ def test_losses_before_and_after_are_those_of_the_models(source, shrunk):
     assert all(before == after for before, after in again["nats"].values())
 
 
+def test_text_that_is_too_little_for_the_fit_is_told(source, tmp_path):
+    """36 inputs want 288 tokens, and a language has 63."""
+    few = {"languages": ["swh_Latn"], "tokens": 64}
+    do(plan(source, {"ffn": 0.75}, **few), tmp_path / "run")
+    do(plan(source, {"ffn": 0.75, "fit": False}, **few), tmp_path / "bare")
+
+    (line,) = tell(report_of(tmp_path / "run")).warnings
+    assert line.startswith("63 tokens are few to fit 36 inputs on")
+    assert tell(report_of(tmp_path / "bare")).warnings == ()
+
+
 # ---- laws ------------------------------------------------------------------------------------
 
 
@@ -231,6 +242,8 @@ def test_the_loss_without_a_block_is_that_of_the_model_without_it(source, tmp_pa
 def test_fitting_leaves_less_damage_than_not_fitting(source, tmp_path):
     fitted = do(plan(source, {"ffn": 0.5}), tmp_path / "fitted")["steps"][0]
     bare = do(plan(source, {"ffn": 0.5, "fit": False}), tmp_path / "bare")["steps"][0]
+
+    assert fitted["few"] == ""  # 756 tokens for 24 inputs
 
     for tag in TEXT["languages"]:
         assert fitted["damage"][tag] < bare["damage"][tag]
