@@ -12,10 +12,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting
-from babelpress.models.quiet import quiet
+from babelpress.models.reshaped import blank, filled, misfits
 from babelpress.models.stacks import find_stacks
 
 INITS = ("stride", "last", "first")
+ANOTHER = "Begin with --init stride or first, or give the student as a folder, with --student."
 # What a config has that makes blocks others by their place, and its value where it does not.
 BY_PLACE = {"num_kv_shared_layers": 0, "first_k_dense_replace": 0, "decoder_sparse_step": 1}
 
@@ -40,35 +41,28 @@ def chosen_blocks(teacher: int, student: int, init: str) -> list[int]:
     return [round(index * (teacher - 1) / (student - 1)) for index in range(student)]
 
 
-def fewer_blocks(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
+def fewer_blocks(
+    model: PreTrainedModel, kept: Sequence[int], *, instead: str = ANOTHER
+) -> PreTrainedModel:
     """A model of its own with those blocks of `model`, in evaluation mode.
 
     Raises BadModel where what is left would not compute what those blocks do: blocks of several
-    stacks, or a config that tells them apart by their places.
+    stacks, or a config that tells them apart by their places. `instead` is what to do then.
     """
     stacks = find_stacks(model)
-    config = _config(model, len(stacks[0].blocks), kept)
-    with quiet():
-        student: PreTrainedModel = type(model)._from_config(config, dtype=model.dtype)
-    if getattr(model, "pooler", False) is None:  # sentence encoders pool by themselves
-        student.pooler = None  # type: ignore[assignment]
+    student = blank(model, _config(model, len(stacks[0].blocks), kept, instead))
     theirs = model.state_dict()
     begin = f"{stacks[0].path}."
     sources = {name: _source(name, begin, kept) for name in student.state_dict()}
     left = [name for name in theirs if name not in sources.values() and _is_kept(name, begin, kept)]
-    wrong = [
-        name
-        for name, mine in student.state_dict().items()
-        if sources[name] not in theirs or theirs[sources[name]].shape != mine.shape
-    ]
-    if left or wrong:
+    found = {name: theirs[source] for name, source in sources.items() if source in theirs}
+    if wrong := left + misfits(student, found):
         raise BadModel(
             f"{type(model).__name__} cannot be made of its blocks {', '.join(map(str, kept))}: "
-            f"{(left + wrong)[0]} has no like at its place there. Begin with --init stride or "
-            "first, or give the student as a folder, with --student."
+            f"{wrong[0]} has no like at its place there. {instead}"
         )
-    student.load_state_dict({name: theirs[source] for name, source in sources.items()})
-    return student.to(model.device).eval()  # type: ignore[arg-type]
+    filled(model, student, found)
+    return student
 
 
 def _source(name: str, begin: str, kept: Sequence[int]) -> str:
@@ -84,32 +78,40 @@ def _is_kept(name: str, begin: str, kept: Sequence[int]) -> bool:
     return not name.startswith(begin) or int(name.removeprefix(begin).split(".")[0]) in kept
 
 
-def _config(model: PreTrainedModel, blocks: int, kept: Sequence[int]) -> Any:
+def _config(model: PreTrainedModel, blocks: int, kept: Sequence[int], instead: str) -> Any:
     """The config of a student: the number of blocks, and of lists with an entry for each, some."""
     config = deepcopy(model.config)
     text = config.get_text_config()
     if config.is_encoder_decoder or len(find_stacks(model)) > 1:
         raise BadModel(
-            f"{type(model).__name__} is an encoder-decoder, and those are not distilled here. Give "
-            "an encoder or a decoder."
+            f"{type(model).__name__} is an encoder-decoder, whose halves have blocks of their own. "
+            f"{instead}"
         )
     layers = getattr(text, "num_hidden_layers", None)
     if layers != blocks:
         raise BadModel(
             f"{type(model).__name__} has blocks for another number of layers ({layers} layers of "
-            f"{blocks}), as where one is run again and again, and cannot be made smaller so. Give "
-            "the student as a folder, with --student."
+            f"{blocks}), as where one is run again and again, and cannot be made smaller so. "
+            f"{instead}"
         )
     odd = next(
         (name for name, no in BY_PLACE.items() if getattr(text, name, None) not in (None, no)), ""
     )
     if odd:
         raise BadModel(
-            f"{type(model).__name__} tells its blocks apart by their places ({odd}), so a student "
-            "of some of them would be another model. Give the student as a folder, with --student."
+            f"{type(model).__name__} tells its blocks apart by their places ({odd}), so some of "
+            f"them would be another model. {instead}"
         )
-    for name, value in list(vars(text).items()):
-        if "layer" in name and isinstance(value, list | tuple) and len(value) == blocks:
-            setattr(text, name, [value[index] for index in kept])
+    for name, value in by_block(text, blocks).items():
+        setattr(text, name, [value[index] for index in kept])
     text.num_hidden_layers = len(kept)
     return config
+
+
+def by_block(text: Any, blocks: int) -> dict[str, Sequence[Any]]:
+    """The lists of a text config that have an entry for every block, by name."""
+    return {
+        name: value
+        for name, value in vars(text).items()
+        if "layer" in name and isinstance(value, list | tuple) and len(value) == blocks
+    }

@@ -1,10 +1,7 @@
 """What stays of a model when it is pruned: neurons, features of sites, inputs that a language uses.
 
-A *neuron* of a block is one product inside its MLP: one row of every linear that feeds it and one
-column of the linear that reads it. The MLP is found by its shapes: one linear reads as many inputs
-as one or two before it in the same module have rows, or as half of the rows that one has, where a
-gate and what it gates are one linear, one after the other; the widest, where more than one fits.
-Experts have none. A *feature* is an input of a site: a column of all of its linears.
+A *neuron* of a block is one product inside its MLP (models/mlps.py); experts have none. A *feature*
+is an input of a site: a column of all of its linears.
 
 Shapes: O outputs, I inputs of a linear.
 
@@ -14,17 +11,15 @@ Tested in tests/steps/test_protecting.py.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor
 
 from babelpress.errors import BadLayer, BadSetting
+from babelpress.models.mlps import Mlp, Shape, widest_mlp
 from babelpress.models.sites import Site
 from babelpress.numerics.patterns import KeepOf, PerRow, Plain, Spared
 
-Shape = tuple[int, int]  # outputs, inputs
-FEEDING = 2  # linears that feed an MLP's product at most: a gate, and what it gates
 SHOWN = 12  # names in a message
 
 
@@ -49,15 +44,6 @@ class Block:
     shapes: Mapping[str, Shape]
     sites: Sequence[Site]
     stacked: frozenset[str] = frozenset()
-
-
-class _Mlp(NamedTuple):
-    """The linears of a block's MLP; `times` is 2 where one linear holds gate and gated."""
-
-    feeding: tuple[str, ...]
-    reading: str
-    width: int
-    times: int
 
 
 def resolve(
@@ -124,38 +110,14 @@ def most_used(
     return frozenset(chosen)
 
 
-def _mlp(block: Block) -> _Mlp:
+def _mlp(block: Block) -> Mlp:
     """The widest MLP of a block. Raises BadSetting where there is none."""
-    modules: dict[str, dict[str, Shape]] = {}
-    for name, shape in block.shapes.items():
-        if name not in block.stacked:
-            modules.setdefault(name.rpartition(".")[0], {})[name] = shape
-    found = [mlp for linears in modules.values() for mlp in _mlps(linears)]
-    if not found:  # as in a BERT, where both have a module of their own
-        plain = [each for linears in modules.values() for each in linears.items()]
-        found = [mlp for pair in pairwise(plain) for mlp in _mlps(dict(pair))]
-    if not found:
+    found = widest_mlp(block.shapes, block.stacked)
+    if found is None:
         raise BadSetting(
             f"{block.name} has no MLP whose neurons could be protected (experts have none): "
             "protect features of its sites."
         )
-    return max(found, key=lambda mlp: mlp.width)
-
-
-def _mlps(linears: Mapping[str, Shape]) -> list[_Mlp]:
-    """Those among the linears of one module."""
-    found: list[_Mlp] = []
-    for place, (reading, (outputs, width)) in enumerate(linears.items()):
-        before = list(linears.items())[:place]
-        others = {name: rows for name, (rows, inputs) in before if inputs == outputs}
-        # With as many inputs as outputs, linears of an attention would fit too.
-        if width == outputs or not others:
-            continue
-        feeding = tuple(others)
-        if len(others) <= FEEDING and set(others.values()) == {width}:
-            found.append(_Mlp(feeding, reading, width, 1))
-        elif list(others.values()) == [2 * width]:
-            found.append(_Mlp(feeding, reading, width, 2))
     return found
 
 

@@ -1,11 +1,8 @@
 """Worst language: a weight matters as much as it does to the language that it matters most to.
 
-Wanda's score |w|·rms(x) is taken on the inputs of every language apart. Each language's scores are
-put on one scale, by their mean over the linear, since inputs of one language may be larger
-throughout. Then over the languages with a share: the largest (`over=max`), the p-norm
-(Σ_l share_l·score_l^p)^(1/p) (`over=pnorm`), or the softmax Σ_l weight_l·score_l with weight_l in
-proportion to share_l·exp(score_l / temperature) (`over=softmax`). Both lie between Wanda-like means
-(p = 1, a high temperature) and the maximum (a high p, temperature 0).
+Wanda's score |w|·rms(x) is taken on the inputs of every language apart, and these are joined as
+numerics/joining.py says: by the largest (`over=max`), a p-norm (`over=pnorm`) or a softmax
+(`over=softmax`) over the languages with a share.
 
 Ours: no paper; Lang-Prune takes the maximum of structured scores so.
 
@@ -19,6 +16,7 @@ from torch import Tensor
 
 from babelpress.errors import BadSetting
 from babelpress.moments.blend import Blend
+from babelpress.numerics.joining import joined, level
 from babelpress.numerics.patterns import Pattern
 from babelpress.prune._zeroing import zero_lowest
 
@@ -51,30 +49,7 @@ def prune(
         raise BadSetting(f"worst_language's temperature must be above 0, not {temperature}.")
     size_OI = weight_OI.detach().float().abs()
     apart = stats.by_language()
-    score_LOI = torch.stack([_scaled(size_OI * own.rms_I()) for own in apart.values()])
-    share_L11 = score_LOI.new_tensor([stats.shares[tag] for tag in apart])[:, None, None]
-    match over:
-        case "max":
-            score_OI = score_LOI.amax(0)
-        case "pnorm":
-            score_OI = _norm(score_LOI, share_L11, p)
-        case _:
-            score_OI = _softmax(score_LOI, share_L11, temperature)
+    score_LOI = torch.stack([level(size_OI * own.rms_I()) for own in apart.values()])
+    share_L = score_LOI.new_tensor([stats.shares[tag] for tag in apart])
+    score_OI = joined(score_LOI, share_L, over, p=p, temperature=temperature)
     return zero_lowest(weight_OI, score_OI, stats, pattern)
-
-
-def _norm(score_LOI: Tensor, share_L11: Tensor, p: float) -> Tensor:
-    # In logarithms: no float holds the powers of a high order.
-    return ((p * score_LOI.log() + share_L11.log()).logsumexp(0) / p).exp()
-
-
-def _softmax(score_LOI: Tensor, share_L11: Tensor, temperature: float) -> Tensor:
-    # Less the largest before the division: no float holds what a low temperature makes of scores.
-    below_LOI = (score_LOI - score_LOI.amax(0)).double() / temperature
-    weight_LOI = (below_LOI + share_L11.double().log()).softmax(0)
-    return (weight_LOI * score_LOI).sum(0)
-
-
-def _scaled(score_OI: Tensor) -> Tensor:
-    # A language that saw only zeros has scores of zero, not of zero by zero.
-    return score_OI / score_OI.mean().clamp(min=torch.finfo(score_OI.dtype).tiny)

@@ -16,13 +16,14 @@ from babelpress.steps import KINDS
 def check(name: str, walk: Walk, steps: Iterable[Step]) -> None:
     """Raise what the first step that does not fit raises: BadLayer, BadSetting or BadModel.
 
-    A kind that does not say what it needs may change shapes: what follows it is not known here.
+    A kind that changes shapes gives the model as it will be. What follows a kind that does not say
+    what it needs is not known here.
     """
     for step in steps:
         asks = KINDS.optional(step.kind, "check")
         if asks is None:
             return
-        asks(name, walk, step.work)
+        walk = asks(name, walk, step.work) or walk
 
 
 def errors(plans: Sequence[Recipe]) -> list[str]:

@@ -62,17 +62,25 @@ def _any_step() -> type[Step]:
     return create_model("AnyStep", __base__=Step, **kinds)
 
 
-OF_TOKENS = ("moments", "against", "student")  # settings that name what was made of old tokens
+# Settings that name what was made of a model's old tokens, or of its old shapes.
+OF_TOKENS = ("moments", "against", "student")
+OF_SHAPES = ("moments", "against")
 
 
-def _check_after(step: Step, later: Sequence[Step], why: str) -> None:
+def _check_tokens(step: Step, later: Sequence[Step], why: str) -> None:
     """Raise ValueError for a step that cannot come after one that changes the tokens."""
     for each in later:
         if each.kind == step.kind:
             raise ValueError(
                 f"{step.kind} stands twice, and {why}: do it once, for the languages of both"
             )
-        named = [key for key in OF_TOKENS if getattr(each.work, key, None)]
+    _check_named(step, later, why, OF_TOKENS)
+
+
+def _check_named(step: Step, later: Sequence[Step], why: str, made_before: Sequence[str]) -> None:
+    """Raise ValueError for a later step that names what was made of the model before."""
+    for each in later:
+        named = [key for key in made_before if getattr(each.work, key, None)]
         if named:
             raise ValueError(
                 f"{each.kind} cannot have {named[0]} after {step.kind}, for {why}: put {step.kind} "
@@ -93,8 +101,13 @@ class Recipe(Strict):
             if why := KINDS.facts(step.kind).get("LAST"):
                 raise ValueError(f"{step.kind} must be the last step: {why}")
         for place, step in enumerate(self.steps):
-            if why := KINDS.facts(step.kind).get("NEW_TOKENS"):
-                _check_after(step, self.steps[place + 1 :], why)
+            facts, later = KINDS.facts(step.kind), self.steps[place + 1 :]
+            if why := facts.get("NEW_TOKENS"):
+                _check_tokens(step, later, why)
+            if why := facts.get("NEW_SHAPES"):
+                _check_named(step, later, why, OF_SHAPES)
+            if (follows := KINDS.optional(step.kind, "follows")) is not None:
+                follows(step.work, [each.kind for each in self.steps[:place]])
         return self
 
     def first_but(self, **changes: Any) -> "Recipe":

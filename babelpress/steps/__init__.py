@@ -10,7 +10,10 @@ A kind is a module with
     def tell(report) -> Told       how terminal, card and report page speak of it
     def estimate(trial, settings, *, chained) -> Estimate
     def check(name, walk, settings)   what shapes tell: raises before any step of a recipe is done;
-                                   a kind may lack it, and then nothing after it is checked so
+                                   a kind may lack it, and then nothing after it is checked so;
+                                   one that changes shapes gives a walk over the model as it will be
+    def follows(settings, before)  raises BadSetting where it cannot come after the kinds of steps
+                                   before it in a recipe; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
     HEADS = True                   where the model has another head afterwards, which its settings
@@ -18,6 +21,7 @@ A kind is a module with
     OWN_TEXT = True                where its settings say which text it reads: it has no use for
                                    that of a calibration
     NEW_TOKENS = "…"               why what knows tokens by number cannot follow it in a recipe
+    NEW_SHAPES = "…"               why moments of the model before cannot be read after it
     RESUMES = True                 where it leaves in its folder, under TRAINING, what it goes on
                                    with when it was killed; it says itself of what that is
 

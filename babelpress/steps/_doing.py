@@ -23,10 +23,11 @@ from babelpress.press.mixture_search import Round, best, minimax
 from babelpress.steps import _looking
 from babelpress.steps._kind import Done, MixtureRow, ModelRow
 from babelpress.steps._looking import Source
-from babelpress.steps._pressing import PressingReport, PressingSettings
+from babelpress.steps._pressing import LookingSettings, PressingReport
 from babelpress.system.cost import measured
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
+from babelpress.text.calibration import CalibrationSet
 from babelpress.text.mixtures import MINIMAX, Mixture
 from babelpress.text.settings import CalibrationSettings
 
@@ -39,7 +40,7 @@ Seen = Callable[[Source], None]
 class Pressed:
     """What a pressing step came to, before a kind puts it into a report of its own."""
 
-    settings: PressingSettings
+    settings: LookingSettings
     model: ModelRow
     calibration: dict[str, Any]
     mixture: MixtureRow
@@ -90,10 +91,11 @@ class Pressed:
 def press(
     opened: Opened,
     asked: CalibrationSettings,
-    settings: PressingSettings,
+    settings: LookingSettings,
     method: Method,
     folder: Path,
     *,
+    drawn: CalibrationSet | None = None,
     against: str | None = None,
     seen: Seen | None = None,
     allocate: Allocate | None = None,
@@ -103,17 +105,20 @@ def press(
 ) -> Pressed:
     """Press a model in place; codes are written into `folder` as they are found.
 
-    `against` is a second moments folder, for a method that makes a contrast. `seen` is told what is
-    looked at and may refuse it; `allocate` gives blocks methods of their own, `tables` quantizes
-    embedding and head. `hold` is where hidden states and pressed blocks lie.
+    `drawn` is text that was drawn before, `against` a second moments folder, for a method that
+    makes a contrast. `seen` is told what is looked at and may refuse it; `allocate` gives blocks
+    methods of their own, `tables` quantizes embedding and head. `hold` is where hidden states and
+    pressed blocks lie.
     """
     walk = Walk(opened.model)
     model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
     with measured() as cost:
         source = (
-            _looking.of_text(opened, walk, asked, method, settings.looks_twice, hold, progress)
+            _looking.of_text(
+                opened, walk, asked, method, settings.looks_twice, hold, progress, drawn
+            )
             if settings.moments is None
-            else _looking.of_folder(opened, asked, settings, gram=method.needs_gram)
+            else _looking.of_folder(opened, asked, settings, method.name, gram=method.needs_gram)
         )
         if seen is not None:
             seen(source)
@@ -140,7 +145,7 @@ def press(
 def _press(
     walk: Walk,
     source: Source,
-    settings: PressingSettings,
+    settings: LookingSettings,
     method: Method,
     shares: Mapping[str, float],
     writer: codes.Writer,
@@ -172,7 +177,7 @@ def _shares(
     walk: Walk,
     source: Source,
     mixed: Mixture,
-    settings: PressingSettings,
+    settings: LookingSettings,
     method: Method,
     progress: Progress,
 ) -> tuple[dict[str, float], list[Round]]:

@@ -21,7 +21,7 @@ from babelpress.press.method import Method
 from babelpress.press.trial import Tried
 from babelpress.steps._kind import Estimate
 from babelpress.steps._looking import contrasted
-from babelpress.steps._pressing import PressingSettings
+from babelpress.steps._pressing import LookingSettings
 from babelpress.system.offload import in_memory, on_disk
 from babelpress.text.mixtures import MINIMAX
 from babelpress.text.settings import CalibrationSettings
@@ -59,7 +59,7 @@ class _Work:
     batches. `tables` says whether embedding and head are quantized too.
     """
 
-    step: PressingSettings
+    step: LookingSettings
     tables: bool
     blocks: int
     languages: tuple[str, ...]
@@ -83,7 +83,7 @@ class _Work:
 
 def pressing(
     trial: Trial,
-    step: PressingSettings,
+    step: LookingSettings,
     method: Method,
     *,
     against: str | None = None,
@@ -106,7 +106,7 @@ def pressing(
     return Estimate(phases, memory, _disk(trial, work, tried, chained=chained))
 
 
-def _work(trial: Trial, step: PressingSettings, tables: bool) -> _Work:
+def _work(trial: Trial, step: LookingSettings, tables: bool) -> _Work:
     walk, number = trial.walk, len(trial.walk.blocks)
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])

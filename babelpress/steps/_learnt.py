@@ -6,7 +6,7 @@ a tenth of the token blocks of its train text, and which languages that is true 
 Tested in tests/steps/test_distill.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from babelpress.text.labelled import Labelled, find, open_labelled, trained_on
 from babelpress.text.pieces import pieces_of
 from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.text.shots import shots_of
-from babelpress.text.token_blocks import Layout, TokenBlocks, layout_for, pack
+from babelpress.text.token_blocks import TokenBlocks, layout_for, pack
 from babelpress.train.batches import Blocks, Example, Examples, Marks
 from babelpress.train.finetuning import examples_of
 
@@ -58,10 +58,7 @@ def of_text(opened: Opened, asked: CalibrationSettings, answers: str) -> Learnt:
     """
     marks, scores = marks_of(opened, answers)
     drawn = draw(opened, asked)
-    length = fitting_length(opened, asked.length)
-    whole, known = sees_both_sides(opened.model), vocabulary_of(opened.model)
-    layout = layout_for(opened.tokenizer, max(APART, length), length, False, known, whole)
-    learnt, apart, of_train = _apart(opened, asked, drawn.blocks, layout)
+    learnt, apart, of_train = _apart(opened, asked, drawn.blocks)
     note = f"distances of {', '.join(of_train)} are on train text that was held apart."
     told = {
         "tokens": {tag: int(each.counted_BT.sum()) for tag, each in apart.items()},
@@ -86,24 +83,39 @@ def marks_of(opened: Opened, answers: str) -> tuple[Marks, str]:
     return Marks(layout.pad, layout.special, mask if scores == "hidden" else None, known), scores
 
 
+def valid_text(
+    opened: Opened, asked: CalibrationSettings, tags: Iterable[str], most: int | None = None
+) -> dict[str, TokenBlocks]:
+    """Blocks of the valid split, of those languages whose text fills one; `most` tokens of each."""
+    if asked.corpus == SELF or shots_of(asked.corpus) is not None:
+        return {}
+    length = fitting_length(opened, asked.length)
+    whole, known = sees_both_sides(opened.model), vocabulary_of(opened.model)
+    length = min(length, most or length)
+    tokens = most or max(APART, length)
+    layout = layout_for(opened.tokenizer, tokens, length, False, known, whole)
+    corpus = open_corpus(asked.corpus)
+    found: dict[str, TokenBlocks] = {}
+    for tag in tags:
+        texts = [d.text for d in corpus.documents(tag, "valid")]
+        ids = encode(opened.tokenizer, texts)["input_ids"] if texts else []
+        blocks = pack(tag, ids, layout)
+        if len(blocks.ids_BT):
+            found[tag] = blocks
+    return found
+
+
 def _apart(
-    opened: Opened,
-    asked: CalibrationSettings,
-    blocks: Mapping[str, TokenBlocks],
-    layout: Layout,
+    opened: Opened, asked: CalibrationSettings, blocks: Mapping[str, TokenBlocks]
 ) -> tuple[dict[str, TokenBlocks], dict[str, TokenBlocks], list[str]]:
     """Blocks to learn from, blocks held apart, and the languages whose are a tenth of the first."""
-    plain = asked.corpus != SELF and shots_of(asked.corpus) is None
-    corpus = open_corpus(asked.corpus) if plain else None
+    valid = valid_text(opened, asked, blocks)
     learnt: dict[str, TokenBlocks] = {}
     apart: dict[str, TokenBlocks] = {}
     of_train: list[str] = []
     for tag, each in blocks.items():
-        texts = [d.text for d in corpus.documents(tag, "valid")] if corpus else []
-        ids = encode(opened.tokenizer, texts)["input_ids"] if texts else []
-        found = pack(tag, ids, layout)
-        if len(found.ids_BT):
-            learnt[tag], apart[tag] = each, found
+        if tag in valid:
+            learnt[tag], apart[tag] = each, valid[tag]
             continue
         number = len(each.ids_BT)
         if number < 2:

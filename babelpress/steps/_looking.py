@@ -23,10 +23,11 @@ from babelpress.moments.expert_loads import languages_of
 from babelpress.moments.gather import gather_dense
 from babelpress.moments.store import BlockMoments, Store
 from babelpress.press.method import Method
-from babelpress.steps._pressing import PressingSettings, check_against
+from babelpress.steps._pressing import LookingSettings, check_against
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
 from babelpress.text import mixtures
+from babelpress.text.calibration import CalibrationSet
 from babelpress.text.draw import draw
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Mixture
@@ -56,12 +57,13 @@ def of_text(
     again: bool,
     hold: Hold,
     progress: Progress,
+    drawn: CalibrationSet | None = None,
 ) -> Source:
-    """Text, and its dense moments if they are asked for.
+    """Text, and its dense moments if they are asked for; `drawn` is text that was drawn before.
 
     Only with `again` are moments kept, for whoever asks for a block a second time.
     """
-    found = draw(opened, asked)
+    found = drawn or draw(opened, asked)
     gathered: dict[int, BlockMoments] = {}
     coming: list[Iterator[tuple[int, BlockMoments]]] = []
 
@@ -113,9 +115,9 @@ def _held(moments: BlockMoments, hold: Hold, again: bool) -> BlockMoments:
 
 
 def of_folder(
-    opened: Opened, asked: CalibrationSettings, settings: PressingSettings, *, gram: bool
+    opened: Opened, asked: CalibrationSettings, settings: LookingSettings, who: str, *, gram: bool
 ) -> Source:
-    """Moments that were saved. Raises BadMoments or BadSetting where they are no use here."""
+    """Moments that were saved. Raises BadMoments or BadSetting where they are no use to `who`."""
     assert settings.moments is not None
     store = _opened(Path(settings.moments), opened)
     if settings.propagate != "dense":
@@ -124,7 +126,7 @@ def of_folder(
         )
     if gram and not store.identity["gram"]:
         raise BadSetting(
-            f"{settings.method} needs Gram matrices, which {settings.moments} has not. "
+            f"{who} needs Gram matrices, which {settings.moments} has not. "
             "Calibrate again with --gram."
         )
     there = store.identity["languages"]

@@ -25,10 +25,15 @@ class Minimax(Strict):
     rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
-class PressingSettings(StepSettings):
-    """What all of them have. With `moments` a step reads those, else the calibration text."""
+class ByMethod(StepSettings):
+    """What has a method."""
 
     method: str
+
+
+class LookingSettings(StepSettings):
+    """What looks at languages apart. With `moments` a step reads those, else calibration text."""
+
     mixture: str = setting(
         "uniform",
         "How languages are weighted; see `babelpress mixture --help`.",
@@ -37,19 +42,8 @@ class PressingSettings(StepSettings):
     propagate: Literal["dense", "compressed"] = setting(
         "compressed", "What each block is fed while pressing; dense where moments are given."
     )
-    skip: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
-        (), "Sites or linears to leave dense, by name; * allowed; commas between."
-    )
-    options: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
-        {}, "NAME=VALUE of the method, as in --option damp=0.05; may be repeated.", flag="option"
-    )
     minimax: Minimax = setting(Minimax(), "The loop of the minimax mixture.", hidden=True)
     moments: str | None = setting(None, MOMENTS_HELP)
-    min_tokens: int | None = setting(
-        None,
-        "Experts that saw fewer tokens stay as they are; by default the method decides.",
-        gt=0,
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +54,7 @@ class PressingSettings(StepSettings):
         return data
 
     @model_validator(mode="after")
-    def _pressed(self) -> "PressingSettings":
+    def _pressed(self) -> "LookingSettings":
         """What is pressed at once has nothing to lack yet."""
         if self.mixture == LACKING:
             raise BadSetting(
@@ -83,6 +77,22 @@ class PressingSettings(StepSettings):
     def unread(self) -> dict[str, str]:
         """All that says which text is read, with moments: of these only languages are chosen."""
         return dict.fromkeys(TEXT, "--moments") if self.moments else {}
+
+
+class PressingSettings(LookingSettings, ByMethod):
+    """What all steps that press every site by a method have."""
+
+    skip: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
+        (), "Sites or linears to leave dense, by name; * allowed; commas between."
+    )
+    options: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
+        {}, "NAME=VALUE of the method, as in --option damp=0.05; may be repeated.", flag="option"
+    )
+    min_tokens: int | None = setting(
+        None,
+        "Experts that saw fewer tokens stay as they are; by default the method decides.",
+        gt=0,
+    )
 
 
 class PressingReport(StepReport):

@@ -37,7 +37,7 @@ from babelpress.judge.settings import EvaluationSettings, usual_for
 from babelpress.runs import recipe
 from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
-from babelpress.steps._pressing import PressingSettings
+from babelpress.steps._pressing import LookingSettings
 from babelpress.system import plain
 from babelpress.system.files import fingerprint
 from babelpress.system.plain import NotPlain
@@ -278,7 +278,7 @@ def _first(plan: Recipe, number: int) -> Recipe:
 
 def presses(plan: Recipe) -> bool:
     """Whether the first step presses sites, and so sees text of a calibration first."""
-    return isinstance(plan.steps[0].work, PressingSettings)
+    return isinstance(plan.steps[0].work, LookingSettings)
 
 
 def needs_gram(plan: Recipe) -> bool:

@@ -111,6 +111,10 @@ LINES = {
         *("finetune", "reading", "--task", "topic", "--corpus", "topics", "--epochs", "1"),
         *("--out", "tuned"),
     ],
+    "shrink": [
+        *("shrink", "tiny", *TONGUES, "--tokens", "200", "--ffn", "0.5", "--multiple", "8"),
+        *("--blocks", "1", "--out", "shrunk"),
+    ],
     "trim": ["trim", "tiny", *TONGUES, "--size", "259", "--out", "trimmed"],
     "write": ["write", "babel-mini", "--languages", "hi", "--tokens", "800", "--out", "written"],
     "doctor": ["doctor"],

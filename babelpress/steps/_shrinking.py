@@ -1,0 +1,288 @@
+"""Shrink: choose blocks, then press heads and neurons to zeros, cut those out, and look again.
+
+Nothing is cut that is not zero, so what is cut out changes nothing but the order of sums; that is
+measured in every run.
+
+Tested in tests/steps/test_shrink.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from babelpress.errors import BadModel
+from babelpress.models.accepted import decodes
+from babelpress.models.ledger import ledger
+from babelpress.models.open import Opened
+from babelpress.models.recording import other_text
+from babelpress.models.reshaped import META, bare
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
+from babelpress.press.blocks import damage_of
+from babelpress.press.shrinker import Shrinker, Units
+from babelpress.shrink import STRUCTURES, blocks
+from babelpress.shrink._widths import Width, copied, narrowed
+from babelpress.steps import _doing, _worth
+from babelpress.steps._doing import Pressed
+from babelpress.steps._kind import BLOCKS, Done, MixtureRow, ModelRow
+from babelpress.steps._worth import Looked
+from babelpress.steps.shrink import ZEROS, Report, Settings
+from babelpress.system.cost import measured
+from babelpress.system.offload import Hold
+from babelpress.system.progress import Progress
+from babelpress.text import mixtures
+from babelpress.text.calibration import CalibrationSet
+from babelpress.text.draw import draw
+from babelpress.text.settings import CalibrationSettings
+
+WIDTHS = ("heads", "ffn")
+# Tokens for every input that is fitted: with 2 the fit of babel-mini at --ffn 0.5 gained nothing on
+# other text, with 8 most of what it gained with 32.
+ENOUGH = 8
+# Of the logits' size: what sums of the same numbers in another order may change.
+FAR = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a report tells of, as it is found."""
+
+    calibration: dict[str, Any] = field(default_factory=dict)
+    mixture: MixtureRow = field(default_factory=MixtureRow)
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)
+    worth: dict[str, list[float]] = field(default_factory=dict)
+    damage: dict[str, float] = field(default_factory=dict)
+    sites: list[dict[str, Any]] = field(default_factory=list)
+    apart: float = 0.0
+    few: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def shrink(
+    opened: Opened,
+    asked: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    hold: Hold,
+    progress: Progress,
+) -> Done:
+    """The model with fewer blocks, heads and neurons.
+
+    Raises BadModel or BadSetting before anything is computed where it cannot be made so, BadModel
+    where what was cut out changed the model.
+    """
+    _refuse_zeros(opened, settings)
+    shapes(opened.name, Walk(opened.model), settings)
+    was, dense = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model)), _size(opened)
+    dropped = [each.name for each in opened.carried]
+    found = _Found()
+    with measured() as cost:
+        drawn = None if settings.moments else draw(opened, asked)
+        looked = Looked.of(opened, asked, settings, drawn)
+        before = looked.nats(opened.model, progress)
+        if settings.blocks:
+            assert drawn is not None
+            opened = _fewer(opened, settings, drawn, looked, before, found, hold, progress)
+        if settings.narrows:
+            opened = _narrower(opened, asked, settings, folder, drawn, found, hold, progress)
+        after = looked.nats(opened.model, progress)
+    opened = replace(opened, carried=())
+    size = _size(opened)
+    report = Report(
+        step=settings.model_dump(mode="json"),
+        model=was,
+        ledger=size,
+        cost=cost,
+        parameters=[each["parameters"] for each in (dense, size)],
+        bytes=[each["bytes_dense"] for each in (dense, size)],
+        nats={tag: [before[tag], after[tag]] for tag in after},
+        looked=looked.told(),
+        writes=decodes(opened.model.config.to_dict()),
+        dropped=dropped,
+        **{name: getattr(found, name) for name in _Found.__slots__},
+    )
+    return Done(report, {}, opened)
+
+
+def _size(opened: Opened) -> dict[str, Any]:
+    index_of = Walk(opened.model).index_of
+    return ledger(opened.model, {}, index_of, opened.stored_dtype, carried=opened.carried)
+
+
+# ---- what there is -------------------------------------------------------------------------
+
+
+def _refuse_zeros(opened: Opened, settings: Settings) -> None:
+    if settings.narrows and BLOCKS in opened.pruned:
+        raise BadModel(
+            f"{opened.name} was pruned, and neurons or heads go before that: {ZEROS} Shrink the "
+            "model that it was made of."
+        )
+
+
+def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
+    """The model as it will be, without weights.
+
+    Raises BadModel where a family has no config for it, BadSetting for a size that cannot be had.
+    """
+    meta = walk.model.device.type == META
+    small = walk if meta else Walk(bare(walk.model))
+    if settings.blocks:
+        number = blocks.find(name, small, settings.blocks)
+        kept = blocks.chosen(blocks.kinds(small), [0.0] * len(small.blocks), number)
+        small = blocks.without(small, kept)
+    return Walk(_cut(small, _widths(name, small, settings))) if settings.narrows else small
+
+
+def _widths(name: str, walk: Walk, settings: Settings) -> list[Width]:
+    """The widths that are asked for."""
+    found: list[Width] = []
+    for each in WIDTHS:
+        if asked := getattr(settings, each):
+            more = {"multiple": settings.multiple} if each == "ffn" else {}
+            found.append(STRUCTURES.get(each)(name, walk, asked, **more))
+    return found
+
+
+def _cut(walk: Walk, widths: list[Width]) -> PreTrainedModel:
+    """A model of its own without units whose columns are zero."""
+    config, text = copied(walk.model.config)
+    for each in widths:
+        STRUCTURES.module(each.flag).resize(text, each)
+    return narrowed(walk, widths, config)
+
+
+def method(walk: Walk, name: str, settings: Settings) -> Shrinker:
+    """The units of all blocks, and how they are scored."""
+    return _method(_widths(name, walk, settings), settings)
+
+
+def _method(widths: list[Width], settings: Settings) -> Shrinker:
+    units: dict[int, dict[str, Units]] = {}
+    for width in widths:
+        for index, part in enumerate(width.parts):
+            own = Units(part.columns_UC, width.kept)
+            units.setdefault(index, {})[part.reading] = own
+    return Shrinker(
+        score=settings.score,
+        over=settings.over,
+        fit=settings.fit,
+        damp=settings.damp,
+        units=units,
+    )
+
+
+# ---- what goes -----------------------------------------------------------------------------
+
+
+def _fewer(
+    opened: Opened,
+    settings: Settings,
+    drawn: CalibrationSet,
+    looked: Looked,
+    before: dict[str, float],
+    found: _Found,
+    hold: Hold,
+    progress: Progress,
+) -> Opened:
+    """The model with fewer blocks."""
+    walk, asked = Walk(opened.model), str(settings.blocks)
+    tags = list(drawn.blocks)
+    mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
+    mixtures.check_there(mixed, tags)
+    worth = _worth.of_blocks(walk, settings, drawn, looked, before, hold, progress)
+    joined = _worth.joined_over(worth, mixed.shares, settings)
+    number = blocks.find(opened.name, walk, asked)
+    kept = blocks.chosen(blocks.kinds(walk), joined, number)
+    found.calibration = dict(drawn.manifest)
+    found.mixture = MixtureRow.of(mixed, mixed.shares)
+    found.sizes["blocks"], found.kept, found.worth = [len(walk.blocks), number], kept, worth
+    found.notes += filter(None, [blocks.note(walk, asked, number)])
+    return replace(opened, model=blocks.without(walk, kept).model)
+
+
+def _narrower(
+    opened: Opened,
+    asked: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    drawn: CalibrationSet | None,
+    found: _Found,
+    hold: Hold,
+    progress: Progress,
+) -> Opened:
+    """The model with fewer heads and neurons."""
+    walk = Walk(opened.model)
+    widths = _widths(opened.name, walk, settings)
+    own = _method(widths, settings)
+    pressed = _doing.press(
+        opened, asked, settings, own, folder, drawn=drawn, hold=hold, progress=progress
+    )
+    masked = _said(opened.model)
+    made = _cut(walk, widths)
+    found.apart = _check_same(opened, masked, _said(made))
+    found.calibration, found.mixture = pressed.calibration, pressed.mixture
+    found.damage, found.sites = damage_of(pressed.sites), _rows(pressed)
+    found.sizes |= {each.flag: [each.before, each.after] for each in widths}
+    found.notes += [each.note for each in widths if each.note]
+    found.few = _few_tokens(pressed, widths) if settings.fit else ""
+    return replace(opened, model=made)
+
+
+def _few_tokens(pressed: Pressed, widths: list[Width]) -> str:
+    """A line where text is too little for the fit; nothing where it is enough."""
+    there = pressed.calibration.get("languages", {})
+    with_share = [tag for tag, share in pressed.mixture.shares.items() if share > 0]
+    tokens = sum(int(there.get(tag, {}).get("tokens", 0)) for tag in with_share)
+    fitted = [each for each in widths if each.kept < each.units]
+    inputs = max((each.kept * each.parts[0].columns_UC.shape[1] for each in fitted), default=0)
+    if tokens >= ENOUGH * inputs:
+        return ""
+    return (
+        f"{tokens:,} tokens are few to fit {inputs:,} inputs on: other text may gain nothing. "
+        f"Give {ENOUGH} an input or more, with --tokens, or leave it out with --no-fit."
+    )
+
+
+def _rows(pressed: Pressed) -> list[dict[str, Any]]:
+    """Of every site the share of its output that each language lost."""
+    return [
+        {
+            "block": each.block,
+            "site": each.site,
+            "damage": {
+                tag: part.numerator / max(part.denominator, 1e-30)
+                for tag, part in each.damage.items()
+            },
+        }
+        for each in pressed.sites
+    ]
+
+
+@torch.inference_mode()
+def _said(model: PreTrainedModel) -> Tensor:
+    """What a model makes of a few tokens: logits, or states where it has no head."""
+    ids_1T = other_text(model).to(model.device)
+    sides = {"decoder_input_ids": ids_1T} if model.config.is_encoder_decoder else {}
+    asked: Any = model
+    return asked(ids_1T, use_cache=False, **sides)[0].double().cpu()
+
+
+def _check_same(opened: Opened, masked: Tensor, cut: Tensor) -> float:
+    """How far apart a model with zeros is from the one without them, as a share of its logits.
+
+    Raises BadModel where that is more than another order of sums explains.
+    """
+    apart = float((masked - cut).norm() / masked.norm().clamp(min=1e-30))
+    if not apart <= FAR[opened.model.dtype]:  # not a number is far
+        raise BadModel(
+            f"{type(opened.model).__name__} computes something else when its zeros are cut out "
+            f"(logits {apart:.2g} of their size apart), so what reads them is not what it seems. "
+            "Leave out --heads, or --ffn."
+        )
+    return apart
