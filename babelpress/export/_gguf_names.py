@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel
-from babelpress.export import _gguf as ggufs
+from babelpress.models import gguf_package as ggufs
 from babelpress.models.walk import Walk
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from babelpress.errors import BadModel
-from babelpress.export import _gguf_splits as splits
+from babelpress.models import gguf_splits as splits
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # token types of GGUF
 PROBE = "a"  # any text: what a tokenizer puts around it is what it puts around all text

@@ -7,7 +7,7 @@
 
 So a quantized run is carried over bit for bit: llama.cpp computes with (q − z)·scale of the very
 integers that were found here (_gguf_blocks.py says as which type). Norms and biases are F32. The
-tokenizer comes along; the name for its way to cut words is found (_gguf_splits.py) or given by
+tokenizer comes along; the name for its way to cut words is found (models/gguf_splits.py) or given by
 `pre`. Llama, Mistral, Qwen2 and Qwen3 only.
 
 Shapes: O outputs, I inputs of a linear.
@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadModel, BadRun, BadSetting, NotFinite
-from babelpress.export import _gguf as ggufs
 from babelpress.export import _gguf_blocks as blocks
 from babelpress.export._gguf_names import Layout, head_size, layout, parameters
-from babelpress.export._gguf_splits import cuts_marks
 from babelpress.export._gguf_tokens import Vocabulary, vocabulary
 from babelpress.export._source import Source
+from babelpress.models import gguf_package as ggufs
+from babelpress.models.gguf_splits import cuts_marks
 from babelpress.numerics.grids import Codes
 from babelpress.press.codes import CodesFolder
 
