@@ -32,7 +32,11 @@ SIZES = {
     "attention.head_count": "num_attention_heads",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
-IDS = {"bos": "bos_token_id", "eos": "eos_token_id", "padding": "pad_token_id"}
+IDS = {
+    "tokenizer.ggml.bos_token_id": "bos_token_id",
+    "tokenizer.ggml.eos_token_id": "eos_token_id",
+    "tokenizer.ggml.padding_token_id": "pad_token_id",
+}
 EMBEDDING, HEAD, FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
 BASE = 10000.0  # of rotary positions, where a file does not say
 # Gemma 3 in llama.cpp: one block of so many sees all of a text, the others turn by this base, and
@@ -69,9 +73,7 @@ def config(header: Header) -> dict[str, Any]:
         "head_dim": header.own("attention.key_length", found["hidden_size"] // heads),
         "vocab_size": _rows(header),
         "tie_word_embeddings": HEAD not in header.tensors,
-        **{
-            ours: header.metadata.get(f"tokenizer.ggml.{key}_token_id") for key, ours in IDS.items()
-        },
+        **{ours: header.metadata.get(key) for key, ours in IDS.items()},
     }
     _check(header, found)
     return {**found, **_of_family(header, found)}

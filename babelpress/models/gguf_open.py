@@ -6,6 +6,8 @@ transformers leaves out what it does not know.
 Tested in tests/models/test_gguf_open.py.
 """
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +36,16 @@ def model_of(path: Path, *, device: str, dtype: torch.dtype) -> PreTrainedModel:
     ggufs.package()
     header = gguf_header.read(path)
     config = config_of(header)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        str(path.parent),
-        gguf_file=path.name,
-        config=config,
-        dtype=dtype,
-        attn_implementation=attention(device),
-        output_loading_info=True,
-        local_files_only=True,
-    )
+    with redirect_stderr(StringIO()):  # a bar of another kind than those that can be told off
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(path.parent),
+            gguf_file=path.name,
+            config=config,
+            dtype=dtype,
+            attn_implementation=attention(device),
+            output_loading_info=True,
+            local_files_only=True,
+        )
     model, loading = loaded
     if missing := sorted(loading["missing_keys"]):
         raise BadModel(

@@ -115,8 +115,8 @@ def _check(header: Header, words: _Words) -> None:
     for number, token in enumerate(words.tokens):
         if (first := seen.setdefault(token, number)) != number and words.real(number):
             raise BadModel(
-                f"{header.path}: tokens {first} and {number} are both {token[:20]!r}, so text could "
-                "be read either way. Give its safetensors folder."
+                f"{header.path}: tokens {first} and {number} are both {token[:20]!r}, so text "
+                "could be read either way. Give its safetensors folder."
             )
 
 
@@ -167,7 +167,7 @@ def _pieces(header: Header, words: _Words) -> Rules:
         "byte_fallback": True,
         "unk_token": None if named is None else words.tokens[named],
     }
-    merges = list(merges_of(words.tokens, words.types, words.scores))
+    merges = list(merges_of(words.vocabulary(), words.types, words.scores))
     return {
         "normalizer": {"type": "Sequence", "normalizers": [*before, replace]},
         "pre_tokenizer": None,
@@ -180,19 +180,17 @@ def _pieces(header: Header, words: _Words) -> Rules:
 
 
 def merges_of(
-    tokens: Sequence[str], types: Sequence[int], scores: Sequence[float]
+    ids: Mapping[str, int], types: Sequence[int], scores: Sequence[float]
 ) -> Iterator[tuple[str, str]]:
     """All pairs of tokens that are a third one, by its score, the highest first.
 
     Of one token the longest left part comes first, and of equal scores the lower id: llama.cpp
     takes the left one in the text then, which no order of merges says.
     """
-    known = set(tokens)
-    able = [number for number, kind in enumerate(types) if kind not in NEVER_MERGED]
-    for number in sorted(able, key=lambda each: (-scores[each], each)):
-        token = tokens[number]
+    able = [token for token, number in ids.items() if types[number] not in NEVER_MERGED]
+    for token in sorted(able, key=lambda each: (-scores[ids[each]], ids[each])):
         for place in range(len(token) - 1, 0, -1):
-            if token[:place] in known and token[place:] in known:
+            if token[:place] in ids and token[place:] in ids:
                 yield token[:place], token[place:]
 
 

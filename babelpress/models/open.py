@@ -95,8 +95,9 @@ def open_model(
     trust_remote_code: bool = False,
     quantized: bool = False,
 ) -> Opened:
-    """Open a folder, a GGUF file, a hub id[@revision] or babel-mini in evaluation mode; runs/open.py
-    has runs.
+    """Open a folder, GGUF file, hub id[@revision] or babel-mini in evaluation mode.
+
+    runs/open.py has runs.
 
     Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
     What is refused is said in accepted.py; only who scores a model takes a `quantized` one.
