@@ -3,9 +3,9 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -32,14 +32,24 @@ def export(
         Parameter(name="--format", help=f"{', '.join(FORMATS.names())}."),
         Offers(tuple(FORMATS.names())),
     ],
+    type: Annotated[
+        str,
+        Parameter(
+            help="How gguf stores weights: f16, bf16, q8_0, or what llama.cpp's quantizer makes, "
+            "as q4_k_m (pip install 'babelpress[llamacpp]'). The same as --option kind=TYPE."
+        ),
+    ] = "",
+    imatrix: Annotated[
+        Path | None,
+        Parameter(help="An imatrix.gguf for that quantizer; --moments makes one."),
+    ] = None,
     moments: Annotated[
-        Path | None, Parameter(help="A moments folder of this model, for imatrix or text.")
+        Path | None,
+        Parameter(help="A moments folder of this model, for imatrix, text, or --type q4_k_m."),
     ] = None,
     mixture: Annotated[
         str,
-        Parameter(
-            help="How languages are weighted in imatrix and text; that of the run by default."
-        ),
+        Parameter(help="How languages are weighted with --moments; that of the run by default."),
         Offers(OFFERED),
     ] = "",
     against: Annotated[
@@ -56,7 +66,7 @@ def export(
 
     Example: babelpress export run --format compressed-tensors --out packed
     """
-    options = pairs(option, example="kind=f16")
+    options = _with(pairs(option, example="kind=f16"), format, type, imatrix)
     FORMATS.check_options(format, options)
     if against:
         checks.scores(against)
@@ -76,6 +86,35 @@ def export(
     size = o.size(sum(row["bytes"] for row in rows))
     after = (f"next: {serve}",) if serve else ()
     return Outcome(rows, out, says=(*says, f"{format}: {out}, {size}", *after))
+
+
+def _with(options: Mapping[str, Any], form: str, kind: str, imatrix: Path | None) -> dict[str, Any]:
+    """Options with those that have a flag of their own.
+
+    Raises BadSetting for a flag that the format has no such option for, or that is given twice.
+    """
+    found = dict(options)
+    known = FORMATS.options(form)
+    for flag, name, value in (
+        ("--type", "kind", kind.lower()),
+        ("--imatrix", "imatrix", str(imatrix or "")),
+    ):
+        if not value:
+            continue
+        if name not in known:
+            others = [each for each in FORMATS.names() if name in FORMATS.options(each)]
+            raise BadSetting(
+                f"{flag} {value} has no effect on {form}: it is for {' and '.join(others)}. Leave "
+                "it out."
+            )
+        if found.setdefault(name, value) != value:
+            raise BadSetting(f"{flag} {value} and --option {name}={found[name]} say two things.")
+    if imatrix and not imatrix.is_file():
+        raise BadSetting(
+            f"--imatrix {imatrix} is no file. Make one with `babelpress export --format imatrix`, "
+            "or give --moments FOLDER."
+        )
+    return found
 
 
 def _check_read(
