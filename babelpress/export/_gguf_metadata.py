@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from babelpress.errors import BadModel
-from babelpress.export._gguf_names import Layout, head_size
 from babelpress.export._source import Source
 from babelpress.models import gguf_config
 from babelpress.models import gguf_package as ggufs
+from babelpress.models.gguf_names import Layout, head_size
 
 FACTORS = gguf_config.FACTORS
 ROTATIONS = ("default", "linear", "llama3")  # ways to scale rotary positions that GGUF has in full

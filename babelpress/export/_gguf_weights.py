@@ -16,9 +16,9 @@ from torch import Tensor
 
 from babelpress.errors import NotFinite
 from babelpress.export import _gguf_blocks as blocks
-from babelpress.export._gguf_names import Layout, parameters
 from babelpress.export._source import Source
 from babelpress.models import gguf_package as ggufs
+from babelpress.models.gguf_names import Layout, parameters
 from babelpress.numerics.grids import Codes
 from babelpress.press.codes import CodesFolder
 

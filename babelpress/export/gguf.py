@@ -30,12 +30,12 @@ from babelpress.export import _gguf_metadata as metadata
 from babelpress.export import _gguf_weights as weights
 from babelpress.export import _llamacpp as engine
 from babelpress.export import imatrix as importance
-from babelpress.export._gguf_names import layout
 from babelpress.export._gguf_tokens import Vocabulary, vocabulary
 from babelpress.export._gguf_weights import Part
 from babelpress.export._source import Source
 from babelpress.models import gguf_header, gguf_tokens, probes
 from babelpress.models import gguf_package as ggufs
+from babelpress.models.gguf_names import layout
 from babelpress.models.gguf_splits import cuts_marks
 from babelpress.models.tokenizers import encode
 

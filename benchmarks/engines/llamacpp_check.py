@@ -38,8 +38,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from babelpress.models import gguf_splits as splits
 from babelpress.export._source import Source
+from babelpress.models import gguf_splits as splits
 from babelpress.models.linears import linears, set_weight, weight
 from babelpress.models.open import Opened, open_model
 from babelpress.models.walk import Walk

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from babelpress.errors import BadModel
-from babelpress.export._gguf_names import layout
+from babelpress.models.gguf_names import layout
 
 QUERY, KEY = (f"model.layers.1.self_attn.{which}_proj.weight" for which in "qk")
 

@@ -1,4 +1,4 @@
-"""Which models GGUF export knows, how llama.cpp calls their tensors, and the order of their rows.
+"""Models that GGUF is read and written of: llama.cpp's names for tensors, the order of their rows.
 
 llama.cpp's `llama` architecture turns neighbouring outputs 2i and 2i + 1 of a head by one angle,
 where transformers turns i and i + d/2 (d outputs of a head). So rows of the query and key
@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from babelpress.errors import BadModel
 from babelpress.models import gguf_config
 from babelpress.models import gguf_package as ggufs
-from babelpress.models.walk import Walk
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -73,6 +72,11 @@ class Layout:
         rows = torch.arange(heads * self.head).view(heads, 2, self.head // 2)
         return rows.transpose(1, 2).reshape(-1)
 
+    def back(self, parameter: str) -> Tensor | None:
+        """Which row of llama.cpp's is each of ours."""
+        order = self.order(parameter)
+        return None if order is None else order.argsort()
+
     def raised(self, parameter: str) -> float:
         """What is added to a weight in the file."""
         return float(self.architecture in RAISED and parameter.endswith("norm.weight"))
@@ -100,7 +104,7 @@ def layout(model: PreTrainedModel) -> Layout:
         )
     if architecture == "gemma3":
         _check_gemma(config)
-    head, blocks = head_size(config), len(Walk(model).blocks)
+    head, blocks = head_size(config), config.num_hidden_layers
     if architecture == "qwen2" and head * config.num_attention_heads != config.hidden_size:
         raise BadModel(
             f"this qwen2 has {config.num_attention_heads} heads of {head}, which do not make its "
