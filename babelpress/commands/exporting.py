@@ -21,6 +21,17 @@ from babelpress.system.progress import silent
 from babelpress.system.settings import pairs
 from babelpress.text.mixtures import OFFERED
 
+Type = Annotated[
+    str,
+    Parameter(
+        help="How gguf stores weights: f16, bf16, q8_0, or what llama.cpp's quantizer makes, as "
+        "q4_k_m (pip install 'babelpress[llamacpp]'). The same as --option kind=TYPE."
+    ),
+]
+Imatrix = Annotated[
+    Path | None, Parameter(help="An imatrix.gguf for that quantizer; --moments makes one.")
+]
+
 
 @command(rows={"file": "a file that was written", "bytes": "its size"})
 def export(
@@ -32,17 +43,8 @@ def export(
         Parameter(name="--format", help=f"{', '.join(FORMATS.names())}."),
         Offers(tuple(FORMATS.names())),
     ],
-    type: Annotated[
-        str,
-        Parameter(
-            help="How gguf stores weights: f16, bf16, q8_0, or what llama.cpp's quantizer makes, "
-            "as q4_k_m (pip install 'babelpress[llamacpp]'). The same as --option kind=TYPE."
-        ),
-    ] = "",
-    imatrix: Annotated[
-        Path | None,
-        Parameter(help="An imatrix.gguf for that quantizer; --moments makes one."),
-    ] = None,
+    type: Type = "",
+    imatrix: Imatrix = None,
     moments: Annotated[
         Path | None,
         Parameter(help="A moments folder of this model, for imatrix, text, or --type q4_k_m."),
@@ -71,6 +73,7 @@ def export(
     if against:
         checks.scores(against)
     _check_read(model, format, moments, mixture, against)
+    _check_weighed(format, options, moments)
     checks.model(model)
     checks.format(model, format)
     checks.new_folder(out)
@@ -131,4 +134,15 @@ def _check_read(
     if against and not run_of(model):
         raise BadSetting(
             f"--against {against} is for the card of a run, and {model} is none. Leave it out."
+        )
+
+
+def _check_weighed(form: str, options: Mapping[str, Any], moments: Path | None) -> None:
+    """Raise BadSetting for moments where the type that is asked for weighs no errors by them."""
+    kinds = FORMATS.facts(form).get("ONLY_WITH", {}).get("imatrix", {}).get("kind", ())
+    kind = {**FORMATS.options(form), **options}.get("kind")
+    if moments and kinds and kind not in kinds:
+        raise BadSetting(
+            f"--moments {moments} is for what llama.cpp quantizes, as --type {kinds[0]}, and has "
+            f"no effect on {kind}. Leave it out."
         )

@@ -85,11 +85,6 @@ def _check(source: Source, kind: str, imatrix: str) -> None:
         raise BadRun(f"{source.name} holds no codes: quantize it, or give --type f16.")
     if kind in engine.TYPES:
         engine.check(kind, imatrix=bool(imatrix or source.moments))
-    elif source.moments is not None:
-        raise BadSetting(
-            f"--moments is for what llama.cpp quantizes, as --type {engine.TYPES[0]}, and has no "
-            f"effect on {kind}. Leave it out."
-        )
     if imatrix and source.moments is not None:
         raise BadSetting(f"--imatrix {imatrix} and --moments say two things. Give one of them.")
 

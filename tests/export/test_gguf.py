@@ -3,7 +3,6 @@
 import math
 import re
 import sys
-from typing import Any
 
 import gguf
 import pytest
@@ -314,13 +313,6 @@ def test_floats_are_rounded_to_the_kind_that_is_asked_for(kind, stored, dtype, t
     found = tensors["blk.1.ffn_down.weight"]
     assert found.tensor_type.name == stored
     assert torch.equal(weights(found), matrix.to(dtype).float())
-
-
-def test_moments_are_for_the_quantizer_of_llama_cpp(tmp_path):
-    given: Any = object()
-
-    with pytest.raises(BadSetting, match="no effect on f16"):
-        written(Source("small", opened(), moments=given), tmp_path, kind="f16")
 
 
 def test_text_that_the_file_reads_otherwise_is_told(tmp_path):

@@ -234,6 +234,7 @@ def test_types_that_need_an_imatrix_say_so(tmp_path, monkeypatch):
     [
         ({"format": "gguf", "imatrix": "none.gguf", "type": "q4_k_m"}, "is no file"),
         ({"format": "gguf", "imatrix": __file__}, "imatrix is for kind=q4_k_m, not for auto"),
+        ({"format": "gguf", "moments": "seen"}, "--moments seen is for what llama.cpp quantizes"),
         ({"format": "text", "type": "f16"}, "--type f16 has no effect on text: it is for gguf"),
         (
             {"format": "gguf", "type": "f16", "option": {"kind": "q8_0"}},
