@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from typing import Any
 
 import gguf
 import pytest
@@ -317,7 +318,8 @@ def test_floats_are_rounded_to_the_kind_that_is_asked_for(kind, stored, dtype, t
 
 def test_text_that_the_file_reads_otherwise_is_told(tmp_path):
     of = opened()
-    of.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
+    tokenizer: Any = of.tokenizer
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     *_, line = written(Source("small", of), tmp_path)[2]
 
     assert re.fullmatch(

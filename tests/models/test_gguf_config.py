@@ -23,9 +23,9 @@ SIZES = {
 BY_NAME = {kind.name: kind for kind in KINDS.values()}
 
 
-def header(architecture, *, kind="F16", tensors=(), **own):
+def header(architecture, own=None, *, kind="F16", tensors=()):
     """A header with a table of embeddings, a matrix and a norm."""
-    keys = {f"{architecture}.{key}": value for key, value in {**SIZES, **own}.items()}
+    keys = {f"{architecture}.{key}": value for key, value in {**SIZES, **(own or {})}.items()}
     there = {
         "token_embd.weight": Stored(BY_NAME["Q6_K" if kind == "Q4_K" else kind], (1000, 640), 0),
         "blk.0.attn_q.weight": Stored(BY_NAME[kind], (1024, 640), 0),
@@ -37,7 +37,7 @@ def header(architecture, *, kind="F16", tensors=(), **own):
 
 def test_every_sixth_block_of_gemma_sees_all_of_a_text():
     found = gguf_config.config(
-        header("gemma3", **{"attention.key_length": 256, "attention.sliding_window": 512})
+        header("gemma3", {"attention.key_length": 256, "attention.sliding_window": 512})
     )
 
     whole = [n for n, each in enumerate(found["layer_types"]) if each == "full_attention"]
@@ -126,4 +126,4 @@ def test_what_tensors_tell_is_read():
 )
 def test_what_has_no_place_in_a_config_is_one_line(own, words):
     with pytest.raises(BadModel, match=words):
-        gguf_config.config(header("llama", **own))
+        gguf_config.config(header("llama", own))

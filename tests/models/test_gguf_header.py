@@ -82,9 +82,10 @@ def made(folder, tensors, **pairs):
     """A file with some keys and empty tensors."""
     writer = gguf.GGUFWriter(folder / "made.gguf", "llama")
     for key, value in pairs.items():
-        (writer.add_string if isinstance(value, str) else writer.add_uint16)(
-            key.replace("_", "."), value
-        )
+        if isinstance(value, str):
+            writer.add_string(key.replace("_", "."), value)
+        else:
+            writer.add_uint16(key.replace("_", "."), value)
     for name, kind in tensors.items():
         writer.add_tensor(name, np.zeros((2, 8), dtype=np.uint8), raw_dtype=kind)
     writer.write_header_to_file()
