@@ -1,9 +1,11 @@
-"""Small Llama- and Qwen-shaped models with a byte-level BPE, such as GGUF export takes."""
+"""Small models of the families of GGUF, with a byte-level BPE, and one of Gemma's kind."""
 
 import pico
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -35,6 +37,17 @@ FAMILIES = {
     "mistral": (MistralForCausalLM, MistralConfig),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig),
+}
+# Of Gemma 3, whose blocks turn positions in two ways: bases and windows as no other model has them.
+GEMMA = {
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "rope_theta": 7000.0, "factor": 2.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+    },
+    "layer_types": ["full_attention", "sliding_attention"],
+    "sliding_window": 9,
+    "query_pre_attn_scalar": 16,
 }
 
 
@@ -69,7 +82,8 @@ def opened(family="llama", **options):
     """A small random model; biases and norms are random too."""
     kind, config = FAMILIES[family]
     torch.manual_seed(0)
-    model = kind(config(**{**SHAPE, **options})).eval()
+    own = GEMMA if family == "gemma3" else {}
+    model = kind(config(**{**SHAPE, **own, **options})).eval()
     for parameter in model.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.1)
     return Opened("small", model, tokenizer(), torch.float32)

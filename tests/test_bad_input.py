@@ -204,8 +204,14 @@ def test_an_export_that_cannot_be_is_named(model, line, tmp_path, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--moments seen", "--moments seen has no effect on gptq: it is for imatrix and text."),
-        ("--mixture uniform", "--mixture uniform has no effect on gptq: it is for imatrix and"),
+        (
+            "--moments seen",
+            "--moments seen has no effect on gptq: it is for gguf and imatrix and text.",
+        ),
+        (
+            "--mixture uniform",
+            "--mixture uniform has no effect on gptq: it is for gguf and imatrix and",
+        ),
     ],
 )
 def test_what_an_export_does_not_read_is_not_given_to_it(model, line, tmp_path, words, said):

@@ -29,7 +29,8 @@ PAGES = [
     *(
         f"docs/{name}.md"
         for name in (
-            *("tutorial", "recipes", "cluster", "offload", "corpora", "insight", "shrink", "trim"),
+            *("tutorial", "recipes", "cluster", "offload", "corpora", "insight", "shrink"),
+            *("trim", "gguf"),
         )
     ),
 ]

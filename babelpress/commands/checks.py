@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from babelpress.errors import BabelpressError, BadModel, BadMoments, BadRun
+from babelpress.errors import BabelpressError, BadMoments, BadRun
 from babelpress.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,13 +53,12 @@ def format(model: str, form: str) -> None:
     """
     from babelpress.export import FORMATS
     from babelpress.models import accepted
-    from babelpress.models.names import resolve
     from babelpress.runs.places import place_of
-    from babelpress.system.files import read_json
 
-    config = Path(resolve(place_of(model))) / accepted.CONFIG
-    if FORMATS.facts(form).get("ENCODERS_ONLY") and config.exists():
-        accepted.check_encodes(model, read_json(config, error=BadModel), form)
+    if FORMATS.facts(form).get("ENCODERS_ONLY") and (
+        config := accepted.local_config(place_of(model))
+    ):
+        accepted.check_encodes(model, config, form)
 
 
 def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
@@ -199,16 +198,14 @@ def recipe(asked: "Recipe") -> None:
 
 def _translates(name: str, *asked: str) -> bool:
     """Whether a model reads directions of translation; of a hub id as far as the words tell."""
-    from babelpress.models.accepted import CONFIG, translates
-    from babelpress.models.names import resolve
+    from babelpress.models.accepted import local_config, translates
     from babelpress.runs.places import place_of
-    from babelpress.system.files import read_json
     from babelpress.text.languages import INTO
 
-    config = Path(resolve(place_of(name))) / CONFIG
-    if not config.exists():
+    config = local_config(place_of(name))
+    if config is None:
         return any(INTO in each for each in asked)
-    return translates(read_json(config, error=BadModel))
+    return translates(config)
 
 
 def of_moments(moments: Path) -> list[str]:

@@ -29,7 +29,9 @@ from babelpress.errors import BabelpressWarning, BadSetting
 from babelpress.system.progress import Progress
 from babelpress.system.settings import checked
 
-Model = Annotated[str, Parameter(help="Hub id or folder, babel-mini, or a finished run.")]
+Model = Annotated[
+    str, Parameter(help="Hub id, folder or .gguf file, babel-mini, or a finished run.")
+]
 Out = Annotated[Path, Parameter(help="The run folder.")]
 Device = Annotated[str, Parameter(help="Where the model runs.")]
 Offload = Annotated[

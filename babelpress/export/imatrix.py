@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor
 
 from babelpress.errors import BadMoments, BadSetting
-from babelpress.export import _gguf as ggufs
-from babelpress.export._gguf_names import Layout, layout
 from babelpress.export._source import Source
+from babelpress.models import gguf_package as ggufs
+from babelpress.models.gguf_names import Layout, layout
 from babelpress.models.linears import linears, weight
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk

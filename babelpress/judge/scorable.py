@@ -4,7 +4,6 @@ Tested in tests/judge/test_scorable.py.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from babelpress import evals
@@ -13,10 +12,8 @@ from babelpress.evals import Texts
 from babelpress.evals._windows import check_kind, no_text
 from babelpress.judge.evaluate import check_heads, wanted_of
 from babelpress.judge.settings import EvaluationSettings
-from babelpress.models.accepted import CONFIG, encodes
-from babelpress.models.names import resolve
+from babelpress.models.accepted import encodes, local_config
 from babelpress.runs.places import place_of
-from babelpress.system.files import read_json
 
 SPLIT = "test"  # that is scored
 
@@ -32,9 +29,9 @@ def check(asked: EvaluationSettings, model: str = "", head: str = "") -> None:
     MissingPackage.
     """
     read, wanted = False, wanted_of(asked)
-    config = Path(resolve(place_of(model))) / CONFIG if model else None
-    if config and config.exists():
-        _check_config(evals.through(asked.on, asked.options), read_json(config), head)
+    config = local_config(place_of(model)) if model else None
+    if config is not None:
+        _check_config(evals.through(asked.on, asked.options), config, head)
     for each in wanted:
         if not each.tags:
             raise BadCorpus(

@@ -3,17 +3,14 @@
 Tested in tests/judge/test_scores.py.
 """
 
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
 from babelpress import evals
 from babelpress.errors import BadModel, BadRun
-from babelpress.models.accepted import CONFIG, encodes, translates
-from babelpress.models.names import resolve
+from babelpress.models.accepted import encodes, local_config, translates
 from babelpress.runs.places import place_of
-from babelpress.system.files import read_json
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.languages import select
 
@@ -66,10 +63,9 @@ def usual_for(model: str) -> str:
     Of one whose config is not here that is bits per byte, as of a decoder.
     """
     try:
-        path = Path(resolve(place_of(model))) / CONFIG
+        config = local_config(place_of(model)) or {}
     except (BadModel, BadRun):  # told where it is opened
         return USUAL
-    config = read_json(path, error=BadModel) if path.exists() else {}
     if translates(config):
         return "translation_loss"
     head = next(iter(config.get("architectures") or ()), "")

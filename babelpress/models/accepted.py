@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from babelpress.errors import BadModel
+from babelpress.models import gguf_config, gguf_header
+from babelpress.models.gguf_header import is_gguf
 from babelpress.models.headers import Entry, entries, files_of
 from babelpress.models.names import resolve
 from babelpress.system.files import read_json
@@ -120,6 +122,8 @@ def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
     `name` is what a message calls it. Of a hub id nothing can be said here.
     """
     folder = Path(resolve(where))
+    if is_gguf(folder):
+        check_config(name or where, local_config(where))
     if folder.is_dir():
         config = read_json(folder / CONFIG, error=BadModel)
         beside = [each for each in QUANTIZED_FILES if (folder / each).exists()]
@@ -129,6 +133,18 @@ def peek(where: str, name: str = "", *, quantized: bool = False) -> None:
         except BadModel as error:
             raise BadModel(f"{name or where} cannot be opened: {error}") from error
         check_entries(name or where, there, quantized=quantized)
+
+
+def local_config(where: str) -> Any:
+    """The config of a MODEL that is here, a GGUF file's as transformers has it; None of a hub id.
+
+    Raises BadModel for one that is damaged or of a family that is not read.
+    """
+    place = Path(resolve(where))
+    if is_gguf(place):
+        return gguf_config.config(gguf_header.read(place))
+    path = place / CONFIG
+    return read_json(path, error=BadModel) if path.exists() else None
 
 
 def check_config(

@@ -1,4 +1,4 @@
-"""What a MODEL argument means: a folder, a hub id, or the embedded model.
+"""What a MODEL argument means: a folder, a GGUF file, a hub id, or the embedded model.
 
 Nothing is opened, and nothing heavy imported.
 
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from babelpress.errors import BadModel
+from babelpress.models import gguf_header
 from babelpress.system.files import DATA, read_json
 
 EMBEDDED = "babel-mini"
@@ -25,27 +26,35 @@ WEIGHTS = (SINGLE, INDEX)
 
 
 def resolve(name: str) -> str:
-    """Where a MODEL argument is: a folder path, or the hub id[@revision] when no folder is there.
+    """Where a MODEL argument is: the path of a folder or a GGUF file, or the hub id[@revision] when
+    neither is there.
 
     `babel-mini` is the embedded model. Raises BadModel for a folder that holds no model in
-    safetensors.
+    safetensors, and for a file that is no GGUF of a model.
     """
     if name == EMBEDDED:
         return str(_model_folder(DATA / EMBEDDED))
     path = Path(name)
+    if gguf_header.is_gguf(path):
+        gguf_header.read(path)
+        return str(path)
     if path.exists():
         return str(_model_folder(path))
     if HUB_ID.fullmatch(name):
         return name
     raise BadModel(
         f"'{name}' is neither a folder nor a hub id (owner/name[@revision]). "
-        f"Give a folder with config.json, a hub id, a finished run, or {EMBEDDED}."
+        f"Give a folder with config.json, a .gguf file, a hub id, a finished run, or {EMBEDDED}."
     )
 
 
 def _model_folder(path: Path) -> Path:
     if not (path / "config.json").exists():
-        raise BadModel(f"{path} has no config.json: it is not a transformers model folder.")
+        files = sorted(path.glob(f"*{gguf_header.SUFFIX}"))
+        instead = f" Give the file: {files[0]}." if files else ""
+        raise BadModel(
+            f"{path} has no config.json: it is not a transformers model folder.{instead}"
+        )
     if any(path.glob("*.safetensors")):
         _check_names(path)
         return path

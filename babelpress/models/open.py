@@ -1,6 +1,6 @@
-"""Open a model: a folder, a hub id with or without a revision, or the embedded `babel-mini`.
+"""Open a model: a folder, a GGUF file, a hub id with or without a revision, or `babel-mini`.
 
-Only safetensors are read; pickles are refused.
+Only safetensors and GGUF are read; pickles are refused.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from babelpress.errors import BadModel, BadSetting
-from babelpress.models import accepted, carried, headers
+from babelpress.models import accepted, carried, gguf_header, gguf_open, gguf_tokens, headers
 from babelpress.models.headers import Entry
 from babelpress.models.names import INDEX, SINGLE, resolve
 from babelpress.models.quiet import quiet
@@ -73,6 +73,7 @@ class Opened:
     file says.
     `carried` are the tensors of its files that its class does not know, which are saved with it.
     `pruned` says what of a run's model was pruned: its blocks, its table of token embeddings.
+    `lies_on` are the types that matrices of a GGUF file have, counted by part of a block.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Opened:
     replaced: str = ""
     carried: tuple[Entry, ...] = ()
     pruned: frozenset[str] = frozenset()
+    lies_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def open_model(
@@ -93,7 +95,9 @@ def open_model(
     trust_remote_code: bool = False,
     quantized: bool = False,
 ) -> Opened:
-    """Open a folder, a hub id[@revision] or babel-mini in evaluation mode; runs/open.py has runs.
+    """Open a folder, GGUF file, hub id[@revision] or babel-mini in evaluation mode.
+
+    runs/open.py has runs.
 
     Raises BadModel when it cannot be opened whole, NotFinite when a weight is NaN or infinite.
     What is refused is said in accepted.py; only who scores a model takes a `quantized` one.
@@ -114,11 +118,16 @@ def open_model(
         "local_files_only": local,
         "revision": revision or "main",
     }
-    if local:
+    packed = gguf_header.is_gguf(where)
+    if local or packed:
         accepted.peek(where, name, quantized=quantized)
     try:
         with quiet():
-            opened = _open(name, place, device, dtype, options, quantized=quantized)
+            opened = (
+                _unpacked(name, Path(where), device, dtype)
+                if packed
+                else _open(name, place, device, dtype, options, quantized=quantized)
+            )
     except CANNOT_OPEN as error:
         if "trust_remote_code" in str(error):
             raise BadModel(
@@ -141,9 +150,7 @@ def _open(
     there = headers.entries(_files(place, options))
     accepted.check_entries(name, there, quantized=quantized)
     stored = _stored(config, there)
-    wanted = stored if dtype == "auto" else _dtype(dtype)
-    if device == "cpu" and wanted is torch.float16:
-        wanted = torch.float32
+    wanted = _computed(stored, device, dtype)
     loaded: Any = _loader(config).from_pretrained(
         place,
         config=config,
@@ -168,10 +175,29 @@ def _open(
     if not quantized:
         carried.check(unknown, loading["unexpected_keys"], name)
     read = read_tokenizer(place, options)
-    model.to(device).eval()
+    _ready(model, device)
+    return Opened(name, model, read.tokenizer, stored, read.files, read.replaced, unknown)
+
+
+def _unpacked(name: str, path: Path, device: str, dtype: str) -> Opened:
+    """The model of a GGUF file; its tokenizer is written anew wherever it goes."""
+    header = gguf_header.read(path)
+    tokenizer = gguf_tokens.tokenizer(header)  # before the weights, which take longer
+    stored = _dtype(accepted.local_config(str(path))["dtype"])
+    model = gguf_open.model_of(path, device=device, dtype=_computed(stored, device, dtype))
+    _ready(model, device)
+    return Opened(name, model, tokenizer, stored, lies_on=header.kinds)
+
+
+def _computed(stored: torch.dtype, device: str, asked: str) -> torch.dtype:
+    wanted = stored if asked == "auto" else _dtype(asked)
+    return torch.float32 if device == "cpu" and wanted is torch.float16 else wanted
+
+
+def _ready(model: PreTrainedModel, device: str) -> None:
+    model.to(device).eval()  # type: ignore[arg-type]
     if device == "cpu":
         widen(model)
-    return Opened(name, model, read.tokenizer, stored, read.files, read.replaced, unknown)
 
 
 def open_shapes(name: str) -> PreTrainedModel:
@@ -182,11 +208,16 @@ def open_shapes(name: str) -> PreTrainedModel:
     where = resolve(name)
     local = Path(where).is_dir()
     place, _, revision = (where, "", "") if local else where.partition("@")
-    if local:
+    packed = gguf_header.is_gguf(where)
+    if local or packed:
         accepted.peek(where, name)
     try:
-        config = AutoConfig.from_pretrained(
-            place, local_files_only=local, revision=revision or "main"
+        config = (
+            gguf_open.config_of(gguf_header.read(where))
+            if packed
+            else AutoConfig.from_pretrained(
+                place, local_files_only=local, revision=revision or "main"
+            )
         )
         with torch.device("meta"):
             return _loader(config).from_config(config)
@@ -196,8 +227,10 @@ def open_shapes(name: str) -> PreTrainedModel:
 
 
 def config_of(name: str) -> dict[str, Any]:
-    """The config of a folder or a hub id, as it is written. Raises BadModel where there is none."""
+    """The config of a MODEL, as it is written. Raises BadModel where there is none."""
     where = resolve(name)
+    if gguf_header.is_gguf(where):
+        return accepted.local_config(where)
     local = Path(where).is_dir()
     place, _, revision = (where, "", "") if local else where.partition("@")
     try:

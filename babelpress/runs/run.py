@@ -92,6 +92,8 @@ def do(
                     fits.check(plan.model, Walk(opened.model), plan.steps[number:])
                     checked = True
                 opened = replace(opened, pruned=_pruned(plan, reports))
+                if chain := _chain(plan, reports):
+                    opened = replace(opened, lies_on=_lies_on(chain))
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
                 del opened  # the next step opens a model of its own
             reports.append(manifest.read_report(folder / REPORT))
@@ -104,13 +106,24 @@ def do(
 
 
 def _pruned(plan: Recipe, reports: Sequence[StepReport]) -> frozenset[str]:
-    """What was pruned of a model by the steps so far, those of the run that it began with first."""
-    parent = run_of(plan.model)
-    known = manifest.read_if_there(parent) if parent else None
+    """What was pruned of a model by the steps so far."""
     found: frozenset[str] = frozenset()
-    for each in (*(known.chain if known else ()), *reports):
+    for each in _chain(plan, reports):
         found = each.pruned(found)
     return found
+
+
+def _chain(plan: Recipe, reports: Sequence[StepReport]) -> Sequence[StepReport]:
+    """The steps so far, those of the run that it began with first."""
+    parent = run_of(plan.model)
+    known = manifest.read_if_there(parent) if parent else None
+    return (*(known.chain if known else ()), *reports)
+
+
+def _lies_on(chain: Sequence[StepReport]) -> dict[str, dict[str, int]]:
+    """The types of a GGUF file that weights still lie on, after steps that change none."""
+    same = all(KINDS.facts(each.kind).get("KEEPS_WEIGHTS") for each in chain)
+    return chain[0].model.lies_on if same else {}
 
 
 def _do_step(

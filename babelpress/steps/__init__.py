@@ -16,6 +16,7 @@ A kind is a module with
                                    before it in a recipe; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can
+    KEEPS_WEIGHTS = True           where the linears of blocks stay what they were
     HEADS = True                   where the model has another head afterwards, which its settings
                                    name: `head`
     OWN_TEXT = True                where its settings say which text it reads: it has no use for

@@ -60,7 +60,7 @@ def distil(
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
     made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
-    known = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    known = ModelRow.of(opened)
     work = {
         "model": known.fingerprint,
         "student": weights_hash(student),

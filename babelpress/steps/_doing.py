@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from babelpress.models.ledger import ledger
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
-from babelpress.models.weights import weights_hash
 from babelpress.moments import expert_loads
 from babelpress.numerics.grids import Codes
 from babelpress.press import blocks, codes
@@ -111,7 +110,7 @@ def press(
     pressed blocks lie.
     """
     walk = Walk(opened.model)
-    model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    model = ModelRow.of(opened)
     with measured() as cost:
         source = (
             _looking.of_text(

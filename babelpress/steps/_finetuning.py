@@ -23,7 +23,6 @@ from babelpress.models.open import Opened
 from babelpress.models.reading import positions_of
 from babelpress.models.tokenizers import check_known, tokenizer_hash, vocabulary_of
 from babelpress.models.walk import Walk
-from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import TABLE, Done, Estimate, MixtureRow, ModelRow
@@ -93,7 +92,7 @@ def finetune(opened: Opened, settings: Settings, folder: Path, progress: Progres
     highest = max(int(each.ids_T.max()) for some in pieces.values() for each in some)
     check_known(highest, vocabulary_of(model), "the training texts")
     mixed = _mixture(settings, texts, opened.name)
-    known = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    known = ModelRow.of(opened)
     work = {
         "model": known.fingerprint,
         "tokenizer": tokenizer_hash(opened.tokenizer),

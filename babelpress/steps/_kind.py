@@ -48,10 +48,21 @@ class _Row(BaseModel):
 
 
 class ModelRow(_Row):
-    """The model that a step was done to."""
+    """The model that a step was done to; of a GGUF file the types that its matrices lie on."""
 
     name: str
     fingerprint: str = ""
+    lies_on: dict[str, dict[str, int]] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, opened: "Opened") -> "ModelRow":
+        """An open model, with the hash of all its weights."""
+        from babelpress.models.weights import weights_hash
+
+        known: dict[str, Any] = {"name": opened.name, "fingerprint": weights_hash(opened.model)}
+        if opened.lies_on:
+            known["lies_on"] = {part: dict(found) for part, found in opened.lies_on.items()}
+        return cls(**known)
 
 
 class MixtureRow(_Row):

@@ -29,7 +29,6 @@ from babelpress.models.tokenizers import (
     vocabulary_of,
 )
 from babelpress.models.walk import Walk
-from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.steps import _proving
 from babelpress.steps._estimating import Trial
@@ -75,7 +74,7 @@ def trim(
     by = trimmer(known.rules, opened.name)
     _rules.check(known.rules, known.ids)
     vocabulary.check(opened.name, opened.model, opened.carried)
-    model = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model))
+    model = ModelRow.of(opened)
     with measured() as cost:
         text = _counted(opened, asked, settings, known, progress)
         always, idle = _always(opened, settings, known, by, text.tags)

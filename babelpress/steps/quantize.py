@@ -6,12 +6,14 @@ model/ the weights that they stand for.
 Tested in tests/steps/test_step.py.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.errors import BadSetting
+from babelpress.models.gguf_header import KINDS
 from babelpress.numerics.notation import check_grid
 from babelpress.quantize import QUANTIZERS
 from babelpress.steps._kind import Done, Estimate, Told
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 EXAMPLE = "babelpress quantize babel-mini --method gptq --bits 4 --group 64 --out run"
 LAST = "codes cannot be pressed again"
 EIGHT = "8bit"
+OUTSIDE = ("token_embd", "output")  # matrices of a GGUF file that lie in no block
 
 
 def _group(value: Any) -> Any:
@@ -200,7 +203,7 @@ def tell(report: Report) -> Told:
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
         lines=(" ".join(lines),),
-        warnings=tuple(expert_lines(report.experts)),
+        warnings=(*expert_lines(report.experts), *_again(report)),
         remarks=remarks,
         relation="quantized",
         note=(
@@ -209,6 +212,29 @@ def tell(report: Report) -> Told:
             "its own way; how fast it is depends on the engine.",
         ),
     )
+
+
+def _again(report: Report) -> list[str]:
+    """A warning where a GGUF file's linears lie on grids already that are no finer than these."""
+    bits, group = report.step["bits"], report.step["group"]
+    counted: Counter[str] = Counter()
+    for part, found in report.model.lies_on.items():
+        if part not in OUTSIDE:
+            counted.update(found)
+    grids = {each.name: each for each in KINDS.values() if each.bits}
+    coarse = {name: grids[name] for name in counted if name in grids and grids[name].bits <= bits}
+    if not coarse:
+        return []
+    named = ", ".join(
+        f"{counted[name]} on {name} ({each.bits} bits, group {each.group})"
+        for name, each in coarse.items()
+    )
+    group = f"group {group}" if isinstance(group, int) else group
+    return [
+        f"of the {counted.total()} matrices in blocks of this GGUF file lie {named}: so what "
+        f"{bits} bits, {group}, lose beside the file says little of what they cost the model that "
+        "it was made of. Give that model to learn it."
+    ]
 
 
 def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "babelpress trim babel-mini --languages en,sw,hi --size 4000 --floor 0.98 --out run"
 OWN_TEXT = True
+KEEPS_WEIGHTS = True
 NEW_TOKENS = "it gives tokens other numbers"
 FLOOR = 0.99  # of a size without one
 MIB = 2**20

@@ -29,10 +29,10 @@ import torch
 
 from babelpress.evals._windows import Prepared, prepare
 from babelpress.export import FORMATS
-from babelpress.export._gguf_names import layout
 from babelpress.export._source import Source
 from babelpress.judge.compare import compare
 from babelpress.judge.verdicts import training_shares
+from babelpress.models.gguf_names import layout
 from babelpress.models.linears import linears, weight
 from babelpress.models.open import Opened, open_model
 from babelpress.models.walk import Walk

@@ -4,7 +4,7 @@
 
 ENV is an environment of its own (llamacpp-requirements.txt); TEXTS a corpus folder. Tables of
 
-- tokens: FLORES texts of all languages, by the names for ways to cut text (export/_gguf_splits.py);
+- tokens: FLORES texts of all languages, by the names for ways to cut text (models/gguf_splits.py);
 - logits: against transformers in float32 with the same weights, first where llama.cpp has
   dequantized the file to F32 (what it reads out of it), then as the file is (its kernels round
   activations to 16 or 8 bits); `same` is how often the likeliest token is the same one;
@@ -38,8 +38,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from babelpress.export import _gguf_splits as splits
 from babelpress.export._source import Source
+from babelpress.models import gguf_splits as splits
 from babelpress.models.linears import linears, set_weight, weight
 from babelpress.models.open import Opened, open_model
 from babelpress.models.walk import Walk

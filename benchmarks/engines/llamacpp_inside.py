@@ -170,12 +170,36 @@ def score(job: dict) -> dict:
     return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
 
 
+def logprobs(job: dict) -> dict:
+    """Of one text a language: log-probabilities of each next token, and the likeliest ones."""
+    ids = json.loads(Path(job["ids"]).read_text())
+    engine = Engine(job["model"], length=max(map(len, ids.values())))
+    found, tokens, seconds = {}, 0, 0.0
+    for tag, ids_T in ids.items():
+        start = time.monotonic()
+        logits_TV = engine.logits(np.array(ids_T[:-1]), 0).astype(np.float64)
+        seconds += time.monotonic() - start
+        tokens += len(logits_TV)
+        top_T = logits_TV.max(1)
+        log_sum_T = np.log(np.exp(logits_TV - top_T[:, None]).sum(1)) + top_T
+        found[f"{tag}.log"] = logits_TV[np.arange(len(logits_TV)), ids_T[1:]] - log_sum_T
+        found[f"{tag}.best"] = logits_TV.argmax(1)
+    np.savez(job["out"], **found)
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
 def main() -> None:
     llama_cpp.llama_log_set(quiet, None)
     llama_cpp.llama_backend_init()
     path = Path(sys.argv[1])
     job = json.loads(path.read_text())
-    does = {"tokenize": tokenize, "logits": logits, "quantize": quantize, "score": score}
+    does = {
+        "tokenize": tokenize,
+        "logits": logits,
+        "logprobs": logprobs,
+        "quantize": quantize,
+        "score": score,
+    }
     result = does[job["do"]](job)
     path.with_suffix(".result.json").write_text(json.dumps(result))
 

@@ -16,8 +16,8 @@ from tokenizers import (
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from babelpress.errors import BadModel
-from babelpress.export import _gguf_splits as splits
 from babelpress.export._gguf_tokens import CONTROL, NORMAL, UNUSED, USER_DEFINED, vocabulary
+from babelpress.models import gguf_splits as splits
 from babelpress.models.names import EMBEDDED
 from babelpress.models.open import open_model
 

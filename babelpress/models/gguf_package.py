@@ -1,4 +1,7 @@
-"""What a GGUF file asks of us, apart from writing it: names, blocks of codes, vocabularies."""
+"""The gguf package, which is optional: it knows llama.cpp's names and how blocks are unpacked.
+
+Tested in tests/export/test_gguf.py.
+"""
 
 from typing import Any
 
@@ -6,7 +9,7 @@ from babelpress.errors import MissingPackage
 
 
 def package() -> Any:
-    """The gguf package, which is optional. Raises MissingPackage."""
+    """The gguf package. Raises MissingPackage."""
     try:
         import gguf
     except ModuleNotFoundError as error:

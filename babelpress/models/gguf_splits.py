@@ -40,25 +40,32 @@ class Pre:
     """A name of llama.cpp, the regexes that it stands for, and whether it takes whole words.
 
     `exact` is False where llama.cpp's own regex is narrower: it cuts words at combining marks.
+    `also` are names for the same, which files of other families have.
     """
 
     name: str
     regexes: tuple[str, ...]
     ignore_merges: bool = False
     exact: bool = True
+    also: tuple[str, ...] = ()
 
 
 # Of names for equal regexes the first that fits is taken. Indic scripts, Thai and Yoruba are full
 # of combining marks, at which `gpt-4o` cuts; the name before it was made for the same regex.
 KNOWN = (
-    Pre("gpt-2", (GPT2,)),
-    Pre("smollm", (DIGIT, GPT2)),
-    Pre("llama-bpe", (LLAMA3,), ignore_merges=True),
-    Pre("smaug-bpe", (LLAMA3,)),
-    Pre("qwen2", (QWEN2,)),
+    Pre("gpt-2", (GPT2,), also=("phi-2", "mpt", "olmo", "jais", "trillion")),
+    Pre("smollm", (DIGIT, GPT2), also=("starcoder", "refact", "command-r", "codeshell", "exaone")),
+    Pre(
+        "llama-bpe",
+        (LLAMA3,),
+        ignore_merges=True,
+        also=("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
+    ),
+    Pre("smaug-bpe", (LLAMA3,), also=("dbrx",)),
+    Pre("qwen2", (QWEN2,), also=("deepseek-r1-qwen", "kormo", "megrez", "hunyuan")),
     Pre("qwen35", (QWEN35,)),
     Pre("granite-embed-multi-97m", (GPT4O,), ignore_merges=True),
-    Pre("gpt-4o", (GPT4O,), exact=False),
+    Pre("gpt-4o", (GPT4O,), exact=False, also=("llama4", "kanana2")),
     Pre("tekken", (TEKKEN,), ignore_merges=True, exact=False),
 )
 
@@ -76,6 +83,11 @@ def find(rules: Mapping[str, Any]) -> str:
         f"the tokenizer cuts text by {shown}, for which no name of llama.cpp is known. Give the "
         "name of its `tokenizer.ggml.pre` that does the same with --option pre=NAME."
     )
+
+
+def called(name: str) -> Pre | None:
+    """What a name of llama.cpp stands for; None for one that is not known here."""
+    return next((pre for pre in KNOWN if name in (pre.name, *pre.also)), None)
 
 
 def cuts_marks(name: str) -> bool:
