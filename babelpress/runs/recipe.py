@@ -72,6 +72,8 @@ def _check_after(step: Step, later: Sequence[Step], why: str) -> None:
             raise ValueError(
                 f"{step.kind} stands twice, and {why}: do it once, for the languages of both"
             )
+        if KINDS.facts(each.kind).get("DENSE"):
+            continue  # which makes a dense model read the new tokens
         named = [key for key in OF_TOKENS if getattr(each.work, key, None)]
         if named:
             raise ValueError(
@@ -89,8 +91,10 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _order(self) -> "Recipe":
-        for step in self.steps[:-1]:
-            if why := KINDS.facts(step.kind).get("LAST"):
+        for place, step in enumerate(self.steps):
+            later = [each.kind for each in self.steps[place + 1 :]]
+            goes_on = all(KINDS.facts(kind).get("GOES_ON") for kind in later)
+            if not goes_on and (why := KINDS.facts(step.kind).get("LAST")):
                 raise ValueError(f"{step.kind} must be the last step: {why}")
         for place, step in enumerate(self.steps):
             if why := KINDS.facts(step.kind).get("NEW_TOKENS"):

@@ -12,7 +12,10 @@ A kind is a module with
     def check(name, walk, settings)   what shapes tell: raises before any step of a recipe is done;
                                    a kind may lack it, and then nothing after it is checked so
     EXAMPLE = "babelpress …"       a line for help
-    LAST = "…"                     why nothing can follow it, where nothing can
+    LAST = "…"                     why nothing can follow it, where nothing can but what GOES_ON
+    GOES_ON = True                 where it leaves zeros, integers and shapes as they are
+    DENSE = True                   where it holds a model against a dense one: `against`, by default
+                                   the model that everything began with
     HEADS = True                   where the model has another head afterwards, which its settings
                                    name: `head`
     OWN_TEXT = True                where its settings say which text it reads: it has no use for
