@@ -57,10 +57,19 @@ class Rounded(nn.Module):
     """The weight of a linear from its codes, whose choice learns: a parametrization.
 
     `dense_OI` is the dense weight, `keep_OI` False where a weight was pruned and stays zero.
+    `turned` is for a Conv1D, which has its weight the other way round.
     """
 
-    def __init__(self, codes: Codes, dense_OI: Tensor, keep_OI: Tensor | None = None):
+    def __init__(
+        self,
+        codes: Codes,
+        dense_OI: Tensor,
+        keep_OI: Tensor | None = None,
+        *,
+        turned: bool = False,
+    ):
         super().__init__()
+        self.turned = turned
         self.bits, self.symmetric = codes.bits, codes.symmetric
         groups = codes.scale_OG.shape[1]
         self.scale_OG1, self.zero_OG1 = codes.scale_OG[..., None], codes.zero_OG.float()[..., None]
@@ -74,11 +83,10 @@ class Rounded(nn.Module):
         self.width_OG1 = nn.Parameter(torch.ones_like(self.scale_OG1))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight (O, I), or (I, O) of a Conv1D, in its dtype."""
+        """The weight (O, I), turned (I, O), in its dtype."""
         code_OGB, scale_OG1 = self._chosen()
         made_OI = ((code_OGB - self.zero_OG1) * scale_OG1).flatten(1)
-        made = made_OI if made_OI.shape == weight.shape else made_OI.T
-        return made.to(weight.dtype)
+        return (made_OI.T if self.turned else made_OI).to(weight.dtype)
 
     def _chosen(self) -> tuple[Tensor, Tensor]:
         wide_OG1 = self.scale_OG1 * self.width_OG1

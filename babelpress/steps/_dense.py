@@ -6,6 +6,12 @@ of the run, so that both say the same of the same text.
 Tested in tests/steps/test_recover.py.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from babelpress.errors import BadModel
 from babelpress.models import vocabulary
 from babelpress.models.open import Opened, open_model
@@ -42,13 +48,40 @@ def open_dense(opened: Opened, place: str, name: str) -> Opened:
 
 def _kept(opened: Opened, dense: Opened, name: str) -> list[int]:
     """The dense model's numbers of the pressed one's tokens, in their order."""
-    rows = vocabulary_of(opened.model)
-    tokens = opened.tokenizer.convert_ids_to_tokens(list(range(rows)))
+    own = {number: token for token, number in opened.tokenizer.get_vocab().items()}
     known = dense.tokenizer.get_vocab()
-    lost = [token for token in tokens if token not in known]
-    if lost or len(set(tokens)) < rows:
+    if lost := [token for token in own.values() if token not in known]:
         raise BadModel(
-            f"{name} has another tokenizer than the model ({lost[0] if lost else 'twins'!r} is no "
-            "token of it). Give the dense model that it was made of with --against."
+            f"{name} has another tokenizer than the model: {lost[0]!r} is no token of it. Give the "
+            "dense model that it was made of with --against."
         )
-    return [known[token] for token in tokens]
+    spare = _Spare.of(dense, set(known.values()))
+    rows = range(vocabulary_of(opened.model))
+    return [known[own[row]] if row in own else spare.like(opened, row, name) for row in rows]
+
+
+@dataclass(slots=True)
+class _Spare:
+    """Rows of a dense model that are of no token, which a run may have some of."""
+
+    rows: list[int]
+    table_VH: Tensor
+
+    @classmethod
+    def of(cls, dense: Opened, taken: set[int]) -> "_Spare":
+        table: Any = dense.model.get_input_embeddings()
+        rows = [row for row in range(vocabulary_of(dense.model)) if row not in taken]
+        return cls(rows, table.weight.detach())
+
+    def like(self, opened: Opened, row: int, name: str) -> int:
+        """The one that is the run's `row`. Raises BadModel where none is."""
+        table: Any = opened.model.get_input_embeddings()
+        wanted_H = table.weight.detach()[row].to(self.table_VH.dtype)
+        for each in self.rows:
+            if torch.equal(self.table_VH[each], wanted_H):
+                self.rows.remove(each)
+                return each
+        raise BadModel(
+            f"row {row:,} of the model's embedding is of no token, and {name} has none like it. "
+            "Give the dense model that it was made of with --against."
+        )

@@ -260,6 +260,7 @@ def tell(report: Report) -> Told:
             f"{step['steps'] if report.parts else report.at[-1]:,} steps {each}{stays}.",
             _losses(report),
             *_blocks(report),
+            *_kept(report),
             *report.apart.get("notes", ()),
         ),
         warnings=tuple(_warnings(report)),
@@ -324,16 +325,23 @@ def _warnings(report: Report) -> list[str]:
             "text or steps."
         )
     if report.stopped:
+        lines.append(f"Stopped {report.stopped}.")
+    if not report.best:
         lines.append(
-            f"Stopped {report.stopped}; kept is what was best by then, of step "
-            f"{report.at[report.best]:,}."
-        )
-    elif report.best < len(report.at) - 1:
-        lines.append(
-            f"Kept is what was best on text held apart, of step {report.at[report.best]:,} of "
-            f"{report.at[-1]:,}."
+            "No step did better on text held apart than what it began with, which is kept. Lower "
+            "--rate, or give more steps or text."
         )
     return lines
+
+
+def _kept(report: Report) -> list[str]:
+    """Which step is kept, where it is neither the last nor the first."""
+    if report.best in (0, len(report.at) - 1):
+        return []
+    return [
+        f"Kept is what did best on text held apart, of step {report.at[report.best]:,} of "
+        f"{report.at[-1]:,}."
+    ]
 
 
 def _table(report: Report) -> Listing:

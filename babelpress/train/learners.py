@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import AdamW, Optimizer
+from transformers.pytorch_utils import Conv1D
 
 from babelpress.models.linears import linears, weight
 from babelpress.numerics.grids import Codes
@@ -95,7 +96,9 @@ class Integers:
         for name, each in codes.items():
             module: Any = own[name]
             keep_OI = weight(module) != 0 if pruned else None
-            made[name], modules[name] = Rounded(each, weight(theirs[name]), keep_OI), module
+            turned = isinstance(module, Conv1D)
+            made[name] = Rounded(each, weight(theirs[name]), keep_OI, turned=turned)
+            modules[name] = module
             # Not checked: what is shown in its place may be of another dtype than what learns.
             parametrize.register_parametrization(module, "weight", made[name], unsafe=True)
         return cls(made, modules, rate)
