@@ -28,7 +28,16 @@ PAGES = [
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("tutorial", "recipes", "cluster", "offload", "corpora", "insight", "trim")
+        for name in (
+            "tutorial",
+            "recipes",
+            "cluster",
+            "offload",
+            "corpora",
+            "insight",
+            "trim",
+            "recover",
+        )
     ),
 ]
 LANGUAGES = ("eng_Latn", "fra_Latn", "swh_Latn", "yor_Latn")

@@ -111,6 +111,10 @@ LINES = {
         *("finetune", "reading", "--task", "topic", "--corpus", "topics", "--epochs", "1"),
         *("--out", "tuned"),
     ],
+    "recover": [
+        *("recover", "run", *TONGUES, "--tokens", "200", "--length", "32", "--steps", "2"),
+        *("--batch", "64", "--out", "repaired"),
+    ],
     "trim": ["trim", "tiny", *TONGUES, "--size", "259", "--out", "trimmed"],
     "write": ["write", "babel-mini", "--languages", "hi", "--tokens", "800", "--out", "written"],
     "doctor": ["doctor"],
