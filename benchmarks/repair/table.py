@@ -58,13 +58,8 @@ def _repaired(run: swept.Run) -> Repaired:
     if not isinstance(report, Report):
         return Repaired(run, pressed, "none", "–", 0, 0.0)
     tokens = sum(report.read.values())
-    minutes = report.cost.get("seconds", _seconds(found)) / 60
+    minutes = found.costs[-1]["seconds"] / 60
     return Repaired(run, pressed, last.work.repair, last.work.mixture, tokens, minutes)
-
-
-def _seconds(found: manifest.Manifest) -> float:
-    """What the last step took."""
-    return float(found.costs[-1]["seconds"]) if found.costs else 0.0
 
 
 def rows(runs: Sequence[Repaired]) -> list[list[str]]:
