@@ -8,7 +8,7 @@ Tested in tests/steps/test_trim.py.
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from babelpress.text.draw import languages_of
 from babelpress.text.languages import sides
 from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.trim import _choosing, _files, _rules, trimmer
-from babelpress.trim._pieces import scripts_of, staying
+from babelpress.trim._pieces import of_scripts, scripts_of, staying
 from babelpress.trim._rules import Known, Rewritten
 from babelpress.trim._template import written
 
@@ -79,7 +79,8 @@ def trim(
     with measured() as cost:
         text = _counted(opened, asked, settings, known, progress)
         always, idle = _always(opened, settings, known, by, text.tags)
-        order = _choosing.order(text.counts, sorted(always), by.parts(known.rules["model"]))
+        rest = of_scripts(_unused(known, idle), by.spelled, scripts_of(text.tags))
+        order = _choosing.order(text.counts, sorted(always), by.parts(known.rules["model"]), rest)
         extra = _extra(opened, known)
         number = _number(order, settings, len(extra))
         made = _with_extra(opened, _rules.rewrite(known, by, order.pieces[:number]), extra)
@@ -223,6 +224,11 @@ def _always(
         every=settings.characters == "all",
     )
     return by.always(known.rules["model"]) | named | own | read, idle
+
+
+def _unused(known: Known, idle: Collection[str]) -> list[str]:
+    """Tokens by id, which is about their order by frequency, but for placeholders."""
+    return [token for token in sorted(known.ids, key=known.ids.__getitem__) if token not in idle]
 
 
 def _named(opened: Opened, known: Known) -> set[int]:

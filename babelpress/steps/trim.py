@@ -46,7 +46,8 @@ class Settings(StepSettings):
     )
     size: int | None = setting(
         None,
-        "Tokens at most; by default all that the text uses, or as few as --floor allows.",
+        "Tokens at most; by default all that the text uses, or as few as --floor allows. Room that "
+        "the text leaves goes to other pieces in its languages' scripts, by id.",
         gt=0,
     )
     floor: float | None = setting(

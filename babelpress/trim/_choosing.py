@@ -6,6 +6,8 @@ So there is one order of pieces; fewer rows are its beginning, and more rows nev
 language worse. Where languages share no pieces, and no piece needs others, no choice of as many has
 a higher lowest coverage; where they share some, one may have a slightly higher one.
 
+Behind them stand pieces that no counted text uses, for room that is left: other text may use them.
+
 Tested in tests/trim/test_choosing.py.
 """
 
@@ -71,9 +73,15 @@ def covered(counts: Mapping[str, int], kept: Collection[str]) -> float:
     return sum(count for piece, count in counts.items() if piece in kept) / sum(counts.values())
 
 
-def order(counts: Counts, always: Iterable[str], parts: Callable[[str], Collection[str]]) -> Order:
+def order(
+    counts: Counts,
+    always: Iterable[str],
+    parts: Callable[[str], Collection[str]],
+    rest: Iterable[str] = (),
+) -> Order:
     """The order of pieces for these counts; `parts` are what a piece needs, itself aside.
 
+    `rest` are pieces to take after all that the text uses, in their order.
     Every language has a token. Equal counts are decided by the other languages', then by the text
     of the piece; equal coverages by the tag.
     """
@@ -106,6 +114,11 @@ def order(counts: Counts, always: Iterable[str], parts: Callable[[str], Collecti
         take(next(piece for piece in waiting[tag] if piece not in taken))
         ends.append(len(taken))
         least.append(have[lowest()] / total[lowest()])
+    for piece in rest:
+        take(piece)
+        if len(taken) > ends[-1]:
+            ends.append(len(taken))
+            least.append(1.0)
     return Order(tuple(taken), tuple(ends), tuple(least), counts)
 
 

@@ -60,6 +60,20 @@ def staying(
     return set(filter(stays, pieces))
 
 
+def of_scripts(
+    pieces: Iterable[str], spell: Callable[[str], str | None], wanted: Collection[str]
+) -> list[str]:
+    """The pieces that text in the `wanted` scripts may use: no character is of another one."""
+
+    def fits(piece: str) -> bool:
+        text = spell(piece)
+        return bool(text) and all(
+            each == " " or _common(each) or scripts.of(each) in wanted for each in text
+        )
+
+    return list(filter(fits, pieces))
+
+
 def _common(character: str) -> bool:
     """Whether a character is ASCII, or punctuation or a mark that any script may use."""
     code = ord(character)

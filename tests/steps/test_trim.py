@@ -1,6 +1,7 @@
 """A trimming step: rows, ids and files of every kind of tokenizer, floors, chains, refusals."""
 
 import json
+import unicodedata
 
 import pico
 import pytest
@@ -317,6 +318,28 @@ def test_a_size_is_kept_and_no_language_is_below_the_floor(models, text, tmp_pat
     line = used(text)[0]
     new = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
     assert new.decode(new(line, add_special_tokens=False).input_ids) == line
+
+
+def test_room_that_the_text_leaves_goes_to_the_lowest_ids_in_its_scripts(
+    models, trimmed, text, tmp_path
+):
+    kind = "byte_level_bpe"
+    whole = AutoTokenizer.from_pretrained(models[kind])
+    used = AutoTokenizer.from_pretrained(trimmed[kind] / "model").get_vocab()
+
+    told = do(plan(models[kind], text, size=len(used) + 30), tmp_path / "run")["steps"][0]
+
+    kept = AutoTokenizer.from_pretrained(tmp_path / "run" / "model").get_vocab()
+    assert len(used) < told["tokens"][1] <= len(used) + 30
+    assert used.keys() < kept.keys()
+    ids = whole.get_vocab()
+    last = max(ids[token] for token in kept.keys() - used.keys())
+    passed_by = [token for token in ids if token not in kept and ids[token] < last]
+    read = [whole.backend_tokenizer.decoder.decode([token]) for token in passed_by]
+    assert passed_by
+    names = {unicodedata.name(each[-1], "").split()[0] for each in read}
+    assert names - {"REPLACEMENT"} == {"ETHIOPIC"}  # and bytes that are no whole character
+    assert min(told["coverage"].values()) == 1.0
 
 
 def test_a_floor_that_a_size_cannot_meet_names_the_least_that_does(models, text, tmp_path):

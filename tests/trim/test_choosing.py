@@ -66,6 +66,19 @@ def test_the_order_is_that_of_the_plain_loop(seed):
     assert list(found.least) == pytest.approx(least)
 
 
+def test_room_that_is_left_goes_to_the_rest_in_its_order_with_what_each_needs():
+    counts = {"a": {"x": 3}, "b": {"y": 1}}
+    parts = {"zz": {"z"}}.get
+
+    found = order(counts, ["k"], lambda piece: parts(piece, set()), ["x", "w", "zz", "z", "v"])
+
+    assert found.pieces == ("k", "x", "y", "w", "z", "zz", "v")
+    assert found.ends == (1, 2, 3, 4, 6, 7)  # a piece is never without what it needs
+    assert found.floor(1.0) == 3
+    assert [found.within(size) for size in (3, 5, 6, 99)] == [3, 4, 6, 7]
+    assert found.point(7).least == 1.0
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_where_languages_share_no_piece_no_choice_has_a_higher_floor(seed):
     counts = some_counts(seed, 2, 4, shared=False)

@@ -1,7 +1,7 @@
 """Pieces that stay for what they read: digits, punctuation, letters of the languages' scripts."""
 
 from babelpress.trim import _pieces, wordpiece
-from babelpress.trim._pieces import BYTES, scripts_of, spelled, staying
+from babelpress.trim._pieces import BYTES, of_scripts, scripts_of, spelled, staying
 
 PIECES = {
     *("1", "42", "▁2024", "▁123", "१", "२३", "!", "▁(", "…", "₹", "a", "▁b", "é", "न", "▁ि", "字"),
@@ -47,6 +47,14 @@ def test_pieces_inside_words_are_characters_too():
     kept = staying(pieces, wordpiece.spelled, {"Latn", "Deva"}, lossless=False)
 
     assert kept == {"a", "##a", "##न", "##1"}
+
+
+def test_pieces_of_the_scripts_keep_their_order_and_none_has_a_letter_of_another():
+    pieces = ["▁the", "ज़ी", "ж", "▁नदी", "aж", "字", "▁2024", "<0x41>", "…", "a१", "▁"]
+
+    found = of_scripts(pieces, spelled, scripts_of(["hin_Deva"]))
+
+    assert found == ["▁the", "ज़ी", "▁नदी", "▁2024", "…", "a१", "▁"]
 
 
 def test_there_is_a_piece_for_every_byte():
