@@ -71,9 +71,8 @@ def repair(made: Repair, place: Path, folder: Path, hold: Hold, progress: Progre
 
 def _run(walked: ByBlock, made: Repair, progress: Progress) -> str:
     """All blocks, one after the other; Ctrl-C leaves those behind the last that is done alone."""
-    texts = made.texts
     try:
-        walked.repair(texts.learnt.blocks, texts.apart.blocks, progress)
+        walked.repair(made.text.blocks, made.apart.blocks, progress)
     except KeyboardInterrupt:
         if not (ends_early() and walked.done and not made.settings.grids):
             raise
@@ -96,7 +95,7 @@ def _walked(
         dense.float()
     dense.requires_grad_(False)
     made.opened.model.requires_grad_(False)
-    length = max(each.length for each in made.texts.learnt.blocks.values())
+    length = max(each.length for each in made.text.blocks.values())
     return ByBlock(
         walk=made.walk,
         dense=Walk(dense),
@@ -144,7 +143,7 @@ def _losses(made: Repair, model: Any) -> Losses:
     if made.reader.answers != "tokens":
         return {}
     reader = made.reader if model is made.opened.model else Reader.of(model)
-    return losses_of(reader, made.texts.apart, made.base, made.seed)
+    return losses_of(reader, made.apart, made.base, made.seed)
 
 
 def _zeros(made: Repair) -> int:
@@ -188,11 +187,10 @@ def tried(made: Repair, place: Path, hold: Hold) -> tuple[dict[str, float], int]
     walked = _walked(made, place, hold, lambda *_: None, made.base)
     blocks = len(made.walk.blocks)
     few = replace(walked, walk=made.walk.only(1), steps=1)
-    texts = made.texts
-    one = timed(lambda: few.repair(texts.learnt.blocks, texts.apart.blocks, silent))[1]
+    one = timed(lambda: few.repair(made.text.blocks, made.apart.blocks, silent))[1]
     more = replace(walked, walk=made.walk.only(1), steps=2, place=place / "more", done=[])
     more.place.mkdir()
-    two = timed(lambda: more.repair(texts.learnt.blocks, texts.apart.blocks, silent))[1]
+    two = timed(lambda: more.repair(made.text.blocks, made.apart.blocks, silent))[1]
     step = max(0.0, two - one)
     looks = timed(lambda: _losses(made, made.opened.model))[1] * 3
     phases = {"blocks": blocks * (one + step * made.settings.steps), "evaluate": looks}

@@ -139,7 +139,7 @@ def _whole(repair: Repair, place: Path, progress: Progress) -> Report:
 
 def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
     """The model in float32, with what learns of it and what it learns from."""
-    settings, texts = repair.settings, repair.texts
+    settings = repair.settings
     model, teacher = repair.opened.model.float(), repair.dense.model.float()
     teacher.requires_grad_(False)
     tuned = Tuned.of(
@@ -157,20 +157,20 @@ def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
         vocabulary.share(teacher, model)
     reader = Reader.of(teacher.eval())
     base = repair.base
-    reference = losses_of(reader, texts.apart, base, repair.seed)
+    reference = losses_of(reader, repair.apart, base, repair.seed)
     facts = REPAIRS.facts(settings.repair)
     dense: Reader | Kept | None = reader if facts.get("DENSE") else None
     if settings.teacher == KEPT:
         dense = Kept(place / "kept")
-        dense.fill(reader, texts.learnt, settings.top, progress)
-    length = max(each.length for each in texts.learnt.blocks.values())
+        dense.fill(reader, repair.text, settings.top, progress)
+    length = max(each.length for each in repair.text.blocks.values())
     return Recovery(
         reader=repair.reader,
         tuned=tuned,
         loss_of=REPAIRS.get(settings.repair),
         dense=dense,
-        text=texts.learnt,
-        apart=texts.apart,
+        text=repair.text,
+        apart=repair.apart,
         base=base,
         shares=dict(base),
         reference=reference,
@@ -314,12 +314,12 @@ def _tried(repair: Repair, place: Path) -> tuple[dict[str, float], int]:
     made.tuned.finish()
     phases = {"train": seconds * settings.steps, "evaluate": looking * looks}
     if settings.teacher == KEPT:
-        apart = sum(repair.texts.apart.number(tag) for tag in made.base)
-        ahead = sum(repair.texts.learnt.number(tag) for tag in made.base)
+        apart = sum(repair.apart.number(tag) for tag in made.base)
+        ahead = sum(repair.text.number(tag) for tag in made.base)
         phases["keep"] = first * ahead / max(1, apart)
     return phases, numbers
 
 
 def _read(repair: Repair) -> int:
     """Tokens of all text that is learnt from."""
-    return sum(each.ids_BT.numel() for each in repair.texts.learnt.blocks.values())
+    return sum(each.ids_BT.numel() for each in repair.text.blocks.values())

@@ -19,6 +19,7 @@ from babelpress.steps.recover import KEPT, Settings
 from babelpress.text import mixtures
 from babelpress.text.mixtures import LACKING, Mixture
 from babelpress.text.settings import CalibrationSettings
+from babelpress.train.batches import Blocks
 from babelpress.train.reading import Reader
 
 
@@ -65,6 +66,18 @@ class Repair:
         found = cls(settings, opened, dense, walk, reader, texts, mixed, codes, asked.seed)
         found.check_alike()
         return found
+
+    @property
+    def text(self) -> Blocks:
+        """What is learnt from."""
+        assert isinstance(self.texts.learnt, Blocks)  # plain text, no task
+        return self.texts.learnt
+
+    @property
+    def apart(self) -> Blocks:
+        """What losses are found on."""
+        assert isinstance(self.texts.apart, Blocks)
+        return self.texts.apart
 
     @property
     def base(self) -> dict[str, float]:

@@ -163,13 +163,13 @@ class Report(StepReport):
     """What was repaired.
 
     `against` is the dense model; `reference` its losses in nats a scored token on the text held
-    `apart`, `losses_apart` those of the pressed one at every evaluation, the first before any step,
-    `at` the steps done then, `drawn` the shares since; `best` is the evaluation whose weights are
-    kept. `losses` is the mean training loss since the evaluation before. `read` are the scored
-    tokens of each language that were learnt from, `trained` how many numbers learnt, `zeros` how
-    many stayed zero, `coded` how many weights stay on a grid and `moved` how many of their integers
-    are others. `parts` are the errors of every block before and after; `stopped` says what ended it
-    before its last step.
+    `apart`, `losses_apart` those of the pressed one at every evaluation, the first before any step;
+    a model without a head has neither. `at` are the steps done then, `drawn` the shares since;
+    `best` is the evaluation whose weights are kept. `losses` is the mean training loss since the
+    evaluation before. `read` are the scored tokens of each language that were learnt from,
+    `trained` how many numbers learnt, `zeros` how many stayed zero, `coded` how many weights stay
+    on a grid and `moved` how many of their integers are others. `parts` are the errors of every
+    block before and after; `stopped` says what ended it before its last step.
     """
 
     against: dict[str, str] = Field(default_factory=dict)
@@ -258,14 +258,14 @@ def tell(report: Report) -> Told:
         lines=(
             f"recover by {repair} against {report.against['name']}: {learns} in "
             f"{step['steps'] if report.parts else report.at[-1]:,} steps {each}{stays}.",
-            _losses(report),
+            *_losses(report),
             *_blocks(report),
             *_kept(report),
             *report.apart.get("notes", ()),
         ),
         warnings=tuple(_warnings(report)),
         remarks=(
-            _losses(report),
+            *_losses(report),
             f"The dense model is {report.against['name']}. {learns.capitalize()}{stays}.",
             *provenance(REPAIRS, repair),
         ),
@@ -279,7 +279,7 @@ def tell(report: Report) -> Told:
             "tuned on the same text for as long is the fair comparison: --repair text.",
         ),
         relation="finetune",
-        listings=(_table(report),),
+        listings=(_table(report),) if report.losses_apart else (),
     )
 
 
@@ -293,15 +293,17 @@ def _stays(report: Report) -> str:
     return f"; {' and '.join(parts)}" if parts else ""
 
 
-def _losses(report: Report) -> str:
-    """Mean and worst loss before and after."""
+def _losses(report: Report) -> list[str]:
+    """Mean and worst loss before and after; nothing of a model without a head, which has none."""
+    if not report.losses_apart:
+        return []
     first, last = report.lacks(0), report.distance
     worst, now = (max(some, key=lambda tag: some[tag]) for some in (first, last))
     means = [100 * sum(some.values()) / len(some) for some in (first, last)]
-    return (
+    return [
         f"Loss against the dense model on text held apart: mean {means[0]:+.1f} to {means[1]:+.1f} "
         f"%, worst {100 * first[worst]:+.1f} ({worst}) to {100 * last[now]:+.1f} % ({now})."
-    )
+    ]
 
 
 def _blocks(report: Report) -> list[str]:
@@ -318,7 +320,8 @@ def _blocks(report: Report) -> list[str]:
 
 def _warnings(report: Report) -> list[str]:
     lines = []
-    first, last = report.lacks(0), report.distance
+    last = report.distance
+    first = report.lacks(0) if last else {}
     if worse := [tag for tag in last if last[tag] > first[tag]]:
         lines.append(
             f"Further from the dense model than before: {some(worse)}. Lower --rate, or give more "

@@ -72,8 +72,11 @@ def test_gradients_pass_rounding_as_they_are():
     codes = coded(dense)
     inside = (codes.codes_OI > 0) & (codes.codes_OI < 7)
     expected = codes.scale_OG.expand(1, 4)[inside]
-    assert torch.allclose(made.offset_OGB.grad.flatten(1)[inside], expected)
-    assert made.width_OG1.grad.abs().sum() > 0
+    offsets, widths = made.offset_OGB.grad, made.width_OG1.grad
+    assert offsets is not None
+    assert widths is not None
+    assert torch.allclose(offsets.flatten(1)[inside], expected)
+    assert widths.abs().sum() > 0
 
 
 def test_zeros_of_a_pruned_weight_stay_and_bounds_hold():
@@ -102,7 +105,7 @@ def learn(dense, codes, x_PI, steps):
     block, other = nn.ModuleDict({"only": own}), nn.ModuleDict({"only": theirs})
     learner = Integers.of(block, other, {"only": codes}, pruned=False, rate=1 / steps)
     wanted = x_PI @ dense.T
-    least, best = float("inf"), None
+    least, best = float("inf"), dict(learner.numbers())
     for step in range(steps):
         error = loss(own(x_PI), wanted)
         if float(error) < least:

@@ -18,6 +18,7 @@ from babelpress.press.codes import CodesFolder
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.steps.recover import Report
 from babelpress.system.early import may_end_early
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -189,10 +190,11 @@ def test_where_work_may_end_early_an_interrupt_keeps_the_best_so_far(pruned, tmp
     with may_end_early():
         run.do(plan(pruned), tmp_path / "run", progress=stop_at(6))
 
-    found = manifest.read(tmp_path / "run")
-    assert found.steps[-1].stopped == "by Ctrl-C behind step 4 of 8"
-    assert (found.steps[-1].at, found.steps[-1].best) == ([0, 4], 1)
-    assert "Stopped by Ctrl-C behind step 4 of 8" in tell(found.steps[-1]).warnings[-1]
+    found = manifest.read(tmp_path / "run").steps[-1]
+    assert isinstance(found, Report)
+    assert found.stopped == "by Ctrl-C behind step 4 of 8"
+    assert (found.at, found.best) == ([0, 4], 1)
+    assert "Stopped by Ctrl-C behind step 4 of 8" in tell(found).warnings[-1]
     before, after = weights(pruned), weights(tmp_path / "run")
     name = "model.layers.0.mlp.up_proj.weight"
     assert torch.equal(before[name] == 0, after[name] == 0)
@@ -248,7 +250,8 @@ def test_settings_that_cannot_be_are_one_line(step, kind, words):
 def test_what_does_not_fit_is_one_line_before_anything_is_trained(loud, pruned, tmp_path):
     out = tmp_path / "run"
     both, bare = tmp_path / "both", tmp_path / "bare"
-    for folder, model in ((both, pico.model("t5")), (bare, pico.model("bert").base_model)):
+    headless: Any = pico.model("bert").base_model
+    for folder, model in ((both, pico.model("t5")), (bare, headless)):
         model.save_pretrained(folder)
         pico.tokenizer().save_pretrained(folder)
     cases = [

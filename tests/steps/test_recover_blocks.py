@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+from typing import Any
 
+import pico
 import pytest
 import torch
 from killing import killed_before
@@ -11,6 +13,7 @@ from running import LANGUAGES, content, do, refusal, weights
 from babelpress.commands.exporting import export
 from babelpress.errors import BadModel
 from babelpress.press.codes import CodesFolder
+from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
 from babelpress.steps.recover import Report
 from babelpress.system.early import may_end_early
@@ -115,6 +118,24 @@ def test_a_walk_that_was_killed_or_stopped_goes_on_to_the_same_bytes(pruned, tmp
     assert torch.equal(early[last], before[last])
     first = last.replace("layers.1", "layers.0")
     assert torch.equal(early[first], weights(tmp_path / "whole")[first])
+
+
+def test_a_model_without_a_head_is_repaired_by_its_blocks(tmp_path):
+    bare = tmp_path / "bare"
+    tokenizer = pico.tokenizer()
+    tokenizer.mask_token = "<pad>"
+    headless: Any = pico.model("bert").base_model
+    headless.save_pretrained(bare)
+    tokenizer.save_pretrained(bare)
+
+    do(plan(bare, PRUNE, repair="blocks"), tmp_path / "run")
+
+    step = report(tmp_path / "run")
+    assert all(each["after"] < each["before"] for each in step.parts)
+    assert step.distance == {}
+    assert "Error of the blocks" in tell(step).lines[1]
+    line = refusal(BadModel, do, plan(bare, repair="blocks", mixture="lacking"), tmp_path / "no")
+    assert "has no head that predicts tokens" in line
 
 
 def test_other_blocks_than_those_of_the_dense_model_are_refused(model, pruned, tmp_path):
