@@ -13,7 +13,7 @@ from babelpress.recover._told import Told, chosen
 
 OF = "tokens"
 DENSE = True
-RATES = {"weights": 1e-3, "norms": 1e-2, "low-rank": 2e-3}
+RATES = {"weights": 1e-3, "norms": 3e-3, "low-rank": 2e-3}
 PAPER = "Hinton et al. 2015, arXiv:1503.02531"
 DIFFERS = ("Temperature 1, nothing of the truth; zeros and grids of the pressed model stay.",)
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from babelpress.recover._told import Told
 
 OF = "tokens"
-RATES = {"weights": 1e-3, "norms": 1e-2, "low-rank": 2e-3}
+RATES = {"weights": 1e-3, "norms": 3e-3, "low-rank": 2e-3}
 
 
 def loss(logits_NV: Tensor, told: Told | None, target_N: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def _learner(made: Repair, index: int, block: Any, dense: Any) -> Learner:
         assert made.codes is not None
         place = made.walk.name(index)
         own = {name: made.codes.load(f"{place}.{name}") for name in names}
-        return Integers.of(block, dense, own, pruned=made.pruned, rate=settings.first_rate())
+        return Integers.of(block, dense, own, pruned=made.pruned, rate=made.rate)
     return Weights.of(
         block,
         settings.learns,
@@ -126,7 +126,7 @@ def _learner(made: Repair, index: int, block: Any, dense: Any) -> Learner:
         fixed=names,
         rank=settings.rank,
         seed=made.seed,
-        rate=settings.first_rate(),
+        rate=made.rate,
     )
 
 

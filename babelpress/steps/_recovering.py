@@ -97,7 +97,7 @@ def recover(
             ),
             "cost": cost,
             "apart": repair.texts.told,
-            "rate": settings.first_rate(),
+            "rate": repair.rate,
             "coded": 0 if repair.codes is None else _numbers(repair),
         }
     )
@@ -117,7 +117,7 @@ def _numbers(repair: Repair) -> int:
 def _whole(repair: Repair, place: Path, progress: Progress) -> Report:
     """Train the whole model; what did best on text held apart is what it becomes."""
     made = _recovery(repair, place, progress)
-    stopped = _train(made, repair.settings, progress)
+    stopped = _train(made, repair.settings, repair.rate, progress)
     trained = sum(each.numel() for each in made.tuned.parameters.values())
     made.load_best()
     if isinstance(made.dense, Kept):
@@ -182,7 +182,7 @@ def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
     )
 
 
-def _train(made: Recovery, settings: Settings, progress: Progress) -> str:
+def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) -> str:
     """Train, evaluating on the way; what ended it before its last step, if anything did."""
     steps, over = settings.steps, 60 * (settings.minutes or float("inf"))
     if not made.found and not any(made.place.glob("checkpoint-*")):
@@ -222,7 +222,7 @@ def _train(made: Recovery, settings: Settings, progress: Progress) -> str:
             steps=steps,
             optimizer=AdamW(
                 list(made.tuned.parameters.values()),
-                lr=settings.first_rate(),
+                lr=rate,
                 weight_decay=0.0,
             ),
             factor=lambda step: cosine(share(step), settings.warmup),

@@ -85,6 +85,11 @@ class Repair:
         return {tag: share for tag, share in self.mixed.shares.items() if share > 0}
 
     @property
+    def rate(self) -> float:
+        """The learning rate that it begins with."""
+        return self.settings.first_rate(coded=self.codes is not None)
+
+    @property
     def lacking(self) -> bool:
         """Whether languages are drawn by what they lack."""
         return self.settings.mixture == LACKING

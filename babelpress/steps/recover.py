@@ -152,11 +152,15 @@ class Settings(StepSettings):
         """What learns."""
         return "integers" if self.grids else self.tune or TUNED[0]
 
-    def first_rate(self) -> float:
-        """The learning rate: of integers half a step is gone through in all steps."""
+    def first_rate(self, *, coded: bool) -> float:
+        """The learning rate: of integers half a step is gone through in all steps.
+
+        Of a quantized model norms learn, whatever is asked for.
+        """
         if self.rate is not None:
             return self.rate
-        return 1 / self.steps if self.grids else REPAIRS.facts(self.repair)["RATES"][self.learns]
+        learns = TUNED[1] if coded and self.tune is None else self.learns
+        return 1 / self.steps if self.grids else REPAIRS.facts(self.repair)["RATES"][learns]
 
 
 class Report(StepReport):
