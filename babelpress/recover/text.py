@@ -5,6 +5,8 @@ tuned on the same text for as long, so that a table tells what is repair and wha
 training.
 
 Shapes: N scored tokens, V vocabulary.
+
+Tested in tests/recover/test_logits.py.
 """
 
 from torch import Tensor

@@ -7,6 +7,8 @@ probabilities, and the mass of all others. A file is whole or absent, so that a 
 goes on with the next language.
 
 Shapes: N blocks of a language, T positions, K tokens that are kept.
+
+Tested in tests/train/test_recovering.py.
 """
 
 from collections.abc import Sequence
