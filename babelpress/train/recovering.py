@@ -32,7 +32,7 @@ from babelpress.train.tuned import Tuned
 
 WORST, MEAN = WATCHED = ("worst", "mean")
 BEST = "best-{}.safetensors"  # what learns, after so many steps
-AT_ONCE = 1 << 20  # hidden numbers of a part of a step: a block keeps some twenty times as many
+AT_ONCE = 1 << 19  # hidden numbers of a part of a step: a block keeps some twenty times as many
 Loss = Callable[[Tensor, Told | None, Tensor], Tensor]
 Losses = dict[str, float]
 Its = Callable[[], Told]
