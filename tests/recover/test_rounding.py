@@ -108,8 +108,8 @@ def learn(dense, codes, x_PI, steps):
     least, best = float("inf"), dict(learner.numbers())
     for step in range(steps):
         error = loss(own(x_PI), wanted)
-        if float(error) < least:
-            least = float(error)
+        if error.item() < least:
+            least = error.item()
             best = {name: each.detach().clone() for name, each in learner.numbers().items()}
         error.backward()
         learner.step(step / steps)
