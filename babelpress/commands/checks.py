@@ -169,7 +169,7 @@ def recipe(asked: "Recipe") -> None:
     from babelpress.text.languages import select
     from babelpress.text.mixtures import check_there, mixture
 
-    check_pressable(asked.model)
+    check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
     reads_text = False
     for work in (each.work for each in asked.steps if not KINDS.facts(each.kind).get("OWN_TEXT")):

@@ -18,6 +18,7 @@ from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadLayer, BadSetting
 from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepSettings
+from babelpress.system.early import may_end_early
 from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import CalibrationSettings
 
@@ -48,7 +49,8 @@ STEPPED = {
     "share": "share of the language in the mixture",
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
     "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
-    "distance": "of a distilled student from its teacher, in the unit that the step tells",
+    "distance": "of a distilled student from its teacher, in the unit that the step tells; of a "
+    "repaired model, what it loses on text held apart as a share of the dense model's loss",
     "covered": "share of the tokens of held-out text whose piece a trimmed model still has",
 }
 
@@ -225,7 +227,8 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     from babelpress.report.told import tell
     from babelpress.runs import run
 
-    found = run.do(plan, out, device=device, offload=offload, progress=progress)
+    with may_end_early():
+        found = run.do(plan, out, device=device, offload=offload, progress=progress)
     rows: list[Row] = [
         {
             "step": number,

@@ -72,7 +72,9 @@ class Opened:
     `replaced` is the tokenizer's class that they no longer name, for it reads other tokens than its
     file says.
     `carried` are the tensors of its files that its class does not know, which are saved with it.
-    `pruned` says what of a run's model was pruned: its blocks, its table of token embeddings.
+    `pruned` says what of a run's model was pruned: its blocks, its table of token embeddings;
+    `codes` is the folder of its integers where it was quantized. `dense` is where the dense model
+    lies that a step holds it against.
     `lies_on` are the types that matrices of a GGUF file have, counted by part of a block.
     """
 
@@ -85,6 +87,8 @@ class Opened:
     carried: tuple[Entry, ...] = ()
     pruned: frozenset[str] = frozenset()
     lies_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    codes: Path | None = None
+    dense: str = ""
 
 
 def open_model(

@@ -75,6 +75,26 @@ def tables(model: PreTrainedModel) -> list[nn.Parameter]:
     return list(found.values())
 
 
+def share(model: PreTrainedModel, other: PreTrainedModel) -> None:
+    """Let a model have the tables of another one where they are the same, so that there is one.
+
+    Both are only read from then on.
+    """
+    same = {
+        id(mine): theirs
+        for mine, theirs in zip(tables(model), tables(other), strict=False)
+        if mine.dtype == theirs.dtype and torch.equal(mine, theirs)
+    }
+    held = [
+        (module, name, same[id(tensor)])
+        for module in model.modules()
+        for name, tensor in module.named_parameters(recurse=False)
+        if id(tensor) in same
+    ]
+    for module, name, theirs in held:
+        setattr(module, name, theirs)
+
+
 def row_bytes(model: PreTrainedModel, stored: torch.dtype) -> int:
     """What a token costs in a file of this dtype: its rows in all tables, and its bias."""
     numbers = sum(table.shape[1] for table in tables(model)) + len(_biases(model))

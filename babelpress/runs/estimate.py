@@ -4,13 +4,14 @@ The model is opened (its weights stay mapped files), the text is drawn, and ever
 tries what it would do. Seconds are those of the run itself, without the start of the process.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
 from babelpress.runs import fits
-from babelpress.runs.open import open_any
+from babelpress.runs.open import open_any, with_known
 from babelpress.runs.recipe import Recipe, Step
 from babelpress.steps import KINDS
 from babelpress.steps._estimating import Trial
@@ -50,7 +51,11 @@ def estimate(
         text_seconds=text_seconds,
     )
     return [
-        KINDS.module(step.kind).estimate(trial, step.work, chained=number > 0)
+        KINDS.module(step.kind).estimate(
+            replace(trial, opened=with_known(opened, plan.model, step, None)),
+            step.work,
+            chained=number > 0,
+        )
         for number, step in enumerate(plan.steps)
     ]
 

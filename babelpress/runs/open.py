@@ -6,8 +6,20 @@ from pathlib import Path
 from babelpress.errors import BadRun
 from babelpress.models.open import Opened, open_model
 from babelpress.moments.ranges import Ranges, read_ranges
+from babelpress.press.codes import FOLDER as CODES
 from babelpress.runs import manifest
-from babelpress.runs.places import MODEL, RANGES, REPORT, STEPS, folder_of, place_of
+from babelpress.runs.places import (
+    MODEL,
+    RANGES,
+    REPORT,
+    STEPS,
+    folder_of,
+    origin_of,
+    place_of,
+    run_of,
+)
+from babelpress.runs.recipe import Step
+from babelpress.steps import KINDS
 from babelpress.system.files import check_hashes, read_json
 
 
@@ -54,6 +66,19 @@ def open_any(
         quantized=quantized,
     )
     return replace(found, name=name)
+
+
+def with_known(opened: Opened, model: str, step: Step, before: Path | None) -> Opened:
+    """What a step asks that goes on with a run or a step before it: its integers, the dense model.
+
+    `before` is the folder of that step; without one it is the run that MODEL may be. Raises BadRun
+    for a dense model that is a run and not as it was written.
+    """
+    if not KINDS.facts(step.kind).get("DENSE"):
+        return opened
+    folder = before or run_of(model)
+    codes = folder / CODES if folder and (folder / CODES).exists() else None
+    return replace(opened, codes=codes, dense=place(step.work.against or origin_of(model)))
 
 
 def open_step(folder: Path, *, device: str, trust_remote_code: bool) -> Opened:

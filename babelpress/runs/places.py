@@ -53,8 +53,10 @@ def beside(scored: Path, model: str) -> Path | None:
     return run if Path(model).parent.name == BEGUN and manifest.is_finished(run) else None
 
 
-def check_pressable(name: str) -> None:
-    """Raise BadModel for a run that no step can follow; other models are asked when opened."""
+def check_pressable(name: str, kind: str) -> None:
+    """Raise BadModel for a run that no such step can follow; other models are asked when opened."""
+    if KINDS.facts(kind).get("GOES_ON"):
+        return
     run = run_of(name)
     known = manifest.read_if_there(run) if run else None
     for step in known.chain if known else ():

@@ -78,8 +78,14 @@ def _check_tokens(step: Step, later: Sequence[Step], why: str) -> None:
 
 
 def _check_named(step: Step, later: Sequence[Step], why: str, made_before: Sequence[str]) -> None:
-    """Raise ValueError for a later step that names what was made of the model before."""
+    """Raise ValueError for a later step that names what was made of the model before.
+
+    Not for one that holds the model against a dense one: it makes that read the new tokens, or says
+    itself where other shapes do not fit.
+    """
     for each in later:
+        if KINDS.facts(each.kind).get("DENSE"):
+            continue
         named = [key for key in made_before if getattr(each.work, key, None)]
         if named:
             raise ValueError(
@@ -97,8 +103,10 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _order(self) -> "Recipe":
-        for step in self.steps[:-1]:
-            if why := KINDS.facts(step.kind).get("LAST"):
+        for place, step in enumerate(self.steps):
+            later = [each.kind for each in self.steps[place + 1 :]]
+            goes_on = all(KINDS.facts(kind).get("GOES_ON") for kind in later)
+            if not goes_on and (why := KINDS.facts(step.kind).get("LAST")):
                 raise ValueError(f"{step.kind} must be the last step: {why}")
         for place, step in enumerate(self.steps):
             facts, later = KINDS.facts(step.kind), self.steps[place + 1 :]

@@ -27,7 +27,7 @@ from babelpress.press.codes import FOLDER as CODES
 from babelpress.press.codes import CodesFolder
 from babelpress.runs import fits, manifest, recipe
 from babelpress.runs.manifest import Manifest
-from babelpress.runs.open import open_any, open_step
+from babelpress.runs.open import open_any, open_step, with_known
 from babelpress.runs.places import (
     MODEL,
     RANGES,
@@ -41,6 +41,7 @@ from babelpress.runs.recipe import Recipe
 from babelpress.steps import KINDS
 from babelpress.steps._kind import TRAINING, Done, StepReport
 from babelpress.system.claims import held, occupied, remove_partials
+from babelpress.system.early import ends_early, may_end_early
 from babelpress.system.files import (
     hashes,
     new_folder,
@@ -68,7 +69,7 @@ def do(
     result is the same. Raises BadRun where the folder holds another run or is in use.
     """
     with held(out):
-        check_pressable(plan.model)
+        check_pressable(plan.model, plan.steps[0].kind)
         _check_folder(plan, out)
         if manifest.is_finished(out):
             remark(progress, f"{out} is finished: nothing is done again")
@@ -91,9 +92,11 @@ def do(
                 if not checked:
                     fits.check(plan.model, Walk(opened.model), plan.steps[number:])
                     checked = True
+                before = folders[number - 1] if number else None
                 opened = replace(opened, pruned=_pruned(plan, reports))
                 if chain := _chain(plan, reports):
                     opened = replace(opened, lies_on=_lies_on(chain))
+                opened = with_known(opened, plan.model, plan.steps[number], before)
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
                 del opened  # the next step opens a model of its own
             reports.append(manifest.read_report(folder / REPORT))
@@ -140,7 +143,8 @@ def _do_step(
     step = plan.steps[number]
     several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
-    with _step(folder, resume=_resumes(step.kind)) as new:
+    last = number + 1 == len(plan.steps)
+    with _step(folder, resume=_resumes(step.kind)) as new, may_end_early(ends_early() and last):
         done = KINDS.get(step.kind)(
             opened,
             plan.calibration,
@@ -247,7 +251,8 @@ def _sizes(opened: Opened, folder: Path) -> dict[str, Any]:
 
 def _drop_results(folder: Path) -> None:
     """Remove what a step made, but its report."""
-    shutil.rmtree(folder / MODEL, ignore_errors=True)
+    for name in (MODEL, CODES):
+        shutil.rmtree(folder / name, ignore_errors=True)
     (folder / RANGES).unlink(missing_ok=True)
 
 

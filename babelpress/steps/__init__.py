@@ -15,8 +15,11 @@ A kind is a module with
     def follows(settings, before)  raises BadSetting where it cannot come after the kinds of steps
                                    before it in a recipe; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help
-    LAST = "…"                     why nothing can follow it, where nothing can
+    LAST = "…"                     why nothing can follow it, where nothing can but what GOES_ON
+    GOES_ON = True                 where it leaves zeros, integers and shapes as they are
     KEEPS_WEIGHTS = True           where the linears of blocks stay what they were
+    DENSE = True                   where it holds a model against a dense one: `against`, by default
+                                   the model that everything began with
     HEADS = True                   where the model has another head afterwards, which its settings
                                    name: `head`
     OWN_TEXT = True                where its settings say which text it reads: it has no use for

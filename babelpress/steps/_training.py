@@ -3,6 +3,7 @@
 Tested in tests/steps/test_distill.py and tests/steps/test_finetune.py.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,13 @@ def checkpoints(folder: Path, work: Mapping[str, Any], progress: Progress) -> Pa
     place.mkdir()
     write_json(place / IDENTITY, identity)
     return place
+
+
+def cosine(done: float, warmup: float) -> float:
+    """Of the rate when a share `done` of all steps is: it rises, then falls as a cosine to zero."""
+    if done < warmup:
+        return done / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
 def factor(step: int, steps: int, warmup: float) -> float:

@@ -21,6 +21,7 @@ from babelpress.text.token_blocks import TokenBlocks
 
 HIDDEN = 0.15  # of all tokens of text
 MASKED, OTHER = 0.8, 0.1  # of the hidden ones
+_TENSORS = ("ids_BT", "read_BT", "text_BT", "scored_BT", "target_BT")  # of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        names = ("ids_BT", "read_BT", "text_BT", "scored_BT", "target_BT")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
+
+    def rows(self, which: slice) -> "Batch":
+        """Some of the texts."""
+        parts = {name: getattr(self, name)[which] for name in _TENSORS}
+        return replace(self, languages_B=self.languages_B[which], **parts)
 
 
 @dataclass(frozen=True, slots=True)

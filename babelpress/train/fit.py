@@ -2,7 +2,9 @@
 
 Whoever trains gives a function from the number of a step to its loss, and draws the batch of a step
 from that number. So nothing is read ahead, and a run that was killed goes on from its last
-checkpoint to the same weights as one that was not. A checkpoint is written whole or not at all:
+checkpoint to the same weights as one that was not. A loss may come in parts that are added: each is
+made when the gradient of the one before is known, so that of one alone anything is in memory. A
+checkpoint is written whole or not at all:
 
     checkpoint-N/state.safetensors    trained weights, the optimizer's tensors, torch's random state
     checkpoint-N/state.json           what of the optimizer is no tensor, and the trainer's memory
@@ -14,7 +16,7 @@ languages that were found on the way.
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +33,8 @@ from babelpress.system.files import load_tensors, new_folder, read_json, save_te
 TENSORS, PLAIN, TRAINER = "state.safetensors", "state.json", "trainer_state.json"
 KEPT = 2  # checkpoints
 MAX_NORM = 1.0  # of the gradient
-Loss = Callable[[int], Tensor]
+Parts = Sequence[Callable[[], Tensor]]
+Loss = Callable[[int], Tensor | Parts]
 After = Callable[[int, float], bool | None]
 
 
@@ -141,14 +144,29 @@ class _ByStep(Trainer):
         *_: object,
         **__: object,
     ) -> Tensor:
-        loss = self.loss(int(inputs["step"]))
-        if not loss.isfinite():  # now, before the last sound checkpoints are rotated away
+        found = self.loss(int(inputs["step"]))
+        if isinstance(found, Tensor):
+            self.last = self._finite(found)
+            return found
+        *before, last = found
+        total = 0.0
+        for part in before:
+            loss = part()
+            total += self._finite(loss)
+            self.accelerator.backward(loss)
+            del loss
+        loss = last()
+        self.last = total + self._finite(loss)
+        return loss
+
+    def _finite(self, loss: Tensor) -> float:
+        """The number. Raises BadSetting now, before the last sound checkpoints are rotated away."""
+        if not loss.isfinite():
             raise BadSetting(
                 f"the training loss is {loss.item()} at step {self.state.global_step}: "
                 "lower the learning rates, and begin again."
             )
-        self.last = loss.item()
-        return loss
+        return loss.item()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:  # noqa: ARG002
         out = Path(str(self.args.output_dir))

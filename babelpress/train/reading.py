@@ -26,16 +26,23 @@ NUMBERS = 1 << 24  # logits of a part at most: 64 MiB in float32
 CLOSE = 8  # roundings that two ways to the same logits may be apart
 
 
+def _nothing(_rows: Tensor) -> Tensor:
+    raise AssertionError("nothing is scored")
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a model made of a batch: the parts of its logits are made when they are asked for.
 
-    `rows` are the scored tokens of a part, `hidden` what its blocks gave.
+    `rows` are the scored tokens of a part, `hidden` what its blocks gave. `logits` makes those of
+    rows of `source` (N, anything), which is None where nothing is scored.
     """
 
     parts: Sequence[Callable[[], Tensor]]
     rows: int
     hidden: tuple[Tensor, ...]
+    source: Tensor | None = None
+    logits: Callable[[Tensor], Tensor] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ def _in_parts(
     """What makes the logits, in float32, of a part of the rows each."""
     size = max(1, NUMBERS // width)
     parts = [lambda some=some: logits(some).float() for some in rows.split(size)]
-    return Said(parts, size, hidden)
+    return Said(parts, size, hidden, rows, lambda some: logits(some).float())
 
 
 def _head(model: PreTrainedModel, body: Any, rows_NH: Tensor) -> Tensor:

@@ -115,6 +115,10 @@ LINES = {
         *("shrink", "tiny", *TONGUES, "--tokens", "200", "--ffn", "0.5", "--multiple", "8"),
         *("--blocks", "1", "--out", "shrunk"),
     ],
+    "recover": [
+        *("recover", "run", *TONGUES, "--tokens", "200", "--length", "32", "--steps", "2"),
+        *("--batch", "64", "--out", "repaired"),
+    ],
     "trim": ["trim", "tiny", *TONGUES, "--size", "259", "--out", "trimmed"],
     "write": ["write", "babel-mini", "--languages", "hi", "--tokens", "800", "--out", "written"],
     "doctor": ["doctor"],

@@ -109,7 +109,7 @@ def test_a_pattern_may_be_a_number():
         (
             {**SMALL, "steps": [{"distil": {}}]},
             "steps.0.distil",
-            "distill, finetune, prune, quantize, shrink, trim.",
+            "distill, finetune, prune, quantize, recover, shrink, trim.",
         ),
         (
             {**SMALL, "steps": [{"prune": {"ratio": 0.25}}]},

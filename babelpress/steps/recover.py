@@ -1,0 +1,372 @@
+"""Repair a pressed model: what is left of it learns to do what the dense one does.
+
+Zeros stay zeros, integers stay on their grid, and shapes stay: an export goes on as
+before. Languages are drawn alike, by a mixture, or by what each lacks.
+
+Repairs: logits (the whole model learns what the dense one says), blocks (every
+attention and MLP by itself, for models larger than memory), rounding (integers of
+a quantized model), text (no dense model: the control of a table).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from babelpress.errors import BadSetting
+from babelpress.recover import REPAIRS
+from babelpress.steps._kind import Done, Estimate, Listing, StepReport, StepSettings, Told
+from babelpress.steps._pressing import provenance, some
+from babelpress.system.progress import Progress, silent
+from babelpress.system.settings import setting
+from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
+from babelpress.text.settings import CalibrationSettings
+
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
+    from babelpress.steps._estimating import Trial
+    from babelpress.system.offload import Hold
+
+EXAMPLE = (
+    "babelpress recover run --mixture lacking --tokens 65536 --length 256 --steps 200 --out mended"
+)
+RESUMES = True
+GOES_ON = True
+DENSE = True
+TUNED = ("weights", "norms", "low-rank")
+BESIDE, KEPT = TEACHERS = ("beside", "kept")
+WATCHED = ("worst", "mean")
+WHOLE = {"minutes": None, "patience": 0, "teacher": BESIDE, "embeddings": False, "watch": "worst"}
+
+
+class Settings(StepSettings):
+    """One repair."""
+
+    against: str | None = setting(
+        None,
+        "The dense model: a folder, a hub id or a run; by default the one that the run began with.",
+    )
+    repair: str = setting("logits", f"{', '.join(REPAIRS.names())}.", offers=REPAIRS.names())
+    tune: str | None = setting(
+        None,
+        "What learns: weights (all that were not pruned, norms and biases; of a quantized model "
+        "norms and biases), norms (these alone), low-rank (these, and an update of each matrix "
+        "that becomes a part of it). By default weights.",
+        offers=TUNED,
+    )
+    mixture: str = setting(
+        "uniform",
+        "How languages are drawn: a policy of `babelpress mixture`, or lacking: by what each loses "
+        "against the dense model on text held apart, found anew at every evaluation.",
+        offers=(*(each for each in OFFERED if each != MINIMAX), LACKING),
+    )
+    radius: float = setting(
+        0.1,
+        "How far lacking may go from even shares: half the mean squared relative difference.",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    steps: int = setting(200, "Steps of training; of blocks and rounding for every block.", gt=0)
+    minutes: float | None = setting(
+        None,
+        "Stop after so many minutes, if that is sooner: the rate falls by the clock, and two such "
+        "runs are not the same.",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    batch: int = setting(6144, "Tokens in a step; a step has one token block at least.", gt=0)
+    rate: float | None = setting(
+        None,
+        "Learning rate, which falls to zero as a cosine; by default that of the repair and of what "
+        "learns.",
+        gt=0,
+        allow_inf_nan=False,
+    )
+    warmup: float = setting(0.05, "Share of the steps in which the rate rises.", ge=0, lt=1)
+    evaluate: int = setting(
+        25, "Steps between evaluations on text held apart, and between checkpoints.", gt=0
+    )
+    patience: int = setting(
+        0, "Stop where so many evaluations in a row were no better; 0 never stops.", ge=0
+    )
+    watch: str = setting(
+        "worst",
+        "Which loss is watched, to keep what did best and to stop: of the worst language, or the "
+        "mean of all.",
+        offers=WATCHED,
+    )
+    teacher: str = setting(
+        BESIDE,
+        "The dense model stays in memory beside, or is run once and what it says of all text is "
+        "kept on disk.",
+        offers=TEACHERS,
+    )
+    top: int = setting(64, "Tokens of the vocabulary that are kept of what it says.", gt=0)
+    rank: int = setting(8, "Rank of the updates of low-rank.", gt=0)
+    embeddings: bool = setting(
+        False, "Embeddings and head learn too; else they stay, and with them their rows."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        REPAIRS.require(self.repair)
+        for name, allowed in (("tune", TUNED), ("teacher", TEACHERS), ("watch", WATCHED)):
+            value = getattr(self, name)
+            if value is not None and value not in allowed:
+                raise BadSetting(f"--{name} {value} is none of {', '.join(allowed)}.")
+        if self.mixture == MINIMAX:
+            raise BadSetting(
+                f"the mixture {MINIMAX} is of pressing. Use {LACKING}, which follows what each "
+                "language lacks."
+            )
+        if self.tune is not None and self.grids:
+            raise BadSetting(
+                f"--tune {self.tune} has no effect with --repair {self.repair}, which changes the "
+                "integers alone. Leave it out, or use --repair logits."
+            )
+        if self.teacher == KEPT and self.repair != "logits":
+            raise BadSetting(
+                f"--teacher {KEPT} is for --repair logits: {self.repair} does not learn what a "
+                "dense model says. Leave it out."
+            )
+        for name, usual in WHOLE.items():
+            if self.by_block and getattr(self, name) != usual:
+                raise BadSetting(
+                    f"--{name} has no effect with --repair {self.repair}, which goes block by "
+                    "block. Leave it out, or use --repair logits."
+                )
+        return self
+
+    @property
+    def by_block(self) -> bool:
+        """Whether blocks learn one after the other."""
+        return REPAIRS.facts(self.repair)["OF"] == "parts"
+
+    @property
+    def grids(self) -> bool:
+        """Whether integers are learnt."""
+        return bool(REPAIRS.facts(self.repair).get("GRIDS"))
+
+    @property
+    def learns(self) -> str:
+        """What learns."""
+        return "integers" if self.grids else self.tune or TUNED[0]
+
+    def first_rate(self, *, coded: bool) -> float:
+        """The learning rate: of integers half a step is gone through in all steps.
+
+        Of a quantized model norms learn, whatever is asked for.
+        """
+        if self.rate is not None:
+            return self.rate
+        learns = TUNED[1] if coded and self.tune is None else self.learns
+        return 1 / self.steps if self.grids else REPAIRS.facts(self.repair)["RATES"][learns]
+
+
+class Report(StepReport):
+    """What was repaired.
+
+    `against` is the dense model; `reference` its losses in nats a scored token on the text held
+    `apart`, `losses_apart` those of the pressed one at every evaluation, the first before any step;
+    a model without a head has neither. `at` are the steps done then, `drawn` the shares since;
+    `best` is the evaluation whose weights are kept. `losses` is the mean training loss since the
+    evaluation before. `read` are the scored tokens of each language that were learnt from,
+    `trained` how many numbers learnt, `zeros` how many stayed zero, `coded` how many weights stay
+    on a grid and `moved` how many of their integers are others. `parts` are the errors of every
+    block before and after; `stopped` says what ended it before its last step.
+    """
+
+    against: dict[str, str] = Field(default_factory=dict)
+    reference: dict[str, float] = Field(default_factory=dict)
+    losses_apart: list[dict[str, float]] = Field(default_factory=list)
+    at: list[int] = Field(default_factory=list)
+    drawn: list[dict[str, float]] = Field(default_factory=list)
+    best: int = 0
+    losses: list[float] = Field(default_factory=list)
+    read: dict[str, int] = Field(default_factory=dict)
+    rate: float = 0.0
+    trained: int = 0
+    zeros: int = 0
+    coded: int = 0
+    moved: int = 0
+    parts: list[dict[str, float]] = Field(default_factory=list)
+    apart: dict[str, Any] = Field(default_factory=dict)
+    stopped: str = ""
+
+    def lacks(self, place: int) -> dict[str, float]:
+        """What each language loses at an evaluation, as a share of the dense model's loss."""
+        return {
+            tag: loss / self.reference[tag] - 1 for tag, loss in self.losses_apart[place].items()
+        }
+
+    @property
+    def distance(self) -> dict[str, float]:
+        """What each language still loses on text held apart, as a share of the dense loss."""
+        return self.lacks(self.best) if self.losses_apart else {}
+
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """What was pruned before: its zeros stay."""
+        return before
+
+
+def say(settings: Settings) -> str:
+    """What is asked for, before it is done."""
+    against = f" against {settings.against}" if settings.against else ""
+    each = " of each block" if settings.by_block else ""
+    return (
+        f"recover by {settings.repair}{against}: {settings.learns} learn in {settings.steps:,} "
+        f"steps{each} of {settings.batch:,} tokens, {settings.mixture}"
+    )
+
+
+def do(
+    opened: "Opened",
+    calibration: CalibrationSettings,
+    settings: Settings,
+    folder: Path,
+    *,
+    hold: "Hold",
+    progress: Progress = silent,
+) -> Done:
+    """Repair a model in place."""
+    from babelpress.steps import _recovering
+
+    return _recovering.recover(opened, calibration, settings, folder, hold, progress)
+
+
+def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
+    """What a repair will take, from steps that are tried."""
+    from babelpress.steps import _recovering
+
+    return _recovering.estimate(trial, settings, chained=chained)
+
+
+# ---- how it is told ------------------------------------------------------------------------
+
+
+def tell(report: Report) -> Told:
+    """What each language lost before and loses now."""
+    step, repair = report.step, report.step["repair"]
+    read = sum(report.read.values())
+    learns = f"{report.trained:,} numbers learnt"
+    each = "of each block" if report.parts else f"({read:,} tokens)"
+    stays = _stays(report)
+    return Told(
+        done=f"recover by {repair}",
+        adjective="repaired",
+        means="after pressing, what was left of it learnt to do what the dense model does",
+        method=repair,
+        how=f"{step['tune'] or 'weights' if not report.moved else 'integers'}, {report.at[-1]:,} "
+        f"steps of {step['batch']:,} tokens",
+        mixture=report.mixture.policy,
+        lines=(
+            f"recover by {repair} against {report.against['name']}: {learns} in "
+            f"{step['steps'] if report.parts else report.at[-1]:,} steps {each}{stays}.",
+            *_losses(report),
+            *_blocks(report),
+            *_kept(report),
+            *report.apart.get("notes", ()),
+        ),
+        warnings=tuple(_warnings(report)),
+        remarks=(
+            *_losses(report),
+            f"The dense model is {report.against['name']}. {learns.capitalize()}{stays}.",
+            *provenance(REPAIRS, repair),
+        ),
+        limits=(
+            "Losses on text held apart are no score: what the model can do is known from an "
+            "evaluation on text of tests.",
+        ),
+        note=(
+            "A repaired model was trained.",
+            "Its zeros, grids and shapes are those of the pressed model. A dense model that is "
+            "tuned on the same text for as long is the fair comparison: --repair text.",
+        ),
+        relation="finetune",
+        listings=(_table(report),) if report.losses_apart else (),
+    )
+
+
+def _stays(report: Report) -> str:
+    parts = []
+    if report.zeros:
+        parts.append(f"{report.zeros:,} zeros stayed zero")
+    if report.coded:
+        moved = f", {report.moved:,} of them on another" if report.moved else ""
+        parts.append(f"{report.coded:,} weights stayed on their grid{moved}")
+    return f"; {' and '.join(parts)}" if parts else ""
+
+
+def _losses(report: Report) -> list[str]:
+    """Mean and worst loss before and after; nothing of a model without a head, which has none."""
+    if not report.losses_apart:
+        return []
+    first, last = report.lacks(0), report.distance
+    worst, now = (max(some, key=lambda tag: some[tag]) for some in (first, last))
+    means = [100 * sum(some.values()) / len(some) for some in (first, last)]
+    return [
+        f"Loss against the dense model on text held apart: mean {means[0]:+.1f} to {means[1]:+.1f} "
+        f"%, worst {100 * first[worst]:+.1f} ({worst}) to {100 * last[now]:+.1f} % ({now})."
+    ]
+
+
+def _blocks(report: Report) -> list[str]:
+    if not report.parts:
+        return []
+    before, after = (
+        sum(each[key] for each in report.parts) / len(report.parts) for key in ("before", "after")
+    )
+    return [
+        f"Error of the blocks on text held apart, as a share of what they give: {before:.3g} to "
+        f"{after:.3g} in the mean."
+    ]
+
+
+def _warnings(report: Report) -> list[str]:
+    lines = []
+    last = report.distance
+    first = report.lacks(0) if last else {}
+    if worse := [tag for tag in last if last[tag] > first[tag]]:
+        lines.append(
+            f"Further from the dense model than before: {some(worse)}. Lower --rate, or give more "
+            "text or steps."
+        )
+    if report.stopped:
+        lines.append(f"Stopped {report.stopped}.")
+    if not report.best:
+        lines.append(
+            "No step did better on text held apart than what it began with, which is kept. Lower "
+            "--rate, or give more steps or text."
+        )
+    return lines
+
+
+def _kept(report: Report) -> list[str]:
+    """Which step is kept, where it is neither the last nor the first."""
+    if report.best in (0, len(report.at) - 1):
+        return []
+    return [
+        f"Kept is what did best on text held apart, of step {report.at[report.best]:,} of "
+        f"{report.at[-1]:,}."
+    ]
+
+
+def _table(report: Report) -> Listing:
+    """Every language, those that lost most first."""
+    first, last = report.lacks(0), report.distance
+    order = sorted(first, key=lambda tag: (-first[tag], tag))
+    drawn = report.mixture.shares
+    return Listing(
+        "loss on text held apart, against the dense model",
+        ("language", "drawn, %", "dense, nats", "before, %", "after, %"),
+        tuple(
+            (
+                tag,
+                f"{100 * drawn.get(tag, 0):.1f}",
+                f"{report.reference[tag]:.3f}",
+                f"{100 * first[tag]:+.2f}",
+                f"{100 * last[tag]:+.2f}",
+            )
+            for tag in order
+        ),
+    )
