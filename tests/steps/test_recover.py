@@ -277,9 +277,9 @@ def test_what_must_be_last_may_be_repaired_and_nothing_else(loud, tmp_path):
 
 def test_the_command_prints_what_each_language_lost(pruned, tmp_path):
     found = command("recover")(
-        str(pruned), out=tmp_path / "run", languages="sw,hi,am", tokens=256, length=32,
+        str(pruned), out=tmp_path / "run", languages=",".join(LANGUAGES), tokens=256, length=32,
         steps=STEPS, evaluate=4, batch=128, rate=0.003,
     )  # fmt: skip
 
-    assert [row["language"] for row in found.rows] == ["swh_Latn", "hin_Deva", "amh_Ethi"]
+    assert sorted(row["language"] for row in found.rows) == sorted(LANGUAGES)
     assert all(row["distance"] is not None for row in found.rows)
