@@ -77,9 +77,9 @@ def prune(
     method: str | PathLike[str] = ...,
     mixture: str | PathLike[str] = ...,
     propagate: Literal["dense", "compressed"] = ...,
+    moments: str | PathLike[str] | None = ...,
     skip: str | Iterable[str] = ...,
     option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
-    moments: str | PathLike[str] | None = ...,
     min_tokens: int | str | None = ...,
     pattern: str | PathLike[str] | float = ...,
     allocate: str | PathLike[str] = ...,
@@ -109,9 +109,9 @@ def quantize(
     method: str | PathLike[str] = ...,
     mixture: str | PathLike[str] = ...,
     propagate: Literal["dense", "compressed"] = ...,
+    moments: str | PathLike[str] | None = ...,
     skip: str | Iterable[str] = ...,
     option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
-    moments: str | PathLike[str] | None = ...,
     min_tokens: int | str | None = ...,
     bits: int | str = ...,
     group: int | str | PathLike[str] | float = ...,
@@ -210,6 +210,85 @@ def finetune(
     zeros, so that pruning comes before or after.
 
     Example: babelpress finetune intfloat/multilingual-e5-small --task topic --corpus sib200 --out run
+    """
+
+def recover(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    against: str | PathLike[str] | None = ...,
+    repair: str | PathLike[str] = ...,
+    tune: str | PathLike[str] | None = ...,
+    mixture: str | PathLike[str] = ...,
+    radius: float | str = ...,
+    steps: int | str = ...,
+    minutes: float | str | None = ...,
+    batch: int | str = ...,
+    rate: float | str | None = ...,
+    warmup: float | str = ...,
+    evaluate: int | str = ...,
+    patience: int | str = ...,
+    watch: str | PathLike[str] = ...,
+    teacher: str | PathLike[str] = ...,
+    top: int | str = ...,
+    rank: int | str = ...,
+    embeddings: bool = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    evaluation: str | PathLike[str] | None = ...,
+    count_special: bool = ...,
+    offload: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Repair a pressed model: what is left of it learns to do what the dense one does.
+
+    Zeros stay zeros, integers stay on their grid, and shapes stay: an export goes on as
+    before. Languages are drawn alike, by a mixture, or by what each lacks.
+
+    Repairs: logits (the whole model learns what the dense one says), blocks (every
+    attention and MLP by itself, for models larger than memory), rounding (integers of
+    a quantized model), text (no dense model: the control of a table).
+
+    Example: babelpress recover run --mixture lacking --tokens 65536 --length 256 --steps 200 --out mended
+    """
+
+def shrink(
+    model: str | PathLike[str],
+    *,
+    out: str | PathLike[str],
+    mixture: str | PathLike[str] = ...,
+    propagate: Literal["dense", "compressed"] = ...,
+    moments: str | PathLike[str] | None = ...,
+    ffn: str | PathLike[str] | float | None = ...,
+    heads: str | PathLike[str] | float | None = ...,
+    blocks: str | PathLike[str] | float | None = ...,
+    multiple: int | str = ...,
+    score: str | PathLike[str] = ...,
+    by: str | PathLike[str] = ...,
+    over: str | PathLike[str] = ...,
+    fit: bool = ...,
+    damp: float | str = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    evaluation: str | PathLike[str] | None = ...,
+    count_special: bool = ...,
+    offload: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Shrink a model: whole neurons, groups of attention heads and blocks out, by language apart.
+
+    What is left has the same shapes in every block, which its config states: an ordinary folder that
+    engines load. Linears that read what is left are fitted by least squares; nothing is trained.
+
+    Example: babelpress shrink babel-mini --ffn 0.75 --blocks 3 --tokens 4096 --length 256 --out run
     """
 
 def trim(
@@ -413,6 +492,8 @@ def export(
     *,
     out: str | PathLike[str],
     format: str | PathLike[str],
+    type: str | PathLike[str] = ...,
+    imatrix: str | PathLike[str] | None = ...,
     moments: str | PathLike[str] | None = ...,
     mixture: str | PathLike[str] = ...,
     against: str | PathLike[str] | None = ...,

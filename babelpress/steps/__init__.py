@@ -12,8 +12,8 @@ A kind is a module with
     def check(name, walk, settings)   what shapes tell: raises before any step of a recipe is done;
                                    a kind may lack it, and then nothing after it is checked so;
                                    one that changes shapes gives a walk over the model as it will be
-    def follows(settings, before)  raises BadSetting where it cannot come after the kinds of steps
-                                   before it in a recipe; a kind may lack it
+    def follows(settings, before)  raises BadSetting where it cannot come after the steps before it
+                                   in a recipe, their settings by kind; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can but what GOES_ON
     GOES_ON = True                 where it leaves zeros, integers and shapes as they are

@@ -8,6 +8,7 @@ attention and MLP by itself, for models larger than memory), rounding (integers 
 a quantized model), text (no dense model: the control of a table).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,18 @@ def say(settings: Settings) -> str:
         f"recover by {settings.repair}{against}: {settings.learns} learn in {settings.steps:,} "
         f"steps{each} of {settings.batch:,} tokens, {settings.mixture}"
     )
+
+
+def follows(settings: Settings, before: Mapping[str, StepSettings]) -> None:
+    """Raise BadSetting where it cannot come after the steps `before` it in a recipe, by kind."""
+    shrunk: Any = before.get("shrink")
+    if shrunk is None or settings.against or not settings.by_block:
+        return
+    if shrunk.blocks or (settings.grids and shrunk.narrows):
+        raise BadSetting(
+            f"recover by {settings.repair} cannot come after shrink: it holds each block against "
+            "one of the dense model, and those have other shapes. Use --repair logits."
+        )
 
 
 def do(

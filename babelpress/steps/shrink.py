@@ -4,7 +4,7 @@ What is left has the same shapes in every block, which its config states: an ord
 engines load. Linears that read what is left are fitted by least squares; nothing is trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from babelpress.errors import BadSetting
 from babelpress.shrink import OVER, SCORES, STRUCTURES
 from babelpress.shrink._sizes import size
-from babelpress.steps._kind import Done, Estimate, Listing, StepReport, Told
+from babelpress.steps._kind import Done, Estimate, Listing, StepReport, StepSettings, Told
 from babelpress.steps._pressing import LookingSettings, fed_by, some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
@@ -157,8 +157,8 @@ def say(settings: Settings) -> str:
     return f"shrink to {', '.join(parts)}, {settings.mixture}, {settings.over} over languages"
 
 
-def follows(settings: Settings, before: Sequence[str]) -> None:
-    """Raise BadSetting where it cannot come after the kinds of steps `before` it in a recipe."""
+def follows(settings: Settings, before: Mapping[str, StepSettings]) -> None:
+    """Raise BadSetting where it cannot come after the steps `before` it in a recipe, by kind."""
     if settings.narrows and "prune" in before:
         raise BadSetting(f"shrink cannot come after prune: {ZEROS} Put shrink before prune.")
 

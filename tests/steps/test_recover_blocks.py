@@ -11,7 +11,7 @@ from killing import killed_before
 from running import LANGUAGES, content, do, refusal, weights
 
 from babelpress.commands.exporting import export
-from babelpress.errors import BadModel
+from babelpress.errors import BadModel, BadSetting
 from babelpress.press.codes import CodesFolder
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
@@ -149,3 +149,31 @@ def test_other_blocks_than_those_of_the_dense_model_are_refused(model, pruned, t
     assert "the blocks of" in line
     assert line.endswith("Use --repair logits.")
     assert not (tmp_path / "run").exists()
+
+
+# ---- behind a shrinking ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shrunk", "repair"), [({"blocks": "1"}, "blocks"), ({"ffn": "0.5"}, "rounding")]
+)
+def test_blocks_of_other_shapes_are_refused_before_anything_is_done(model, shrunk, repair):
+    before = [{"shrink": {"multiple": 8, **shrunk}}, QUANTIZE][: 2 if repair == "rounding" else 1]
+
+    line = refusal(BadSetting, plan, model, *before, repair=repair)
+
+    assert f"recover by {repair} cannot come after shrink" in line
+    assert "Use --repair logits" in line
+
+
+def test_a_model_with_fewer_neurons_is_repaired_by_its_blocks_and_with_fewer_blocks_whole(
+    model, tmp_path
+):
+    narrow = {"shrink": {"ffn": "0.5", "multiple": 8}}
+    found = do(plan(model, narrow, repair="blocks"), tmp_path / "narrow")
+
+    assert all(each["after"] < each["before"] for each in found["steps"][1]["parts"])
+    few = {"shrink": {"blocks": "1"}}
+    found = do(plan(model, few, repair="logits", evaluate=4), tmp_path / "few")
+    kl = found["steps"][1]["losses"]
+    assert kl[-1] < kl[0]
