@@ -116,7 +116,7 @@ def test_what_is_left_is_fitted_to_the_mixture(weight_OI, inputs, size, kept, sc
 @pytest.mark.parametrize("over", ["max", "mean"])
 @pytest.mark.parametrize(("size", "kept"), [(3, 3), (3, 2), (1, 9), (1, 4)])
 def test_of_units_that_are_the_same_one_stays_by_what_is_lost(inputs, size, kept, over):
-    """The last units are the first again, and loud: no sister goes with them, whatever else does."""
+    """The last units are the first again, and loud: whatever else goes, a sister stays."""
     weight_OI = torch.randn(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(1))
     weight_OI[:, :3] *= 10
     inputs = {tag: torch.cat([x_TI[:, :9], x_TI[:, :3]], 1) for tag, x_TI in inputs.items()}
