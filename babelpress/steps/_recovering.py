@@ -301,8 +301,9 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
             phases, numbers = _tried(repair, Path(place))
             disk = (fitting.KEPT + 1) * (MOMENTS + 4) * numbers + 8 * numbers
     whole = sum(each.numel() for each in opened.model.parameters())
-    if settings.by_block and trial.offload:  # both models in float32
+    if settings.by_block and trial.offload:  # both models and what they are fed, in float32
         disk += 4 * (whole + sum(each.numel() for each in dense.model.parameters()))
+        disk += 4 * _read(repair) * int(opened.model.config.get_text_config().hidden_size)
     if settings.teacher == KEPT:
         disk += bytes_of(_read(repair), settings.top)
     opening = trial.open_again if chained else trial.open_seconds

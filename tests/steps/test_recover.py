@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM
 from babelpress.commands.pressing import press
 from babelpress.commands.pressing import step as command
 from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
+from babelpress.models.open import open_model
 from babelpress.press.codes import CodesFolder
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.steps._dense import open_dense
 from babelpress.steps.recover import Report
 from babelpress.system.early import may_end_early
 from babelpress.train.recovering import Recovery
@@ -266,6 +268,25 @@ def test_it_stops_where_nothing_gets_better_and_by_the_clock(pruned, tmp_path):
     step = do(plan(pruned, minutes=1e-6), tmp_path / "late")["steps"][0]
     assert step["at"] == [0, 1]
     assert step["stopped"] == "after 1e-06 minutes, 1 of 8 steps"
+
+
+def test_offload_without_effect_is_told(pruned, tmp_path):
+    said = []
+
+    run.do(plan(pruned, steps=1), tmp_path / "run", offload=True,
+           progress=lambda what, *_: said.append(what))  # fmt: skip
+
+    assert any("--offload has no effect on logits" in each for each in said)
+
+
+def test_a_model_that_runs_code_of_its_own_is_refused(pruned):
+    opened = open_model(str(pruned / "model"))
+    kind = type(opened.model)
+    opened.model.__class__ = type(kind.__name__, (kind,), {"__module__": "transformers_modules.x"})
+
+    line = refusal(BadModel, open_dense, opened, "nowhere", "nowhere")
+
+    assert "runs code of its own" in line
 
 
 # ---- bad input, and before it is done ------------------------------------------------------
