@@ -19,6 +19,7 @@ from babelpress.press.codes import CodesFolder
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.steps import quantize
 from babelpress.steps._dense import open_dense
 from babelpress.steps.recover import Report
 from babelpress.system.early import may_end_early
@@ -181,6 +182,7 @@ def test_integers_of_zero_are_no_pruning(loud, tmp_path):
     do(recipe.of({"model": str(loud), "calibration": TEXT, "steps": [QUANTIZE]}), tmp_path / "run")
     (step,) = manifest.read(tmp_path / "run").steps
 
+    assert isinstance(step, quantize.Report)
     assert step.zeros > 0
     assert not step.pruned(frozenset())
     assert step.pruned(frozenset({"blocks"})) == {"blocks"}
