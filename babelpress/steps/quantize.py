@@ -220,6 +220,8 @@ def tell(report: Report) -> Told:
 
 def _again(report: Report) -> list[str]:
     """A warning where a GGUF file's linears lie on grids already that are no finer than these."""
+    if not report.model.lies_on:
+        return []
     bits, group = report.step["bits"], report.step["group"]
     counted: Counter[str] = Counter()
     for part, found in report.model.lies_on.items():
