@@ -172,9 +172,15 @@ def recipe(asked: "Recipe") -> None:
     check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
     reads_text = False
-    for work in (each.work for each in asked.steps if not KINDS.facts(each.kind).get("OWN_TEXT")):
+    for each in asked.steps:
+        work, facts = each.work, KINDS.facts(each.kind)
+        if facts.get("OWN_TEXT"):
+            continue
         policy = getattr(work, "mixture", None)
         against = getattr(work, "against", None)
+        if against and facts.get("DENSE"):  # a model that it is held against, no moments
+            model(against)
+            against = None
         second = of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))

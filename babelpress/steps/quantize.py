@@ -113,6 +113,10 @@ class Report(PressingReport):
     grid: str = ""
     unfolded: list[str] = Field(default_factory=list)
 
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """What was pruned before: an integer that stands for zero is no pruning."""
+        return before
+
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
