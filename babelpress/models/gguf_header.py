@@ -106,7 +106,7 @@ class Header:
         return {part: dict(counted) for part, counted in sorted(found.items())}
 
     def floats(self, name: str) -> tuple[float, ...]:
-        """The numbers of a small F32 tensor."""
+        """The numbers of a small F32 tensor, a norm or a bias."""
         each = self.tensors[name]
         with self.path.open("rb") as file:
             file.seek(each.start)
@@ -118,6 +118,15 @@ def is_gguf(where: str | Path) -> bool:
     """Whether a MODEL is a GGUF file, by its name: one that is there."""
     path = Path(where)
     return path.suffix.lower() == SUFFIX and path.is_file()
+
+
+def has_magic(path: Path) -> bool:
+    """Whether a file begins as GGUF does. Raises BadModel where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise BadModel(f"cannot read {path}: {error.strerror}.") from error
 
 
 def read(path: str | Path) -> Header:
@@ -221,14 +230,16 @@ def _entry(path: Path, reader: _Reader) -> tuple[str, Kind, tuple[int, ...], int
 
 def _check(header: Header, size: int) -> None:
     path, metadata = header.path, header.metadata
+    # the first key to look at: parts after the first have no others
+    parts = metadata.get("split.count", 1)
+    if not isinstance(parts, int) or parts > 1:
+        raise BadModel(
+            f"{path} is one of {parts} files of a model (split.count). Make one of them with "
+            "llama.cpp's `llama-gguf-split --merge FIRST OUT`."
+        )
     if metadata.get("general.type", "model") != "model" or "general.architecture" not in metadata:
         kind = metadata.get("general.type", "file of no architecture")
         raise BadModel(f"{path} is no model, but of kind {kind}. Give the GGUF file of a model.")
-    if (parts := metadata.get("split.count", 1)) > 1:
-        raise BadModel(
-            f"{path} is one of {parts} files of a model. Make one of them with llama.cpp's "
-            "`llama-gguf-split --merge FIRST OUT`."
-        )
     for name, each in header.tensors.items():
         needed = prod(each.shape) // each.kind.block * each.kind.bytes
         if each.start + needed > size:
