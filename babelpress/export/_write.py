@@ -22,6 +22,7 @@ from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any
 from babelpress.runs.places import origin_of, run_of
+from babelpress.steps import KINDS
 from babelpress.system.files import new_folder, write_text
 from babelpress.system.progress import Progress, silent
 from babelpress.text import mixtures
@@ -61,6 +62,7 @@ def write(
         _codes(run),
         store,
         _shares(mixture, made, store, model),
+        progress,
     )
     with new_folder(out) as new:
         says = FORMATS.get(form)(source, new, **options)
@@ -87,12 +89,24 @@ def _moments(opened: Opened, folder: Path, made: Manifest | None) -> Store:
     of_model = weights_hash(opened.model)
     of_dense = made.origin.fingerprint if made else of_model
     same = store.identity["model"] == of_dense
+    if made and same and of_dense != of_model:
+        _check_blocks(folder, made)
     store.check(
         model=of_dense if same else of_model,
         tokenizer=tokenizer_hash(opened.tokenizer),
         dtype=store.identity["dtype"],
     )
     return store
+
+
+def _check_blocks(folder: Path, made: Manifest) -> None:
+    """Raise BadMoments where blocks of a run are others than those of the model before."""
+    for step in made.chain:
+        if why := KINDS.facts(step.kind).get("NEW_SHAPES"):
+            raise BadMoments(
+                f"{folder} holds moments of the model before `{step.kind}`, and {why}. Calibrate "
+                "this run, and give those."
+            )
 
 
 def _shares(
