@@ -27,9 +27,10 @@ AGAIN = "Get the file again."
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of tensor: weights of a block and its bytes, and for evenly spaced ones their grid.
+    """A type of tensor: weights of a block and its bytes, and what one weight is rounded to.
 
-    `bits` of a weight and `group`, how many of a row share a scale; both 0 for all others.
+    `bits` of its code, 0 for floats, and `group`, how many of a row share a scale, 0 for codes that
+    stand for several weights or no even steps (IQ and TQ).
     """
 
     name: str
@@ -54,17 +55,17 @@ KINDS = {
     12: Kind("Q4_K", 256, 144, 4, 32),
     13: Kind("Q5_K", 256, 176, 5, 32),
     14: Kind("Q6_K", 256, 210, 6, 16),
-    16: Kind("IQ2_XXS", 256, 66),
-    17: Kind("IQ2_XS", 256, 74),
-    18: Kind("IQ3_XXS", 256, 98),
-    19: Kind("IQ1_S", 256, 50),
-    20: Kind("IQ4_NL", 32, 18),
-    21: Kind("IQ3_S", 256, 110),
-    22: Kind("IQ2_S", 256, 82),
-    23: Kind("IQ4_XS", 256, 136),
-    29: Kind("IQ1_M", 256, 56),
-    34: Kind("TQ1_0", 256, 54),
-    35: Kind("TQ2_0", 256, 66),
+    16: Kind("IQ2_XXS", 256, 66, 2),
+    17: Kind("IQ2_XS", 256, 74, 2),
+    18: Kind("IQ3_XXS", 256, 98, 3),
+    19: Kind("IQ1_S", 256, 50, 1),
+    20: Kind("IQ4_NL", 32, 18, 4),
+    21: Kind("IQ3_S", 256, 110, 3),
+    22: Kind("IQ2_S", 256, 82, 2),
+    23: Kind("IQ4_XS", 256, 136, 4),
+    29: Kind("IQ1_M", 256, 56, 1),
+    34: Kind("TQ1_0", 256, 54, 2),
+    35: Kind("TQ2_0", 256, 66, 2),
 }
 FLOATS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 

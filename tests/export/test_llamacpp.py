@@ -286,6 +286,36 @@ def test_types_that_need_an_imatrix_say_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"type": "IQ2_XS"}, "iq2_xs is only good with an imatrix"),
+        ({"option": {"kind": "IQ2_XS"}}, "iq2_xs is only good with an imatrix"),
+        ({"type": "q4_k_m", "imatrix": __file__}, "cannot be read as GGUF"),
+        ({"type": "q4_k_m", "imatrix": __file__, "moments": "seen"}, "say two things"),
+    ],
+)
+def test_what_the_words_alone_tell_comes_before_the_model(options, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(_llamacpp, "find_spec", lambda _: sys)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "seen" / "manifest.json").write_text('{"identity": {"languages": ["swh_Latn"]}}')
+    given = {"mixture": "uniform"} if "moments" in options else {}
+
+    def opened(*_: object) -> None:
+        raise AssertionError("a model was looked at")
+
+    monkeypatch.setattr("babelpress.commands.checks.model", opened)
+    with pytest.raises(BadSetting, match=words):
+        export("babel-mini", format="gguf", out=tmp_path / "out", **options, **given)
+
+
+def test_a_kind_in_capitals_is_an_option_too(tmp_path):
+    out = export("babel-mini", format="gguf", option={"kind": "BF16"}, out=tmp_path / "out")
+
+    assert out.says[0].endswith(" BF16")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         ({"format": "gguf", "imatrix": "none.gguf", "type": "q4_k_m"}, "is no file"),
         ({"format": "gguf", "imatrix": __file__}, "imatrix is for kind=q4_k_m, not for auto"),
         ({"format": "gguf", "moments": "seen"}, "--moments seen is for what llama.cpp quantizes"),
