@@ -208,7 +208,7 @@ def tell(report: Report) -> Told:
         lines=(" ".join(lines),),
         warnings=(
             *expert_lines(report.experts),
-            *_again(report.model.lies_on, report.step["bits"]),
+            *_again(report.model.lies_on, report.step.get("bits", 0)),
         ),
         remarks=remarks,
         relation="quantized",
