@@ -9,11 +9,11 @@ Tested in tests/commands/test_checks.py.
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from babelpress.errors import BabelpressError, BadMoments, BadRun
+from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
 from babelpress.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -59,6 +59,37 @@ def format(model: str, form: str) -> None:
         config := accepted.local_config(place_of(model))
     ):
         accepted.check_encodes(model, config, form)
+
+
+def gguf(options: Mapping[str, Any], *, moments: bool) -> None:
+    """Raise what a GGUF file's kind, quantizer and imatrix raise: they need no model."""
+    from babelpress.export import FORMATS, _llamacpp
+    from babelpress.models import gguf_package
+
+    gguf_package.package()
+    given = {**FORMATS.options("gguf"), **options}
+    known = FORMATS.facts("gguf")["KINDS"]
+    _llamacpp.check(given["kind"], known, given["imatrix"], moments=moments)
+
+
+def weighed(model: str, moments: Path | None, policy: str) -> None:
+    """Raise for moments that are none, or shares of languages that nobody gives or that they lack.
+
+    Of a run without a mixture of its own, and of a plain model, shares have to be given.
+    """
+    from babelpress.export import _shares
+    from babelpress.runs import manifest
+    from babelpress.runs.places import run_of
+
+    there = of_moments(moments) if moments else []
+    run = run_of(model)
+    if policy:
+        _shares.given(policy, moments, there, model)
+    elif moments and not (run and manifest.is_finished(run) and manifest.read(run).shares):
+        raise BadSetting(
+            "--moments needs shares of languages, and the model has none of its own: give "
+            "--mixture, as in --mixture uniform."
+        )
 
 
 def text(corpus: str, languages: Sequence[str] = ()) -> list[str]:
@@ -172,9 +203,15 @@ def recipe(asked: "Recipe") -> None:
     check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
     reads_text = False
-    for work in (each.work for each in asked.steps if not KINDS.facts(each.kind).get("OWN_TEXT")):
+    for each in asked.steps:
+        work, facts = each.work, KINDS.facts(each.kind)
+        if facts.get("OWN_TEXT"):
+            continue
         policy = getattr(work, "mixture", None)
         against = getattr(work, "against", None)
+        if against and facts.get("DENSE"):  # a model that it is held against, no moments
+            model(against)
+            against = None
         second = of_moments(Path(against)) if against else []
         if moments := getattr(work, "moments", None):
             there = of_moments(Path(moments))

@@ -74,6 +74,9 @@ def export(
         checks.scores(against)
     _check_read(model, format, moments, mixture, against)
     _check_weighed(format, options, moments)
+    checks.weighed(model, moments, mixture)
+    if format == "gguf":
+        checks.gguf(options, moments=bool(moments))
     checks.model(model)
     checks.format(model, format)
     checks.new_folder(out)
@@ -97,6 +100,8 @@ def _with(options: Mapping[str, Any], form: str, kind: str, imatrix: Path | None
     Raises BadSetting for a flag that the format has no such option for, or that is given twice.
     """
     found = dict(options)
+    if isinstance(found.get("kind"), str):
+        found["kind"] = found["kind"].lower()
     known = FORMATS.options(form)
     for flag, name, value in (
         ("--type", "kind", kind.lower()),

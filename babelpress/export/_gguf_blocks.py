@@ -20,7 +20,6 @@ from babelpress.numerics.grids import Codes
 
 WIDTH = 32  # inputs of a block
 HALF = WIDTH // 2
-BYTES = {"Q4_0": 18, "Q4_1": 20, "Q5_0": 22, "Q8_0": 34}  # of a block
 # Steps q − z that a type can hold.
 RANGES = {"Q4_0": (-8, 7), "Q5_0": (-16, 15), "Q8_0": (-128, 127)}
 

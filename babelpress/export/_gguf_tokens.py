@@ -46,6 +46,7 @@ class Vocabulary:
     template: str | None
     normalizer: str | None  # what llama.cpp will not do
     left_out: list[str]  # marks that the model has no embeddings for
+    around: list[str]  # what the tokenizer puts around a text and llama.cpp does not
 
     def write(self, writer: Any) -> None:
         """Hand it to a GGUFWriter."""
@@ -92,7 +93,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, pre: str) -> Vocab
         )
     tokens = [by_id.get(number, f"[unused {number}]") for number in range(rows)]
     types = [_type(number, by_id, added) for number in range(rows)]
-    add_bos, add_eos = _around(tokenizer)
+    add_bos, add_eos, odd = _around(tokenizer)
     scores: list[float] = []
     if kind == PIECES:
         types = pieces.types(rules, tokens, types)
@@ -111,6 +112,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, pre: str) -> Vocab
         _template(tokenizer),
         pieces.left_out(rules) if kind == PIECES else _normalizer(rules),
         [by_id[number] for number in beyond],
+        [by_id.get(number, str(number)) for number in odd],
     )
 
 
@@ -163,13 +165,17 @@ def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {name: number for name, number in ids.items() if number is not None}
 
 
-def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, bool]:
-    """Whether the tokenizer puts BOS before and EOS behind a text by itself."""
+def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[bool, bool, list[int]]:
+    """Whether the tokenizer puts BOS before and EOS behind a text by itself; what else it puts."""
     bare: list[int] = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
     whole: list[int] = list(tokenizer(PROBE)["input_ids"])
-    if whole == bare:
-        return False, False
-    return whole[0] == tokenizer.bos_token_id, whole[-1] == tokenizer.eos_token_id
+    place = next(
+        (n for n in range(len(whole)) if whole[n : n + len(bare)] == bare), len(whole)
+    )  # of the text itself
+    before, behind = whole[:place], whole[place + len(bare) :]
+    begins = before[:1] == [tokenizer.bos_token_id]
+    ends = behind[-1:] == [tokenizer.eos_token_id]
+    return begins, ends, [*before[begins:], *behind[: len(behind) - ends]]
 
 
 def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from babelpress.errors import NotFinite
 from babelpress.export import _gguf_blocks as blocks
@@ -23,6 +24,7 @@ from babelpress.numerics.grids import Codes
 from babelpress.press.codes import CodesFolder
 
 FLOATS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+INSIDE = "blk."  # how names of tensors inside blocks begin
 LARGEST = torch.finfo(torch.float16).max
 
 
@@ -43,8 +45,18 @@ class Part:
 
 
 def exact(source: Source) -> str:
-    """The kind of file that holds the weights of a model as they are."""
-    return FLOATS[source.opened.stored_dtype]
+    """The kind of file that holds the weights of a model as they are; GGUF's widest is float32."""
+    return FLOATS.get(source.opened.stored_dtype, "f32")
+
+
+def inputs(model: PreTrainedModel, found: Layout) -> dict[str, int]:
+    """Inputs of every matrix inside blocks, by its name in the file."""
+    named = {found.name(parameter): each for parameter, each in parameters(model).items()}
+    return {
+        name: each.shape[1]
+        for name, each in named.items()
+        if name.startswith(INSIDE) and each.ndim == 2
+    }
 
 
 def parts(source: Source, found: Layout, kind: str) -> list[Part]:
@@ -127,6 +139,6 @@ def announce(gguf: Any, writer: Any, part: Part) -> None:
 
 def file_type(gguf: Any, parts: list[Part]) -> int:
     """The type of most matrices inside blocks, as llama.cpp's number for a whole file."""
-    inside = Counter(p.kind for p in parts if p.name.startswith("blk.") and len(p.shape) == 2)
+    inside = Counter(p.kind for p in parts if p.name.startswith(INSIDE) and len(p.shape) == 2)
     name = inside.most_common(1)[0][0]
     return int(gguf.LlamaFileType["ALL_F32" if name == "F32" else f"MOSTLY_{name}"])

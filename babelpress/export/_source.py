@@ -14,6 +14,7 @@ from babelpress.moments.store import Store
 from babelpress.press.codes import CodesFolder
 from babelpress.runs.manifest import Manifest
 from babelpress.system.files import write_json
+from babelpress.system.progress import Progress, silent
 
 RECORD = "babelpress.json"
 KEPT = {"kind", "calibration", "mixture"}  # what a record keeps of a step
@@ -24,7 +25,8 @@ class Source:
     """What an export reads.
 
     `opened` is the model, dequantized where it was quantized; `manifest` is that of the run, None
-    for a plain model; `codes` is None where nothing was quantized; `shares` are the mixture's.
+    for a plain model; `codes` is None where nothing was quantized; `shares` are the mixture's;
+    `progress` is told what takes long.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Source:
     codes: CodesFolder | None = None
     moments: Store | None = None
     shares: Mapping[str, float] | None = None
+    progress: Progress = silent
 
 
 def record(source: Source, folder: Path, form: str) -> None:

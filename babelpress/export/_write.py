@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from babelpress.errors import BadMoments, BadRun, BadSetting
+from babelpress.errors import BadMoments, BadRun
 from babelpress.export import FORMATS
 from babelpress.export._serving import ways
+from babelpress.export._shares import given as _given
 from babelpress.export._source import Source
 from babelpress.models.open import Opened
 from babelpress.models.tokenizers import tokenizer_hash
@@ -21,10 +22,10 @@ from babelpress.report.card import Served
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 from babelpress.runs.open import open_any
-from babelpress.runs.places import origin_of, run_of
+from babelpress.runs.places import run_of
+from babelpress.steps import KINDS
 from babelpress.system.files import new_folder, write_text
 from babelpress.system.progress import Progress, silent
-from babelpress.text import mixtures
 
 CARD = "README.md"  # what hubs show
 
@@ -61,6 +62,7 @@ def write(
         _codes(run),
         store,
         _shares(mixture, made, store, model),
+        progress,
     )
     with new_folder(out) as new:
         says = FORMATS.get(form)(source, new, **options)
@@ -87,6 +89,8 @@ def _moments(opened: Opened, folder: Path, made: Manifest | None) -> Store:
     of_model = weights_hash(opened.model)
     of_dense = made.origin.fingerprint if made else of_model
     same = store.identity["model"] == of_dense
+    if made and same and of_dense != of_model:
+        _check_blocks(folder, made)
     store.check(
         model=of_dense if same else of_model,
         tokenizer=tokenizer_hash(opened.tokenizer),
@@ -95,23 +99,21 @@ def _moments(opened: Opened, folder: Path, made: Manifest | None) -> Store:
     return store
 
 
+def _check_blocks(folder: Path, made: Manifest) -> None:
+    """Raise BadMoments where blocks of a run are others than those of the model before."""
+    for step in made.chain:
+        if why := KINDS.facts(step.kind).get("NEW_SHAPES"):
+            raise BadMoments(
+                f"{folder} holds moments of the model before `{step.kind}`, and {why}. Calibrate "
+                "this run, and give those."
+            )
+
+
 def _shares(
     policy: str, made: Manifest | None, store: Store | None, model: str
 ) -> dict[str, float] | None:
     """Shares of `--mixture`, else those of the last step of the run."""
     if not policy:
         return dict(made.shares) if made and made.shares else None
-    if store is None:
-        raise BadSetting("--mixture is read with --moments, whose languages it weights.")
-    mixed = mixtures.mixture(policy, store.identity["languages"], model=origin_of(model))
-    if mixed.policy == mixtures.MINIMAX:
-        raise BadSetting(
-            "minimax is found while pressing: export a run that was pressed with it, and its "
-            "shares are taken."
-        )
-    missing = [
-        tag for tag, p in mixed.shares.items() if p > 0 and tag not in store.identity["languages"]
-    ]
-    if missing:
-        raise BadMoments(f"{store.folder} has no moments of {', '.join(missing)}.")
-    return dict(mixed.shares)
+    folder, there = (store.folder, store.identity["languages"]) if store else (None, ())
+    return _given(policy, folder, there, model)

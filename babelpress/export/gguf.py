@@ -4,7 +4,7 @@
     kind=codes    the same, and an error where the run holds no codes
     kind=f32, bf16 or f16    every matrix so
     kind=q8_0     every matrix Q8_0 (8 bits, a scale for 32 inputs), rounded anew
-    kind=q4_k_m and all other types of llama-quantize    by llama.cpp's own quantizer
+    kind=q4_k_m and most other types of llama-quantize    by llama.cpp's own quantizer
 
 So a quantized run is carried over bit for bit: llama.cpp computes with (q − z)·scale of the very
 integers that were found here (_gguf_blocks.py says as which type). Norms and biases are F32. The
@@ -18,14 +18,14 @@ Shapes: O outputs, I inputs of a linear.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from babelpress.errors import BadModel, BadRun, BadSetting
+from babelpress.errors import BadModel, BadRun
 from babelpress.export import _gguf_metadata as metadata
 from babelpress.export import _gguf_weights as weights
 from babelpress.export import _llamacpp as engine
@@ -59,34 +59,32 @@ def write(
 ) -> list[str]:
     """Write model.gguf. Raises BadModel for a model or tokenizer that llama.cpp has no place for.
 
-    Raises BadSetting for an unknown kind or an imatrix that is not read, BadRun where codes are
-    wanted and none are there or llama.cpp gives up, NotFinite for a weight that F16 cannot hold,
-    MissingPackage without the gguf package or, where it is needed, llama.cpp's quantizer.
+    Raises BadSetting for an unknown kind or an imatrix that is not read or of another model, BadRun
+    where codes are wanted and none are there or llama.cpp gives up, NotFinite for a weight that F16
+    cannot hold, MissingPackage without the gguf package or, where it is needed, llama.cpp's
+    quantizer.
     """
     ggufs.package()
-    _check(source, kind, imatrix)
+    kind = kind.lower()
+    engine.check(kind, KINDS, imatrix, moments=source.moments is not None)
+    if kind == "codes" and source.codes is None:
+        raise BadRun(f"{source.name} holds no codes: quantize it, or give --type f16.")
     if kind not in engine.TYPES:
         words, parts = _write(source, folder / FILE, kind, pre, {})
         return [*_lines(source, parts, words), *_same_tokens(source, folder), *_left_out(source)]
-    about, weighed, used = _importance(source, folder, imatrix)
-    words, _ = _write(source, folder / WHOLE, weights.exact(source), pre, about)
-    threads = torch.get_num_threads()
-    engine.quantize(folder / WHOLE, folder / FILE, kind, weighed, threads)
-    for each in (folder / WHOLE, folder / importance.FILE):
-        each.unlink(missing_ok=True)
-    told = [*_quantized(folder / FILE, kind), *used, *_of_tokens(source, words)]
+    try:
+        about, weighed, used = _importance(source, folder, imatrix)
+        words, _ = _write(source, folder / WHOLE, weights.exact(source), pre, about)
+        threads = torch.get_num_threads()
+        engine.quantize(
+            folder / WHOLE, folder / FILE, kind, weighed, threads, progress=source.progress
+        )
+    finally:
+        for each in (folder / WHOLE, folder / importance.FILE):
+            each.unlink(missing_ok=True)
+    told = [*_quantized(folder / FILE, kind), *_lost(source, ()), *used]
+    told += _of_tokens(source, words)
     return [*told, *_same_tokens(source, folder), *_left_out(source)]
-
-
-def _check(source: Source, kind: str, imatrix: str) -> None:
-    if kind not in (*KINDS, *engine.TYPES):
-        raise BadSetting(f"kind is '{kind}'. Choose one of {', '.join((*KINDS, *engine.TYPES))}.")
-    if kind == "codes" and source.codes is None:
-        raise BadRun(f"{source.name} holds no codes: quantize it, or give --type f16.")
-    if kind in engine.TYPES:
-        engine.check(kind, imatrix=bool(imatrix or source.moments))
-    if imatrix and source.moments is not None:
-        raise BadSetting(f"--imatrix {imatrix} and --moments say two things. Give one of them.")
 
 
 def _importance(
@@ -97,12 +95,19 @@ def _importance(
         _, *datasets = importance.write(source, folder)
         path, name = folder / importance.FILE, "; ".join(datasets)
     elif given:
-        path, name = Path(given), Path(given).name
+        path = Path(given)
+        name = "; ".join([path.name, *engine.datasets(path)])
     else:
         return {}, None, []
-    entries = len(engine.means(path))
-    about = {"quantize.imatrix.dataset": name, "quantize.imatrix.entries_count": entries}
-    return about, path, [f"rounding errors are weighed by an imatrix of {entries} linears"]
+    means, model = engine.means(path), source.opened.model
+    inputs = weights.inputs(model, layout(model))
+    fitting = engine.check_fits(path, means, inputs)
+    about = {"quantize.imatrix.dataset": name, "quantize.imatrix.entries_count": len(means)}
+    line = (
+        f"rounding errors are weighed by an imatrix of {fitting} of {len(inputs)} matrices in "
+        "blocks"
+    )
+    return about, path, [line]
 
 
 def _write(
@@ -142,12 +147,16 @@ def _lines(source: Source, parts: list[Part], words: Vocabulary) -> list[str]:
     coded = [part.parameter.removesuffix(".weight") for part in parts if part.coded]
     if coded:
         lines.append(f"the codes of {len(coded)} linears are carried over exactly")
-    if source.codes is not None and (rounded := set(source.codes.names()) - set(coded)):
-        lines.append(
-            f"not carried over by their codes: {len(rounded)} linears, {min(rounded)} first"
-        )
+    lines += _lost(source, coded)
     tokenizer, *more = _of_tokens(source, words)
     return [lines[0], tokenizer, *lines[1:], *more]
+
+
+def _lost(source: Source, coded: Sequence[str]) -> list[str]:
+    """A line on the linears whose codes are not those of the file."""
+    if source.codes is None or not (rounded := set(source.codes.names()) - set(coded)):
+        return []
+    return [f"not carried over by their codes: {len(rounded)} linears, {min(rounded)} first"]
 
 
 def _matrices(kinds: Mapping[str, int]) -> str:
@@ -164,7 +173,7 @@ def _quantized(path: Path, kind: str) -> list[str]:
     lines = [_matrices(counted)]
     matrices = [each for each in header.tensors.values() if len(each.shape) == 2]
     odd = [each for each in matrices if each.shape[1] % engine.BLOCK]
-    if odd and ("_k" in kind or kind.startswith("iq")):
+    if odd and ("_k" in kind or (kind.startswith("iq") and kind != "iq4_nl")):
         instead = ", ".join(sorted({each.kind.name for each in odd}))
         lines.append(
             f"{len(odd)} matrices have inputs that {engine.BLOCK} does not divide: llama.cpp gives "
@@ -187,6 +196,11 @@ def _of_tokens(source: Source, words: Vocabulary) -> list[str]:
         )
     if words.left_out:
         lines.append(f"tokens without an embedding are left out: {', '.join(words.left_out)}")
+    if words.around:
+        lines.append(
+            f"llama.cpp puts BOS and EOS around a text and nothing else: {' '.join(words.around)} "
+            "of the tokenizer is left out"
+        )
     if words.normalizer is not None:
         lines.append(f"llama.cpp leaves out what the tokenizer does first ({words.normalizer})")
     config = source.opened.model.config.get_text_config()
@@ -198,13 +212,14 @@ def _of_tokens(source: Source, words: Vocabulary) -> list[str]:
 def _same_tokens(source: Source, folder: Path) -> list[str]:
     """A line where text is read as other tokens from the file than by the tokenizer.
 
-    Under a name given by `pre` that is not known here nothing can be told.
+    Under a name given by `pre` that is not known here nothing can be told, which is said.
     """
     header = gguf_header.read(folder / FILE)
     try:
         made = gguf_tokens.tokenizer(header)
-    except BadModel:
-        return []
+    except BadModel as error:
+        why = str(error).replace(str(folder / FILE), FILE)
+        return [f"not checked: whether the file reads text as the tokenizer does, for {why}"]
     texts = list(probes.texts())
     pairs = zip(
         texts,

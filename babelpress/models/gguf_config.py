@@ -12,10 +12,13 @@ Tested in tests/models/test_gguf_config.py.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from babelpress.errors import BadModel
-from babelpress.models.gguf_header import FLOATS, Header
+from babelpress.models.gguf_header import AGAIN, FLOATS, Header
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Architectures of llama.cpp that are read, with what transformers calls config and class.
 FAMILIES = {
@@ -32,12 +35,14 @@ SIZES = {
     "attention.head_count": "num_attention_heads",
     "attention.layer_norm_rms_epsilon": "rms_norm_eps",
 }
+FRACTIONS = ("attention.layer_norm_rms_epsilon", "rope.freq_base")
 IDS = {
     "tokenizer.ggml.bos_token_id": "bos_token_id",
     "tokenizer.ggml.eos_token_id": "eos_token_id",
     "tokenizer.ggml.padding_token_id": "pad_token_id",
 }
 EMBEDDING, HEAD, FACTORS = "token_embd.weight", "output.weight", "rope_freqs.weight"
+WIDE = ("float64", "float32")  # which hold all that a file has in F32
 BASE = 10000.0  # of rotary positions, where a file does not say
 # Gemma 3 in llama.cpp: one block of so many sees all of a text, the others turn by this base, and
 # only the model with so many blocks divides scores by hidden numbers for a head.
@@ -49,6 +54,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 CLOSE = 1e-5  # of factors in float32, relative
+RAISED = ("gemma3",)  # architectures whose files hold norms with one added
 
 
 def config(header: Header) -> dict[str, Any]:
@@ -64,33 +70,70 @@ def config(header: Header) -> dict[str, Any]:
         )
     kind, named = FAMILIES[architecture]
     found: dict[str, Any] = {ours: _needed(header, key) for key, ours in SIZES.items()}
-    heads = found["num_attention_heads"]
+    heads, rows = found["num_attention_heads"], _rows(header)
     found |= {
         "model_type": kind,
         "architectures": [named],
         "dtype": dtype(header),
-        "num_key_value_heads": header.own("attention.head_count_kv", heads),
-        "head_dim": header.own("attention.key_length", found["hidden_size"] // heads),
-        "vocab_size": _rows(header),
+        "num_key_value_heads": _number(header, "attention.head_count_kv", heads),
+        "head_dim": _number(header, "attention.key_length", found["hidden_size"] // heads),
+        "vocab_size": rows,
         "tie_word_embeddings": HEAD not in header.tensors,
-        **{ours: header.metadata.get(key) for key, ours in IDS.items()},
+        **{ours: _id(header, key, rows) for key, ours in IDS.items()},
     }
     _check(header, found)
     return {**found, **_of_family(header, found)}
 
 
 def dtype(header: Header) -> str:
-    """What weights are kept in: the float that most of them have, or float32 for a grid's.
+    """What weights are kept in: the float of all matrices, where it holds norms and biases too.
 
-    A grid's are products of integers and scales, which no narrower float holds.
+    Else float32: a grid's are products of integers and scales, which no narrower float holds.
     """
-    counted: dict[str, int] = {}
-    for each in header.tensors.values():
-        if len(each.shape) > 1:
-            counted[each.kind.name] = counted.get(each.kind.name, 0) + math.prod(each.shape)
-    if not counted or not set(counted) <= set(FLOATS):
+    kinds = {each.kind.name for each in header.tensors.values() if len(each.shape) > 1}
+    if len(kinds) != 1 or not kinds <= set(FLOATS):
         return "float32"
-    return FLOATS[max(counted, key=counted.__getitem__)]
+    found = FLOATS[kinds.pop()]
+    if found in WIDE:
+        return found
+    for name, each in header.tensors.items():
+        if len(each.shape) == 1 and name != FACTORS and not _survives(header, name, found):
+            return "float32"
+    return found
+
+
+def raised(architecture: str, name: str) -> bool:
+    """Whether a file holds a tensor with one added; its name there or here will do."""
+    return architecture in RAISED and name.endswith("norm.weight")
+
+
+def _survives(header: Header, name: str, dtype: str) -> bool:
+    """Whether a norm or bias in a file is what it was after it was kept in a narrower float.
+
+    One that holds one more is, where adding one gives it back.
+    """
+    import numpy as np
+
+    kind = header.tensors[name].kind.name
+    if FLOATS.get(kind) == dtype:
+        return True
+    if kind != "F32":
+        return False
+    told = np.array(header.floats(name), dtype=np.float32)
+    more = np.float32(raised(header.architecture, name))
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(_narrowed(told - more, dtype) + more, told))
+
+
+def _narrowed(values: "np.ndarray", dtype: str) -> "np.ndarray":
+    """float32 as float16 or bfloat16 has it, rounded to the nearest, of two to the even one."""
+    import numpy as np
+
+    if dtype == "float16":
+        return values.astype(np.float16).astype(np.float32)
+    bits = values.view(np.uint32)
+    bits = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _needed(header: Header, key: str) -> Any:
@@ -100,6 +143,31 @@ def _needed(header: Header, key: str) -> Any:
         raise BadModel(
             f"{header.path}: {header.architecture}.{key} {what}, and without one number for it the "
             "model cannot be opened. Give its safetensors folder."
+        )
+    return _number(header, key)
+
+
+def _number(header: Header, key: str, default: Any = None) -> Any:
+    """A number, or a list of them by block: whole ones, unless FRACTIONS has the key.
+
+    Raises BadModel for anything else, and for what is not above 0.
+    """
+    found = header.own(key, default)
+    kinds, which = ((int, float), "a") if key in FRACTIONS else ((int,), "a whole")
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, bool) or not isinstance(each, kinds) or not each > 0:
+            raise BadModel(
+                f"{header.path}: {header.architecture}.{key} is {each!r}, and has to be {which} "
+                f"number above 0. {AGAIN}"
+            )
+    return found
+
+
+def _id(header: Header, key: str, rows: int) -> int | None:
+    found = header.metadata.get(key)
+    if found is not None and not (isinstance(found, int) and 0 <= found < rows):
+        raise BadModel(
+            f"{header.path}: {key} is {found!r}, and the model has {rows} embeddings. {AGAIN}"
         )
     return found
 
@@ -121,6 +189,9 @@ def _check(header: Header, found: Mapping[str, Any]) -> None:
         f"heads of {head} with values of {values}": values != head,
         f"{experts} experts": bool(experts),
         "different key-value heads by block": isinstance(found["num_key_value_heads"], list),
+        "attention that sees text on both sides (attention.causal)": not header.own(
+            "attention.causal", True
+        ),
     }.items():
         if wrong:
             raise BadModel(
@@ -188,19 +259,21 @@ def scores_by(found: Mapping[str, Any]) -> int:
 
 def _rotation(header: Header, found: Mapping[str, Any]) -> dict[str, Any]:
     """How positions turn: plainly, all slower by a factor, or as in Llama 3."""
-    base = header.own("rope.freq_base", BASE)
-    way = header.own("rope.scaling.type", "none")
+    base = _number(header, "rope.freq_base", BASE)
+    way = header.own("rope.scaling.type", "linear")  # what llama.cpp takes where none is said
+    # llama.cpp reads a factor of 0 as 1, and has an older name for it
+    factor = header.own("rope.scaling.factor", header.own("rope.scale_linear", 0.0)) or 1.0
     plain = {"rope_type": "default", "rope_theta": base}
-    if FACTORS in header.tensors:
-        return {**plain, **_llama3(header, base, found["head_dim"])}
-    if way == "linear":
-        return {**plain, "rope_type": "linear", "factor": header.own("rope.scaling.factor", 1.0)}
-    if way != "none":
+    scaled = way == "linear" and factor != 1
+    if way not in ("none", "linear") or (scaled and FACTORS in header.tensors):
+        how = f"{way} and by {FACTORS}" if scaled else way
         raise BadModel(
-            f"{header.path} scales its rotary positions by {way}, which is not read from GGUF "
+            f"{header.path} scales its rotary positions by {how}, which is not read from GGUF "
             "here: none, linear and those of Llama 3 are. Give its safetensors folder."
         )
-    return plain
+    if FACTORS in header.tensors:
+        return {**plain, **_llama3(header, base, found["head_dim"])}
+    return {**plain, "rope_type": "linear", "factor": factor} if scaled else plain
 
 
 def _llama3(header: Header, base: float, head: int) -> dict[str, Any]:

@@ -27,9 +27,10 @@ AGAIN = "Get the file again."
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type of tensor: weights of a block and its bytes, and for evenly spaced ones their grid.
+    """A type of tensor: weights of a block and its bytes, and what one weight is rounded to.
 
-    `bits` of a weight and `group`, how many of a row share a scale; both 0 for all others.
+    `bits` of its code, 0 for floats, and `group`, how many of a row share a scale, 0 for codes that
+    stand for several weights or no even steps (IQ and TQ).
     """
 
     name: str
@@ -54,17 +55,17 @@ KINDS = {
     12: Kind("Q4_K", 256, 144, 4, 32),
     13: Kind("Q5_K", 256, 176, 5, 32),
     14: Kind("Q6_K", 256, 210, 6, 16),
-    16: Kind("IQ2_XXS", 256, 66),
-    17: Kind("IQ2_XS", 256, 74),
-    18: Kind("IQ3_XXS", 256, 98),
-    19: Kind("IQ1_S", 256, 50),
-    20: Kind("IQ4_NL", 32, 18),
-    21: Kind("IQ3_S", 256, 110),
-    22: Kind("IQ2_S", 256, 82),
-    23: Kind("IQ4_XS", 256, 136),
-    29: Kind("IQ1_M", 256, 56),
-    34: Kind("TQ1_0", 256, 54),
-    35: Kind("TQ2_0", 256, 66),
+    16: Kind("IQ2_XXS", 256, 66, 2),
+    17: Kind("IQ2_XS", 256, 74, 2),
+    18: Kind("IQ3_XXS", 256, 98, 3),
+    19: Kind("IQ1_S", 256, 50, 1),
+    20: Kind("IQ4_NL", 32, 18, 4),
+    21: Kind("IQ3_S", 256, 110, 3),
+    22: Kind("IQ2_S", 256, 82, 2),
+    23: Kind("IQ4_XS", 256, 136, 4),
+    29: Kind("IQ1_M", 256, 56, 1),
+    34: Kind("TQ1_0", 256, 54, 2),
+    35: Kind("TQ2_0", 256, 66, 2),
 }
 FLOATS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -106,7 +107,7 @@ class Header:
         return {part: dict(counted) for part, counted in sorted(found.items())}
 
     def floats(self, name: str) -> tuple[float, ...]:
-        """The numbers of a small F32 tensor."""
+        """The numbers of a small F32 tensor, a norm or a bias."""
         each = self.tensors[name]
         with self.path.open("rb") as file:
             file.seek(each.start)
@@ -118,6 +119,15 @@ def is_gguf(where: str | Path) -> bool:
     """Whether a MODEL is a GGUF file, by its name: one that is there."""
     path = Path(where)
     return path.suffix.lower() == SUFFIX and path.is_file()
+
+
+def has_magic(path: Path) -> bool:
+    """Whether a file begins as GGUF does. Raises BadModel where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise BadModel(f"cannot read {path}: {error.strerror}.") from error
 
 
 def read(path: str | Path) -> Header:
@@ -221,14 +231,16 @@ def _entry(path: Path, reader: _Reader) -> tuple[str, Kind, tuple[int, ...], int
 
 def _check(header: Header, size: int) -> None:
     path, metadata = header.path, header.metadata
+    # the first key to look at: parts after the first have no others
+    parts = metadata.get("split.count", 1)
+    if not isinstance(parts, int) or parts > 1:
+        raise BadModel(
+            f"{path} is one of {parts} files of a model (split.count). Make one of them with "
+            "llama.cpp's `llama-gguf-split --merge FIRST OUT`."
+        )
     if metadata.get("general.type", "model") != "model" or "general.architecture" not in metadata:
         kind = metadata.get("general.type", "file of no architecture")
         raise BadModel(f"{path} is no model, but of kind {kind}. Give the GGUF file of a model.")
-    if (parts := metadata.get("split.count", 1)) > 1:
-        raise BadModel(
-            f"{path} is one of {parts} files of a model. Make one of them with llama.cpp's "
-            "`llama-gguf-split --merge FIRST OUT`."
-        )
     for name, each in header.tensors.items():
         needed = prod(each.shape) // each.kind.block * each.kind.bytes
         if each.start + needed > size:

@@ -27,7 +27,6 @@ ARCHITECTURES = {
     "gemma3_text": "gemma3",
 }
 TURNED = ("llama",)  # architectures whose queries and keys change rows
-RAISED = ("gemma3",)  # architectures whose files hold norms with one added
 # What computes between the linears of a feed-forward, and how a config calls it.
 ACTIVATION = {"gemma3": ("hidden_activation", "gelu_pytorch_tanh")}
 SILU = ("hidden_act", "silu")
@@ -79,7 +78,7 @@ class Layout:
 
     def raised(self, parameter: str) -> float:
         """What is added to a weight in the file."""
-        return float(self.architecture in RAISED and parameter.endswith("norm.weight"))
+        return float(gguf_config.raised(self.architecture, parameter))
 
     def _reads(self, parameter: str) -> bool:
         module, _, kind = parameter.rpartition(".")

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from babelpress.errors import BadModel
 from babelpress.models import gguf_splits as splits
-from babelpress.models.gguf_header import Header
+from babelpress.models.gguf_header import AGAIN, Header
 
 BYTE_LEVEL, PIECES = "gpt2", "llama"  # tokenizers by llama.cpp's names
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types of GGUF
@@ -61,14 +61,14 @@ class _Words:
 
 def tokenizer(header: Header) -> PreTrainedTokenizerBase:
     """The tokenizer of a file, ready to be used. Raises BadModel where it cannot be told."""
+    made_rules = rules(header)  # which checks ids too
     named = {
         f"{ours}_token": header.metadata["tokenizer.ggml.tokens"][number]
         for theirs, ours in SPECIAL.items()
         if (number := header.metadata.get(f"tokenizer.ggml.{theirs}_token_id")) is not None
-        and number < len(header.metadata.get("tokenizer.ggml.tokens", ()))
     }
     made = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(rules(header))),
+        tokenizer_object=Tokenizer.from_str(json.dumps(made_rules)),
         clean_up_tokenization_spaces=False,
         **named,
     )
@@ -117,6 +117,14 @@ def _check(header: Header, words: _Words) -> None:
             raise BadModel(
                 f"{header.path}: tokens {first} and {number} are both {token[:20]!r}, so text "
                 "could be read either way. Give its safetensors folder."
+            )
+    for name in SPECIAL:
+        key = f"tokenizer.ggml.{name}_token_id"
+        found = header.metadata.get(key)
+        if found is not None and not (isinstance(found, int) and 0 <= found < len(words.tokens)):
+            raise BadModel(
+                f"{header.path}: {key} is {found!r}, and there are {len(words.tokens)} tokens. "
+                f"{AGAIN}"
             )
 
 

@@ -38,8 +38,15 @@ def resolve(name: str) -> str:
     if gguf_header.is_gguf(path):
         gguf_header.read(path)
         return str(path)
+    if path.is_file() and gguf_header.has_magic(path):
+        raise BadModel(
+            f"{path} is a GGUF file by another name: files are known by their ending. Rename or "
+            f"link it to {path.name}{gguf_header.SUFFIX}."
+        )
     if path.exists():
         return str(_model_folder(path))
+    if path.suffix.lower() == gguf_header.SUFFIX:
+        raise BadModel(f"no such file: {name}. Give the path of a {gguf_header.SUFFIX} file.")
     if HUB_ID.fullmatch(name):
         return name
     raise BadModel(

@@ -21,7 +21,7 @@ from babelpress.steps._kind import ModelRow
 from babelpress.steps._repairing import Repair
 from babelpress.steps.recover import Report
 from babelpress.system.early import ends_early
-from babelpress.system.offload import Hold, in_memory
+from babelpress.system.offload import Hold, turn
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.train.by_block import ByBlock, Learner
 from babelpress.train.learners import Integers, Weights
@@ -31,7 +31,11 @@ from babelpress.train.recovering import Losses, losses_of
 
 def repair(made: Repair, place: Path, folder: Path, hold: Hold, progress: Progress) -> Report:
     """Repair all blocks in place; integers that are learnt go into `folder`."""
-    reference, before = _losses(made, made.dense.model), _losses(made, made.opened.model)
+    models = made.opened.model, made.dense.model
+    live = models[0].dtype
+    for each in models:  # before anything is measured, and however it is held: the same numbers
+        turn(each, torch.float32, hold)
+    reference, before = _losses(made, models[1]), _losses(made, models[0])
     writer = codes.Writer(folder / codes.FOLDER, made.walk.index_of)
     moved: list[int] = []
 
@@ -51,6 +55,7 @@ def repair(made: Repair, place: Path, folder: Path, hold: Hold, progress: Progre
             writer.add({name: made.codes.load(name) for name in own})
         writer.close()
     after = _losses(made, made.opened.model)
+    turn(models[0], live, hold)  # as a step finds it that opens what this one made
     return Report(
         model=ModelRow(name=""),
         reference=reference,
@@ -58,7 +63,8 @@ def repair(made: Repair, place: Path, folder: Path, hold: Hold, progress: Progre
         at=[0, made.settings.steps],
         drawn=[dict(walked.shares)],
         best=1,
-        trained=_trained(made),
+        read={tag: sum(each.read[tag] for each in walked.done) for tag in walked.shares},
+        trained=_trained(made, walked),
         zeros=zeros,
         moved=sum(moved),
         parts=[
@@ -90,9 +96,6 @@ def _walked(
     shares: dict[str, float],
 ) -> ByBlock:
     settings, dense = made.settings, made.dense.model
-    if hold is in_memory:  # else weights stay in mapped files, and optimizers have copies of blocks
-        made.opened.model.float()
-        dense.float()
     dense.requires_grad_(False)
     made.opened.model.requires_grad_(False)
     length = max(each.length for each in made.text.blocks.values())
@@ -143,7 +146,7 @@ def _losses(made: Repair, model: Any) -> Losses:
     if made.reader.answers != "tokens":
         return {}
     reader = made.reader if model is made.opened.model else Reader.of(model)
-    return losses_of(reader, made.apart, made.base, made.seed)
+    return losses_of(reader, made.apart, made.watched, made.seed)
 
 
 def _zeros(made: Repair) -> int:
@@ -158,8 +161,8 @@ def _zeros(made: Repair) -> int:
     )
 
 
-def _trained(made: Repair) -> int:
-    """How many numbers learnt, of all blocks."""
+def _trained(made: Repair, walked: ByBlock) -> int:
+    """How many numbers learnt, of all blocks; of a grid the widths of its groups not counted."""
     if made.settings.grids and made.codes is not None:
         shapes = (
             made.codes.row(name)["shape"]
@@ -167,13 +170,7 @@ def _trained(made: Repair) -> int:
             if made.walk.index_of(name) is not None
         )
         return sum(rows * inputs for rows, inputs in shapes)
-    found = 0
-    for index, block in enumerate(made.walk.blocks):
-        learner = _learner(made, index, block, block)
-        found += sum(each.numel() for each in learner.numbers().values())
-        learner.finish()
-    made.opened.model.requires_grad_(False)
-    return found
+    return sum(each.trained for each in walked.done)
 
 
 def _moved(made: Repair, name: str, found: Codes) -> int:
@@ -182,10 +179,11 @@ def _moved(made: Repair, name: str, found: Codes) -> int:
     return int((made.codes.load(name).codes_OI != found.codes_OI).sum())
 
 
-def tried(made: Repair, place: Path, hold: Hold) -> tuple[dict[str, float], int]:
-    """Seconds by phase from a step on the first block, and how many numbers a block has."""
+def tried(made: Repair, place: Path, hold: Hold) -> tuple[dict[str, float], int, int]:
+    """Seconds by phase from a step on the first block, and numbers: of a block, and of all."""
+    for each in (made.opened.model, made.dense.model):
+        turn(each, torch.float32, hold)
     walked = _walked(made, place, hold, lambda *_: None, made.base)
-    blocks = len(made.walk.blocks)
     few = replace(walked, walk=made.walk.only(1), steps=1)
     one = timed(lambda: few.repair(made.text.blocks, made.apart.blocks, silent))[1]
     more = replace(walked, walk=made.walk.only(1), steps=2, place=place / "more", done=[])
@@ -193,5 +191,9 @@ def tried(made: Repair, place: Path, hold: Hold) -> tuple[dict[str, float], int]
     two = timed(lambda: more.repair(made.text.blocks, made.apart.blocks, silent))[1]
     step = max(0.0, two - one)
     looks = timed(lambda: _losses(made, made.opened.model))[1] * 3
-    phases = {"blocks": blocks * (one + step * made.settings.steps), "evaluate": looks}
-    return phases, sum(each.numel() for each in made.walk.blocks[0].parameters())
+    sizes = [sum(each.numel() for each in block.parameters()) for block in made.walk.blocks]
+    phases = {
+        "blocks": len(sizes) * (one + step * made.settings.steps),
+        "evaluate": looks,
+    }
+    return phases, max(sizes), sum(sizes)

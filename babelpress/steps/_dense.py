@@ -18,12 +18,20 @@ from babelpress.models.open import Opened, open_model
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.tokenizers import tokenizer_hash, vocabulary_of
 
+REMOTE = "transformers_modules"  # where transformers puts code that comes with a model
+
 
 def open_dense(opened: Opened, place: str, name: str) -> Opened:
     """The dense model, which lies at `place`, with the tokens of the pressed one.
 
-    Raises BadModel where it cannot be opened, or reads other text.
+    Raises BadModel where it cannot be opened, or reads other text; for a model that runs code
+    of its own.
     """
+    if type(opened.model).__module__.startswith(REMOTE):
+        raise BadModel(
+            f"{opened.name} runs code of its own, and that of a dense model beside it is not "
+            "trusted: such a model is not repaired here. Give one of a class of transformers."
+        )
     try:
         dense = open_model(place, device=str(opened.model.device))
     except BadModel as error:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 from torch.optim import AdamW
@@ -32,11 +33,11 @@ from babelpress.steps.recover import KEPT, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.early import ends_early
 from babelpress.system.memory import peak, used
-from babelpress.system.offload import Hold, in_memory
+from babelpress.system.offload import Hold, in_memory, on_disk
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.text.settings import CalibrationSettings
 from babelpress.train import fit as fitting
-from babelpress.train.fit import fit
+from babelpress.train.fit import fit, remembered
 from babelpress.train.kept import Kept, bytes_of
 from babelpress.train.reading import Reader
 from babelpress.train.recovering import AsScored, Recovery, losses_of
@@ -71,6 +72,8 @@ def recover(
         "corpus": repair.texts.manifest.get("fingerprint"),
     }
     place = checkpoints(folder, work, progress)
+    if hold is not in_memory and not settings.by_block:
+        remark(progress, f"--offload has no effect on {settings.repair}: all is in memory")
     with measured() as cost:
         if settings.by_block:
             own = _by_block.repair(repair, place, folder, hold, progress)
@@ -80,7 +83,7 @@ def recover(
         shutil.copytree(repair.codes.folder, folder / CODES)
     rows = {} if repair.codes is None else repair.codes.rows
     opened.model.requires_grad_(True).eval()
-    shares = own.drawn[-1] if own.drawn else repair.mixed.shares
+    shares = _mean(own)
     report = own.model_copy(
         update={
             "step": settings.model_dump(mode="json"),
@@ -98,10 +101,23 @@ def recover(
             "cost": cost,
             "apart": repair.texts.told,
             "rate": repair.rate,
+            "learnt": repair.learns,
             "coded": 0 if repair.codes is None else _numbers(repair),
         }
     )
     return Done(report, {}, opened)
+
+
+def _mean(own: Report) -> dict[str, float]:
+    """The shares that languages were drawn by, mean over steps."""
+    steps = [after - before for before, after in zip(own.at, own.at[1:], strict=False)] or [1]
+    if len(own.drawn) == 1:
+        return own.drawn[0]
+    return {
+        tag: sum(each[tag] * number for each, number in zip(own.drawn, steps, strict=True))
+        / sum(steps)
+        for tag in own.drawn[0]
+    }
 
 
 def _numbers(repair: Repair) -> int:
@@ -127,7 +143,7 @@ def _whole(repair: Repair, place: Path, progress: Progress) -> Report:
         reference=made.reference,
         losses_apart=made.found,
         at=made.at,
-        drawn=made.drawn,
+        drawn=made.used,
         best=made.best,
         losses=made.losses,
         read=made.tokens,
@@ -156,8 +172,7 @@ def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
     if not settings.embeddings:
         vocabulary.share(teacher, model)
     reader = Reader.of(teacher.eval())
-    base = repair.base
-    reference = losses_of(reader, repair.apart, base, repair.seed)
+    reference = losses_of(reader, repair.apart, repair.watched, repair.seed)
     facts = REPAIRS.facts(settings.repair)
     dense: Reader | Kept | None = reader if facts.get("DENSE") else None
     if settings.teacher == KEPT:
@@ -171,8 +186,8 @@ def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
         dense=dense,
         text=repair.text,
         apart=repair.apart,
-        base=base,
-        shares=dict(base),
+        base=repair.base,
+        shares=dict(repair.base),
         reference=reference,
         batch=max(1, settings.batch // length),
         seed=repair.seed,
@@ -188,6 +203,10 @@ def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) 
     if not made.found and not any(made.place.glob("checkpoint-*")):
         made.evaluate(0)
     began = time.monotonic()
+    if known := remembered(made.place):
+        made.restore(known)
+        if why := _enough(made, settings):  # a training that was killed had ended already
+            return why
     ended: list[str] = []
 
     def share(step: int) -> float:
@@ -195,9 +214,6 @@ def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) 
 
     def after(step: int, loss: float) -> bool:
         nonlocal began
-        if _waited(made, settings):  # a training that was killed had ended already
-            ended.append(_patience(settings))
-            return True
         made.after(loss)
         now = time.monotonic()
         made.seconds, began = made.seconds + now - began, now
@@ -207,10 +223,8 @@ def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) 
             made.ends()
             made.evaluate(step)
             _say(made, step, progress)
-        if late and step < steps:
-            ended.append(f"after {settings.minutes:g} minutes, {step:,} of {steps:,} steps")
-        elif _waited(made, settings) and step < steps:
-            ended.append(_patience(settings))
+        if why := _enough(made, settings):
+            ended.append(why)
         return bool(ended)
 
     progress("train: step", 0, steps)
@@ -239,12 +253,14 @@ def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) 
     return ended[-1] if ended else ""
 
 
-def _waited(made: Recovery, settings: Settings) -> bool:
-    return bool(settings.patience) and made.waited >= settings.patience
-
-
-def _patience(settings: Settings) -> str:
-    return f"after {settings.patience} evaluations that were no better"
+def _enough(made: Recovery, settings: Settings) -> str:
+    """Why no step is to follow the last evaluation, if any is left; empty where one is."""
+    done, steps = made.at[-1], settings.steps
+    if done < steps and settings.minutes and made.seconds >= 60 * settings.minutes:
+        return f"after {settings.minutes:g} minutes, {done:,} of {steps:,} steps"
+    if done < steps and settings.patience and made.waited >= settings.patience:
+        return f"after {settings.patience} evaluations that were no better"
+    return ""
 
 
 def _say(made: Recovery, step: int, progress: Progress) -> None:
@@ -270,21 +286,24 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     opened, before = trial.opened, used()
     name = settings.against or opened.name
     with peak() as most, tempfile.TemporaryDirectory(dir=trial.near) as place:
-        dense, reading = timed(lambda: open_dense(opened, opened.dense or name, name))
         if chained and settings.grids:
             raise BadModel(
                 "what rounding takes is known with the integers only, which an earlier step makes: "
                 "do that step first, and try --dry-run on its run."
             )
+        dense, reading = timed(lambda: open_dense(opened, opened.dense or name, name))
         repair = Repair.of(opened, dense, trial.asked, settings)
         if settings.by_block:
-            hold = in_memory
-            phases, numbers = _by_block.tried(repair, Path(place), hold)
-            disk = 4 * numbers
+            hold = on_disk(Path(place)) if trial.offload else in_memory
+            phases, numbers, every = _by_block.tried(repair, Path(place), hold)
+            disk = 4 * every + (every if settings.grids else 0)  # all blocks, and integers beside
         else:
             phases, numbers = _tried(repair, Path(place))
             disk = (fitting.KEPT + 1) * (MOMENTS + 4) * numbers + 8 * numbers
     whole = sum(each.numel() for each in opened.model.parameters())
+    if settings.by_block and trial.offload:  # both models and what they are fed, in float32
+        disk += 4 * (whole + sum(each.numel() for each in dense.model.parameters()))
+        disk += 4 * _read(repair) * int(opened.model.config.get_text_config().hidden_size)
     if settings.teacher == KEPT:
         disk += bytes_of(_read(repair), settings.top)
     opening = trial.open_again if chained else trial.open_seconds
@@ -308,13 +327,16 @@ def _tried(repair: Repair, place: Path) -> tuple[dict[str, float], int]:
             part().backward()
 
     seconds = min(timed(lambda number=number: step(number))[1] for number in range(2))
-    looking = timed(lambda: losses_of(made.reader, made.apart, made.base, made.seed))[1]
-    looks = 2 + -(-settings.steps // settings.evaluate)
+    looking = timed(lambda: losses_of(made.reader, made.apart, made.reference, made.seed))[1]
+    steps = settings.steps
+    if settings.minutes:  # of which evaluations are a part
+        steps = min(steps, ceil(60 * settings.minutes / (seconds + looking / settings.evaluate)))
+    looks = 2 + -(-steps // settings.evaluate)
     numbers = sum(each.numel() for each in made.tuned.parameters.values())
     made.tuned.finish()
-    phases = {"train": seconds * settings.steps, "evaluate": looking * looks}
+    phases = {"train": seconds * steps, "evaluate": looking * looks}
     if settings.teacher == KEPT:
-        apart = sum(repair.apart.number(tag) for tag in made.base)
+        apart = sum(repair.apart.number(tag) for tag in made.reference)
         ahead = sum(repair.text.number(tag) for tag in made.base)
         phases["keep"] = first * ahead / max(1, apart)
     return phases, numbers

@@ -15,7 +15,7 @@ from babelpress.models.walk import Walk
 from babelpress.press.codes import CodesFolder
 from babelpress.steps._kind import BLOCKS
 from babelpress.steps._learnt import Learnt, of_text
-from babelpress.steps.recover import KEPT, Settings
+from babelpress.steps.recover import KEPT, LOW_RANK, TUNED, Settings
 from babelpress.text import mixtures
 from babelpress.text.mixtures import LACKING, Mixture
 from babelpress.text.settings import CalibrationSettings
@@ -53,6 +53,8 @@ class Repair:
         codes = CodesFolder.open(opened.codes) if opened.codes else None
         reader = Reader.of(opened.model)
         _check(opened, reader, settings, codes)
+        walk = Walk(opened.model)
+        _check_updates(walk, settings, codes)
         texts = of_text(opened, asked, reader.answers)
         tags = texts.learnt.languages()
         mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
@@ -62,7 +64,6 @@ class Repair:
                 f"--teacher {KEPT} is for decoders: of an encoder other tokens are hidden every "
                 "time. Leave it out."
             )
-        walk = Walk(opened.model)
         found = cls(settings, opened, dense, walk, reader, texts, mixed, codes, asked.seed)
         found.check_alike()
         return found
@@ -85,9 +86,20 @@ class Repair:
         return {tag: share for tag, share in self.mixed.shares.items() if share > 0}
 
     @property
+    def watched(self) -> list[str]:
+        """The languages that losses are told of: all that there is text of."""
+        return self.apart.languages()
+
+    @property
+    def learns(self) -> str:
+        """What learns: of a model all of whose matrices are quantized norms and biases are left."""
+        learns, norms = self.settings.learns, TUNED[1]
+        return norms if learns == TUNED[0] and not _loose(self.walk, self.codes) else learns
+
+    @property
     def rate(self) -> float:
         """The learning rate that it begins with."""
-        return self.settings.first_rate(coded=self.codes is not None)
+        return self.settings.first_rate(self.learns)
 
     @property
     def lacking(self) -> bool:
@@ -113,6 +125,16 @@ class Repair:
         """Raise BadModel where blocks go one by one, and the dense ones are others."""
         if not self.settings.by_block:
             return
+        widths = [
+            int(each.model.config.get_text_config().hidden_size)
+            for each in (self.opened, self.dense)
+        ]
+        if widths[0] != widths[1]:
+            raise BadModel(
+                f"{self.dense.name} is {widths[1]:,} wide and the model {widths[0]:,}, so no block "
+                "can learn what its dense one gives. Use --repair logits, or give the dense model "
+                "that it was made of with --against."
+            )
         theirs = Walk(self.dense.model).blocks
         if _ends(self, self.walk.blocks) != _ends(self, theirs):
             raise BadModel(
@@ -141,6 +163,31 @@ def _check(opened: Opened, reader: Reader, settings: Settings, codes: CodesFolde
         raise BadModel(
             f"{type(opened.model).__name__} has no head that predicts tokens, so there is no loss "
             "to lower. Use --repair blocks, with a mixture that needs none."
+        )
+
+
+def _loose(walk: Walk, codes: CodesFolder | None) -> list[str]:
+    """The linears of blocks that lie on no grid."""
+    coded = set() if codes is None else set(codes.names())
+    names = (walk.name(i, name) for i, block in enumerate(walk.blocks) for name in linears(block))
+    return [name for name in names if name not in coded]
+
+
+def _check_updates(walk: Walk, settings: Settings, codes: CodesFolder | None) -> None:
+    """Raise where matrices that are asked to have updates of low rank can have none."""
+    if settings.learns != LOW_RANK:
+        return
+    loose = _loose(walk, codes)
+    if not loose:
+        raise BadSetting(
+            f"--tune {LOW_RANK} has no effect where all matrices are quantized. Use --tune norms, "
+            "or --repair rounding."
+        )
+    modules = dict(walk.model.named_modules())
+    if stacked := [name for name in loose if name not in modules]:
+        raise BadSetting(
+            f"{stacked[0]} is an expert in a stack, and --tune {LOW_RANK} has no updates for it. "
+            "Use --tune weights or norms."
         )
 
 

@@ -7,6 +7,7 @@ Tested in tests/steps/test_step.py.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ from babelpress.steps._pressing import (
     some,
     spoken,
 )
-from babelpress.system.progress import Progress, silent
+from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.settings import setting
 from babelpress.text.settings import CalibrationSettings
 
@@ -113,6 +114,10 @@ class Report(PressingReport):
     grid: str = ""
     unfolded: list[str] = Field(default_factory=list)
 
+    def pruned(self, before: frozenset[str]) -> frozenset[str]:
+        """What was pruned before: an integer that stands for zero is no pruning."""
+        return before
+
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
@@ -160,6 +165,8 @@ def do(
     from babelpress.press.embeddings import quantize_tables
     from babelpress.steps import _doing
 
+    for line in _again(opened.lies_on, settings.bits):
+        remark(progress, f"warning: {line}")
     pressed = _doing.press(
         opened,
         calibration,
@@ -203,7 +210,10 @@ def tell(report: Report) -> Told:
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
         lines=(" ".join(lines),),
-        warnings=(*expert_lines(report.experts), *_again(report)),
+        warnings=(
+            *expert_lines(report.experts),
+            *_again(report.model.lies_on, report.step.get("bits", 0)),
+        ),
         remarks=remarks,
         relation="quantized",
         note=(
@@ -214,28 +224,24 @@ def tell(report: Report) -> Told:
     )
 
 
-def _again(report: Report) -> list[str]:
-    """A warning where a GGUF file's linears lie on grids already that are no finer than these."""
-    if not report.model.lies_on:
-        return []
-    bits, group = report.step["bits"], report.step["group"]
+def _again(lies_on: Mapping[str, Mapping[str, int]], bits: int) -> list[str]:
+    """A warning where matrices of a GGUF file are rounded already, to no more bits than these."""
     counted: Counter[str] = Counter()
-    for part, found in report.model.lies_on.items():
+    for part, found in lies_on.items():
         if part not in OUTSIDE:
             counted.update(found)
-    grids = {each.name: each for each in KINDS.values() if each.bits}
-    coarse = {name: grids[name] for name in counted if name in grids and grids[name].bits <= bits}
+    kinds = {each.name: each for each in KINDS.values() if each.bits}
+    coarse = {name: kinds[name] for name in counted if name in kinds and kinds[name].bits <= bits}
     if not coarse:
         return []
     named = ", ".join(
-        f"{counted[name]} on {name} ({each.bits} bits, group {each.group})"
+        f"{counted[name]} {name} ({each.bits} bits{f', group {each.group}' if each.group else ''})"
         for name, each in coarse.items()
     )
-    group = f"group {group}" if isinstance(group, int) else group
     return [
-        f"of the {counted.total()} matrices in blocks of this GGUF file lie {named}: so what "
-        f"{bits} bits, {group}, lose beside the file says little of what they cost the model that "
-        "it was made of. Give that model to learn it."
+        f"this GGUF file is quantized already: of its {counted.total()} matrices in blocks "
+        f"{named}. Losses are measured against the file, so what {bits} bits cost the model that "
+        "it was made of is not seen: give that model to see it."
     ]
 
 

@@ -34,10 +34,11 @@ EXAMPLE = (
 RESUMES = True
 GOES_ON = True
 DENSE = True
-TUNED = ("weights", "norms", "low-rank")
+LOW_RANK = "low-rank"
+TUNED = ("weights", "norms", LOW_RANK)
 BESIDE, KEPT = TEACHERS = ("beside", "kept")
 WATCHED = ("worst", "mean")
-WHOLE = {"minutes": None, "patience": 0, "teacher": BESIDE, "embeddings": False, "watch": "worst"}
+OF_WHOLE = ("minutes", "patience", "teacher", "embeddings", "watch", "warmup", "evaluate")
 
 
 class Settings(StepSettings):
@@ -64,7 +65,7 @@ class Settings(StepSettings):
     radius: float = setting(
         0.1,
         "How far lacking may go from even shares: half the mean squared relative difference.",
-        gt=0,
+        ge=1e-6,
         allow_inf_nan=False,
     )
     steps: int = setting(200, "Steps of training; of blocks and rounding for every block.", gt=0)
@@ -75,11 +76,16 @@ class Settings(StepSettings):
         gt=0,
         allow_inf_nan=False,
     )
-    batch: int = setting(6144, "Tokens in a step; a step has one token block at least.", gt=0)
+    batch: int = setting(
+        6144,
+        "Tokens in a step; a step has one token block at least, of blocks and rounding four of a "
+        "language, which are read together.",
+        gt=0,
+    )
     rate: float | None = setting(
         None,
-        "Learning rate, which falls to zero as a cosine; by default that of the repair and of what "
-        "learns.",
+        "Learning rate, which falls to zero as a cosine, of blocks and rounding in a line; by "
+        "default that of the repair and of what learns.",
         gt=0,
         allow_inf_nan=False,
     )
@@ -130,13 +136,24 @@ class Settings(StepSettings):
                 f"--teacher {KEPT} is for --repair logits: {self.repair} does not learn what a "
                 "dense model says. Leave it out."
             )
-        for name, usual in WHOLE.items():
-            if self.by_block and getattr(self, name) != usual:
+        for name in OF_WHOLE:
+            if self.by_block and self._given(name):
                 raise BadSetting(
                     f"--{name} has no effect with --repair {self.repair}, which goes block by "
                     "block. Leave it out, or use --repair logits."
                 )
+        for name, does, what in (
+            ("top", self.teacher == KEPT, f"--teacher {KEPT}"),
+            ("rank", self.tune == LOW_RANK, f"--tune {LOW_RANK}"),
+            ("radius", self.mixture == LACKING, f"--mixture {LACKING}"),
+        ):
+            if self._given(name) and not does:
+                raise BadSetting(f"--{name} has no effect without {what}. Give both or none.")
         return self
+
+    def _given(self, name: str) -> bool:
+        """Whether a setting is another one than by default."""
+        return getattr(self, name) != type(self).model_fields[name].default
 
     @property
     def by_block(self) -> bool:
@@ -153,14 +170,10 @@ class Settings(StepSettings):
         """What learns."""
         return "integers" if self.grids else self.tune or TUNED[0]
 
-    def first_rate(self, *, coded: bool) -> float:
-        """The learning rate: of integers half a step is gone through in all steps.
-
-        Of a quantized model norms learn, whatever is asked for.
-        """
+    def first_rate(self, learns: str) -> float:
+        """The learning rate for what learns: of integers half a step is gone in all steps."""
         if self.rate is not None:
             return self.rate
-        learns = TUNED[1] if coded and self.tune is None else self.learns
         return 1 / self.steps if self.grids else REPAIRS.facts(self.repair)["RATES"][learns]
 
 
@@ -169,9 +182,11 @@ class Report(StepReport):
 
     `against` is the dense model; `reference` its losses in nats a scored token on the text held
     `apart`, `losses_apart` those of the pressed one at every evaluation, the first before any step;
-    a model without a head has neither. `at` are the steps done then, `drawn` the shares since;
+    a model without a head has neither. `at` are the steps done then, `drawn` the shares between two
+    of them, `learnt` what learnt;
     `best` is the evaluation whose weights are kept. `losses` is the mean training loss since the
-    evaluation before. `read` are the scored tokens of each language that were learnt from,
+    evaluation before. `read` are the scored tokens of each language that were learnt from
+    (block by block the tokens that each block read, of all together),
     `trained` how many numbers learnt, `zeros` how many stayed zero, `coded` how many weights stay
     on a grid and `moved` how many of their integers are others. `parts` are the errors of every
     block before and after; `stopped` says what ended it before its last step.
@@ -185,6 +200,7 @@ class Report(StepReport):
     best: int = 0
     losses: list[float] = Field(default_factory=list)
     read: dict[str, int] = Field(default_factory=dict)
+    learnt: str = ""
     rate: float = 0.0
     trained: int = 0
     zeros: int = 0
@@ -262,15 +278,14 @@ def tell(report: Report) -> Told:
     step, repair = report.step, report.step["repair"]
     read = sum(report.read.values())
     learns = f"{report.trained:,} numbers learnt"
-    each = "of each block" if report.parts else f"({read:,} tokens)"
-    stays = _stays(report)
+    each = f"of each block ({read:,} tokens)" if report.parts else f"({read:,} tokens)"
+    stays, learnt = _stays(report), report.learnt or step["tune"] or TUNED[0]
     return Told(
         done=f"recover by {repair}",
         adjective="repaired",
         means="after pressing, what was left of it learnt to do what the dense model does",
         method=repair,
-        how=f"{step['tune'] or 'weights' if not report.moved else 'integers'}, {report.at[-1]:,} "
-        f"steps of {step['batch']:,} tokens",
+        how=f"{learnt}, {report.at[-1]:,} steps of {step['batch']:,} tokens",
         mixture=report.mixture.policy,
         lines=(
             f"recover by {repair} against {report.against['name']}: {learns} in "

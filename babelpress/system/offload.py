@@ -86,6 +86,11 @@ def changing(module: nn.Module, hold: Hold) -> Iterator[None]:
     _move(module, hold)
 
 
+def turn(module: nn.Module, dtype: torch.dtype, hold: Hold) -> None:
+    """Let the parameters of a module be of another dtype, one by one; what changed is held."""
+    _move(module, lambda tensor: tensor if tensor.dtype == dtype else hold(tensor.to(dtype)))
+
+
 def _move(module: nn.Module, to: Hold) -> None:
     for parameter in module.parameters():
         parameter.data = to(parameter.data)

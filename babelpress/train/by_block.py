@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.models import experts
 from babelpress.models.linears import linears
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import Batch, batches, pass_on
@@ -56,11 +55,17 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """The error of a block's parts on text held apart before and after, and whether it learnt."""
+    """The error of a block's parts on text held apart before and after.
+
+    `trained` is how many numbers learnt: those that change what a part gives. `read` are the tokens
+    of each language that it learnt from.
+    """
 
     block: int
     before: float
     after: float
+    trained: int
+    read: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -138,12 +143,14 @@ class ByBlock:
             weights = {name: each.detach().clone() for name, each in block.named_parameters()}
             learner = self.learner(index, block, self.dense.blocks[index])
             self._at_work = block, learner, weights
-            parts = self._parts(index)
+            parts, read = self._parts(index), dict.fromkeys(self.shares, 0)
+            learnt: dict[str, int] = {}
             before = self._look(index, held, parts)
             least, best = before, _copies(learner)
             every = max(1, self.steps // LOOKS)
             for step in range(self.steps):
-                self._step(index, step, todo, parts)
+                self._step(index, step, todo, parts, read)
+                learnt |= {n: p.numel() for n, p in learner.numbers().items() if p.grad is not None}
                 learner.step(step / self.steps)
                 if (step + 1) % every == 0 or step + 1 == self.steps:
                     now = self._look(index, held, parts)
@@ -154,11 +161,19 @@ class ByBlock:
                     live.copy_(best[name])
             codes = learner.finish()
             block.requires_grad_(False)
+            made = Repaired(index, before, least, sum(learnt.values()), read)
+            self._keep(made, codes, path)
             self._at_work = None
-        self._keep(Repaired(index, before, least), codes, path)
 
-    def _step(self, index: int, step: int, todo: Sequence[Batch], parts: Sequence[str]) -> None:
-        """The gradients of a step."""
+    def _step(
+        self,
+        index: int,
+        step: int,
+        todo: Sequence[Batch],
+        parts: Sequence[str],
+        read: dict[str, int],
+    ) -> None:
+        """The gradients of a step, and the tokens that are `read` for it."""
         rng = np.random.default_rng([self.seed, index, step])
         tags = list(self.shares)
         number = max(1, self.batch // PART)
@@ -171,6 +186,12 @@ class ByBlock:
                     f"the loss of {self.walk.name(index)} is {loss.item()} at step {step}: lower "
                     "--rate, and begin again."
                 )
+            if not loss.requires_grad:
+                raise BadSetting(
+                    f"nothing that learns of {self.walk.name(index)} changes what its parts give. "
+                    "Use --repair logits."
+                )
+            read[batch.language] += int(batch.counted_BT.sum())
             loss.backward()
 
     @torch.no_grad()
@@ -185,19 +206,19 @@ class ByBlock:
         )
 
     def _loss(self, index: int, batch: Batch, parts: Sequence[str]) -> Tensor:
-        """The mean loss of a block's parts."""
+        """The mean loss of a block's parts.
+
+        Each part of the pressed block is followed by what the dense part gives, so that the next
+        one is given what the dense one is, through its own norms: these learn with it.
+        """
         block, counted_BT = self.walk.blocks[index], batch.counted_BT
-        with torch.no_grad(), _called(self.dense.blocks[index], parts) as calls:
+        with torch.no_grad(), _called(self.dense.blocks[index], parts) as theirs:
             wanted = self.dense.run(index, batch.hidden_BTH)
-        if not parts:
+        with _called(block, parts, theirs) as own:
             given = self.walk.run(index, batch.hidden_BTH)
+        pairs = [(_first(own[name]), _first(theirs[name])) for name in parts]
+        if not parts:
             pairs = [(given.as_subclass(Tensor), wanted.as_subclass(Tensor))]
-        else:
-            with experts.computed(block):
-                pairs = [
-                    (_first(block.get_submodule(name)(*call.args, **call.kwargs)), call.given)
-                    for name, call in calls.items()
-                ]
         losses = [
             self.loss_of(*(_rows(each, counted_BT).float() for each in pair)) for pair in pairs
         ]
@@ -225,8 +246,10 @@ class ByBlock:
             for key, tensor in each.tensors().items()
         }
         errors = torch.tensor([made.before, made.after], dtype=torch.float64)
+        counts = {"trained": torch.tensor(made.trained)}
+        counts |= {f"read/{tag}": torch.tensor(number) for tag, number in made.read.items()}
         grids = {f"grids/{n}": torch.tensor([c.bits, c.symmetric]) for n, c in codes.items()}
-        save_tensors(path, {**weights, **kept, **grids, "errors": errors})
+        save_tensors(path, {**weights, **kept, **grids, **counts, "errors": errors})
         self.done.append(made)
         self.settled(made.block, codes)
 
@@ -244,34 +267,26 @@ class ByBlock:
             for name, grid in grids.items()
         }
         before, after = found["errors"].tolist()
-        self.done.append(Repaired(index, before, after))
+        read = {tag: int(found[f"read/{tag}"]) for tag in self.shares}
+        self.done.append(Repaired(index, before, after, int(found["trained"]), read))
         self.settled(index, codes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What a part was called with, and what it gave."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    given: Tensor
-
-
 @contextmanager
-def _called(block: nn.Module, parts: Sequence[str]) -> Iterator[dict[str, _Call]]:
-    """The calls of a block's parts, once it has run."""
-    found: dict[str, _Call] = {}
+def _called(
+    block: nn.Module, parts: Sequence[str], instead: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """What a block's parts gave, once it has run; what goes on is `instead` where given."""
+    found: dict[str, Any] = {}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            found[name] = _Call(args, kwargs, _first(output))
+    def keep(name: str) -> Callable[..., Any]:
+        def hook(_: nn.Module, _args: Any, output: Any) -> Any:
+            found[name] = output
+            return None if instead is None else instead[name]
 
         return hook
 
-    hooks = [
-        block.get_submodule(name).register_forward_hook(keep(name), with_kwargs=True)
-        for name in parts
-    ]
+    hooks = [block.get_submodule(name).register_forward_hook(keep(name)) for name in parts]
     try:
         yield found
     finally:

@@ -113,6 +113,12 @@ def last_checkpoint(out: Path) -> str | None:
     return str(steps[max(steps)]) if steps else None
 
 
+def remembered(out: Path) -> dict[str, Any] | None:
+    """What a trainer's memory gave to the last whole checkpoint; None where there is none."""
+    last = last_checkpoint(out)
+    return read_json(Path(last) / PLAIN)["memory"] if last else None
+
+
 class _Numbers(Dataset):
     """The numbers of the steps: a batch is made when its step begins."""
 

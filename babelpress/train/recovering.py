@@ -54,7 +54,8 @@ class Recovery:
     """A pressed model that learns; it is the memory of its training.
 
     `dense` is the dense model, or what was kept of it, or None where nothing is asked of it.
-    `reference` are the dense model's losses in nats a scored token on the text held `apart`,
+    `base` has the languages that are drawn; all that `reference` has are watched. It has the dense
+    model's losses in nats a scored token on the text held `apart`,
     `found` those of the pressed one at every evaluation, the first before any step, `at` how many
     steps were done then, `drawn` the shares since. With a `radius` the shares follow what lacks.
     """
@@ -139,30 +140,36 @@ class Recovery:
 
         The weights are kept where none so far did better.
         """
-        found = losses_of(self.reader, self.apart, self.base, self.seed)
+        found = losses_of(self.reader, self.apart, self.reference, self.seed)
         if self.found:  # those of before the last evaluation, on which no checkpoint counts now
             last = BEST.format(self.at[self.best])
             for path in self.place.glob(BEST.format("*")):
                 if path.name != last:
                     path.unlink()
-        self.found.append(found)
-        self.at.append(step)
-        lacks = self.lacks()
-        if self.radius is not None:
-            self.shares = shares_by_lack(self.base, lacks, self.radius)
-        self.drawn.append(dict(self.shares))
-        if len(self.found) == 1 or self._score(found) < self._score(self.found[self.best]):
-            self.best = len(self.found) - 1
+        better = not self.found or self._score(found) < self._score(self.found[self.best])
+        if better:  # written before it is told of, for an interrupt may come meanwhile
             learns = {name: each.detach() for name, each in self.tuned.parameters.items()}
             save_tensors(self.place / BEST.format(step), learns)
+        if self.radius is not None:
+            self.shares = shares_by_lack(self.base, self._lacks(found), self.radius)
+        drawn, best = dict(self.shares), len(self.found) if better else self.best
+        self.found, self.at, self.drawn, self.best = (
+            [*self.found, found],
+            [*self.at, step],
+            [*self.drawn, drawn],
+            best,
+        )
         return found
 
     def lacks(self, place: int = -1) -> Losses:
         """What each language loses at an evaluation, as a share of the dense model's loss."""
-        return {tag: each / self.reference[tag] - 1 for tag, each in self.found[place].items()}
+        return self._lacks(self.found[place])
+
+    def _lacks(self, found: Mapping[str, float]) -> Losses:
+        return {tag: each / self.reference[tag] - 1 for tag, each in found.items()}
 
     def _score(self, found: Mapping[str, float]) -> float:
-        lacks = [each / self.reference[tag] - 1 for tag, each in found.items()]
+        lacks = list(self._lacks(found).values())
         return max(lacks) if self.watch == WORST else math.fsum(lacks) / len(lacks)
 
     def after(self, loss: float) -> None:
@@ -192,6 +199,14 @@ class Recovery:
         self.tuned.settle()
         self.tuned.finish()
 
+    @property
+    def used(self) -> list[dict[str, float]]:
+        """The shares between two evaluations each: those that steps were drawn by, up to the last.
+
+        Before any step those of the first.
+        """
+        return self.drawn[: max(1, len(self.at) - 1)]
+
     # ---- memory ----------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -203,7 +218,7 @@ class Recovery:
         """Go on with what `state` gave; mappings keep the order of the languages, on which draws
         hang.
         """
-        order = list(self.base)
+        order = list(self.reference)
 
         def ordered(some: Mapping[str, float]) -> dict[str, Any]:
             return {tag: some[tag] for tag in order if tag in some}

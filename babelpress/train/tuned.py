@@ -8,7 +8,7 @@ Zeros of what was pruned stay zeros, weights on a grid do not learn. Three choic
   al. 2021, arXiv:2106.09685), where M are the weights that were not pruned; it becomes a part of W
   at the end, as PERP has it (Zimmer et al. 2023, arXiv:2312.15230).
 
-Embeddings and head learn only where they are asked for.
+Embeddings and head, with its biases of tokens, learn only where they are asked for.
 
 Shapes: R rows, C columns of a weight as it is stored, K rank.
 """
@@ -43,7 +43,9 @@ class LowRank(nn.Module):
     def forward(self, weight_RC: Tensor) -> Tensor:
         """The weight as it is now."""
         update_RC = self.U_RK @ self.V_KC
-        return weight_RC + (update_RC if self.keep_RC is None else update_RC * self.keep_RC)
+        if self.keep_RC is not None:
+            update_RC = update_RC * self.keep_RC
+        return weight_RC + update_RC.to(weight_RC.dtype)
 
 
 @dataclass(slots=True)
@@ -88,11 +90,15 @@ class Tuned:
             if not any(part in fixed for part in experts.slice_names(name, each))
         }
         free = {name: p for name, p in loose.items() if id(p) in inside and p.ndim > 1}
+        if asked:
+            asked |= {id(each) for each in _of_tokens(model)}
         rows = {name: p for name, p in loose.items() if id(p) in asked}
         masked = (free if pruned else {}) | (rows if pruned_tables else {})
+        masked = {name: each for name, each in masked.items() if each.ndim > 1}
         keep = {name: each.detach() != 0 for name, each in masked.items()}
         zeros = sum(each.numel() - int(each.count_nonzero()) for each in keep.values())
-        chosen = {name: p for name, p in loose.items() if p.ndim == 1}
+        rest = {id(each) for each in _of_tokens(model)} - asked
+        chosen = {name: p for name, p in loose.items() if p.ndim == 1 and id(p) not in rest}
         chosen |= rows | (free if tune == WEIGHTS else {})
         masks = Masks(chosen)
         for name, each in chosen.items():
@@ -113,6 +119,16 @@ class Tuned:
         for each in self.adapted.values():
             parametrize.remove_parametrizations(each, "weight", leave_parametrized=True)
         self.adapted.clear()
+
+
+def _of_tokens(model: nn.Module) -> list[nn.Parameter]:
+    """Biases that have a number for every token: a part of the head."""
+    head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+    if head is None:
+        return []
+    body = {id(each) for each in getattr(model, "base_model", model).parameters()}
+    size = len(head.weight)
+    return [p for p in model.parameters() if id(p) not in body and p.shape == (size,)]
 
 
 def _before_head(model: nn.Module) -> bool:

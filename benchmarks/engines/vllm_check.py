@@ -83,7 +83,7 @@ def check(export: Path, file: Path) -> int:
         cells = [f"{len(ids)}" if same else f"{len(ids)}, differ", *(f"{m:.3f}" for m in means)]
         cells += [f"{value:.4f}" for value in (sum(far) / len(far), sum(known) / len(known))]
         print(f"| {tag} | {' | '.join(cells)} | {max(far):.3f} |")
-        if not same or sum(far) > SLACK * sum(known):
+        if not same or not sum(far) <= SLACK * sum(known):  # NaN is not
             wrong.append(tag)
     print(f"\n{len(texts) - len(wrong)} of {len(texts)} languages agree. {', '.join(wrong)}")
     return 1 if wrong else 0

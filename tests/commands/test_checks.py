@@ -124,6 +124,32 @@ WRONG = [
     ("compare", {"dense": "nowhere", "runs": "full"}, "there is no folder nowhere"),
     ("export", {**MINI, "out": "o", "format": "gguf", "option": ["kid=f16"]}, "has no option kid"),
     ("export", {**MINI, "out": "o", "format": "gguf", "against": "nowhere"}, "no folder nowhere"),
+    ("export", {**MINI, "out": "o", "format": "gguf", "type": "q4_x"}, "kind is 'q4_x'. Choose"),
+    (
+        "export",
+        {**MINI, "out": "o", "format": "imatrix", "moments": "seen"},
+        "--moments needs shares of languages",
+    ),
+    (
+        "export",
+        {**MINI, "out": "o", "format": "imatrix", "moments": "seen", "mixture": "only:ha"},
+        "ha",
+    ),
+    (
+        "export",
+        {**MINI, "out": "o", "format": "imatrix", "moments": "seen", "mixture": "minimax"},
+        "minimax is found while pressing",
+    ),
+    (
+        "export",
+        {**MINI, "out": "o", "format": "imatrix", "moments": "full", "mixture": "uniform"},
+        "it is no moments folder",
+    ),
+    (
+        "export",
+        {**MINI, "out": "o", "format": "imatrix", "mixture": "uniform"},
+        "--mixture is read with --moments",
+    ),
     ("export", {"model": "nomodel", "out": "o", "format": "gguf"}, "'nomodel' is neither"),
     ("export", {**MINI, "out": "full", "format": "gguf"}, "full exists already"),
     ("export", {**MINI, "out": "o", "format": "ggug"}, "no export format is called 'ggug'"),

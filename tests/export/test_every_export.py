@@ -16,7 +16,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 import babelpress as bp
-from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
+from babelpress.errors import BadModel, BadMoments, BadRun, BadSetting, UnknownName
 from babelpress.export import FORMATS
 from babelpress.export._serving import ways
 from babelpress.export._source import Source
@@ -144,6 +144,21 @@ def exported(form, run, folder, **options):
 def blocks(card):
     """What stands in fences under the card's heading Serving."""
     return re.findall(r"```(\w+)\n(.*?)```", card.split("## Serving")[1].split("\n## ")[0], re.S)
+
+
+def test_moments_from_before_blocks_were_left_out_are_refused(run, tmp_path):
+    """They are read by the number of a block, and the numbers are other ones now."""
+    moments = run.parent / "moments"
+    text = {"languages": "sw,hi", "length": 64}
+    bp.shrink("babel-mini", blocks="3", tokens=256, out=tmp_path / "few", **text)
+    few = str(tmp_path / "few")
+
+    with pytest.raises(BadMoments, match=r"before `shrink`, and it gives blocks other shapes.*run"):
+        bp.export(few, format="imatrix", moments=moments, mixture="uniform", out=tmp_path / "a")
+    bp.calibrate(few, tokens=256, out=tmp_path / "own", **text)
+    bp.export(
+        few, format="imatrix", moments=tmp_path / "own", mixture="uniform", out=tmp_path / "b"
+    )
 
 
 LAST = {

@@ -327,6 +327,16 @@ def test_text_that_the_file_reads_otherwise_is_told(tmp_path):
     )
 
 
+def test_where_the_tokens_cannot_be_compared_that_is_told(tmp_path):
+    *_, line = written(Source("small", opened()), tmp_path, pre="viking")[2]
+
+    assert re.match("not checked: .* for model.gguf cuts words in the way .* 'viking'", line)
+
+
+def test_a_kind_in_capitals_is_the_same(tmp_path):
+    assert written(Source("small", opened()), tmp_path, kind="BF16")[2][0] == "matrices: 16 BF16"
+
+
 def test_a_sliding_window_bounds_the_context(tmp_path):
     _, fields, lines = written(Source("small", opened("mistral", sliding_window=24)), tmp_path)
 

@@ -92,6 +92,21 @@ def test_bos_and_eos_are_added_where_the_tokenizer_adds_them(around, expected):
     assert (found.add_bos, found.add_eos) == expected
 
 
+@pytest.mark.parametrize(
+    ("around", "expected"),
+    [
+        ("<bos> $A <eos>", []),
+        ("<bos> <pad> $A <eos>", ["<pad>"]),
+        ("<pad> $A <pad>", ["<pad>", "<pad>"]),
+        ("<eos> $A <bos>", ["<eos>", "<bos>"]),
+    ],
+)
+def test_what_else_comes_around_a_text_is_told(around, expected):
+    made = tokenizer(split(splits.GPT2), around=around)
+
+    assert vocabulary(made, len(made), "").around == expected
+
+
 def test_a_normalizer_and_a_chat_template_are_told():
     made = tokenizer(split(splits.QWEN2), normalizer=normalizers.NFC())
     made.chat_template = "{{ messages }}"

@@ -23,6 +23,13 @@ SIZES = {
 BY_NAME = {kind.name: kind for kind in KINDS.values()}
 
 
+@pytest.fixture(autouse=True)
+def a_file_of_zeros(tmp_path, monkeypatch):
+    """What norms and biases of the header are read of."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.gguf").write_bytes(bytes(4 * 640))
+
+
 def header(architecture, own=None, *, kind="F16", tensors=()):
     """A header with a table of embeddings, a matrix and a norm."""
     keys = {f"{architecture}.{key}": value for key, value in {**SIZES, **(own or {})}.items()}
@@ -102,6 +109,61 @@ def test_a_grid_is_unpacked_to_what_holds_it(kind, dtype):
     assert gguf_config.dtype(header("llama", kind=kind)) == dtype
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "dtype"),
+    [
+        ("F16", 1 + 2**-10, "float16"),
+        ("F16", 1 + 2**-11, "float32"),
+        ("F16", 70000.0, "float32"),
+        ("BF16", 1 + 2**-7, "bfloat16"),
+        ("BF16", 70144.0, "bfloat16"),
+        ("BF16", 1 + 2**-8, "float32"),
+        ("F32", 1 + 2**-20, "float32"),
+    ],
+)
+def test_a_norm_that_a_narrow_float_does_not_hold_makes_all_float32(kind, number, dtype, tmp_path):
+    numbers = torch.ones(640)
+    numbers[7] = number
+    (tmp_path / "m.gguf").write_bytes(numbers.numpy().tobytes())
+
+    assert gguf_config.dtype(header("llama", kind=kind)) == dtype
+    narrow = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}[kind]
+    assert torch.equal(numbers.to(narrow).float(), numbers) == (
+        dtype == str(narrow).removeprefix("torch.")
+    )
+
+
+def test_a_norm_with_one_added_is_held_where_one_can_be_added_again(tmp_path):
+    weight = torch.full((640,), 0.001).bfloat16()  # to one and a thousandth bfloat16 is blind
+    (tmp_path / "m.gguf").write_bytes((weight.float() + 1).numpy().tobytes())
+
+    assert gguf_config.dtype(header("gemma3", kind="BF16")) == "bfloat16"
+    assert gguf_config.dtype(header("llama", kind="BF16")) == "float32"
+
+
+def test_matrices_of_two_floats_are_float32():
+    odd = header("llama", kind="BF16")
+    odd.tensors["blk.0.attn_k.weight"] = Stored(BY_NAME["F16"], (256, 640), 0)
+
+    assert gguf_config.dtype(odd) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"rope.scaling.factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+        ({"rope.scale_linear": 2.0}, {"rope_type": "linear", "factor": 2.0}),
+        ({"rope.scaling.factor": 0.0}, {"rope_type": "default"}),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, {"rope_type": "default"}),
+        ({"rope.scaling.type": "linear"}, {"rope_type": "default"}),
+    ],
+)
+def test_positions_are_scaled_as_llama_cpp_reads_the_keys(own, expected):
+    found = gguf_config.config(header("llama", own))["rope_parameters"]
+
+    assert found == {"rope_theta": 10000.0, **expected}
+
+
 def test_what_tensors_tell_is_read():
     plain = gguf_config.config(header("llama"))
     other = gguf_config.config(
@@ -122,8 +184,36 @@ def test_what_tensors_tell_is_read():
         ({"attention.head_count": [4, 8]}, "differs from block to block"),
         ({"attention.value_length": 80}, "heads of 160 with values of 80"),
         ({"attention.head_count_kv": [1, 2]}, "different key-value heads by block"),
+        ({"attention.causal": False}, r"sees text on both sides \(attention\.causal\)"),
+        ({"attention.head_count": 0}, r"llama\.attention\.head_count is 0, and has to be a whole"),
+        ({"attention.head_count_kv": 0}, r"llama\.attention\.head_count_kv is 0"),
+        ({"block_count": "two"}, r"llama\.block_count is 'two'"),
+        ({"embedding_length": 640.0}, r"llama\.embedding_length is 640\.0"),
+        ({"rope.freq_base": "big"}, r"llama\.rope\.freq_base is 'big', and has to be a number"),
+        ({"rope.scaling.type": "yarn"}, "scales its rotary positions by yarn"),
     ],
 )
 def test_what_has_no_place_in_a_config_is_one_line(own, words):
     with pytest.raises(BadModel, match=words):
         gguf_config.config(header("llama", own))
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"rope.scaling.type": "yarn"}, "by yarn, which"),
+        ({"rope.scaling.factor": 2.0}, r"by linear and by rope_freqs\.weight, which"),
+    ],
+)
+def test_two_ways_to_scale_positions_are_one_line(own, words):
+    with pytest.raises(BadModel, match=words):
+        gguf_config.config(header("llama", own, tensors=(gguf_config.FACTORS,)))
+
+
+@pytest.mark.parametrize("key", gguf_config.IDS)
+def test_an_id_beyond_the_embeddings_is_one_line(key):
+    odd = header("llama")
+    metadata = {**odd.metadata, key: 1000}
+
+    with pytest.raises(BadModel, match=f"{key} is 1000, and the model has 1000 embeddings"):
+        gguf_config.config(Header(odd.path, metadata, odd.tensors))

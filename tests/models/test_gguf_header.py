@@ -107,6 +107,32 @@ def test_a_part_or_another_thing_than_a_model_is_one_line(pairs, words, tmp_path
         gguf_header.read(made(tmp_path, {}, **pairs))
 
 
+@pytest.mark.parametrize(("count", "words"), [(3, "one of 3 files"), ("3", "one of 3 files")])
+def test_a_part_after_the_first_is_one_line(count, words, tmp_path):
+    """llama-gguf-split writes nothing but split.* into them."""
+    key, kind = (b"split.count", 8 if isinstance(count, str) else 2)
+    value = struct.pack("<Q", 1) + count.encode() if kind == 8 else struct.pack("<H", count)
+    pair = struct.pack("<Q", len(key)) + key + struct.pack("<I", kind) + value
+    (tmp_path / "m-00002-of-00003.gguf").write_bytes(
+        b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair + bytes(64)
+    )
+
+    with pytest.raises(BadModel, match=rf"{words} of a model \(split\.count\).*--merge"):
+        gguf_header.read(tmp_path / "m-00002-of-00003.gguf")
+
+
+def test_a_file_by_another_name_says_how_to_name_it(path, tmp_path):
+    (tmp_path / "model").write_bytes(path.read_bytes()[:64])
+
+    with pytest.raises(BadModel, match=r"GGUF file by another name.*link it to model\.gguf"):
+        resolve(str(tmp_path / "model"))
+
+
+def test_a_mistyped_path_is_not_asked_of_the_hub():
+    with pytest.raises(BadModel, match=r"no such file: served/modle\.gguf"):
+        resolve("served/modle.gguf")
+
+
 def test_a_type_that_is_not_known_is_named(tmp_path):
     with pytest.raises(BadModel, match=r"keeps blk\.0 in a type that is not known.*number 24"):
         gguf_header.read(made(tmp_path, {"blk.0": gguf.GGMLQuantizationType.I8}))

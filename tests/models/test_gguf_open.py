@@ -50,6 +50,9 @@ def test_float32_comes_back_to_the_bit(family, tmp_path):
 @pytest.mark.parametrize(("kind", "dtype"), [("bf16", torch.bfloat16), ("f16", torch.float16)])
 def test_other_floats_are_the_rounded_weights(family, kind, dtype, tmp_path):
     of = made(family)
+    for parameter in of.model.parameters():
+        if parameter.ndim == 1:
+            parameter.data = parameter.data.to(dtype).float()
     found = open_model(written(of, tmp_path, kind), dtype="float32")
 
     assert found.stored_dtype == dtype
@@ -57,6 +60,14 @@ def test_other_floats_are_the_rounded_weights(family, kind, dtype, tmp_path):
         if parameter.ndim > 1:
             parameter.data = parameter.data.to(dtype).float()
     assert torch.equal(logits(found.model), logits(of.model))
+
+
+def test_norms_that_float16_does_not_hold_are_kept(tmp_path):
+    of = made()
+    found = open_model(written(of, tmp_path, "f16"))
+
+    assert found.stored_dtype == torch.float32
+    assert torch.equal(found.model.model.norm.weight, of.model.model.norm.weight)
 
 
 @every_family

@@ -175,6 +175,8 @@ def test_a_file_that_says_nothing_begins_with_bos_and_a_space(tmp_path):
         ({"tokenizer.ggml.token_type": [1]}, "differ in number"),
         ({"tokenizer.ggml.model": "t5"}, "of the kind 't5'"),
         ({"tokenizer.ggml.tokens": []}, "has no tokenizer"),
+        ({"tokenizer.ggml.bos_token_id": 270}, r"ggml\.bos_token_id is 270.* there are 270 tokens"),
+        ({"tokenizer.ggml.mask_token_id": "x"}, r"ggml\.mask_token_id is 'x'"),
     ],
 )
 def test_a_tokenizer_that_cannot_be_told_is_one_line(change, words, tmp_path):

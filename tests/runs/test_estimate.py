@@ -147,3 +147,19 @@ def test_what_a_dry_run_says_is_within_30_percent_of_what_happens_on_three_sizes
         ratios = [float(each) for each in re.findall(r"\(([\d.]+)\)", line)]
         assert len(ratios) == 3
         assert all(0.7 <= each <= 1.3 for each in ratios), line
+
+
+def test_a_repair_is_told_by_its_minutes_and_with_the_disk_of_all_blocks(folder):
+    def told(**step):
+        asked_of = {"recover": {"steps": 2000, "batch": 64, **step}}
+        (found,) = estimate(asked(folder, asked_of))
+        return found
+
+    whole, short = told(), told(minutes=0.01)
+    blocks, few = told(repair="blocks"), told(repair="blocks", steps=2)
+
+    assert short.phases["train"] < whole.phases["train"]
+    assert short.phases["train"] < 5
+    numbers = BLOCKS * (4 * 64**2 + 3 * 64 * 160 + 2 * 64)
+    table = pico.VOCABULARY * 4 * 64
+    assert blocks.disk_bytes == few.disk_bytes == 4 * numbers + 4 * (numbers + table + 64)

@@ -11,7 +11,8 @@ from babelpress.export import FORMATS
 from babelpress.export._source import Source
 from babelpress.models import gguf_header
 from babelpress.models.open import open_model
-from babelpress.runs import manifest
+from babelpress.runs import manifest, recipe, run
+from babelpress.steps import quantize
 
 LANGUAGES = "en,sw"
 
@@ -55,7 +56,36 @@ def test_a_grid_that_is_no_coarser_is_warned_of(bits, warned, path, tmp_path, re
     )
     told = [str(each.message) for each in recwarn if each.category is BabelpressWarning]
 
-    assert any("lie 14 on Q8_0 (8 bits, group 32)" in each for each in told) == warned
+    assert (
+        any("of its 14 matrices in blocks 14 Q8_0 (8 bits, group 32)" in each for each in told)
+        == warned
+    )
+
+
+def test_the_warning_comes_before_the_work(path, tmp_path):
+    seen: list[str] = []
+    plan = recipe.load(
+        {
+            "model": path,
+            "calibration": {"languages": LANGUAGES.split(","), "tokens": 128},
+            "steps": [{"quantize": {"method": "rtn", "bits": 8, "group": 32}}],
+        }
+    )
+    run.do(plan, tmp_path / "q", progress=lambda what, *_: seen.append(what))
+
+    place = next(n for n, each in enumerate(seen) if "warning: this GGUF file is quantized" in each)
+    assert any("block" in each for each in seen[place:])
+    assert not any("press" in each for each in seen[:place])
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "told"),
+    [("IQ4_XS", 4, "(4 bits)"), ("IQ2_XXS", 3, "(2 bits)"), ("IQ3_S", 2, ""), ("F16", 8, "")],
+)
+def test_types_without_even_steps_have_bits_too(name, bits, told):
+    lines = quantize._again({"ffn_up": {name: 2}, "output": {"Q2_K": 1}}, bits)
+
+    assert [told in each for each in lines] == ([True] if told else [])
 
 
 def test_the_warning_goes_through_steps_that_keep_weights(path, tmp_path, recwarn):
@@ -78,7 +108,7 @@ def test_the_warning_goes_through_steps_that_keep_weights(path, tmp_path, recwar
         out=tmp_path / "p",
     )
     told = [str(each.message) for each in recwarn if each.category is BabelpressWarning]
-    assert sum("on Q8_0" in each for each in told) == 1
+    assert sum("14 Q8_0" in each for each in told) == 1
 
     bp.quantize(
         str(tmp_path / "p"),
@@ -90,7 +120,7 @@ def test_the_warning_goes_through_steps_that_keep_weights(path, tmp_path, recwar
         out=tmp_path / "pq",
     )
     told = [str(each.message) for each in recwarn if each.category is BabelpressWarning]
-    assert sum("on Q8_0" in each for each in told) == 1
+    assert sum("14 Q8_0" in each for each in told) == 1
 
 
 def test_it_is_calibrated_on_scored_and_handed_on(path, tmp_path):

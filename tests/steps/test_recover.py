@@ -14,12 +14,16 @@ from transformers import AutoModelForCausalLM
 from babelpress.commands.pressing import press
 from babelpress.commands.pressing import step as command
 from babelpress.errors import BadModel, BadRun, BadSetting, UnknownName
+from babelpress.models.open import open_model
 from babelpress.press.codes import CodesFolder
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.steps import quantize
+from babelpress.steps._dense import open_dense
 from babelpress.steps.recover import Report
 from babelpress.system.early import may_end_early
+from babelpress.train.recovering import Recovery
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 8
@@ -29,7 +33,8 @@ QUANTIZE = {"quantize": {"method": "rtn", "bits": 3, "group": 16}}
 
 
 def plan(model, *before, text=None, after=(), **step):
-    asked = {"steps": STEPS, "evaluate": 4, "batch": 128, "rate": 0.003, **step}
+    usual = {} if step.get("repair") in ("blocks", "rounding") else {"evaluate": 4}
+    asked = {"steps": STEPS, "batch": 128, "rate": 0.003, **usual, **step}
     steps = [*before, {"recover": asked}, *after]
     return recipe.of({"model": str(model), "calibration": {**TEXT, **(text or {})}, "steps": steps})
 
@@ -127,11 +132,14 @@ def test_a_dense_model_is_tuned_as_long_as_a_control(loud, tmp_path):
 def test_shares_follow_what_lacks_and_stay_within_their_radius(pruned, tmp_path):
     step = do(plan(pruned, mixture="lacking", radius=0.05), tmp_path / "run")["steps"][0]
 
+    assert len(step["drawn"]) == 2  # those after the last evaluation drew nothing
     for drawn in step["drawn"]:
         assert sum(drawn.values()) == pytest.approx(1)
         distance = sum((3 * share - 1) ** 2 for share in drawn.values()) / 6
         assert distance == pytest.approx(0.05)
-    assert step["mixture"]["shares"] == step["drawn"][-1]
+    for tag, share in step["mixture"]["shares"].items():
+        assert share == pytest.approx(sum(drawn[tag] for drawn in step["drawn"]) / 2)
+    assert step["drawn"][0] != step["drawn"][1]
     assert step["mixture"]["policy"] == "lacking"
 
 
@@ -148,6 +156,36 @@ def test_the_dense_model_of_a_trimmed_run_reads_its_tokens(tmp_path):
     assert max(step["losses_apart"][step["best"]].values()) < max(step["losses_apart"][0].values())
     alone = do(plan(tmp_path / "trimmed", steps=1), tmp_path / "alone")["steps"][0]
     assert alone["losses_apart"][0] == alone["reference"]
+
+
+def test_a_language_without_a_share_is_watched_and_not_drawn(pruned, tmp_path):
+    step = do(plan(pruned, mixture=f"only:{LANGUAGES[0]}"), tmp_path / "run")["steps"][0]
+
+    assert set(step["losses_apart"][0]) == set(step["reference"]) == set(LANGUAGES)
+    assert {tag for tag, number in step["read"].items() if number} == {LANGUAGES[0]}
+    assert step["mixture"]["shares"][LANGUAGES[0]] == 1
+    rows = tell(manifest.read(tmp_path / "run").steps[-1]).listings[0].rows
+    assert len(rows) == len(LANGUAGES)
+
+
+@pytest.mark.parametrize("tune", [None, "weights"])
+def test_of_a_quantized_run_norms_learn_at_their_rate_and_that_is_told(loud, tmp_path, tune):
+    asked = plan(loud, QUANTIZE, steps=1, evaluate=1, rate=None, tune=tune)
+
+    step = do(asked, tmp_path / "run")["steps"][1]
+
+    assert (step["learnt"], step["rate"]) == ("norms", 0.003)
+    assert tell(manifest.read(tmp_path / "run").steps[-1]).how.startswith("norms, ")
+
+
+def test_integers_of_zero_are_no_pruning(loud, tmp_path):
+    do(recipe.of({"model": str(loud), "calibration": TEXT, "steps": [QUANTIZE]}), tmp_path / "run")
+    (step,) = manifest.read(tmp_path / "run").steps
+
+    assert isinstance(step, quantize.Report)
+    assert step.zeros > 0
+    assert not step.pruned(frozenset())
+    assert step.pruned(frozenset({"blocks"})) == {"blocks"}
 
 
 # ---- stopping ------------------------------------------------------------------------------
@@ -186,6 +224,25 @@ def test_a_repair_that_was_killed_goes_on_to_the_same_bytes(pruned, whole, tmp_p
     assert content(tmp_path / "run") == whole
 
 
+def test_a_repair_that_ended_by_patience_and_was_stopped_does_no_step_more(
+    pruned, tmp_path, monkeypatch
+):
+    asked = plan(pruned, rate=1e-30, patience=1, evaluate=2)
+    do(asked, tmp_path / "whole")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Recovery, "load_best", stop)
+        run.do(asked, tmp_path / "run")
+    steps = []
+    run.do(asked, tmp_path / "run", progress=lambda what, done, _: steps.append((what, done)))
+
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+    assert not any(done for what, done in steps if what.endswith("train: step"))
+
+
 def test_where_work_may_end_early_an_interrupt_keeps_the_best_so_far(pruned, tmp_path):
     with may_end_early():
         run.do(plan(pruned), tmp_path / "run", progress=stop_at(6))
@@ -215,6 +272,25 @@ def test_it_stops_where_nothing_gets_better_and_by_the_clock(pruned, tmp_path):
     assert step["stopped"] == "after 1e-06 minutes, 1 of 8 steps"
 
 
+def test_offload_without_effect_is_told(pruned, tmp_path):
+    said = []
+
+    run.do(plan(pruned, steps=1), tmp_path / "run", offload=True,
+           progress=lambda what, *_: said.append(what))  # fmt: skip
+
+    assert any("--offload has no effect on logits" in each for each in said)
+
+
+def test_a_model_that_runs_code_of_its_own_is_refused(pruned):
+    opened = open_model(str(pruned / "model"))
+    kind = type(opened.model)
+    opened.model.__class__ = type(kind.__name__, (kind,), {"__module__": "transformers_modules.x"})
+
+    line = refusal(BadModel, open_dense, opened, "nowhere", "nowhere")
+
+    assert "runs code of its own" in line
+
+
 # ---- bad input, and before it is done ------------------------------------------------------
 
 
@@ -239,6 +315,12 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(pruned, tmp_path):
         ({"repair": "rounding", "tune": "norms"}, BadSetting, "changes the integers alone"),
         ({"repair": "text", "teacher": "kept"}, BadSetting, "is for --repair logits"),
         ({"repair": "blocks", "minutes": 2}, BadSetting, "goes block by block"),
+        ({"repair": "blocks", "warmup": 0.2}, BadSetting, "--warmup has no effect with"),
+        ({"repair": "rounding", "evaluate": 5}, BadSetting, "--evaluate has no effect with"),
+        ({"top": 8}, BadSetting, "--top has no effect without --teacher kept"),
+        ({"rank": 4}, BadSetting, "--rank has no effect without --tune low-rank"),
+        ({"radius": 0.2}, BadSetting, "--radius has no effect without --mixture lacking"),
+        ({"radius": 1e-9, "mixture": "lacking"}, BadSetting, "radius"),
         ({"watch": "median"}, BadSetting, "none of worst, mean"),
         ({"rate": 0}, BadSetting, "rate"),
     ],
@@ -249,9 +331,14 @@ def test_settings_that_cannot_be_are_one_line(step, kind, words):
 
 def test_what_does_not_fit_is_one_line_before_anything_is_trained(loud, pruned, tmp_path):
     out = tmp_path / "run"
-    both, bare = tmp_path / "both", tmp_path / "bare"
+    both, bare, wide, mixed = (tmp_path / each for each in ("both", "bare", "wide", "mixed"))
+    coded = tmp_path / "coded"
+    do(recipe.of({"model": str(loud), "calibration": TEXT, "steps": [QUANTIZE]}), coded)
     headless: Any = pico.model("bert").base_model
-    for folder, model in ((both, pico.model("t5")), (bare, headless)):
+    config: Any = pico.model().config
+    config.hidden_size = 64
+    given = (both, pico.model("t5")), (bare, headless), (mixed, pico.model("qwen3_moe"))
+    for folder, model in (*given, (wide, AutoModelForCausalLM.from_config(config))):
         model.save_pretrained(folder)
         pico.tokenizer().save_pretrained(folder)
     cases = [
@@ -260,6 +347,9 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(loud, pruned, 
         (plan(pruned, repair="rounding"), BadRun, "nothing is quantized in"),
         (plan(pruned, against=str(bare)), BadModel, "reads text on both sides"),
         (plan(pruned, against="nowhere"), BadModel, "Say where it is with --against"),
+        (plan(pruned, repair="blocks", against=str(wide)), BadModel, "no block can learn what"),
+        (plan(coded, tune="low-rank"), BadSetting, "no effect where all matrices are quantized"),
+        (plan(mixed, tune="low-rank"), BadSetting, "is an expert in a stack"),
     ]
     for asked, kind, words in cases:
         assert words in refusal(kind, do, asked, out)
@@ -283,3 +373,23 @@ def test_the_command_prints_what_each_language_lost(pruned, tmp_path):
 
     assert sorted(row["language"] for row in found.rows) == sorted(LANGUAGES)
     assert all(row["distance"] is not None for row in found.rows)
+
+
+def test_the_command_takes_a_dense_model_and_looks_whether_it_is_there(loud, pruned, tmp_path):
+    asked = {
+        "languages": ",".join(LANGUAGES), "tokens": 256, "length": 32, "steps": STEPS,
+        "evaluate": 4, "batch": 128, "rate": 0.003,
+    }  # fmt: skip
+
+    command("recover")(str(pruned), out=tmp_path / "run", against=str(loud), **asked)
+
+    step = manifest.read(tmp_path / "run").steps[-1]
+    assert isinstance(step, Report)
+    assert step.against["name"] == str(loud)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    line = refusal(
+        BadModel, command("recover"), str(pruned), out=tmp_path / "no", against=str(empty), **asked
+    )
+    assert str(empty) in line
+    assert "moments" not in line

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from typing import Any
 
 import pico
@@ -9,6 +10,7 @@ import pytest
 import torch
 from killing import killed_before
 from running import LANGUAGES, content, do, refusal, weights
+from transformers import AutoModelForCausalLM
 
 from babelpress.commands.exporting import export
 from babelpress.errors import BadModel, BadSetting
@@ -62,6 +64,35 @@ def test_blocks_of_a_pruned_run_come_nearer_to_the_dense_ones(pruned, tmp_path, 
         each.numel() for name, each in before.items() if ".layers." in name
     )
     assert torch.equal(before["model.norm.weight"], after["model.norm.weight"])
+    assert sum(step["read"].values()) > 0
+
+
+def test_a_repair_gives_the_same_bytes_and_losses_wherever_it_is_held(model, tmp_path):
+    """The model is of bfloat16: it learns and is measured in float32 in memory and on disk."""
+    stored = tmp_path / "stored"
+    shutil.copytree(model, stored)
+    AutoModelForCausalLM.from_pretrained(model).bfloat16().save_pretrained(stored)
+    found = [
+        do(plan(stored, PRUNE, repair="blocks"), tmp_path / f"run{offload}", offload=offload)
+        for offload in (False, True)
+    ]
+
+    mine, its = (weights(tmp_path / f"run{offload}") for offload in (False, True))
+    assert {each.dtype for each in mine.values()} == {torch.bfloat16}
+    assert all(torch.equal(each, its[name]) for name, each in mine.items())
+    assert found[0]["steps"][1]["losses_apart"] == found[1]["steps"][1]["losses_apart"]
+    still = do(plan(stored, repair="blocks", rate=1e-30), tmp_path / "still")["steps"][0]
+    assert still["losses_apart"][0] == still["losses_apart"][1] == still["reference"]
+
+
+@pytest.mark.parametrize("tune", [None, "weights", "norms"])
+def test_norms_of_a_quantized_run_learn_by_its_blocks(model, tmp_path, tune):
+    step = do(plan(model, QUANTIZE, repair="blocks", tune=tune), tmp_path / "run")["steps"][1]
+
+    assert all(each["after"] < each["before"] for each in step["parts"])
+    assert step["trained"] > 0
+    assert step["learnt"] == "norms"
+    assert step["rate"] == 0.003
 
 
 @pytest.mark.parametrize("before", [(), (PRUNE,)])

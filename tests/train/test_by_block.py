@@ -18,6 +18,7 @@ from babelpress.recover.blocks import loss
 from babelpress.system.offload import in_memory, on_disk
 from babelpress.system.progress import silent
 from babelpress.text.token_blocks import TokenBlocks
+from babelpress.train import by_block
 from babelpress.train.by_block import ByBlock
 from babelpress.train.learners import Integers, Weights
 
@@ -214,3 +215,68 @@ def test_integers_learn_and_stay_on_their_grid(family, tmp_path):
     again.repair(text(), text(1), silent)  # from what was written
     for name, each in settled[1].items():
         assert torch.equal(again_codes[1][name].codes_OI, each.codes_OI)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_norms_before_a_part_learn_and_what_changes_no_part_is_not_counted(family, tmp_path):
+    own, dense = model(family), model(family)
+    for block in Walk(own).blocks:
+        for name, each in block.named_parameters():
+            if each.ndim == 1:
+                each.data.add_(0.3 if name.startswith("input") else 0.1)
+    before = {name: each.clone() for name, each in own.named_parameters()}
+
+    found = made(own, dense, tmp_path, partial(weights, "norms"))
+    found.repair(text(), text(1), silent)
+
+    assert all(each.after < 0.95 * each.before for each in found.done)
+    moved = [name for name, each in own.named_parameters() if not torch.equal(each, before[name])]
+    assert {name for name in moved if ".input_layernorm" in name} == {
+        f"model.layers.{index}.input_layernorm.weight" for index in (0, 1)
+    }
+    sizes = {name: each.numel() for name, each in own.named_parameters()}
+    assert sum(each.trained for each in found.done) == sum(sizes[name] for name in moved)
+    beyond = [name for name in sizes if "post_feedforward" in name]
+    assert not set(beyond) & set(moved)
+    assert len(beyond) == (2 if family == "gemma3" else 0)
+
+
+def test_tokens_that_blocks_learnt_from_are_counted_and_kept(tmp_path):
+    found = made(pruned("llama"), model("llama"), tmp_path, partial(weights, "norms"), steps=3)
+    found.repair(text(), text(1), silent)
+    again = made(pruned("llama"), model("llama"), tmp_path, partial(weights, "norms"), steps=3)
+    again.repair(text(), text(1), silent)
+
+    for each, its in zip(found.done, again.done, strict=True):
+        drawn = sum(each.read.values())
+        assert 3 * 2 * 20 <= drawn <= 3 * 2 * 40  # two packs a step, of two or of four sequences
+        assert set(each.read) == set(SHARES)
+        assert each == its
+
+
+def test_an_interrupt_while_a_block_is_written_leaves_it_as_it_was(tmp_path, monkeypatch):
+    own = pruned("llama")
+    before = {name: each.clone() for name, each in own.named_parameters()}
+    found = made(own, model("llama"), tmp_path, partial(weights, "low-rank"))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(by_block, "save_tensors", stop)
+    with pytest.raises(KeyboardInterrupt):
+        found.repair(text(), text(1), silent)
+    found.restore()
+
+    assert not found.done
+    assert {name for name, _ in own.named_parameters()} == set(before)
+    assert all(torch.equal(each, before[name]) for name, each in own.named_parameters())
+
+
+def test_updates_of_bfloat16_blocks_learn(tmp_path):
+    own, dense = pruned("llama").bfloat16(), model("llama").bfloat16()
+    found = made(own, dense, tmp_path, partial(weights, "low-rank"))
+
+    found.repair(text(), text(1), silent)
+
+    assert all(each.after < each.before for each in found.done)
+    assert {each.dtype for each in own.parameters()} == {torch.bfloat16}

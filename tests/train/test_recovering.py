@@ -190,6 +190,28 @@ def test_shares_follow_what_lacks_and_the_best_is_kept(tmp_path):
         assert torch.equal(each, good[name])
 
 
+def test_an_interrupt_while_the_best_is_written_keeps_the_best_before(tmp_path, monkeypatch):
+    found = made(tmp_path)
+    found.evaluate(0)
+    good = {name: each.detach().clone() for name, each in found.tuned.parameters.items()}
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recovering, "save_tensors", stop)
+    monkeypatch.setattr(recovering, "losses_of", lambda *_: dict.fromkeys(SHARES, 0.1))
+    with torch.no_grad():
+        for each in found.tuned.parameters.values():
+            each.mul_(5)
+    with pytest.raises(KeyboardInterrupt):
+        found.evaluate(2)
+    found.load_best()
+
+    assert (found.at, found.best, len(found.found), len(found.drawn)) == ([0], 0, 1, 1)
+    for name, each in found.tuned.parameters.items():
+        assert torch.equal(each, good[name])
+
+
 @pytest.mark.parametrize(("watch", "best"), [("worst", 1), ("mean", 0)])
 def test_what_is_best_is_of_the_worst_language_or_of_the_mean(tmp_path, monkeypatch, watch, best):
     found = made(tmp_path, watch=watch)

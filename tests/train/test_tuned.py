@@ -126,3 +126,26 @@ def test_a_head_of_its_own_that_stays_is_behind_what_learns():
 
     assert Tuned.of(model, "weights", blocks=blocks).before_head
     assert not Tuned.of(model, "weights", blocks=blocks, tables=tables_of(model)).before_head
+
+
+def test_biases_of_tokens_learn_with_the_tables_alone():
+    """BERT has one for every token beside its head, where no embedding learns."""
+    model, blocks = pruned("bert")
+    bias = "cls.predictions.bias"
+    assert bias in dict(model.named_parameters())
+
+    alone = Tuned.of(model, "weights", blocks=blocks)
+    assert not {name for name, p in alone.parameters.items() if len(p) == pico.VOCABULARY}
+    assert "cls.predictions.transform.LayerNorm.weight" in alone.parameters
+    assert bias in Tuned.of(model, "weights", blocks=blocks, tables=tables_of(model)).parameters
+
+
+def test_updates_of_bfloat16_weights_stay_bfloat16():
+    model, blocks = pruned()
+    model.bfloat16()
+    tuned = Tuned.of(model, "low-rank", blocks=blocks, pruned=True, rank=2)
+
+    step(model, tuned, steps=1)
+    tuned.finish()
+
+    assert {each.dtype for each in model.parameters()} == {torch.bfloat16}
