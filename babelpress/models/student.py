@@ -18,7 +18,12 @@ from babelpress.models.stacks import find_stacks
 INITS = ("stride", "last", "first")
 ANOTHER = "Begin with --init stride or first, or give the student as a folder, with --student."
 # What a config has that makes blocks others by their place, and its value where it does not.
-BY_PLACE = {"num_kv_shared_layers": 0, "first_k_dense_replace": 0, "decoder_sparse_step": 1}
+BY_PLACE = {
+    "num_kv_shared_layers": 0,
+    "first_k_dense_replace": 0,
+    "decoder_sparse_step": 1,
+    "scale_attn_by_inverse_layer_idx": False,
+}
 
 
 def chosen_blocks(teacher: int, student: int, init: str) -> list[int]:

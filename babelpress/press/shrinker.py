@@ -17,8 +17,6 @@ from babelpress.moments.blend import Blend
 from babelpress.numerics.elimination import (
     eliminated,
     energies_of,
-    losses,
-    losses_of,
     refitted,
 )
 from babelpress.numerics.joining import joined, level
@@ -152,16 +150,14 @@ class Shrinker:
         inverse_II = half_II.T @ half_II
         # an input that was always zero adds nothing, whatever its weights are
         live_OI = weight_OI.double() * (stats.require_gram().diagonal() > 0)
-        all_U = losses(live_OI, inverse_II, columns_UC)
-        score_LU = torch.stack(
-            [
-                losses_of(live_OI, inverse_II, own.require_gram(), columns_UC)
-                for own in apart.values()
-            ]
-        )
-        score_U = joined(_levelled(score_LU), share_L, self.over)
-        weigh_U = torch.where(all_U > 0, score_U / all_U.clamp(min=1e-300), 1.0)
-        return eliminated(live_OI, inverse_II, columns_UC, drop, weigh_U)
+        grams = [own.require_gram() for own in apart.values()]
+        whole_L = torch.stack([((live_OI @ each.double()) * live_OI).sum() for each in grams])
+
+        def join(lost_LU: Tensor) -> Tensor:
+            """Of every language's losses as shares of its own output."""
+            return joined(lost_LU / whole_L[:, None].clamp(min=1e-300), share_L, self.over)
+
+        return eliminated(live_OI, inverse_II, grams, columns_UC, drop, join)
 
 
 def _energy(weight_OI: Tensor, own: Blend, columns_UC: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def estimate(
     """
     opened, open_seconds = timed(lambda: open_any(plan.model, device=device))
     walk = Walk(opened.model)
-    fits.check(plan.model, walk, plan.steps)
+    fits.check(plan.model, walk, plan.steps, fits.pruned(plan.model))
     _, hash_seconds = timed(lambda: weights_hash(opened.model))
     plain = [each for each in plan.steps if not _own_text(each)]
     blocks, text_seconds = timed(lambda: draw(opened, plan.calibration).blocks if plain else {})

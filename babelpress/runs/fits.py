@@ -8,17 +8,38 @@ from collections.abc import Iterable, Sequence
 from babelpress.errors import BabelpressError
 from babelpress.models.open import open_shapes
 from babelpress.models.walk import Walk
-from babelpress.runs.places import place_of
+from babelpress.runs import manifest
+from babelpress.runs.places import place_of, run_of
 from babelpress.runs.recipe import Recipe, Step
 from babelpress.steps import KINDS
+from babelpress.steps._kind import StepReport
 
 
-def check(name: str, walk: Walk, steps: Iterable[Step]) -> None:
+def chain(name: str, done: Iterable[StepReport] = ()) -> Sequence[StepReport]:
+    """The steps that made a MODEL, if it is a run, and those since."""
+    parent = run_of(name)
+    known = manifest.read_if_there(parent) if parent else None
+    return (*(known.chain if known else ()), *done)
+
+
+def pruned(name: str, done: Iterable[StepReport] = ()) -> frozenset[str]:
+    """What was pruned of a MODEL by the steps that made it, and by those since."""
+    found: frozenset[str] = frozenset()
+    for each in chain(name, done):
+        found = each.pruned(found)
+    return found
+
+
+def check(name: str, walk: Walk, steps: Sequence[Step], were: frozenset[str]) -> None:
     """Raise what the first step that does not fit raises: BadLayer, BadSetting or BadModel.
 
-    A kind that changes shapes gives the model as it will be. What follows a kind that does not say
-    what it needs is not known here.
+    `were` is what was pruned before. A kind that changes shapes gives the model as it will be. What
+    shapes follow a kind that does not say what it needs is not known here.
     """
+    for step in steps:
+        if (asks := KINDS.optional(step.kind, "check_pruned")) is not None:
+            asks(name, step.work, were)
+        were = step.work.prunes(were)
     for step in steps:
         asks = KINDS.optional(step.kind, "check")
         if asks is None:
@@ -37,7 +58,7 @@ def errors(plans: Sequence[Recipe]) -> list[str]:
         try:
             if plan.model not in walks:
                 walks[plan.model] = Walk(open_shapes(place_of(plan.model)))
-            check(plan.model, walks[plan.model], plan.steps)
+            check(plan.model, walks[plan.model], plan.steps, pruned(plan.model))
             found.append("")
         except BabelpressError as error:
             found.append(str(error))

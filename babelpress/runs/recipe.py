@@ -115,7 +115,7 @@ class Recipe(Strict):
             if why := facts.get("NEW_SHAPES"):
                 _check_named(step, later, why, OF_SHAPES)
             if (follows := KINDS.optional(step.kind, "follows")) is not None:
-                follows(step.work, {each.kind: each.work for each in self.steps[:place]})
+                follows(step.work, [(each.kind, each.work) for each in self.steps[:place]])
         return self
 
     def first_but(self, **changes: Any) -> "Recipe":

@@ -89,12 +89,13 @@ def do(
                     opened = open_any(
                         plan.model, device=device, trust_remote_code=trust_remote_code
                     )
+                opened = replace(opened, pruned=fits.pruned(plan.model, reports))
                 if not checked:
-                    fits.check(plan.model, Walk(opened.model), plan.steps[number:])
+                    steps = plan.steps[number:]
+                    fits.check(plan.model, Walk(opened.model), steps, opened.pruned)
                     checked = True
                 before = folders[number - 1] if number else None
-                opened = replace(opened, pruned=_pruned(plan, reports))
-                if chain := _chain(plan, reports):
+                if chain := fits.chain(plan.model, reports):
                     opened = replace(opened, lies_on=_lies_on(chain))
                 opened = with_known(opened, plan.model, plan.steps[number], before)
                 _do_step(plan, number, opened, folder, out, offload=offload, progress=progress)
@@ -106,21 +107,6 @@ def do(
         found = _manifest(plan, reports, device)
         manifest.write(out, found)
         return manifest.read(out)
-
-
-def _pruned(plan: Recipe, reports: Sequence[StepReport]) -> frozenset[str]:
-    """What was pruned of a model by the steps so far."""
-    found: frozenset[str] = frozenset()
-    for each in _chain(plan, reports):
-        found = each.pruned(found)
-    return found
-
-
-def _chain(plan: Recipe, reports: Sequence[StepReport]) -> Sequence[StepReport]:
-    """The steps so far, those of the run that it began with first."""
-    parent = run_of(plan.model)
-    known = manifest.read_if_there(parent) if parent else None
-    return (*(known.chain if known else ()), *reports)
 
 
 def _lies_on(chain: Sequence[StepReport]) -> dict[str, dict[str, int]]:

@@ -3,12 +3,15 @@
 Tested in tests/shrink/test_sizes.py.
 """
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from babelpress.errors import BadSetting
+
+PLAIN = re.compile(r"[0-9]{1,18}|[0-9]{0,18}\.[0-9]{1,18}")
 
 
 def size(value: Any) -> str | None:
@@ -16,11 +19,8 @@ def size(value: Any) -> str | None:
     if value is None:
         return None
     text = str(value).strip()
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or number <= 0:
+    number = Decimal(text) if PLAIN.fullmatch(text) else Decimal(0)
+    if number <= 0:
         raise BadSetting(
             f"a size of '{text}' is neither a share nor a number. Write 0.75 for three quarters, "
             "or how many stay."

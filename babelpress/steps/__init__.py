@@ -13,7 +13,9 @@ A kind is a module with
                                    a kind may lack it, and then nothing after it is checked so;
                                    one that changes shapes gives a walk over the model as it will be
     def follows(settings, before)  raises BadSetting where it cannot come after the steps before it
-                                   in a recipe, their settings by kind; a kind may lack it
+                                   in a recipe, (kind, settings) of each; a kind may lack it
+    def check_pruned(name, settings, pruned)   raises where a model in which those parts were
+                                   pruned is none for it; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help
     LAST = "…"                     why nothing can follow it, where nothing can but what GOES_ON
     GOES_ON = True                 where it leaves zeros, integers and shapes as they are

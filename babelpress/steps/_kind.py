@@ -40,6 +40,10 @@ class StepSettings(Strict):
         """Settings of a calibration that it has no use for, each with the option that says why."""
         return {}
 
+    def prunes(self, before: frozenset[str]) -> frozenset[str]:
+        """What is to have zeros that stay, of a model in which that had some `before`."""
+        return before
+
 
 class _Row(BaseModel):
     """A part of a manifest; what a newer version wrote beside what is known here stays there."""

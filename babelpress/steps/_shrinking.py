@@ -6,6 +6,7 @@ measured in every run.
 Tested in tests/steps/test_shrink.py.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from babelpress.shrink import STRUCTURES, blocks
 from babelpress.shrink._widths import Width, copied, narrowed
 from babelpress.steps import _doing, _worth
 from babelpress.steps._doing import Pressed
-from babelpress.steps._kind import BLOCKS, Done, MixtureRow, ModelRow
+from babelpress.steps._kind import Done, MixtureRow, ModelRow
+from babelpress.steps._pressing import some
 from babelpress.steps._worth import Looked
-from babelpress.steps.shrink import ZEROS, Report, Settings
+from babelpress.steps.shrink import Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
@@ -43,8 +45,9 @@ WIDTHS = ("heads", "ffn")
 # Tokens for every input that is fitted: with 2 the fit of babel-mini at --ffn 0.5 gained nothing on
 # other text, with 8 most of what it gained with 32.
 ENOUGH = 8
-# Of the logits' size: what sums of the same numbers in another order may change.
-FAR = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3}
+LEAST = 0.9  # of the tokens asked for: with fewer the text had no more
+# Of the logits' size, in float32: what sums of the same numbers in another order may change.
+FAR = 1e-3
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class _Found:
     sizes: dict[str, list[int]] = field(default_factory=dict)
     kept: list[int] = field(default_factory=list)
     worth: dict[str, list[float]] = field(default_factory=dict)
+    joined: list[float] = field(default_factory=list)
     damage: dict[str, float] = field(default_factory=dict)
     sites: list[dict[str, Any]] = field(default_factory=list)
     apart: float = 0.0
@@ -76,7 +80,6 @@ def shrink(
     Raises BadModel or BadSetting before anything is computed where it cannot be made so, BadModel
     where what was cut out changed the model.
     """
-    _refuse_zeros(opened, settings)
     shapes(opened.name, Walk(opened.model), settings)
     was, dense = ModelRow(name=opened.name, fingerprint=weights_hash(opened.model)), _size(opened)
     dropped = [each.name for each in opened.carried]
@@ -91,6 +94,7 @@ def shrink(
         if settings.narrows:
             opened = _narrower(opened, asked, settings, folder, drawn, found, hold, progress)
         after = looked.nats(opened.model, progress)
+    found.notes += [looked.none] if looked.none else []
     opened = replace(opened, carried=())
     size = _size(opened)
     report = Report(
@@ -117,14 +121,6 @@ def _size(opened: Opened) -> dict[str, Any]:
 # ---- what there is -------------------------------------------------------------------------
 
 
-def _refuse_zeros(opened: Opened, settings: Settings) -> None:
-    if settings.narrows and BLOCKS in opened.pruned:
-        raise BadModel(
-            f"{opened.name} was pruned, and neurons or heads go before that: {ZEROS} Shrink the "
-            "model that it was made of."
-        )
-
-
 def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
     """The model as it will be, without weights.
 
@@ -133,6 +129,7 @@ def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
     meta = walk.model.device.type == META
     small = walk if meta else Walk(bare(walk.model))
     if settings.blocks:
+        _worth.check_predicts(name, walk, settings)
         number = blocks.find(name, small, settings.blocks)
         kept = blocks.chosen(blocks.kinds(small), [0.0] * len(small.blocks), number)
         small = blocks.without(small, kept)
@@ -195,15 +192,26 @@ def _fewer(
     tags = list(drawn.blocks)
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
-    worth = _worth.of_blocks(walk, settings, drawn, looked, before, hold, progress)
+    shared = {tag for tag in tags if mixed.shares.get(tag, 0) > 0}
+    worth = _worth.of_blocks(walk, settings, drawn, looked, before, shared, hold, progress)
     joined = _worth.joined_over(worth, mixed.shares, settings)
     number = blocks.find(opened.name, walk, asked)
     kept = blocks.chosen(blocks.kinds(walk), joined, number)
     found.calibration = dict(drawn.manifest)
     found.mixture = MixtureRow.of(mixed, mixed.shares)
     found.sizes["blocks"], found.kept, found.worth = [len(walk.blocks), number], kept, worth
+    found.joined = joined
     found.notes += filter(None, [blocks.note(walk, asked, number)])
-    return replace(opened, model=blocks.without(walk, kept).model)
+    with _worth.passed_by(*(each for n, each in enumerate(walk.blocks) if n not in kept)):
+        instead = _said(opened.model)
+    made = blocks.without(walk, kept).model
+    _check_same(
+        made,
+        instead,
+        "some of its blocks are gone than when they pass on what they are given",
+        "it tells blocks apart by their places. Leave out --blocks.",
+    )
+    return replace(opened, model=made)
 
 
 def _narrower(
@@ -225,27 +233,43 @@ def _narrower(
     )
     masked = _said(opened.model)
     made = _cut(walk, widths)
-    found.apart = _check_same(opened, masked, _said(made))
+    found.apart = _check_same(
+        made,
+        masked,
+        "its zeros are cut out",
+        "what reads them is not what it seems. Leave out --heads, or --ffn.",
+    )
     found.calibration, found.mixture = pressed.calibration, pressed.mixture
     found.damage, found.sites = damage_of(pressed.sites), _rows(pressed)
     found.sizes |= {each.flag: [each.before, each.after] for each in widths}
     found.notes += [each.note for each in widths if each.note]
-    found.few = _few_tokens(pressed, widths) if settings.fit else ""
+    found.few = _few_tokens(pressed, widths, asked, settings) if settings.fit else ""
     return replace(opened, model=made)
 
 
-def _few_tokens(pressed: Pressed, widths: list[Width]) -> str:
+def _few_tokens(
+    pressed: Pressed, widths: list[Width], asked: CalibrationSettings, settings: Settings
+) -> str:
     """A line where text is too little for the fit; nothing where it is enough."""
     there = pressed.calibration.get("languages", {})
     with_share = [tag for tag, share in pressed.mixture.shares.items() if share > 0]
     tokens = sum(int(there.get(tag, {}).get("tokens", 0)) for tag in with_share)
     fitted = [each for each in widths if each.kept < each.units]
     inputs = max((each.kept * each.parts[0].columns_UC.shape[1] for each in fitted), default=0)
-    if tokens >= ENOUGH * inputs:
+    wanted = ENOUGH * inputs
+    if tokens >= wanted:
         return ""
+    drawn = len(with_share) * asked.tokens
+    if settings.moments:
+        more = "Calibrate with more --tokens"
+    elif tokens < drawn * LEAST:
+        more = f"There is no more text of {some(with_share)}: add languages or another --corpus"
+    else:  # the first token of a block does not count, so more are drawn than are fitted on
+        each = -(-wanted * asked.tokens // tokens)
+        more = f"Give --tokens {-(-each // asked.length) * asked.length} (of each language)"
     return (
         f"{tokens:,} tokens are few to fit {inputs:,} inputs on: other text may gain nothing. "
-        f"Give {ENOUGH} an input or more, with --tokens, or leave it out with --no-fit."
+        f"{more} for {ENOUGH} an input, or leave it out with --no-fit."
     )
 
 
@@ -266,23 +290,27 @@ def _rows(pressed: Pressed) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def _said(model: PreTrainedModel) -> Tensor:
-    """What a model makes of a few tokens: logits, or states where it has no head."""
+    """What a model makes of a few tokens: logits, or states where it has no head.
+
+    In float32 at least: sums in half precision hide what is wrong.
+    """
+    if model.dtype.itemsize < torch.float32.itemsize:
+        model = deepcopy(model).float()
     ids_1T = other_text(model).to(model.device)
     sides = {"decoder_input_ids": ids_1T} if model.config.is_encoder_decoder else {}
     asked: Any = model
     return asked(ids_1T, use_cache=False, **sides)[0].double().cpu()
 
 
-def _check_same(opened: Opened, masked: Tensor, cut: Tensor) -> float:
-    """How far apart a model with zeros is from the one without them, as a share of its logits.
+def _check_same(made: PreTrainedModel, before: Tensor, when: str, so: str) -> float:
+    """How far apart what was said `before` is from what a smaller model says, as a share of it.
 
     Raises BadModel where that is more than another order of sums explains.
     """
-    apart = float((masked - cut).norm() / masked.norm().clamp(min=1e-30))
-    if not apart <= FAR[opened.model.dtype]:  # not a number is far
+    apart = float((before - _said(made)).norm() / before.norm().clamp(min=1e-30))
+    if not apart <= FAR:  # not a number is far
         raise BadModel(
-            f"{type(opened.model).__name__} computes something else when its zeros are cut out "
-            f"(logits {apart:.2g} of their size apart), so what reads them is not what it seems. "
-            "Leave out --heads, or --ffn."
+            f"{type(made).__name__} computes something else when {when} (logits {apart:.2g} of "
+            f"their size apart), so {so}"
         )
     return apart

@@ -78,7 +78,7 @@ def trim(
     with measured() as cost:
         text = _counted(opened, asked, settings, known, progress)
         always, idle = _always(opened, settings, known, by, text.tags)
-        rest = of_scripts(_unused(known, idle), by.spelled, scripts_of(text.tags))
+        rest = of_scripts(_by_number(known, idle), by.spelled, scripts_of(text.tags))
         order = _choosing.order(text.counts, sorted(always), by.parts(known.rules["model"]), rest)
         extra = _extra(opened, known)
         number = _number(order, settings, len(extra))
@@ -225,8 +225,8 @@ def _always(
     return by.always(known.rules["model"]) | named | own | read, idle
 
 
-def _unused(known: Known, idle: Collection[str]) -> list[str]:
-    """Tokens by id, which is about their order by frequency, but for placeholders."""
+def _by_number(known: Known, idle: Collection[str]) -> list[str]:
+    """All tokens but placeholders, by id, which is about their order by frequency."""
     return [token for token in sorted(known.ids, key=known.ids.__getitem__) if token not in idle]
 
 

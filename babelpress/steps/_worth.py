@@ -7,7 +7,7 @@ Tested in tests/steps/test_shrink.py.
 Shapes: N blocks, L languages.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from babelpress.errors import BadSetting
 from babelpress.models.open import Opened
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.recording import hidden_of
+from babelpress.models.reshaped import META
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import batch_size
 from babelpress.numerics.joining import joined, level
@@ -45,10 +46,11 @@ LOOKED = 512  # tokens of a language at most: a head of many tokens takes longer
 @dataclass(frozen=True, slots=True)
 class Looked:
     """Text that a model is looked at on, none where it predicts no tokens; `of_train` are the
-    languages whose text is that of the calibration."""
+    languages whose text is that of the calibration, `none` is a line on why there is no text."""
 
     text: Blocks | None
     of_train: tuple[str, ...] = ()
+    none: str = ""
 
     @classmethod
     def of(
@@ -61,28 +63,38 @@ class Looked:
         """Raises BadSetting for --by loss of a model that predicts no tokens."""
         found = cls._of(opened, asked, drawn)
         if settings.blocks and settings.by == LOSS and found.text is None:
-            raise BadSetting(
-                f"--by loss needs a model that predicts next or hidden tokens of one text, and "
-                f"{opened.name} ({type(opened.model).__name__}) with its tokenizer does not. Use "
-                "--by influence."
-            )
+            raise BadSetting(_predicts_none(opened.name, opened.model))
         return found
 
     @classmethod
     def _of(
         cls, opened: Opened, asked: CalibrationSettings, drawn: CalibrationSet | None
     ) -> "Looked":
-        if drawn is None or opened.model.config.is_encoder_decoder:
-            return cls(None)
+        if drawn is None:
+            return cls(None, none="No loss is shown: --moments have no text. Evaluate the run.")
+        no_tokens = cls(
+            None,
+            none=f"No loss is shown: {type(opened.model).__name__} with its tokenizer does not "
+            "predict next or hidden tokens of one text. Evaluate the run.",
+        )
+        if opened.model.config.is_encoder_decoder:
+            return no_tokens
         if (answers := Reader.of(opened.model).answers) != "tokens":
-            return cls(None)
+            return no_tokens
         if sees_both_sides(opened.model) and opened.tokenizer.mask_token_id is None:  # type: ignore[attr-defined]
-            return cls(None)
+            return no_tokens
         marks, scores = marks_of(opened, answers)
         valid = valid_text(opened, asked, drawn.blocks, LOOKED)
         of_train = tuple(tag for tag in drawn.blocks if tag not in valid)
         text = {tag: valid.get(tag) or _few(each) for tag, each in drawn.blocks.items()}
         return cls(Blocks(text, marks, scores), of_train)
+
+    def within(self, tags: Collection[str]) -> "Looked":
+        """Of these languages alone."""
+        if self.text is None:
+            return self
+        own = {tag: each for tag, each in self.text.blocks.items() if tag in tags}
+        return replace(self, text=replace(self.text, blocks=own))
 
     def nats(self, model: PreTrainedModel, progress: Progress = silent) -> dict[str, float]:
         """The loss of each language, nothing where there is no text."""
@@ -103,6 +115,25 @@ class Looked:
         return {"text": where, "tokens": tokens}
 
 
+def check_predicts(name: str, walk: Walk, settings: Settings) -> None:
+    """Raise BadSetting for --by loss of a model that is seen to predict no tokens of one text.
+
+    What its tokenizer lacks is seen when text is drawn; without weights, only the config.
+    """
+    if settings.by != LOSS:
+        return
+    seen = walk.model.device.type != META
+    if walk.model.config.is_encoder_decoder or (seen and Reader.of(walk.model).answers != "tokens"):
+        raise BadSetting(_predicts_none(name, walk.model))
+
+
+def _predicts_none(name: str, model: PreTrainedModel) -> str:
+    return (
+        f"--by loss needs a model that predicts next or hidden tokens of one text, and {name} "
+        f"({type(model).__name__}) with its tokenizer does not. Use --by influence."
+    )
+
+
 def _few(text: TokenBlocks) -> TokenBlocks:
     """The first LOOKED tokens."""
     few = rows_of(text, slice(max(1, LOOKED // text.length)))
@@ -118,13 +149,16 @@ def of_blocks(
     drawn: CalibrationSet,
     looked: Looked,
     before: Mapping[str, float],
+    tags: Collection[str],
     hold: Hold,
     progress: Progress,
 ) -> dict[str, list[float]]:
-    """What each block is worth by language: its influence, or the share lost without it."""
+    """What each block is worth to these languages: its influence, or the share lost without it."""
     if settings.by != LOSS:
-        return blocks.influence(walk, drawn.blocks, hold=hold, progress=progress)
-    found: dict[str, list[float]] = {tag: [] for tag in before}
+        some = {tag: each for tag, each in drawn.blocks.items() if tag in tags}
+        return blocks.influence(walk, some, hold=hold, progress=progress)
+    looked = looked.within(tags)
+    found: dict[str, list[float]] = {tag: [] for tag in before if tag in tags}
     progress("loss without: block", 0, len(walk.blocks))
     for index, block in enumerate(walk.blocks):
         with passed_by(block):
@@ -135,18 +169,19 @@ def of_blocks(
 
 
 @contextmanager
-def passed_by(block: nn.Module) -> Iterator[None]:
-    """Inside, a block gives what it is given."""
+def passed_by(*some: nn.Module) -> Iterator[None]:
+    """Inside, these blocks give what they are given."""
 
     def instead(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         hidden = hidden_of(args, kwargs)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    handle = block.register_forward_hook(instead, with_kwargs=True)
+    handles = [each.register_forward_hook(instead, with_kwargs=True) for each in some]
     try:
         yield
     finally:
-        handle.remove()
+        for each in handles:
+            each.remove()
 
 
 def joined_over(
@@ -191,4 +226,7 @@ def estimate(trial: Trial, settings: Settings, method: Any, *, chained: bool) ->
         opening = trial.hash_seconds + (trial.open_again if chained else trial.open_seconds)
         found = Estimate({"open": opening, "text": trial.text_seconds}, trial.base, dense)
     phases = {**found.phases, "look": looking, "influence": influence}
-    return replace(found, phases=phases, memory_bytes=found.memory_bytes + dense)
+    wide = 0  # what it says is looked at in float32
+    if opened.model.dtype.itemsize < torch.float32.itemsize:
+        wide = sum(each.numel() for each in opened.model.parameters()) * torch.float32.itemsize
+    return replace(found, phases=phases, memory_bytes=found.memory_bytes + dense + wide)

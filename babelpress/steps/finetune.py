@@ -7,6 +7,7 @@ zeros, so that pruning comes before or after.
 Tested in tests/steps/test_finetune.py.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -159,6 +160,17 @@ class Settings(StepSettings):
         first, _, last = self.gradual.partition("..")
         return (float(first), float(last)) if last else None
 
+    def prunes(self, before: frozenset[str]) -> frozenset[str]:
+        """What it prunes while it learns is so beside what was before, if that stays."""
+        return _pruned(dict(self), before)
+
+
+def _pruned(step: Mapping[str, Any], before: frozenset[str]) -> frozenset[str]:
+    kept = {"yes": before | {BLOCKS}, "no": frozenset[str]()}
+    before = kept.get(step.get("keep_zeros", "auto"), before)
+    own = {BLOCKS} if step.get("gradual") else set[str]()
+    return before | own | ({TABLE} if step.get("embeddings") else set())
+
 
 class Report(StepReport):
     """What was learnt.
@@ -190,10 +202,7 @@ class Report(StepReport):
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """What was pruned while it learnt is so beside what was before, if that stayed."""
-        kept = {"yes": before | {BLOCKS}, "no": frozenset[str]()}
-        before = kept.get(self.step.get("keep_zeros", "auto"), before)
-        own = {BLOCKS} if self.step.get("gradual") else set[str]()
-        return before | own | ({TABLE} if self.step.get("embeddings") else set())
+        return _pruned(self.step, before)
 
     @property
     def dev(self) -> dict[str, float]:

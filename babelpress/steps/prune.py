@@ -14,7 +14,7 @@ from babelpress.errors import BadSetting
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
 from babelpress.steps import _protecting
-from babelpress.steps._kind import Done, Estimate, Told
+from babelpress.steps._kind import BLOCKS, Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
     PressingSettings,
@@ -132,6 +132,10 @@ class Settings(PressingSettings):
     def needs_gram(self) -> bool:
         """Whether the method reads Gram matrices."""
         return reads_gram(PRUNERS, self.method)
+
+    def prunes(self, before: frozenset[str]) -> frozenset[str]:
+        """The blocks."""
+        return before | {BLOCKS}
 
 
 class Report(PressingReport):

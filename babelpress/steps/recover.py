@@ -8,7 +8,7 @@ attention and MLP by itself, for models larger than memory), rounding (integers 
 a quantized model), text (no dense model: the control of a table).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,12 +236,12 @@ def say(settings: Settings) -> str:
     )
 
 
-def follows(settings: Settings, before: Mapping[str, StepSettings]) -> None:
-    """Raise BadSetting where it cannot come after the steps `before` it in a recipe, by kind."""
-    shrunk: Any = before.get("shrink")
-    if shrunk is None or settings.against or not settings.by_block:
+def follows(settings: Settings, before: Sequence[tuple[str, Any]]) -> None:
+    """Raise BadSetting where it cannot come after the steps `before` it in a recipe."""
+    if settings.against or not settings.by_block:
         return
-    if shrunk.blocks or (settings.grids and shrunk.narrows):
+    shrunk = [each for kind, each in before if kind == "shrink"]
+    if any(each.blocks or (settings.grids and each.narrows) for each in shrunk):
         raise BadSetting(
             f"recover by {settings.repair} cannot come after shrink: it holds each block against "
             "one of the dense model, and those have other shapes. Use --repair logits."

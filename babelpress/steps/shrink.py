@@ -4,19 +4,20 @@ What is left has the same shapes in every block, which its config states: an ord
 engines load. Linears that read what is left are fitted by least squares; nothing is trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from babelpress.errors import BadSetting
+from babelpress.errors import BadModel, BadSetting
 from babelpress.shrink import OVER, SCORES, STRUCTURES
 from babelpress.shrink._sizes import size
-from babelpress.steps._kind import Done, Estimate, Listing, StepReport, StepSettings, Told
+from babelpress.steps._kind import BLOCKS, Done, Estimate, Listing, StepReport, StepSettings, Told
 from babelpress.steps._pressing import LookingSettings, fed_by, some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
+from babelpress.text.mixtures import MINIMAX
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class Settings(LookingSettings):
         ):
             if (word := getattr(self, flag)) not in words:
                 raise BadSetting(f"--{flag} {word} is not known. Use {' or '.join(words)}.")
+        if self.blocks and self.mixture == MINIMAX:
+            raise BadSetting(
+                f"the mixture {MINIMAX} is found by pressing, and --blocks are chosen before. Use "
+                "uniform, or shrink neurons and heads in a step of their own."
+            )
         if self.blocks and self.moments:
             raise BadSetting(
                 "--blocks needs text to see what a block does, and --moments have none. Leave "
@@ -125,7 +131,8 @@ class Report(StepReport):
     """What went.
 
     `sizes` are how many units there were and are, by structure; `kept` are the blocks that stayed,
-    `worth` what each block was found to be worth in each language. `parameters` and `bytes` are of
+    `worth` what each block was found to be worth in each language with a share, `joined` the number
+    of them all that decided. `parameters` and `bytes` are of
     the model before and after. `apart` is how far cutting out zeros changed the logits, as a share
     of their size; `nats` are those of a scored token by language before and after, on the tokens
     and the text that `looked` says. `few` is a line on text that was too little for the fit.
@@ -135,6 +142,7 @@ class Report(StepReport):
     sizes: dict[str, list[int]] = Field(default_factory=dict)
     kept: list[int] = Field(default_factory=list)
     worth: dict[str, list[float]] = Field(default_factory=dict)
+    joined: list[float] = Field(default_factory=list)
     parameters: list[int] = Field(default_factory=list)
     bytes: list[int] = Field(default_factory=list)
     apart: float = 0.0
@@ -157,10 +165,24 @@ def say(settings: Settings) -> str:
     return f"shrink to {', '.join(parts)}, {settings.mixture}, {settings.over} over languages"
 
 
-def follows(settings: Settings, before: Mapping[str, StepSettings]) -> None:
-    """Raise BadSetting where it cannot come after the steps `before` it in a recipe, by kind."""
-    if settings.narrows and "prune" in before:
-        raise BadSetting(f"shrink cannot come after prune: {ZEROS} Put shrink before prune.")
+def follows(settings: Settings, before: Sequence[tuple[str, StepSettings]]) -> None:
+    """Raise BadSetting where it cannot come after the steps `before` it in a recipe."""
+    pruned: frozenset[str] = frozenset()
+    by = ""
+    for kind, step in before:
+        had, pruned = BLOCKS in pruned, step.prunes(pruned)
+        by = by if had else kind
+    if settings.narrows and BLOCKS in pruned:
+        raise BadSetting(f"shrink cannot come after {by}: {ZEROS} Put shrink before {by}.")
+
+
+def check_pruned(name: str, settings: Settings, pruned: frozenset[str]) -> None:
+    """Raise BadModel for neurons or heads of a model whose blocks were pruned."""
+    if settings.narrows and BLOCKS in pruned:
+        raise BadModel(
+            f"{name} was pruned, and neurons or heads go before that: {ZEROS} Shrink the model "
+            "that it was made of."
+        )
 
 
 ZEROS = (
@@ -269,8 +291,10 @@ def _lost(report: Report) -> list[str]:
         return []
     worst = max(changed, key=lambda tag: (changed[tag], tag))
     mean = sum(changed.values()) / len(changed)
+    chose = bool(report.step["blocks"]) and report.step["by"] == LOSS
+    there = f"{report.looked['text']}{', by which blocks were chosen' if chose else ''}"
     return [
-        f"Loss on {report.looked['text']}: {100 * mean:+.1f} % in the mean of {len(changed)} "
+        f"Loss on {there}: {100 * mean:+.1f} % in the mean of {len(changed)} "
         f"languages, {100 * changed[worst]:+.1f} % in {worst}."
     ]
 
@@ -328,9 +352,12 @@ def _worth(report: Report) -> Listing:
         most = max(own, key=lambda tag: (own[tag], tag))
         stays = "stays" if index in report.kept else "goes"
         mean = sum(own.values()) / len(own)
-        rows.append((str(index), stays, f"{mean:.4f}", f"{own[most]:.4f}", most))
+        decided = f"{report.joined[index]:.4f}" if report.joined else "–"
+        rows.append((str(index), stays, decided, f"{mean:.4f}", f"{own[most]:.4f}", most))
     title = f"what each block is worth, by {report.step['by']}"
-    return Listing(title, ("block", "", "mean", "most", "in"), tuple(rows))
+    return Listing(
+        title, ("block", "", f"joined, {report.step['over']}", "mean", "most", "in"), tuple(rows)
+    )
 
 
 def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:

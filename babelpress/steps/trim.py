@@ -194,6 +194,7 @@ def tell(report: Report) -> Told:
             f"{after:,} of {before:,} tokens stay ({report.pieces.replace('_', ' ')}), "
             f"{saved:,.1f} MiB less; {report.always:,} of them whatever the text uses.",
             f"The least-served language is {worst}: {report.coverage[worst]:.4f} of its tokens.",
+            *_room(report),
             *_placeholders(report),
             *_proof(report),
             *report.notes,
@@ -221,6 +222,17 @@ def _counted(report: Report) -> str:
         f"in {len(report.text)} languages. {report.tokens[1]:,} of {report.tokens[0]:,} stay, "
         f"{report.always:,} of them whatever the text uses."
     )
+
+
+def _room(report: Report) -> list[str]:
+    """That fewer stay than were asked for: no others are of the scripts of the text."""
+    size = report.step.get("size")
+    if size is None or report.tokens[1] >= min(size, report.tokens[0]):
+        return []
+    return [
+        f"{report.tokens[1]:,} stay, fewer than --size {size:,}: other tokens are of other scripts "
+        "than the text, or need more that they are made of than there is room for."
+    ]
 
 
 def _placeholders(report: Report) -> list[str]:

@@ -102,6 +102,13 @@ def test_blocks_that_hang_on_their_places_are_refused_in_one_line():
     assert "--student" in line
 
 
+def test_attention_that_is_divided_by_the_number_of_its_block_is_one_line():
+    model = pico.model("gpt2")
+    model.config.scale_attn_by_inverse_layer_idx = True
+
+    assert "(scale_attn_by_inverse_layer_idx)" in refusal(BadModel, fewer_blocks, model, [0])
+
+
 def test_a_block_that_is_run_again_and_again_is_refused_in_one_line():
     line = refusal(BadModel, fewer_blocks, pico.model("albert"), [0])
 

@@ -113,16 +113,39 @@ def test_what_is_left_is_fitted_to_the_mixture(weight_OI, inputs, size, kept, sc
     assert torch.equal(bare_OI[:, columns], weight_OI[:, columns])
 
 
-def test_of_two_units_that_are_the_same_one_goes_by_what_is_lost(weight_OI, inputs):
-    inputs = {
-        tag: torch.cat([x_TI[:, :9], x_TI[:, :3]], 1) for tag, x_TI in inputs.items()
-    }  # the last group of three is the first again
+@pytest.mark.parametrize("over", ["max", "mean"])
+@pytest.mark.parametrize(("size", "kept"), [(3, 3), (3, 2), (1, 9), (1, 4)])
+def test_of_units_that_are_the_same_one_stays_by_what_is_lost(inputs, size, kept, over):
+    """The last units are the first again, and loud: whatever else goes, a sister stays."""
+    weight_OI = torch.randn(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(1))
+    weight_OI[:, :3] *= 10
+    inputs = {tag: torch.cat([x_TI[:, :9], x_TI[:, :3]], 1) for tag, x_TI in inputs.items()}
 
-    new_OI = pressed(weight_OI, stats(inputs), 3, 3, score="lost", damp=1e-6)
+    new_OI = pressed(weight_OI, stats(inputs), size, kept, score="lost", over=over, damp=1e-3)
 
-    assert gone(new_OI, 3) in ([0], [3])
-    for x_TI in inputs.values():
-        assert torch.allclose(x_TI @ new_OI.T, x_TI @ weight_OI.T, rtol=1e-2, atol=1e-2)
+    went = {*gone(new_OI, size)}
+    for unit in range(3 // size):
+        assert len(went & {unit, unit + 9 // size}) == 1
+    if kept * size == 9:
+        for x_TI in inputs.values():
+            assert torch.allclose(x_TI @ new_OI.T, x_TI @ weight_OI.T, rtol=1e-2, atol=1)
+
+
+def test_what_is_lost_is_lost_to_the_language_that_is_hit_most(inputs):
+    """Units that only Hindi's inputs reach, with little of the mixture, stay by the largest."""
+    weight_OI = torch.ones(OUTPUTS, INPUTS)
+    lot = torch.Generator().manual_seed(9)
+    inputs = {tag: torch.randn(200, INPUTS, generator=lot) for tag in SIZES}
+    inputs["hin_Deva"][:, :4] *= 2
+    for tag in ("eng_Latn", "swh_Latn"):
+        inputs[tag][:, :4] *= 0.1
+    chosen = {
+        over: gone(pressed(weight_OI, stats(inputs), 1, 8, score="lost", over=over), 1)
+        for over in ("max", "mean")
+    }
+
+    assert not {*chosen["max"]} & {0, 1, 2, 3}
+    assert chosen["mean"] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("score", ["energy", "lost"])

@@ -1,14 +1,12 @@
 """Groups of attention heads: where they are, and that cutting zeros out changes nothing."""
 
-from typing import Any
-
 import pico
 import pytest
 import small
 import torch
 from pressing import loud
 from running import refusal
-from transformers import LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.linears import linears, weight
@@ -88,9 +86,9 @@ def test_a_number_that_transformers_refuses_is_one_line_with_one_that_it_takes()
 
 def test_a_width_that_only_follows_from_the_number_of_heads_is_stated():
     """Llama says hidden size by heads where nobody says more: with fewer it would be wider."""
-    config: Any = pico.model("llama").config
-    config.num_attention_heads = config.num_key_value_heads = 4
-    config.head_dim = config.hidden_size // 4
+    given = {**small.SHAPE, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 4}
+    del given["head_dim"]
+    config = LlamaConfig(**given)
     walk = Walk(LlamaForCausalLM(config).eval())
     width = heads.find("tiny", walk, "0.5")
 

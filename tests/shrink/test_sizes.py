@@ -34,7 +34,24 @@ def test_numbers_and_their_text_are_the_same(value, text):
 
 
 @pytest.mark.parametrize(
-    "value", ["1.5", 2048.0, "many", "0", 0, -1, "nan", "0.0", "inf", "-0.5", True]
+    "value",
+    [
+        "1.5",
+        2048.0,
+        "many",
+        "0",
+        0,
+        -1,
+        "nan",
+        "0.0",
+        "inf",
+        "-0.5",
+        True,
+        "+1",
+        "1e-999999",
+        "1_0",
+        "٣",
+    ],
 )
 def test_what_is_no_size_is_one_line(value):
     line = refusal(BadSetting, size, value)

@@ -197,6 +197,14 @@ def test_blocks_of_other_shapes_are_refused_before_anything_is_done(model, shrun
     assert "Use --repair logits" in line
 
 
+def test_of_two_steps_that_shrink_both_are_seen(model):
+    both = ({"shrink": {"blocks": "1"}}, {"shrink": {"ffn": "0.5", "multiple": 8}})
+
+    for before in (both, both[::-1]):
+        line = refusal(BadSetting, plan, model, *before, repair="blocks")
+        assert "recover by blocks cannot come after shrink" in line
+
+
 def test_a_model_with_fewer_neurons_is_repaired_by_its_blocks_and_with_fewer_blocks_whole(
     model, tmp_path
 ):

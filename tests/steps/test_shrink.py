@@ -4,6 +4,7 @@ import pico
 import pytest
 import torch
 from running import TEXT, content, do, refusal, weights
+from shrinking import BLOCKS, WIDTH, made, plan, saved
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from babelpress.commands.pressing import press
@@ -23,37 +24,11 @@ from babelpress.steps.shrink import Report
 from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-BLOCKS, WIDTH = 4, 48
-SMALL = {"multiple": 4}
-
-
-def made(**values):
-    """A model of four blocks whose blocks change much of what they pass on."""
-    config = pico.model("llama").config
-    config.num_hidden_layers = BLOCKS
-    for name, value in values.items():
-        setattr(config, name, value)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def saved(model, folder):
-    model.save_pretrained(folder)
-    pico.tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     return saved(made(), tmp_path_factory.mktemp("models") / "deep")
-
-
-def plan(model, *steps, **text):
-    given = [{"shrink": {**SMALL, **step}} if "prune" not in step else step for step in steps]
-    return recipe.of({"model": str(model), "calibration": {**TEXT, **text}, "steps": given})
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +109,7 @@ def test_what_was_found_is_told_in_run_card_and_terminal(shrunk):
 
 
 def test_losses_before_and_after_are_those_of_the_models(source, shrunk):
-    """The loss of transformers itself on a text is nearer to one of them than to the other."""
+    """Before it is that of a run that took nothing out, whose loss does not change."""
     report = report_of(shrunk)
 
     for before, after in report.nats.values():
@@ -145,17 +120,6 @@ def test_losses_before_and_after_are_those_of_the_models(source, shrunk):
         tag: each[0] for tag, each in report.nats.items()
     }
     assert all(before == after for before, after in again["nats"].values())
-
-
-def test_text_that_is_too_little_for_the_fit_is_told(source, tmp_path):
-    """36 inputs want 288 tokens, and a language has 63."""
-    few = {"languages": ["swh_Latn"], "tokens": 64}
-    do(plan(source, {"ffn": 0.75}, **few), tmp_path / "run")
-    do(plan(source, {"ffn": 0.75, "fit": False}, **few), tmp_path / "bare")
-
-    (line,) = tell(report_of(tmp_path / "run")).warnings
-    assert line.startswith("63 tokens are few to fit 36 inputs on")
-    assert tell(report_of(tmp_path / "bare")).warnings == ()
 
 
 # ---- laws ------------------------------------------------------------------------------------
@@ -304,8 +268,13 @@ def test_neurons_do_not_go_after_pruning(source, tmp_path):
 
     do(plan(source, prune), tmp_path / "pruned")
     line = refusal(BadModel, do, plan(tmp_path / "pruned", {"ffn": 0.75}), tmp_path / "run")
-    assert "was pruned, and neurons or heads go before that" in line
+    assert f"{tmp_path / 'pruned'} was pruned, and neurons or heads go before that" in line
     assert not (tmp_path / "run").exists()
+    behind = plan(tmp_path / "pruned", {"blocks": 3}, {"ffn": 0.75})
+    for asked in (lambda: run.do(behind, tmp_path / "run"), lambda: estimate(behind, near=None)):
+        assert refusal(BadModel, asked) == line
+    assert not (tmp_path / "run").exists()
+    assert fits.errors([behind]) == [line]
     blocks = do(plan(tmp_path / "pruned", {"blocks": 2}), tmp_path / "run")
     assert blocks["steps"][0]["sizes"] == {"blocks": [4, 2]}
 

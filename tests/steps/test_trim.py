@@ -342,6 +342,21 @@ def test_room_that_the_text_leaves_goes_to_the_lowest_ids_in_its_scripts(
     assert min(told["coverage"].values()) == 1.0
 
 
+def test_room_that_nothing_fills_is_told(models, text, tmp_path):
+    """The whole vocabulary has tokens of scripts that the text has not."""
+    kind = "byte_level_bpe"
+    size = len(AutoTokenizer.from_pretrained(models[kind])) - 1
+    do(plan(models[kind], text, size=size), tmp_path / "run")
+
+    report = read(tmp_path / "run").steps[0]
+
+    kept = report.tokens[1]  # type: ignore[attr-defined]
+    assert kept < size
+    assert f"{kept:,} stay, fewer than --size {size:,}: " in " ".join(tell(report).lines)
+    whole = report.model_copy(update={"step": {**report.step, "size": kept}})
+    assert "fewer than --size" not in " ".join(tell(whole).lines)
+
+
 def test_a_floor_that_a_size_cannot_meet_names_the_least_that_does(models, text, tmp_path):
     model = models["sentencepiece_bpe"]
     line = refusal(BadSetting, do, plan(model, text, size=550, floor=0.9), tmp_path / "no")
