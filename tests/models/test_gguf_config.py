@@ -142,9 +142,10 @@ def test_a_norm_with_one_added_is_held_where_one_can_be_added_again(tmp_path):
 
 
 def test_matrices_of_two_floats_are_float32():
-    odd = header("llama", kind="BF16")
-    odd.tensors["blk.0.attn_k.weight"] = Stored(BY_NAME["F16"], (256, 640), 0)
+    plain = header("llama", kind="BF16")
+    more = {"blk.0.attn_k.weight": Stored(BY_NAME["F16"], (256, 640), 0)}
 
+    odd = Header(plain.path, plain.metadata, {**plain.tensors, **more})
     assert gguf_config.dtype(odd) == "float32"
 
 
