@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from torch.optim import AdamW
 
@@ -81,31 +82,26 @@ def recover(
             own = _whole(repair, place, progress)
     if repair.codes is not None and not (folder / CODES).exists():
         shutil.copytree(repair.codes.folder, folder / CODES)
-    rows = {} if repair.codes is None else repair.codes.rows
     opened.model.requires_grad_(True).eval()
-    shares = _mean(own)
-    report = own.model_copy(
-        update={
-            "step": settings.model_dump(mode="json"),
-            "model": known,
-            "against": against,
-            "calibration": repair.texts.manifest,
-            "mixture": MixtureRow.of(repair.mixed, shares),
-            "ledger": ledger(
-                opened.model,
-                rows,
-                repair.walk.index_of,
-                opened.stored_dtype,
-                carried=opened.carried,
-            ),
-            "cost": cost,
-            "apart": repair.texts.told,
-            "rate": repair.rate,
-            "learnt": repair.learns,
-            "coded": 0 if repair.codes is None else _numbers(repair),
-        }
-    )
-    return Done(report, {}, opened)
+    done = {"model": known, "against": against, "cost": cost, **_told(repair, own)}
+    return Done(own.model_copy(update=done), {}, opened)
+
+
+def _told(repair: Repair, own: Report) -> dict[str, Any]:
+    """What a report says of a repair that is done, besides what was found."""
+    opened, codes = repair.opened, repair.codes
+    rows = {} if codes is None else codes.rows
+    index_of = repair.walk.index_of
+    return {
+        "step": repair.settings.model_dump(mode="json"),
+        "calibration": repair.texts.manifest,
+        "mixture": MixtureRow.of(repair.mixed, _mean(own)),
+        "ledger": ledger(opened.model, rows, index_of, opened.stored_dtype, carried=opened.carried),
+        "apart": repair.texts.told,
+        "rate": repair.rate,
+        "learnt": repair.learns,
+        "coded": 0 if codes is None else _numbers(repair),
+    }
 
 
 def _mean(own: Report) -> dict[str, float]:
