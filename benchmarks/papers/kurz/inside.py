@@ -54,15 +54,26 @@ def look(model: str, corpus: str, out: Path, tokens: int, seed: int, inside: Seq
     kept = place(out, seed)
     if all((kept / f"{name}.jsonl").is_file() for name in f"{EVERY},{FEW}".split(",")):
         return
-    text = {"corpus": corpus, "languages": LANGUAGES, "tokens": tokens, "length": 512}
+    text: dict[str, Any] = {
+        "corpus": corpus,
+        "languages": LANGUAGES,
+        "tokens": tokens,
+        "length": 512,
+    }
     moments, fresh = out / f"moments-{seed}", out / f"fresh-{seed}"
     bp.calibrate(model, **text, seed=seed, gram=True, out=moments)
     bp.calibrate(model, **text, seed=seed + FRESH, gram=True, out=fresh)
     runs = out / f"runs-{seed}"
     for name in (*LANGUAGES, ALL):
         mixture = name if name == ALL else f"only:{name}"
-        how = {"method": "sparsegpt", "pattern": "0.5", "mixture": mixture}
-        bp.prune(model, moments=moments, **how, out=runs / name)
+        bp.prune(
+            model,
+            moments=moments,
+            method="sparsegpt",
+            pattern="0.5",
+            mixture=mixture,
+            out=runs / name,
+        )
     every = [runs / name for name in (*LANGUAGES, ALL)]
     bp.insight(every, on=EVERY, moments=fresh, out=kept)
     few = [runs / name for name in inside]
