@@ -60,7 +60,7 @@ def log_probabilities(model: Any, ids: list[int]) -> list[float]:
 def check(export: Path, file: Path) -> int:
     """A table by language; 1 where something does not agree."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB
-    import vllm
+    import vllm  # type: ignore[import-not-found]
 
     texts: dict[str, Text] = json.loads(file.read_text("utf-8"))
     engine = vllm.LLM(
