@@ -3,6 +3,8 @@
 Tested in tests/sweeps/test_plan.py.
 """
 
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,9 +104,13 @@ class Merge:
         """Where the moments go."""
         return out / "moments" / self.key
 
+    def parts(self, out: Path) -> list[Path]:
+        """Where the moments of its languages lie apart."""
+        return [look.folder(out, tag) for look in self.looks for tag in look.languages]
+
     def memory(self, out: Path) -> int:
         """Bytes at the worst moment: those of the largest block of every language, and a copy."""
-        folders = (look.folder(out, tag) for look in self.looks for tag in look.languages)
+        folders = self.parts(out)
         blocks = ([p.stat().st_size for p in each.glob("*.safetensors")] for each in folders)
         return PROCESS + COPIES * sum(max(sizes, default=0) for sizes in blocks)
 
@@ -112,9 +118,14 @@ class Merge:
         return self.folder(setup.out).exists()
 
     def do(self, setup: Setup, progress: Progress) -> None:
-        parts = [look.folder(setup.out, tag) for look in self.looks for tag in look.languages]
-
         def make(new: Path) -> None:
-            merge.merge(self.asked, parts, new, gram=self.gram, progress=progress)
+            merge.merge(self.asked, self.parts(setup.out), new, gram=self.gram, progress=progress)
 
         once(self.folder(setup.out), make, progress)
+
+    def free(self, out: Path, others: Iterable["Merge"]) -> None:
+        """Remove what was merged and no other merge is to read: the same moments stand twice."""
+        wanted = {place for other in others for place in other.parts(out)}
+        for place in self.parts(out):
+            if place not in wanted:
+                shutil.rmtree(place, ignore_errors=True)

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,12 +25,7 @@ from babelpress.runs.places import BEGUN, place_of
 from babelpress.runs.recipe import Recipe
 from babelpress.sweeps.beginnings import Begin, rest
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
-from babelpress.sweeps.jobs import (
-    Press,
-    Score,
-    Size,
-    attempt,
-)
+from babelpress.sweeps.jobs import Press, Score, Size, attempt
 from babelpress.sweeps.looks import Look, Merge
 from babelpress.sweeps.plan import (
     Entry,
@@ -98,7 +93,13 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
         todo = sum(isinstance(job, Press) for job in jobs) + len(unfit)
         if there := len(sweep.entries) - todo:
             remark(progress, f"resuming: {there} of {len(sweep.entries)} recipes")
-        failed = {**unfit, **work_off(jobs, hands, progress)}
+
+        def ended(job: Job, still: Collection[str]) -> None:
+            if isinstance(job, Merge):
+                merges = (each for each in jobs if isinstance(each, Merge))
+                job.free(setup.out, [each for each in merges if each.name in still])
+
+        failed = {**unfit, **work_off(jobs, hands, progress, ended=ended)}
         if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
             shutil.rmtree(setup.out / "parts", ignore_errors=True)
         _clean(setup.out)
@@ -286,10 +287,17 @@ def _tags(plan: Recipe) -> Sequence[str]:
     return languages_of(text, plan.calibration.languages)
 
 
-def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> dict[str, str]:
+def work_off(
+    jobs: Sequence[Job],
+    hands: Hands,
+    progress: Progress = silent,
+    *,
+    ended: Callable[[Job, Collection[str]], None] | None = None,
+) -> dict[str, str]:
     """Have all jobs done, each after those that it needs; errors by name of job.
 
-    A job waits for its size too, but one that could not be found stops nothing.
+    A job waits for its size too, but one that could not be found stops nothing. `ended` is told of
+    every job that is done, with the names of those that are not.
     """
     waiting = {job.name: job for job in jobs}
     labels = {job.name: job.label for job in jobs}
@@ -309,8 +317,10 @@ def work_off(jobs: Sequence[Job], hands: Hands, progress: Progress = silent) -> 
             running.remove(job.name)
             if error:
                 failed[job.name] = error
-            ended = len(jobs) - len(waiting) - len(running)
-            remark(progress, _said(job, error, ended, len(jobs), time.monotonic() - began))
+            elif ended is not None:
+                ended(job, {*waiting, *running, *failed})
+            number = len(jobs) - len(waiting) - len(running)
+            remark(progress, _said(job, error, number, len(jobs), time.monotonic() - began))
         progress("sweep: job", len(jobs) - len(waiting) - len(running), len(jobs))
     return failed
 

@@ -114,7 +114,10 @@ def test_nothing_of_ray_is_imported_unless_it_is_asked_for():
         assert "ray" not in sys.modules
         """
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_the_package_it_says_how_to_install_it(monkeypatch):

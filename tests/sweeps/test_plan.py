@@ -735,6 +735,37 @@ def test_a_sweep_killed_before_a_write_goes_on_to_the_same_bytes(model, tmp_path
     assert not (once / "parts").exists()
 
 
+def test_moments_of_one_language_go_when_all_that_need_them_are_merged(model, tmp_path):
+    seen = []
+
+    class Watched(Here):
+        def take(self):
+            files = [path for path in (tmp_path / "parts").rglob("*") if path.is_file()]
+            seen.append((type(self._given[0]), bool(files)))
+            return super().take()
+
+    setup = setup_in(tmp_path)
+    sweep = asked(model, {"calibration.seed": [4, 7]})
+    assert not schedule.do(sweep, setup, Watched(setup)).failed
+
+    assert sum(kind is Merge for kind, _ in seen) == 2
+    assert all(there for kind, there in seen if kind is Merge)
+    assert not any(there for kind, there in seen if kind is Press)
+
+
+def test_moments_that_another_merge_needs_stay(tmp_path):
+    calibration = CalibrationSettings(languages=["sw", "hi"])
+    both = Look("tiny", calibration, ("swh_Latn", "hin_Deva"), gram=False)
+    one = Look("tiny", calibration, ("swh_Latn",), gram=False)
+    for tag in both.languages:
+        both.folder(tmp_path, tag).mkdir(parents=True)
+
+    Merge((both,), calibration, False).free(tmp_path, [Merge((one,), calibration, False)])
+
+    assert one.folder(tmp_path, "swh_Latn").exists()
+    assert not both.folder(tmp_path, "hin_Deva").exists()
+
+
 # ---- the shelf -----------------------------------------------------------------------------
 
 
