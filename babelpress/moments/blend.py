@@ -10,6 +10,7 @@ from torch import Tensor
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.moments.moments import Moments
 from babelpress.numerics.least_squares import inverse_factor
+from babelpress.numerics.triangles import whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +186,11 @@ def _weighted(sums: Iterable[Tensor], weight: Mapping[str, float]) -> Tensor:
 
 
 def _blended_gram(used: list[Moments], weight: Mapping[str, float]) -> Tensor | None:
-    grams = [m.gram_II for m in used if m.gram_II is not None]
+    grams = [m.gram for m in used if m.gram is not None]
     if len(grams) < len(used):
         return None
-    blended_II = torch.zeros_like(grams[0])
-    for share, gram_II in zip(weight.values(), grams, strict=True):
-        blended_II.add_(gram_II, alpha=share)
+    inputs = len(used[0].sumsq_I)
+    blended_II = grams[0].new_zeros(inputs, inputs)
+    for share, gram in zip(weight.values(), grams, strict=True):
+        blended_II.add_(whole(gram), alpha=share)  # one at a time
     return blended_II

@@ -88,7 +88,7 @@ def energies(weight_OI: Tensor, moments: Mapping[str, Moments]) -> dict[str, flo
     Without Gram matrices by their diagonals. Weights of bfloat16 set the precision of products of
     the whole process meanwhile; those of float32 leave it alone.
     """
-    if all(m.gram_II is None for m in moments.values()):
+    if all(m.gram is None for m in moments.values()):
         size_I = weight_OI.detach().float().square().sum(0).double()
         # No product of vectors, which may round by how moments from a file are aligned.
         return {language: float((size_I * m.sumsq_I).sum()) for language, m in moments.items()}
@@ -97,6 +97,6 @@ def energies(weight_OI: Tensor, moments: Mapping[str, Moments]) -> dict[str, flo
 
 
 def _gram_of(moments: Moments) -> Tensor:
-    if moments.gram_II is None:
+    if moments.gram is None:
         raise BadMoments("some languages have a Gram matrix and some have none. Calibrate again.")
-    return moments.gram_II
+    return moments.gram

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadMoments
+from babelpress.numerics.triangles import whole
 
 OPTIONAL = ("sum", "sumabs", "positive")  # vectors that most methods do not read
 
@@ -22,6 +23,9 @@ OPTIONAL = ("sum", "sumabs", "positive")  # vectors that most methods do not rea
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Sums over the tokens of one language at one site; None are those that are not kept.
+
+    `gram` is symmetric, and whole or, from a file, folded to half its size (`triangles.py`).
+    Whoever wants the matrix asks for `gram_II`.
 
     Where not all are kept and there is a Gram matrix, the squares are its diagonal. `against_I` is
     the mean square of the same inputs in the text that a contrast is made with, where one is: it
@@ -34,16 +38,19 @@ class Moments:
     sumsq_I: Tensor
     absmax_I: Tensor
     positive_I: Tensor | None
-    gram_II: Tensor | None
+    gram: Tensor | None
     against_I: Tensor | None = None
+
+    @property
+    def gram_II(self) -> Tensor | None:
+        """The whole Gram matrix; unfolded anew each time, where it is folded."""
+        return None if self.gram is None else whole(self.gram)
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
-        if (self.gram_II is None) != (other.gram_II is None):
+        one_II, other_II = self.gram_II, other.gram_II
+        if (one_II is None) != (other_II is None):
             raise BadMoments("moments with and without a Gram matrix cannot be added.")
-        gram_II = None
-        if self.gram_II is not None and other.gram_II is not None:
-            gram_II = self.gram_II + other.gram_II
         return Moments(
             self.n + other.n,
             both(self.sum_I, other.sum_I),
@@ -51,7 +58,7 @@ class Moments:
             self.sumsq_I + other.sumsq_I,
             torch.maximum(self.absmax_I, other.absmax_I),
             both(self.positive_I, other.positive_I),
-            gram_II,
+            both(one_II, other_II),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -69,12 +76,12 @@ class Moments:
         return assembled(int(tensors["n"]), vectors, tensors.get("gram"))
 
 
-def both(one_I: Tensor | None, other_I: Tensor | None) -> Tensor | None:
-    """The sum of two vectors; None where one was not kept."""
-    return None if one_I is None or other_I is None else one_I + other_I
+def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two; None where one was not kept."""
+    return None if one is None or other is None else one + other
 
 
-def assembled(n: int, vectors: Mapping[str, Tensor], gram_II: Tensor | None) -> Moments:
+def assembled(n: int, vectors: Mapping[str, Tensor], gram: Tensor | None) -> Moments:
     """From vectors by their names on disk."""
     return Moments(
         n,
@@ -83,13 +90,9 @@ def assembled(n: int, vectors: Mapping[str, Tensor], gram_II: Tensor | None) -> 
         vectors["sumsq"],
         vectors["absmax"],
         vectors.get("positive"),
-        gram_II,
+        gram,
     )
 
 
 VECTORS = ("sum", "sumabs", "sumsq", "absmax", "positive")
-_FIELDS = {
-    f.name: f.name.removesuffix("_II").removesuffix("_I")
-    for f in fields(Moments)
-    if f.name != "against_I"
-}
+_FIELDS = {f.name: f.name.removesuffix("_I") for f in fields(Moments) if f.name != "against_I"}

@@ -1,9 +1,14 @@
 """Moments on disk: a folder with a manifest and one safetensors file a block.
 
-`block_000.safetensors` holds tensors `SITE/LANGUAGE/NAME` and, in its metadata, the sites. Files
-are written one by one and whole, and their hashes noted; a folder that was left half-way is resumed
-where its manifest tells of the same work, and refused where it does not. A block that is no longer
-as it was written is gathered again while the folder is half-way, and refused once it is finished.
+`block_000.safetensors` holds tensors `SITE/LANGUAGE/NAME` and, in its metadata, the sites. Gram
+matrices are folded to half their size (`numerics/triangles.py`); in folders of format 1, which are
+read and finished as they are, they are whole. Tensors are mapped from the files, and a matrix is
+unfolded by whoever looks at it, when he does.
+
+Files are written one by one and whole, and their hashes noted; a folder that was left half-way is
+resumed where its manifest tells of the same work, and refused where it does not. A block that is no
+longer as it was written is gathered again while the folder is half-way, and refused once it is
+finished.
 """
 
 import json
@@ -16,12 +21,15 @@ from safetensors import safe_open
 from babelpress.errors import BadMoments
 from babelpress.models.sites import Site
 from babelpress.moments.moments import Moments
+from babelpress.numerics.triangles import folded, folded_shape, whole
 from babelpress.system.files import load_tensors, read_json, save_tensors, sha256_file, write_sealed
 
 BlockMoments = dict[Site, dict[str, Moments]]  # by site, by language
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+WHOLE, FOLDED = 1, 2  # formats, by how Gram matrices lie
+FORMAT = FOLDED  # of new folders
+GRAM = "gram"
 DONE = "done"  # hashes of the blocks of a folder that is half-way
 # What must agree for moments to be used; dtype first, as it is part of a model's fingerprint.
 MUST_AGREE = ("dtype", "tokenizer", "model")
@@ -80,8 +88,8 @@ class Store:
         if not path.exists():
             raise BadMoments(f"{folder} has no {MANIFEST}: it is no moments folder.")
         manifest = read_json(path, error=BadMoments)
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise BadMoments(f"{path} is not a moments manifest of format {FORMAT}.")
+        if not isinstance(manifest, dict) or manifest.get("format") not in (WHOLE, FOLDED):
+            raise BadMoments(f"{path} is not a moments manifest of format {WHOLE} or {FOLDED}.")
         if not _is_manifest(manifest):
             raise BadMoments(f"{path} is damaged: it lacks what a manifest has. Calibrate again.")
         if finished and "files" not in manifest:
@@ -120,8 +128,9 @@ class Store:
 
     def save(self, index: int, moments: BlockMoments) -> None:
         """Write a block's moments, whole or not at all."""
+        laid = folded if self.manifest["format"] == FOLDED else whole
         tensors = {
-            f"{site.name}/{language}/{name}": tensor
+            f"{site.name}/{language}/{name}": laid(tensor) if name == GRAM else tensor
             for site, by_language in moments.items()
             for language, each in by_language.items()
             for name, tensor in each.tensors().items()
@@ -145,7 +154,7 @@ class Store:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         try:
-            return _parsed(metadata, tensors)
+            return _parsed(metadata, tensors, self.manifest["format"])
         except NO_MOMENTS as error:
             raise BadMoments(f"{path} holds no moments of a block. Calibrate again.") from error
 
@@ -187,7 +196,7 @@ def _is_manifest(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> BlockMoments:
+def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any], laid: int) -> BlockMoments:
     """The moments of a block from what its file holds. KeyError and others where it holds none."""
     rows = json.loads(metadata["sites"])
     sites = {r["name"]: Site(r["name"], tuple(r["linears"]), r["inputs"]) for r in rows}
@@ -197,16 +206,18 @@ def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any]) -> BlockMom
         parts.setdefault((site, language), {})[name] = tensor
     found: BlockMoments = {site: {} for site in sites.values()}
     for (site, language), each in parts.items():
-        found[sites[site]][language] = _checked(Moments.from_tensors(each), sites[site].inputs)
+        inputs = sites[site].inputs
+        found[sites[site]][language] = _checked(Moments.from_tensors(each), inputs, laid)
     return found
 
 
-def _checked(moments: Moments, inputs: int) -> Moments:
+def _checked(moments: Moments, inputs: int, laid: int) -> Moments:
     """The moments again. Raises ValueError where they cannot be of a site with so many inputs."""
     for name, tensor in moments.tensors().items():
         if name == "n":
             continue
-        shape = (inputs, inputs) if name == "gram" else (inputs,)
+        of_gram = folded_shape(inputs) if laid == FOLDED else (inputs, inputs)
+        shape = of_gram if name == GRAM else (inputs,)
         floats = tensor.is_floating_point() and tensor.isfinite().all()
         if tensor.shape != shape or not floats:
             raise ValueError(name)

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from babelpress.numerics.triangles import COLUMNS, panel
+
 FAST = "medium"  # PyTorch's word for products of bfloat16 numbers
-COLUMNS = 256  # of a panel: only the upper triangle of panels is computed
 CHUNK = 1 << 20  # numbers converted at once, which stay in the cache for all panels
 
 
@@ -41,7 +42,10 @@ def mirror(gram_II: Tensor) -> None:
 
 
 def dots(weight_OI: Tensor, grams: Sequence[Tensor]) -> list[float]:
-    """tr(WGWᵀ) for symmetric matrices G: the sum of (WᵀW)∘G, of which WᵀW is computed once."""
+    """tr(WGWᵀ) for symmetric matrices G: the sum of (WᵀW)∘G, of which WᵀW is computed once.
+
+    They are whole or folded (`triangles.py`). Only the upper triangle of panels is computed.
+    """
     exact_OI = weight_OI.float()
     sums = weight_OI.new_zeros(len(grams), dtype=torch.float64)
     for start in range(0, exact_OI.shape[1], COLUMNS):
@@ -49,8 +53,8 @@ def dots(weight_OI: Tensor, grams: Sequence[Tensor]) -> list[float]:
         with precise_for(weight_OI.dtype):
             panel_BI = exact_OI[:, start:end].T @ exact_OI[:, start:]
         panel_BI[:, COLUMNS:] *= 2  # what lies below the diagonal is the same again
-        for place, gram_II in enumerate(grams):
-            sums[place] += (panel_BI * gram_II[start:end, start:]).sum(dtype=torch.float64)
+        for place, gram in enumerate(grams):
+            sums[place] += (panel_BI * panel(gram, start, end)).sum(dtype=torch.float64)
     return sums.tolist()
 
 

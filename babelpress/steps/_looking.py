@@ -107,7 +107,7 @@ def _held(moments: BlockMoments, hold: Hold, again: bool) -> BlockMoments:
         return moments
     return {
         site: {
-            tag: each if each.gram_II is None else replace(each, gram_II=hold(each.gram_II))
+            tag: each if each.gram is None else replace(each, gram=hold(each.gram))
             for tag, each in seen.items()
         }
         for site, seen in moments.items()

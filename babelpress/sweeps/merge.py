@@ -58,7 +58,7 @@ def merge(
 def _union(parts: Sequence[BlockMoments], *, gram: bool) -> BlockMoments:
     return {
         site: {
-            tag: each if gram else replace(each, gram_II=None)
+            tag: each if gram else replace(each, gram=None)
             for part in parts
             for tag, each in part.get(site, {}).items()
         }

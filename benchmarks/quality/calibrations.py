@@ -72,7 +72,7 @@ def without_gram(found: Mapping[int, BlockMoments]) -> dict[int, BlockMoments]:
     """The same moments as a method that needs no Gram matrix would have them."""
     return {
         index: {
-            site: {tag: replace(each, gram_II=None) for tag, each in seen.items()}
+            site: {tag: replace(each, gram=None) for tag, each in seen.items()}
             for site, seen in block.items()
         }
         for index, block in found.items()

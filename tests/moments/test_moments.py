@@ -234,7 +234,7 @@ def test_shares_that_are_none_are_refused(shares):
 
 def test_a_missing_gram_matrix_is_asked_for_by_its_option():
     moments = by_language()
-    moments["hin_Deva"] = replace(moments["hin_Deva"], gram_II=None)
+    moments["hin_Deva"] = replace(moments["hin_Deva"], gram=None)
 
     with pytest.raises(BadMoments, match=r"moments of blocks\.0\.q hold no Gram .* --gram"):
         blend(moments, SHARES, "blocks.0.q").require_gram()
@@ -280,7 +280,7 @@ def test_damage_to_many_languages_is_the_damage_to_each(gram):
 
 def test_damage_wants_a_gram_matrix_of_all_languages_or_of_none():
     moments = by_language()
-    moments["hin_Deva"] = replace(moments["hin_Deva"], gram_II=None)
+    moments["hin_Deva"] = replace(moments["hin_Deva"], gram=None)
 
     with pytest.raises(BadMoments, match="some have none"):
         damages(torch.ones(2, INPUTS), torch.zeros(2, INPUTS), moments)

@@ -17,10 +17,12 @@ from babelpress.errors import BabelpressError, BadMoments, UnknownName
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments import gather as feeding
+from babelpress.moments import store as storing
 from babelpress.moments.calibrate import calibrate, text_hash
 from babelpress.moments.store import Store
 from babelpress.steps import prune as pruning
 from babelpress.steps.prune import Settings as Prune
+from babelpress.system.files import read_json, write_sealed
 from babelpress.system.offload import in_memory
 from babelpress.system.progress import silent
 from babelpress.text.draw import draw
@@ -29,6 +31,7 @@ from babelpress.text.token_blocks import TokenBlocks
 
 LANGUAGES = ("swh_Latn", "amh_Ethi")
 ASKED = CalibrationSettings(languages=LANGUAGES, tokens=256, length=64)
+NAME = "model.layers.1.mlp.down_proj.weight"
 DENSE = Prune(method="wanda", pattern="0.25", propagate="dense")
 
 
@@ -106,11 +109,92 @@ def test_moments_come_back_as_they_were_gathered(finished):
         for site, by_language in expected.items():
             assert set(loaded[site]) == {*LANGUAGES}
             for language, moments in by_language.items():
-                found = loaded[site][language].tensors()
+                of_file = loaded[site][language]
+                found = {**of_file.tensors(), "gram": of_file.gram_II}
                 assert {name: t.dtype for name, t in found.items()} == {
                     name: t.dtype for name, t in moments.tensors().items()
                 }
                 assert all(torch.equal(found[n], t) for n, t in moments.tensors().items())
+
+
+def test_gram_matrices_take_half_and_are_given_whole_to_whoever_looks(finished, tmp_path):
+    walk = Walk(llama().model)
+    of_text = dict(feeding.gather_dense(walk, draw(llama(), ASKED).blocks, gram=True))
+    store = Store.open(finished)
+
+    assert store.manifest["format"] == 2
+    for index, block in of_text.items():
+        loaded = store.load(index)
+        for site, seen in block.items():
+            for language, moments in seen.items():
+                found = loaded[site][language]
+                assert found.gram.shape == ((site.inputs + 1) // 2, site.inputs + 1)
+                assert torch.equal(moments.gram_II, moments.gram_II.T)
+                assert torch.equal(found.gram_II, moments.gram_II)
+                assert torch.equal((found + found).gram_II, (moments + moments).gram_II)
+    triangles = sum(
+        4 * site.inputs * (site.inputs + 1) // 2 * len(seen)
+        for block in of_text.values()
+        for site, seen in block.items()
+    )
+    with_gram, without = (
+        sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        for folder in (finished, taken(tmp_path / "vectors", gram=False).folder)
+    )
+    assert abs(with_gram - without - triangles) < 4096  # what headers say of them
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """A folder as it was written before matrices were folded."""
+    with monkeypatch.context() as patched:
+        patched.setattr(storing, "FORMAT", 1)
+        taken(tmp_path / "old")
+    return tmp_path / "old"
+
+
+def test_a_folder_of_before_is_read_and_presses_to_the_same_bits(finished, old):
+    opened = {folder: llama() for folder in (finished, old)}
+    solved = DENSE.model_copy(update={"method": "sparsegpt"})
+
+    done = {
+        folder: pruning.do(
+            each,
+            CalibrationSettings(),
+            solved.model_copy(update={"moments": str(folder)}),
+            folder,
+            hold=in_memory,
+        )
+        for folder, each in opened.items()
+    }
+
+    assert all(
+        each.gram.shape == (site.inputs, site.inputs)
+        for site, seen in Store.open(old).load(0).items()
+        for each in seen.values()
+    )
+    one, other = (each.model.state_dict() for each in opened.values())
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(*(m.model.state_dict()[NAME] for m in (opened[old], llama())))
+    assert done[finished].report.damage == done[old].report.damage
+
+
+def test_half_of_a_folder_of_before_is_finished_as_one_of_before(old, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(storing, "FORMAT", 1)
+        with pytest.raises(KeyboardInterrupt):
+            taken(tmp_path / "moments", progress=stop_after(1))
+
+    taken(tmp_path / "moments")
+
+    assert content(tmp_path / "moments") == content(old)
+
+
+def test_a_matrix_of_another_form_than_the_format_says_is_refused(old):
+    manifest = read_json(old / "manifest.json")
+    write_sealed(old / "manifest.json", {**manifest, "format": 2})
+
+    assert "holds no moments of a block" in refusal(Store.open(old).load, 0)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
@@ -325,7 +409,7 @@ def test_two_processes_cannot_write_one_folder(tmp_path):
 def test_a_folder_without_a_manifest_and_a_foreign_manifest_are_refused(tmp_path):
     assert "has no manifest.json" in refusal(Store.open, tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 99}')
-    assert "not a moments manifest of format 1" in refusal(Store.open, tmp_path)
+    assert "not a moments manifest of format 1 or 2" in refusal(Store.open, tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 1')
     assert "is not valid JSON" in refusal(Store.open, tmp_path)
 
