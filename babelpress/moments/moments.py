@@ -9,7 +9,7 @@ Shapes: I inputs. Vectors are float64.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,10 @@ class Moments:
             both(self.positive_I, other.positive_I),
             both(one_II, other_II),
         )
+
+    def without_gram(self) -> "Moments":
+        """The same as a calibration without Gram matrices gives them."""
+        return replace(self, gram=None)
 
     def tensors(self) -> dict[str, Tensor]:
         """The moments under the names they have on disk: n, sum, sumabs, …, gram."""

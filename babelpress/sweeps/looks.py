@@ -5,7 +5,7 @@ Tested in tests/sweeps/test_plan.py.
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from babelpress.moments.calibrate import calibrate
@@ -76,7 +76,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """One moments folder of what was seen in each language."""
+    """One moments folder of what was seen in each language.
+
+    One without Gram matrices, whose vectors are the same, is a part of one that has some: where
+    that stands, of this sweep or of one on the same folder before, nothing is seen again.
+    """
 
     looks: tuple[Look, ...]
     asked: CalibrationSettings
@@ -86,7 +90,8 @@ class Merge:
     @property
     def key(self) -> str:
         tags = [tag for look in self.looks for tag in look.languages]
-        return short({"parts": self.looks[0].key, "languages": tags, "gram": self.gram})
+        parts = replace(self.looks[0], gram=self.gram).key  # whatever else was seen with them
+        return short({"parts": parts, "languages": tags, "gram": self.gram})
 
     @property
     def name(self) -> str:
@@ -108,9 +113,22 @@ class Merge:
         """Where the moments of its languages lie apart."""
         return [look.folder(out, tag) for look in self.looks for tag in look.languages]
 
+    def richer(self, out: Path) -> Path | None:
+        """The folder that has all of this one and Gram matrices too, where it stands."""
+        looks = tuple(replace(look, gram=True) for look in self.looks)
+        folder = replace(self, looks=looks, gram=True).folder(out)
+        return folder if not self.gram and folder.exists() else None
+
+    def unseen(self, setup: Setup) -> list[Look]:
+        """The languages that are to be seen before it."""
+        if self.richer(setup.out):
+            return []
+        return [look for look in self.looks if not look.done(setup)]
+
     def memory(self, out: Path) -> int:
         """Bytes at the worst moment: those of the largest block of every language, and a copy."""
-        folders = self.parts(out)
+        richer = self.richer(out)
+        folders = [richer] if richer else self.parts(out)
         blocks = ([p.stat().st_size for p in each.glob("*.safetensors")] for each in folders)
         return PROCESS + COPIES * sum(max(sizes, default=0) for sizes in blocks)
 
@@ -119,6 +137,9 @@ class Merge:
 
     def do(self, setup: Setup, progress: Progress) -> None:
         def make(new: Path) -> None:
+            if richer := self.richer(setup.out):
+                merge.without_gram(richer, new, progress=progress)
+                return
             merge.merge(self.asked, self.parts(setup.out), new, gram=self.gram, progress=progress)
 
         once(self.folder(setup.out), make, progress)

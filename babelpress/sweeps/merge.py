@@ -7,7 +7,6 @@ Tested in tests/sweeps/test_plan.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,7 @@ def merge(
         "text": fingerprint([store.identity["text"] for store in stores]),
     }
     merged = Store.resume(out, identity, first["surroundings"], first["blocks"])
-    for index in range(first["blocks"]):
-        merged.save(index, _union([store.load(index) for store in stores], gram=gram))
-        progress("merge: block", index + 1, first["blocks"])
+    _fill(merged, stores, gram=gram, progress=progress)
     seconds = sum(store.manifest["cost"]["seconds"] for store in stores)
     peak = max(store.manifest["cost"]["peak_memory_mib"] for store in stores)
     merged.finish(
@@ -55,10 +52,32 @@ def merge(
     return merged
 
 
+def without_gram(folder: Path, out: Path, *, progress: Progress = silent) -> Store:
+    """A moments folder again, as a calibration without Gram matrices gives it.
+
+    Raises BadMoments for one that is damaged or half-written.
+    """
+    richer = Store.open(folder)
+    known = richer.manifest
+    identity = {**richer.identity, "gram": False}
+    found = Store.resume(out, identity, known["surroundings"], known["blocks"])
+    _fill(found, [richer], gram=False, progress=progress)
+    found.finish(calibration=known["calibration"], cost=known["cost"])
+    return found
+
+
+def _fill(new: Store, parts: Sequence[Store], *, gram: bool, progress: Progress) -> None:
+    """Write the blocks of parts together; Gram matrices are copied as they lie, not unfolded."""
+    number = new.manifest["blocks"]
+    for index in range(number):
+        new.save(index, _union([part.load(index) for part in parts], gram=gram))
+        progress("merge: block", index + 1, number)
+
+
 def _union(parts: Sequence[BlockMoments], *, gram: bool) -> BlockMoments:
     return {
         site: {
-            tag: each if gram else replace(each, gram=None)
+            tag: each if gram else each.without_gram()
             for part in parts
             for tag, each in part.get(site, {}).items()
         }

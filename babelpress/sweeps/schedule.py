@@ -156,7 +156,7 @@ def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> 
     """The jobs that are not done, those that others need first; `sized` with their dry runs."""
     presses = [job for job in _presses(sweep, setup.out, apart=apart) if not job.done(setup)]
     merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
-    looks = [look for merge in merges for look in merge.looks if not look.done(setup)]
+    looks = [look for merge in merges for look in merge.unseen(setup)]
     scored = [job for job in _scores(sweep, setup.out).values() if not job.done(setup)]
     first = [begin for job in (*looks, *scored, *presses) for begin in _begins(job.begun)]
     found: dict[str, Job] = {}

@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from babelpress.evals import bits_per_byte
@@ -72,7 +71,7 @@ def without_gram(found: Mapping[int, BlockMoments]) -> dict[int, BlockMoments]:
     """The same moments as a method that needs no Gram matrix would have them."""
     return {
         index: {
-            site: {tag: replace(each, gram=None) for tag, each in seen.items()}
+            site: {tag: each.without_gram() for tag, each in seen.items()}
             for site, seen in block.items()
         }
         for index, block in found.items()

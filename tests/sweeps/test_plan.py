@@ -280,6 +280,37 @@ def test_one_language_is_seen_once_for_all_mixtures_methods_and_sets_of_language
     ]
 
 
+def test_moments_without_gram_matrices_are_made_of_those_with_and_nothing_is_seen_again(
+    model, tmp_path, monkeypatch
+):
+    def methods(*names):
+        return asked(model, {"steps.0.prune.method": list(names)})
+
+    do(methods("wanda"), tmp_path / "alone", keep_models=True)
+    do(methods("sparsegpt"), tmp_path / "sweep")
+    (richer,) = (tmp_path / "sweep" / "moments").iterdir()
+    monkeypatch.setattr(looks, "calibrate", lambda *_, **__: pytest.fail("seen again"))
+
+    for sweep in (methods("wanda"), methods("wanda", "sparsegpt")):  # alone, and beside the other
+        for apart in (True, False):
+            planned = schedule.missing(sweep, setup_in(tmp_path / "sweep"), apart=apart)
+            assert {type(job) for job in planned} == {Merge, Press}
+            (merge,) = [job for job in planned if isinstance(job, Merge)]
+            assert merge.memory(tmp_path / "sweep") > merge.memory(tmp_path / "nowhere")
+    do(methods("wanda", "sparsegpt"), tmp_path / "sweep", keep_models=True)
+
+    (made,) = {*(tmp_path / "sweep" / "moments").iterdir()} - {richer}
+    (expected,) = (tmp_path / "alone" / "moments").iterdir()
+    assert made.name == expected.name
+    for path in expected.glob("*.safetensors"):
+        assert (made / path.name).read_bytes() == path.read_bytes()
+    one, other = (Store.open(each).manifest for each in (made, expected))
+    assert {**one, "cost": 0} == {**other, "cost": 0}
+    ours, theirs = content(tmp_path / "sweep"), content(tmp_path / "alone")
+    assert theirs.keys() <= ours.keys()
+    assert all(ours[name] == theirs[name] for name in theirs if name != "results.jsonl")
+
+
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
 def test_a_recipe_gives_what_it_gives_alone_whatever_else_is_in_the_sweep(model, tmp_path, method):
     vary = {"steps.0.prune.method": ["wanda", "sparsegpt"], "steps.0.prune.mixture": ["minimax"]}
