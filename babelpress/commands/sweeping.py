@@ -87,6 +87,15 @@ Changes = Annotated[
 ]
 
 
+OnePass = Annotated[
+    bool,
+    Parameter(
+        help="Press recipes of one model and text (propagate dense) together, block by block, from "
+        "moments that are not stored. What they make lies on the disk until each is scored."
+    ),
+]
+
+
 @command(rows=SWEPT)
 def sweep(
     sweep_file: Annotated[
@@ -112,6 +121,7 @@ def sweep(
             help="Keep the weights of every recipe. They can be made again from its recipe.yaml."
         ),
     ] = False,
+    one_pass: OnePass = False,
     dry_run: Annotated[bool, Parameter(help="List the recipes and stop.")] = False,
     device: Device = "cpu",
     progress: Watched = silent,
@@ -128,7 +138,7 @@ def sweep(
     """
     from babelpress.sweeps import plan
 
-    _check(hands, device)
+    _check(hands, device, one_pass=one_pass)
     asked = plan.load(sweep_file, changes=change)
     where = out.absolute()
     results = results or str(where / "results")
@@ -138,18 +148,36 @@ def sweep(
     from babelpress.sweeps.setup import Setup
 
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
-    setup = Setup(where, results, device, keep_models)
+    setup = Setup(where, results, device, keep_models, one_pass)
     if dry_run:
-        return _plan(asked, setup, labels, hands)
+        return _told(_plan(asked, setup, labels, hands), asked, labels, setup)
     with _hands(hands, setup, device, progress) as working:
         swept = schedule.do(asked, setup, working, progress=progress)
-    done = _outcome(swept, labels, out, setup)
-    return replace(done, warnings=(*_set_aside(asked), *done.warnings))
+    return _told(_outcome(swept, labels, out, setup), asked, labels, setup)
+
+
+def _told(done: Outcome, asked: "Sweep", labels: Mapping[str, Row], setup: "Setup") -> Outcome:
+    """What came of a sweep, with what is known of it before."""
+    apart = _not_together(asked, labels) if setup.one_pass else []
+    warnings = (*_set_aside(asked), *done.warnings)
+    return replace(done, says=(*apart, *done.says), warnings=warnings)
 
 
 def _set_aside(asked: "Sweep") -> tuple[str, ...]:
     """What has no score because others are compared with it."""
     return tuple(dict.fromkeys(s for each in asked.entries for s in _aside(each)))
+
+
+def _not_together(asked: "Sweep", labels: Mapping[str, Row]) -> list[str]:
+    """A line for all recipes that are done as without one pass, for the same reason."""
+    from babelpress.sweeps.passing import why_not
+
+    rows: list[Row] = [
+        {**labels[each.fingerprint], "fingerprint": each.fingerprint, "error": why}
+        for each in asked.entries
+        if (why := why_not(each.recipe))
+    ]
+    return _failures(rows, "not in the one pass")
 
 
 def _aside(entry: "Entry") -> list[str]:
@@ -221,8 +249,13 @@ def _failures(lost: Sequence[Row], said: str = "failed") -> list[str]:
     ]
 
 
-def _check(hands: Hands, device: str) -> None:
+def _check(hands: Hands, device: str, *, one_pass: bool) -> None:
     """Raise BadSetting for options that mean nothing."""
+    if one_pass and device != "cpu":
+        raise BadSetting(
+            f"--one-pass keeps what many recipes press on the disk of the machine, and --device is "
+            f"{device}. Use --device cpu, or leave --one-pass out."
+        )
     on, address = hands.on, hands.address
     numbers = {
         "cpus": hands.cpus,
@@ -290,8 +323,7 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hand
     )
     says = _failures([row for row in rows if row["error"]], "cannot be done")
     tables = (Table(columns, shown),)
-    code, aside = 2 if unfit else 0, _set_aside(asked)
-    return Outcome(rows, setup.out, tables, (*says, line), exit_code=code, warnings=aside)
+    return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
 
 
 def _state(row: Row, todo: Collection[str]) -> str:

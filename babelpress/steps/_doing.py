@@ -112,13 +112,14 @@ def press(
     walk = Walk(opened.model)
     model = ModelRow.of(opened)
     with measured() as cost:
-        source = (
-            _looking.of_text(
-                opened, walk, asked, method, settings.looks_twice, hold, progress, drawn
-            )
-            if settings.moments is None
-            else _looking.of_folder(opened, asked, settings, method.name, gram=method.needs_gram)
-        )
+        gram, known = method.needs_gram, model.fingerprint
+        if settings.moments is not None:
+            source = _looking.of_folder(opened, asked, settings, method.name, gram=gram)
+        elif (offered := _looking.of_offered(known, asked, settings, gram=gram)) is not None:
+            source = offered
+        else:
+            again = settings.looks_twice
+            source = _looking.of_text(opened, walk, asked, method, again, hold, progress, drawn)
         if seen is not None:
             seen(source)
         mixed = _looking.mixture_of(settings.mixture, source, opened.name)

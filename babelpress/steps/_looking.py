@@ -5,8 +5,11 @@ Mixtures that go by training shares go by those of the model that a chain began 
 Tested in tests/steps/test_step.py, tests/steps/test_contrast.py and tests/moments/test_store.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,62 @@ class Source:
     blocks: Mapping[str, TokenBlocks]
     manifest: Mapping[str, Any]
     moments: Callable[[int], BlockMoments]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Moments of a dense model that others look at too, who take them block by block.
+
+    `model` is its fingerprint; they have Gram matrices where `gram` says so. `take` gives those of
+    the next block, once.
+    """
+
+    model: str
+    languages: tuple[str, ...]
+    manifest: Mapping[str, Any]
+    gram: bool
+    take: Callable[[], BlockMoments]
+
+
+_OFFERED: ContextVar[Offered | None] = ContextVar("offered moments", default=None)
+
+
+@contextmanager
+def offering(moments: Offered) -> Iterator[None]:
+    """Inside, a step on dense blocks of that model takes these moments, and looks at no text."""
+    token = _OFFERED.set(moments)
+    try:
+        yield
+    finally:
+        _OFFERED.reset(token)
+
+
+def of_offered(
+    model: str, asked: CalibrationSettings, settings: LookingSettings, *, gram: bool
+) -> Source | None:
+    """Moments that are offered to a step on this model; None where it has to look itself.
+
+    It sees what it would see in a folder of its own: a method that needs no Gram matrices, none.
+    """
+    offered = _OFFERED.get()
+    if offered is None or not settings.shares_moments or settings.looks_twice:
+        return None
+    if model != offered.model or (gram and not offered.gram):
+        return None
+    taken = count()
+
+    def moments(index: int) -> BlockMoments:
+        assert index == next(taken), "blocks are taken in order"
+        block = offered.take()
+        if gram:
+            return block
+        return {
+            site: {tag: each.without_gram() for tag, each in seen.items()}
+            for site, seen in block.items()
+        }
+
+    there = [*offered.languages]
+    return Source(_chosen(asked, there), there, {}, offered.manifest, moments)
 
 
 def of_text(
@@ -130,13 +189,18 @@ def of_folder(
             "Calibrate again with --gram."
         )
     there = store.identity["languages"]
-    languages = select(asked.languages, among=there) if asked.languages else there
+    languages = _chosen(asked, there)
     if missing := [tag for tag in languages if tag not in there]:
         raise BadMoments(
             f"{settings.moments} has no moments of {', '.join(missing)}; it has "
             f"{', '.join(there)}. Calibrate with them, or leave them out of --languages."
         )
     return Source(languages, there, {}, store.manifest["calibration"], store.load)
+
+
+def _chosen(asked: CalibrationSettings, there: Sequence[str]) -> list[str]:
+    """The languages that are asked for, in the order of who asks; all where none are named."""
+    return select(asked.languages, among=there) if asked.languages else [*there]
 
 
 def _opened(folder: Path, opened: Opened) -> Store:

@@ -61,6 +61,11 @@ class Begin:
         once(self.folder(setup.out), make, progress)
 
 
+def in_order(begin: Begin | None) -> list[Begin]:
+    """What must be begun for something, that itself last."""
+    return [*in_order(Begin.of(begin.plan)), begin] if begin else []
+
+
 def rest(plan: Recipe, out: Path) -> Recipe:
     """A recipe as it goes on from what it begins with; as it is where it does all at once."""
     first = Begin.of(plan)

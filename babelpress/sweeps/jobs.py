@@ -1,10 +1,13 @@
 """The jobs of a sweep: begin, score the dense model, see each language, merge, press and score.
 
+With one pass recipes are pressed together (`passing.py`) instead of seeing languages and merging.
+
     OUT/sizes/KEY.json        what a dry run of a recipe found: the memory of jobs like it
     OUT/begun/KEY/            a run of the first steps of recipes, up to the last that trains
     OUT/dense/KEY/            scores of a dense model
     OUT/parts/KEY/LANGUAGE/   moments of one language, until they are merged
     OUT/moments/KEY/          moments of all languages of a calibration
+    OUT/pressed/FINGERPRINT/  a run that was pressed in one pass with others, until it is scored
     OUT/runs/FINGERPRINT/     an ordinary run with its scores; its weights go if nobody keeps them
     OUT/results/NAME.jsonl    the rows of a recipe or a dense model, written last: then it is done
 
@@ -31,10 +34,12 @@ from babelpress.runs import manifest, run
 from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, ranges_of
 from babelpress.runs.recipe import Recipe
+from babelpress.sweeps import passing
 from babelpress.sweeps.beginnings import Begin, rest
 from babelpress.sweeps.folders import rows, scored_once
 from babelpress.sweeps.found import DENSE, RUNS
 from babelpress.sweeps.looks import Merge
+from babelpress.sweeps.passing import Pass
 from babelpress.sweeps.plan import Entry, as_begun, dumped, short, with_moments
 from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
@@ -144,13 +149,15 @@ class Score:
 class Press:
     """Do a recipe and score what it made.
 
-    `begun` is what it begins with, if anything; `moments` are those of its next step, if shared.
+    `begun` is what it begins with, if anything; `moments` are those of its next step, if shared and
+    stored, `passed` is the pass that takes those that are not.
     """
 
     entry: Entry
     moments: Merge | None
     size: Size | None = None
     begun: Begin | None = None
+    passed: Pass | None = None
 
     @property
     def name(self) -> str:
@@ -162,7 +169,7 @@ class Press:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return tuple(each.name for each in (self.begun, self.moments) if each)
+        return tuple(each.name for each in (self.begun, self.moments, self.passed) if each)
 
     @property
     def copies(self) -> bool:
@@ -194,12 +201,18 @@ class Press:
         setup.shelf.put(self.name, [{**row, **mine} for row in rows(folder)])
 
     def _press(self, new: Path, setup: Setup, progress: Progress) -> None:
-        """What is not begun yet; of a recipe that is nothing else, what was begun."""
-        if self.begun and self.copies:
+        """What is not begun yet; where others did all of it already, what they made."""
+        made = self.begun.folder(setup.out) if self.begun and self.copies else None
+        if self.passed and passing.folder_of(setup.out, self.name).exists():
+            made = passing.folder_of(setup.out, self.name)
+        if made:
             ignore = shutil.ignore_patterns(LOCK_NAME)
-            shutil.copytree(self.begun.folder(setup.out), new, ignore=ignore, dirs_exist_ok=True)
+            shutil.copytree(made, new, ignore=ignore, dirs_exist_ok=True)
             return
         plan = rest(self.entry.recipe, setup.out)
+        if self.passed:
+            passing.press_alone(plan, new, setup.device, progress)
+            return
         if self.moments:
             plan = with_moments(plan, self.moments.folder(setup.out))
         run.do(plan, new, device=setup.device, progress=progress)

@@ -23,10 +23,11 @@ from babelpress.models.open import config_of
 from babelpress.runs import fits
 from babelpress.runs.places import BEGUN, place_of
 from babelpress.runs.recipe import Recipe
-from babelpress.sweeps.beginnings import Begin, rest
+from babelpress.sweeps.beginnings import Begin, in_order, rest
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import Press, Score, Size, attempt
 from babelpress.sweeps.looks import Look, Merge
+from babelpress.sweeps.passing import PRESSED, Pass, free, together
 from babelpress.sweeps.plan import (
     Entry,
     Sweep,
@@ -98,10 +99,13 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
             if isinstance(job, Merge):
                 merges = (each for each in jobs if isinstance(each, Merge))
                 job.free(setup.out, [each for each in merges if each.name in still])
+            elif isinstance(job, Press):
+                free(setup.out, job.name)
 
         failed = {**unfit, **work_off(jobs, hands, progress, ended=ended)}
-        if not any(job.name in failed for job in jobs if isinstance(job, Look | Merge)):
-            shutil.rmtree(setup.out / "parts", ignore_errors=True)
+        broken = {type(job) for job in jobs if job.name in failed}
+        for name in ([] if broken & {Look, Merge} else ["parts"]) + ([] if broken else [PRESSED]):
+            shutil.rmtree(setup.out / name, ignore_errors=True)
         _clean(setup.out)
         rows, lost = merged(sweep, setup, failed, _scores(fit, setup.out))
         lines = [json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n" for row in rows]
@@ -149,18 +153,21 @@ def _clean(out: Path) -> None:
 def _made_by_jobs(out: Path) -> list[Path]:
     """Where jobs make folders."""
     parts = [path for path in out.glob("parts/*") if path.is_dir()]
-    return [*(out / name for name in (BEGUN, DENSE, "moments", RUNS)), *parts]
+    return [*(out / name for name in (BEGUN, DENSE, "moments", PRESSED, RUNS)), *parts]
 
 
 def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
     """The jobs that are not done, those that others need first; `sized` with their dry runs."""
-    presses = [job for job in _presses(sweep, setup.out, apart=apart) if not job.done(setup)]
+    presses = [job for job in _presses(sweep, setup, apart=apart) if not job.done(setup)]
     merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
     looks = [look for merge in merges for look in merge.unseen(setup)]
+    passed = [(p.passed, p.name, rest(p.entry.recipe, setup.out)) for p in presses if p.passed]
+    passes = [each for each in together(passed) if not each.done(setup)]
     scored = [job for job in _scores(sweep, setup.out).values() if not job.done(setup)]
-    first = [begin for job in (*looks, *scored, *presses) for begin in _begins(job.begun)]
+    first = [begin for job in (*looks, *scored, *presses) for begin in in_order(job.begun)]
+    first = [begin for begin in first if not begin.done(setup)]
     found: dict[str, Job] = {}
-    for job in (*(b for b in first if not b.done(setup)), *looks, *merges, *scored, *presses):
+    for job in (*first, *looks, *merges, *passes, *scored, *presses):
         found.setdefault(job.name, job)
     if not sized:
         return list(found.values())
@@ -169,23 +176,21 @@ def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> 
     return [*sizes.values(), *jobs]
 
 
-def _presses(sweep: Sweep, out: Path, *, apart: bool) -> list[Press]:
-    """A job for every recipe, with what it begins with and the moments that it shares."""
+def _presses(sweep: Sweep, setup: Setup, *, apart: bool) -> list[Press]:
+    """A job for every recipe, with what it begins with and the moments or pass that it shares."""
+    out = setup.out
     grams = _grams(sweep, out)
-    begins = {b.name for e in sweep.entries for b in _begins(Begin.of(e.recipe))}
+    begins = {b.name for e in sweep.entries for b in in_order(Begin.of(e.recipe))}
     found: list[Press] = []
     for entry in sweep.entries:
         whole = Begin(as_begun(entry.recipe))
         there = whole.name in begins or whole.folder(out).exists()
         begun = whole if there else Begin.of(entry.recipe)
         moments = None if begun == whole else _moments(entry, grams, out, apart=apart)
-        found.append(Press(entry, moments, begun=begun))
+        wanted = setup.one_pass and moments and not moments.done(setup)  # what is there is read
+        passed = Pass.of(rest(entry.recipe, out), begun) if wanted else None
+        found.append(Press(entry, None if passed else moments, begun=begun, passed=passed))
     return found
-
-
-def _begins(begin: Begin | None) -> list[Begin]:
-    """What must be begun for something, in order."""
-    return [*_begins(Begin.of(begin.plan)), begin] if begin else []
 
 
 def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
@@ -203,10 +208,14 @@ def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
     for job in jobs:
         if isinstance(job, Begin):
             found.append(replace(job, size=Size(job.plan)))
-        elif isinstance(job, Look | Score) and job.begun:
+        elif isinstance(job, Look | Score | Pass) and job.begun:
             found.append(replace(job, size=Size(job.begun.plan)))
         elif isinstance(job, Look):
             found.append(replace(job, size=one[job.model, job.asked]))
+        elif isinstance(job, Pass):
+            found.append(replace(job, size=Size(job.largest)))
+        elif isinstance(job, Press) and job.passed and not job.begun:
+            found.append(replace(job, size=models.get(job.entry.recipe.model)))
         elif isinstance(job, Score):
             found.append(replace(job, size=models.get(job.model)))
         elif isinstance(job, Press):

@@ -13,12 +13,16 @@ from babelpress.system.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all jobs of a sweep share; `out` is one folder for all machines."""
+    """What all jobs of a sweep share; `out` is one folder for all machines.
+
+    With `one_pass` recipes of one model and text are pressed together, block by block.
+    """
 
     out: Path
     results: str
     device: str = "cpu"
     keep_models: bool = False
+    one_pass: bool = False
 
     @property
     def shelf(self) -> Shelf:
