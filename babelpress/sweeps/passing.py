@@ -32,7 +32,7 @@ from babelpress.sweeps.folders import once
 from babelpress.sweeps.plan import needs_gram, short
 from babelpress.sweeps.setup import Setup, Tried
 from babelpress.system.in_turn import Take, Work, in_turn
-from babelpress.system.progress import Progress, remark, silent
+from babelpress.system.progress import Progress, remark
 from babelpress.text.draw import draw
 from babelpress.text.settings import SELF, CalibrationSettings
 
@@ -87,13 +87,23 @@ class Pass:
 
         def work(name: str, plan: Recipe) -> Callable[[Pressing], None]:
             folder = folder_of(setup.out, name)
-            return lambda press: once(folder, lambda new: press(plan, new), silent)
+            return lambda press: once(folder, lambda new: press(plan, new), _remarks(progress))
 
         plans = [plan for _, plan in todo]
         errors = press_together(plans, [work(*each) for each in todo], setup.device, progress)
         for (name, _), error in zip(todo, errors, strict=True):
             if error is not None:
                 remark(progress, f"one pass: {name} failed, and is tried again alone: {error}")
+
+
+def _remarks(progress: Progress) -> Progress:
+    """What a recipe has to say, without its bars: the pass has one."""
+
+    def watch(what: str, done: int, total: int) -> None:
+        if not total:
+            progress(what, done, total)
+
+    return watch
 
 
 def together(wanted: Iterable[tuple[Pass, str, Recipe]]) -> list[Pass]:
@@ -166,7 +176,7 @@ def press_together(
 
             def press(plan: Recipe, out: Path) -> None:
                 with offering(offered):
-                    run.do(plan, out, device=device, offload=True)
+                    run.do(plan, out, device=device, offload=True, progress=_remarks(progress))
 
             work(press)
 
