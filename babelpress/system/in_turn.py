@@ -8,6 +8,7 @@ what freed memory does) is never seen by another, as long as no piece wants an i
 from collections.abc import Callable, Iterable, Sequence
 from queue import SimpleQueue
 from threading import Thread
+from traceback import clear_frames
 from typing import Generic, TypeVar
 
 import torch
@@ -79,6 +80,7 @@ class _Piece(Generic[Item]):
             self._work(self._take)
         except BaseException as error:  # noqa: BLE001 - it is raised or told by whoever waits
             self.error = error
+            _let_go(error)
         finally:
             self._wants.put(False)
 
@@ -89,3 +91,10 @@ class _Piece(Generic[Item]):
         if given is None:
             raise KeyboardInterrupt
         return given[0]
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Forget what the calls held that an error came through, such as the item: others go on."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

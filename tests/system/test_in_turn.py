@@ -82,6 +82,27 @@ def test_one_that_fails_stops_no_other_and_nothing_is_made_for_nobody():
     assert log == ["c ends"]
 
 
+def test_one_that_failed_holds_no_item_while_others_go_on():
+    alive, seen = [], []
+
+    def fails(take):
+        item = take()
+        try:
+            raise KeyError(item.number)
+        except KeyError as error:
+            raise ValueError("mine") from error
+
+    def goes_on(take):
+        for _ in range(3):
+            take()
+            seen.append([each() is not None for each in alive])
+
+    errors = in_turn(items(3, [], alive), [fails, goes_on])
+
+    assert isinstance(errors[0], ValueError)
+    assert [each[0] for each in seen] == [True, False, False]
+
+
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
 def test_what_stops_the_stream_is_raised_here_and_interrupts_all_that_wait(kind):
     stopped = []
