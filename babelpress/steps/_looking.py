@@ -2,7 +2,8 @@
 
 Mixtures that go by training shares go by those of the model that a chain began with.
 
-Tested in tests/steps/test_step.py, tests/steps/test_contrast.py and tests/moments/test_store.py.
+Tested in tests/steps/test_step.py, tests/steps/test_contrast.py, tests/moments/test_store.py and
+tests/sweeps/test_one_pass.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
