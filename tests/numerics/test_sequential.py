@@ -1,0 +1,206 @@
+"""Steps have the mean that they should, evidence is the mixture that it should be, levels hold."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import chi, norm
+
+from babelpress.numerics.sequential import LEAST, Steps, drawn, log_evidence, rounds
+
+ALPHA = 0.05
+
+
+# ---- the draw ------------------------------------------------------------------------------
+
+
+def test_a_document_is_drawn_first_as_often_as_its_share_of_the_weights():
+    names, weight_N = ("a", "b", "c", "none"), np.array([1.0, 2.0, 5.0, 0.0])
+
+    orders = [drawn(names, weight_N, seed) for seed in range(2000)]
+
+    first = np.bincount([order[0] for order in orders], minlength=4) / 2000
+    assert first == pytest.approx(weight_N / 8, abs=3 * math.sqrt(0.25 / 2000))
+    assert all(order[3] == 3 for order in orders)
+
+
+def test_the_order_hangs_on_names_weights_and_seed_alone():
+    names, weight_N = ("flores/1", "flores/2", "flores/7"), np.array([3.0, 1.0, 2.0])
+    order = [names[place] for place in drawn(names, weight_N)]
+
+    turned = drawn(names[::-1], weight_N[::-1])
+
+    assert [names[::-1][place] for place in turned] == order
+    assert len({tuple(drawn(names, weight_N, seed)) for seed in range(40)}) > 3
+
+
+def test_rounds_grow_and_end_with_all():
+    assert list(rounds(50)) == [8, 12, 16, 20, 24, 28, 32, 40, 48, 50]
+    assert list(rounds(8)) == [8]
+    assert list(rounds(5)) == [5]
+
+
+# ---- steps ---------------------------------------------------------------------------------
+
+
+def slow_steps(pressed, dense, weight, bound):
+    """The formula of the docstring, one draw at a time."""
+    found = []
+    for i in range(1, len(pressed)):
+        ratio = sum(pressed[:i]) / sum(dense[:i])
+        own = (pressed[i] - ratio * dense[i]) / weight[i]
+        found.append(own + (ratio - bound) * sum(dense) / sum(weight[i:]))
+    return found
+
+
+def test_steps_are_those_of_a_loop_for_some_documents_and_many_languages():
+    rng = np.random.default_rng(3)
+    dense_LN, weight_LN = rng.uniform(1, 9, (2, 3, 7))
+    pressed_LT = dense_LN[:, :5] * rng.uniform(0.9, 1.4, (3, 5))
+
+    steps = Steps.of(pressed_LT, dense_LN, weight_LN)
+
+    for language in range(3):
+        parts = pressed_LT[language], dense_LN[language], weight_LN[language]
+        expected = slow_steps(*(part.tolist() for part in parts), 1.05)
+        assert steps.at(1.05)[language].tolist() == pytest.approx(expected)
+
+
+def test_given_what_came_before_a_step_has_exactly_the_mean_of_the_whole():
+    rng = np.random.default_rng(5)
+    dense_N, weight_N = rng.uniform(1, 9, (2, 5))
+    pressed_N = dense_N * rng.uniform(0.5, 2.5, 5)
+    excess = pressed_N.sum() - 1.3 * dense_N.sum()
+
+    for past in permutations(range(5), 3):
+        rest = [place for place in range(5) if place not in past]
+        mean = 0.0
+        for place in rest:
+            order = [*past, place, *(each for each in rest if each != place)]
+            steps = Steps.of(pressed_N[order][:4], dense_N[order], weight_N[order])
+            mean += weight_N[place] / weight_N[rest].sum() * steps.at(1.3)[-1]
+        assert mean == pytest.approx(excess / weight_N[rest].sum())
+
+
+def test_a_model_that_loses_as_much_everywhere_is_known_to():
+    dense_N = np.array([5.0, 1, 7, 2, 3, 9, 4, 6, 8, 5, 5, 2])
+    steps = Steps.of(1.2 * dense_N[:9], dense_N, dense_N)
+
+    assert steps.middle() == pytest.approx(1.2)
+    assert steps.upper(0.025) == pytest.approx(1.2, abs=1e-6)
+    assert steps.lower(0.025) == pytest.approx(1.2, abs=1e-6)
+
+
+# ---- evidence ------------------------------------------------------------------------------
+
+
+def slow_evidence(steps):
+    """The mixture by integrals: over means of the upper half of N(0, 1), over deviations by chi."""
+    total, square = sum(steps), sum(x * x for x in steps)
+    size, lean = len(steps), sum(steps) / math.sqrt(sum(x * x for x in steps))
+    assert total and square
+
+    def ratio(mean):
+        def at(w):
+            return math.exp(mean * lean * w - size * mean**2 / 2) * chi.pdf(w, size)
+
+        return quad(at, 0, 30)[0]
+
+    return quad(lambda mean: 2 * norm.pdf(mean) * ratio(mean), 0, 12)[0]
+
+
+@pytest.mark.parametrize("steps", [[2.0], [0.3, 0.1, 0.9], [-0.2, 0.1, -0.3, 0.9], [1, 1, 1.5, 1]])
+def test_evidence_is_the_mixture_where_skewness_does_not_speak_against(steps):
+    found = log_evidence(np.array(steps, dtype=float), [len(steps)])
+
+    assert math.exp(found[0]) == pytest.approx(slow_evidence(steps), rel=1e-4)
+
+
+def test_a_long_tail_on_the_other_side_takes_johnsons_correction_off():
+    step_T = np.array([0.5, 0.7, 0.6, 0.8, -0.9, 0.6, 0.7])
+    size, total = len(step_T), step_T.sum()
+    second, third = ((step_T - step_T.mean()) ** np.array([[2], [3]])).mean(1)
+    corrected = total + third / (6 * second) + third * total**2 / (3 * size * second**2)
+    c2 = corrected**2 / (step_T**2).sum() / (1 + size)
+    from scipy.stats import t
+
+    tail = t.cdf(math.copysign(math.sqrt(size * c2 / (1 - c2)), corrected), size)
+    expected = math.log(2 * tail) - math.log1p(size) / 2 - size * math.log1p(-c2) / 2
+
+    found = log_evidence(step_T, [3, size])
+
+    assert third < 0
+    assert found[1] == pytest.approx(expected)
+    assert found[0] == log_evidence(step_T[:3], [3])[0]
+
+
+def test_steps_that_are_all_zero_speak_for_nothing():
+    assert log_evidence(np.zeros(9), [9])[0] < 0
+
+
+# ---- levels --------------------------------------------------------------------------------
+
+
+def looks(total):
+    return [size for size in rounds(total) if LEAST <= size < total]
+
+
+def drawn_text(kind, runs, languages, total, beyond, seed):
+    """Steps (runs, languages, total − 1) at 1.05 of runs that lose 5 % and `beyond`.
+
+    Sizes are log-normal with a deviation of one. What a document loses is partly the same in all
+    languages; it is heavy-tailed, skewed on either side, or hangs on the size.
+    """
+    rng = np.random.default_rng(seed)
+    size_R1N = rng.lognormal(0, 1, (runs, 1, total))
+    dense_RLN = size_R1N * rng.lognormal(0, 0.15, (runs, languages, total))
+    shape = {
+        "heavy": lambda size: rng.standard_t(3, size),
+        "missing": lambda size: rng.exponential(1, size),
+        "luck": lambda size: -rng.exponential(1, size),
+    }.get(kind, rng.standard_normal)
+    lost_RLN = 0.02 * (shape(size_R1N.shape) + shape(dense_RLN.shape))
+    if kind == "size":
+        lost_RLN = 0.03 * np.log(size_R1N) + 0.3 * lost_RLN
+    mean_RL1 = (dense_RLN * lost_RLN).sum(-1, keepdims=True) / dense_RLN.sum(-1, keepdims=True)
+    pressed_RLN = dense_RLN * (1.05 + beyond + lost_RLN - mean_RL1)
+    weight_RLN = dense_RLN * rng.lognormal(0, 0.1, dense_RLN.shape)
+    order_RLN = (-np.log(rng.random(size_R1N.shape)) / weight_RLN).argsort(-1)
+    parts = (np.take_along_axis(x, order_RLN, -1) for x in (pressed_RLN, dense_RLN, weight_RLN))
+    return Steps.of(*parts).at(1.05)
+
+
+@pytest.mark.parametrize("kind", ["heavy", "missing", "luck", "size"])
+def test_of_a_thousand_runs_at_the_bound_few_are_said_to_be_above_or_below(kind):
+    """All 12 languages lose exactly what they may: the hardest case for each of the two words."""
+    step_RLT = drawn_text(kind, 1000, 12, 60, 0.0, seed=11)
+    steps = [size - 1 for size in looks(60)]
+
+    broken = log_evidence(step_RLT, steps) >= math.log(12 / ALPHA)
+    kept = log_evidence(-step_RLT[:, 0], steps) >= math.log(1 / ALPHA)
+
+    assert broken.any((1, 2)).mean() <= ALPHA
+    assert kept.any(1).mean() <= ALPHA
+
+
+def test_the_level_holds_for_31_languages_at_once():
+    step_RLT = drawn_text("heavy", 1000, 31, 40, 0.0, seed=12)
+
+    broken = log_evidence(step_RLT, [size - 1 for size in looks(40)]) >= math.log(31 / ALPHA)
+
+    assert broken.any((1, 2)).mean() <= ALPHA
+
+
+def test_far_from_the_bound_a_part_of_the_documents_is_enough_and_is_right():
+    found = looks(120)
+    steps = [size - 1 for size in found]
+    below = log_evidence(-drawn_text("heavy", 100, 4, 120, -0.05, seed=13), steps)
+    above = log_evidence(drawn_text("heavy", 100, 4, 120, 0.05, seed=14), steps)
+
+    kept, broken = below >= math.log(1 / ALPHA), above >= math.log(4 / ALPHA)
+
+    for known in (kept, broken):
+        assert known.any(-1).mean() > 0.99
+        assert np.array(found)[known.argmax(-1)].mean() < 120 / 4
