@@ -64,7 +64,6 @@ class PromiseSettings(Strict):
         False,
         "Stop as soon as it is known whether any language loses more than --max-loss; what is kept "
         "says so.",
-        negative="",
     )
     against: str = setting("", "With it: folder with the scores of the dense model, of all texts.")
     max_loss: float = setting(0.05, "With it: largest relative loss promised (0.05 is 5 %).")

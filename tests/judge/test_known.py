@@ -8,7 +8,7 @@ from babelpress.judge.compare import compare
 from babelpress.judge.evidence import holm
 from babelpress.judge.kept import Draw
 from babelpress.judge.known import BROKEN, KEPT, OPEN, First, rightly
-from babelpress.numerics.sequential import LEAST, log_evidence
+from babelpress.numerics.sequential import LEAST, Steps, log_evidence
 from babelpress.numerics.tally import Tally
 
 N = 40
@@ -60,10 +60,11 @@ def test_near_the_bound_nothing_is_known_until_all_is_scored_and_then_it_is_exac
 
 
 def test_more_languages_ask_for_more_before_one_is_said_to_lose():
-    alone, many = (first(0.075, 32).answer(0.05, number) for number in (1, 1000))
+    answers = [first(0.06, 32).answer(0.05, number) for number in (1, 12, 1000)]
 
-    assert alone.word == BROKEN
-    assert many.word == OPEN
+    assert [answer.word for answer in answers] == [BROKEN] * 3
+    one, some, many = (answer.documents for answer in answers)
+    assert one < some < many
 
 
 def test_limits_are_where_the_evidence_reaches_the_level():
@@ -72,7 +73,8 @@ def test_limits_are_where_the_evidence_reaches_the_level():
 
     assert low < found.loss() < high
     for loss, sign in ((low, 1), (high, -1)):
-        step_T = sign * found._losing(loss)
+        steps = Steps.of(found.pressed_T, found.dense_N, found.weight_N)
+        step_T = sign * steps.at(1 + loss)
         assert log_evidence(step_T, [19])[0] == pytest.approx(np.log(2 / 0.05), abs=1e-3)
     assert found.p() < 0.05
 

@@ -6,9 +6,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import chi, norm
+from scipy.stats import chi, norm, t
 
-from babelpress.numerics.sequential import LEAST, Steps, drawn, log_evidence, rounds
+from babelpress.numerics.sequential import Steps, drawn, log_evidence, rounds
+from benchmarks.quality.until import KINDS, drawn_text, told
 
 ALPHA = 0.05
 
@@ -124,8 +125,6 @@ def test_a_long_tail_on_the_other_side_takes_johnsons_correction_off():
     second, third = ((step_T - step_T.mean()) ** np.array([[2], [3]])).mean(1)
     corrected = total + third / (6 * second) + third * total**2 / (3 * size * second**2)
     c2 = corrected**2 / (step_T**2).sum() / (1 + size)
-    from scipy.stats import t
-
     tail = t.cdf(math.copysign(math.sqrt(size * c2 / (1 - c2)), corrected), size)
     expected = math.log(2 * tail) - math.log1p(size) / 2 - size * math.log1p(-c2) / 2
 
@@ -143,64 +142,26 @@ def test_steps_that_are_all_zero_speak_for_nothing():
 # ---- levels --------------------------------------------------------------------------------
 
 
-def looks(total):
-    return [size for size in rounds(total) if LEAST <= size < total]
-
-
-def drawn_text(kind, runs, languages, total, beyond, seed):
-    """Steps (runs, languages, total − 1) at 1.05 of runs that lose 5 % and `beyond`.
-
-    Sizes are log-normal with a deviation of one. What a document loses is partly the same in all
-    languages; it is heavy-tailed, skewed on either side, or hangs on the size.
-    """
-    rng = np.random.default_rng(seed)
-    size_R1N = rng.lognormal(0, 1, (runs, 1, total))
-    dense_RLN = size_R1N * rng.lognormal(0, 0.15, (runs, languages, total))
-    shape = {
-        "heavy": lambda size: rng.standard_t(3, size),
-        "missing": lambda size: rng.exponential(1, size),
-        "luck": lambda size: -rng.exponential(1, size),
-    }.get(kind, rng.standard_normal)
-    lost_RLN = 0.02 * (shape(size_R1N.shape) + shape(dense_RLN.shape))
-    if kind == "size":
-        lost_RLN = 0.03 * np.log(size_R1N) + 0.3 * lost_RLN
-    mean_RL1 = (dense_RLN * lost_RLN).sum(-1, keepdims=True) / dense_RLN.sum(-1, keepdims=True)
-    pressed_RLN = dense_RLN * (1.05 + beyond + lost_RLN - mean_RL1)
-    weight_RLN = dense_RLN * rng.lognormal(0, 0.1, dense_RLN.shape)
-    order_RLN = (-np.log(rng.random(size_R1N.shape)) / weight_RLN).argsort(-1)
-    parts = (np.take_along_axis(x, order_RLN, -1) for x in (pressed_RLN, dense_RLN, weight_RLN))
-    return Steps.of(*parts).at(1.05)
-
-
-@pytest.mark.parametrize("kind", ["heavy", "missing", "luck", "size"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_of_a_thousand_runs_at_the_bound_few_are_said_to_be_above_or_below(kind):
     """All 12 languages lose exactly what they may: the hardest case for each of the two words."""
-    step_RLT = drawn_text(kind, 1000, 12, 60, 0.0, seed=11)
-    steps = [size - 1 for size in looks(60)]
+    known = told(drawn_text(kind, 1000, 12, 60, 0.0, seed=11), 60)
 
-    broken = log_evidence(step_RLT, steps) >= math.log(12 / ALPHA)
-    kept = log_evidence(-step_RLT[:, 0], steps) >= math.log(1 / ALPHA)
-
-    assert broken.any((1, 2)).mean() <= ALPHA
-    assert kept.any(1).mean() <= ALPHA
+    assert (known.broken_RL < 60).any(1).mean() <= ALPHA
+    assert (known.kept_RL[:, 0] < 60).mean() <= ALPHA
 
 
 def test_the_level_holds_for_31_languages_at_once():
-    step_RLT = drawn_text("heavy", 1000, 31, 40, 0.0, seed=12)
+    known = told(drawn_text("heavy", 1000, 31, 40, 0.0, seed=12), 40)
 
-    broken = log_evidence(step_RLT, [size - 1 for size in looks(40)]) >= math.log(31 / ALPHA)
-
-    assert broken.any((1, 2)).mean() <= ALPHA
+    assert (known.broken_RL < 40).any(1).mean() <= ALPHA
 
 
-def test_far_from_the_bound_a_part_of_the_documents_is_enough_and_is_right():
-    found = looks(120)
-    steps = [size - 1 for size in found]
-    below = log_evidence(-drawn_text("heavy", 100, 4, 120, -0.05, seed=13), steps)
-    above = log_evidence(drawn_text("heavy", 100, 4, 120, 0.05, seed=14), steps)
+def test_far_from_the_bound_a_part_of_the_documents_is_enough():
+    below = told(drawn_text("heavy", 100, 4, 120, -0.05, seed=13), 120)
+    above = told(drawn_text("heavy", 100, 4, 120, 0.05, seed=14), 120)
 
-    kept, broken = below >= math.log(1 / ALPHA), above >= math.log(4 / ALPHA)
-
-    for known in (kept, broken):
-        assert known.any(-1).mean() > 0.99
-        assert np.array(found)[known.argmax(-1)].mean() < 120 / 4
+    assert below.kept_RL.mean() < 120 / 4
+    assert above.broken_RL.mean() < 120 / 4
+    assert (below.broken_RL == 120).all()
+    assert (above.kept_RL == 120).all()
