@@ -209,8 +209,9 @@ def _check_decided(known: "Mapping[str, Answer]", asked: str, max_loss: float) -
     if some := [tag for tag, answer in known.items() if answer.word == OPEN]:
         raise BadRun(
             f"undecided: of {', '.join(some)} only the first documents are scored, and it is not "
-            f"known by them whether more than {100 * max_loss:g} % is lost. Go on: babelpress eval "
-            f"{asked} --until-known --max-loss {max_loss:g}, or without the last three for all."
+            f"known by them whether more than {100 * max_loss:g} % is lost. Go on: babelpress "
+            f"eval {asked} --until-known --max-loss {max_loss:g}, or without the last three to "
+            "score all."
         )
 
 

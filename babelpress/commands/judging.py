@@ -142,8 +142,9 @@ def _until(asked: PromiseSettings | None, on: Sequence[str], keep: Path | None) 
         raise BadSetting(
             f"--until-known {wrong if len(on) > 1 else 'goes on with what is kept: add --out'}."
         )
-    until.check(on[0])
-    return until.Promise(Path(asked.against), asked.max_loss, asked.at_most)
+    until.check(on[0], Path(asked.against))
+    best = Path(asked.beat) if asked.beat else None
+    return until.Promise(Path(asked.against), asked.max_loss, asked.at_most, best)
 
 
 def _known(until: "Promise") -> Table:
@@ -164,12 +165,16 @@ def _known(until: "Promise") -> Table:
     columns = (
         o.key(o.name()),
         o.change(),
-        o.interval(),
+        o.Column("95 % limits", _limits, number=True),
         o.word("documents", "documents"),
         o.word("known", "promise"),
     )
     rows.sort(key=lambda row: -row["change"])
     return Table(columns, rows, f"against {until.dense}, whenever each stopped")
+
+
+def _limits(row: Mapping[str, Any]) -> str:
+    return "all is read" if row["low"] is None else o.between(row["low"], row["high"])
 
 
 def _answer(until: "Promise") -> list[str]:
@@ -178,7 +183,8 @@ def _answer(until: "Promise") -> list[str]:
 
     scored = sum(len(each.pressed_T) for each in until.first.values())
     there = sum(len(each.dense_N) for each in until.first.values())
-    more = f"more than {100 * until.max_loss:g} % against {until.dense}"
+    more = f"more than {100 * until.max_loss:.4g} % against {until.dense}"
+    more += f", as the worst-off of {until.beat}" if until.beat else ""
     lost = [tag for tag, word in until.known.items() if word == BROKEN]
     open_ = sum(word not in (BROKEN, KEPT) for word in until.known.values())
     words = f"undecided: of {open_} languages it is not known whether they lose {more}"

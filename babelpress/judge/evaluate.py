@@ -58,8 +58,12 @@ class Asker(Protocol):
         """The languages of which more has to be scored."""
         ...
 
+    def said(self) -> str:
+        """A line about what is known by now."""
+        ...
+
     def told(self, tag: str) -> dict[str, Any]:
-        """What was asked, and what is known by now."""
+        """What a row says of why there are no more documents."""
         ...
 
 
@@ -316,7 +320,7 @@ class _Scoring:
                 what = f"eval {self.work.name}: round {number + 1}, language"
                 progress(what, done + 1, len(unknown))
             unknown, number = asker.unknown(tallies), number + 1
-            remark(progress, f"{len(draws) - len(unknown)} of {len(draws)} languages are known")
+            remark(progress, asker.said())
         for tag in self.kept.begun.keys() & draws.keys():
             self.kept.put_until(tag, asker.told(tag))
 

@@ -67,6 +67,11 @@ class PromiseSettings(Strict):
     )
     against: str = setting("", "With it: folder with the scores of the dense model, of all texts.")
     max_loss: float = setting(0.05, "With it: largest relative loss promised (0.05 is 5 %).")
+    beat: str = setting(
+        "",
+        "With it, in the place of --max-loss: the best run so far, scored whole. Its language that "
+        "loses most says how much is allowed: if one loses more, the run cannot be better.",
+    )
     at_most: int = setting(
         0, "With it: at most N documents a language; what is not known then is undecided.", ge=0
     )
@@ -85,6 +90,8 @@ class PromiseSettings(Strict):
             raise BadSetting(
                 f"{names} has no effect without --until-known. Add that, or leave out."
             )
+        if self.beat and "max_loss" in changed:
+            raise BadSetting("--beat says the loss that is allowed: leave --max-loss out.")
         return self if self.until_known else None
 
 

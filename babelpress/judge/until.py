@@ -7,6 +7,12 @@ is known to lose more no language is.
 
 The dense model has to be scored on all of the text: then a round of the run says most, and it is
 done once for all runs. What is scored stays, so that other questions and whole scores go on there.
+
+Which of many runs is best for its worst-off language is asked with `--beat BEST` in the place of a
+loss: does any language of the run lose more than the one that loses most of the best run so far,
+which is scored whole? If one does, the run cannot win. Who is so asked one run after another drops
+the best of them with a chance of at most ALPHA, however many there are: it is asked about once, and
+of the others nothing can go wrong that would cost it the place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +36,11 @@ class Promise:
     """Does any language lose more than `max_loss` against the dense model?
 
     At most `at_most` documents of a language are scored, all where it is 0: what is not known by
-    then is undecided. `known` is what is known of each language, and `first` by what.
+    then is undecided. With `beat` the loss is that of the language that loses most of this run,
+    which is scored whole. `known` is what is known of each language, and `first` by what.
     """
 
-    def __init__(self, dense: Path, max_loss: float, at_most: int = 0):
+    def __init__(self, dense: Path, max_loss: float, at_most: int = 0, beat: Path | None = None):
         """Raises BadSetting for a loss, or a number, that cannot be."""
         if max_loss <= -1:
             raise BadSetting(f"--max-loss {max_loss:g} cannot be: nothing loses less than -1.")
@@ -42,7 +49,7 @@ class Promise:
                 f"--at-most {at_most} documents are too few to know anything: give {LEAST} or more."
             )
         self.dense, self.max_loss, self._at_most = dense, max_loss, at_most
-        self._lower, self._called = True, str(dense)
+        self._lower, self._called, self.beat = True, str(dense), beat
         self._tallies: dict[str, Tally] = {}
         self._sizes: dict[str, int] = {}
         self.first: dict[str, First] = {}
@@ -60,11 +67,11 @@ class Promise:
         Raises BadSetting for an evaluation whose documents hang together, BadRun where the dense
         model was not scored on these documents, or not so.
         """
-        check(name)
+        check(name, self.dense)
         there = scores.corpora(self.dense, name)
         which = corpus if corpus in there or len(there) != 1 else there[0]
         if which not in there:
-            raise scores.without(self.dense, name, f" on {corpus}" if there else "")
+            raise scores.without(self.dense, name, f" on {corpus}")
         whole_only(self.dense, name, which)
         made = {self.dense: scores.identity_of(self.dense, name, which), Path("RUN"): identity}
         check_alike(made, name)
@@ -79,9 +86,26 @@ class Promise:
                     f"--out {self.dense}, with the same --documents."
                 )
         self._tallies = {tag: found[tag] for tag in documents}
+        if self.beat:
+            self.max_loss = self._worst(self.beat, name, corpus)
         self._sizes = {tag: len(some) for tag, some in documents.items()}
         self.known = dict.fromkeys(documents, OPEN)
         return {tag: Draw.of(tally) for tag, tally in self._tallies.items()}
+
+    def _worst(self, run: Path, name: str, corpus: str) -> float:
+        """What the language loses that loses most of a run. Raises BadRun where it is not whole."""
+        which = scores.the_corpus([self.dense, run], name, corpus)[run]
+        whole_only(run, name, which)
+        found = scores.tallies(run, name, which)
+        if lost := sorted(set(self._tallies) - set(found)):
+            raise BadRun(
+                f"{run} has no {name} score of {', '.join(lost)}: what is to be beaten is scored "
+                "whole, in the same languages."
+            )
+        return max(
+            First.of(tag, dense, found[tag], lower_is_better=self._lower).loss()
+            for tag, dense in self._tallies.items()
+        )
 
     def most(self, tag: str) -> int:
         """How many documents of a language to score at most."""
@@ -112,6 +136,14 @@ class Promise:
         known = set(self.known.values())
         return BROKEN if BROKEN in known else OPEN if OPEN in known else KEPT
 
+    def said(self) -> str:
+        """A line about what is known after a round."""
+        most = max(len(each.pressed_T) for each in self.first.values())
+        broken = [tag for tag, word in self.known.items() if word == BROKEN]
+        kept = sum(word == KEPT for word in self.known.values())
+        lost = f", {', '.join(broken)} breaks it" if broken else ""
+        return f"after {most} documents: {kept} of {len(self.known)} languages keep it{lost}"
+
     def told(self, tag: str) -> dict[str, Any]:
         """What a row says of why it stopped: `documents` are all that there are."""
         return {
@@ -119,17 +151,22 @@ class Promise:
             "max_loss": self.max_loss,
             "alpha": ALPHA,
             "against": self._called,
+            **({"beat": str(self.beat)} if self.beat else {}),
             "documents": self._sizes[tag],
             "known": self.known[tag],
             "answer": self.answer(),
         }
 
 
-def check(name: str) -> None:
-    """Raise BadSetting for an evaluation whose documents cannot be scored one before the other."""
+def check(name: str, dense: Path) -> None:
+    """Raise BadSetting for an evaluation whose documents cannot be scored one before the other,
+    BadRun where the dense model has no such scores.
+    """
     if not evals.by_document(name):
         fit = [each for each in evals.EVALUATIONS.names() if evals.by_document(each)]
         raise BadSetting(
             f"{name} says nothing of some documents before others: score it whole, or give "
             f"--until-known with --on {' or '.join(fit)}."
         )
+    if not scores.corpora(dense, name):
+        raise scores.without(dense, name)

@@ -323,4 +323,4 @@ def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
 )
 def test_a_rank_correlation_is_said_in_words(spearman, said):
-    assert said in verdicts.ranked(spearman)
+    assert said in predicted.ranked(spearman)
