@@ -226,7 +226,8 @@ def _score(
 ) -> list[Row]:
     """Score what is not there yet, and write the rows."""
     check_tokens(opened.model, opened.tokenizer, work.documents)
-    draws = until and until.begin(work.name, work.corpus, work.identity, work.documents)
+    asked = (work.name, work.corpus, work.identity, work.documents)
+    draws = until.begin(*asked) if until else None
     kept = Kept.open(out, work.name, work.corpus, work.identity, progress)
     tags = list(work.documents)
     scoring = _Scoring(work, kept, _measuring(opened, out, work, kept))

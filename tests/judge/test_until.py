@@ -7,10 +7,12 @@ import numpy as np
 import pico
 import pytest
 import torch
+import translating
 
-from babelpress import commands
+from babelpress import commands, evals
+from babelpress.commands.declared import rows_of
 from babelpress.errors import BadRun, BadSetting
-from babelpress.evals import bits_per_byte
+from babelpress.evals import bits_per_byte, translation_loss
 from babelpress.judge import partial, scores, verdicts
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.kept import Draw
@@ -241,6 +243,38 @@ def test_killed_between_rounds_it_ends_with_the_same_bytes(folders, text, losing
     assert written(other[1]) == sound
 
 
+def measured(name, text, folder):
+    """What scores documents of a language, and documents."""
+    if name == "translation_loss":
+        texts = translation_loss.texts(str(translating.written(folder / "parallel", test=4)))
+        way = "eng_Latn>swh_Latn"
+        model, tokenizer = translating.model(), translating.tokenizer()
+    else:
+        texts, way = open_corpus(text), "swh_Latn"
+        model = pico.model("bert" if name == "masked" else "llama")
+        tokenizer = pico.tokenizer()
+        tokenizer.mask_token = "<pad>"
+    measure = evals.EVALUATIONS.get(name)
+
+    def of(some):
+        return measure(model, tokenizer, {way: some}, window=100)[way]
+
+    return of, texts.documents(way, "test")[:9]
+
+
+@pytest.mark.parametrize("name", [n for n in evals.EVALUATIONS.names() if evals.by_document(n)])
+def test_what_is_said_to_add_up_by_document_does(name, text, tmp_path):
+    of, documents = measured(name, text, tmp_path)
+
+    whole, *parts = of(documents), of(documents[1::2]), of(documents[::2])
+
+    for part in parts:
+        same = whole.among(part.documents)
+        assert part.documents == same.documents
+        assert part.numerator_D.tolist() == pytest.approx(same.numerator_D.tolist(), rel=1e-5)
+        assert part.denominator_D.tolist() == same.denominator_D.tolist()
+
+
 # ---- who reads it --------------------------------------------------------------------------
 
 
@@ -307,6 +341,27 @@ def test_a_dense_model_of_other_documents_is_refused_before_anything_is_scored(
     with pytest.raises(BadRun, match="there is no folder"):
         until((tmp_path / "nowhere", tmp_path / "third"), text)
     assert losing[0] == dict.fromkeys(TAGS, 0)
+
+
+def test_the_command_says_what_is_known_and_from_how_much(folders, text, model, losing):
+    losing[1]["hin_Deva"] = 0.3
+    given = {"corpus": text, "window": 64, "until_known": True, "against": str(folders[0])}
+
+    found = commands.evaluate(str(model), **given, out=folders[1])
+
+    scored = sum(row["documents"] for row in found.rows)
+    assert (
+        f"broken: hin_Deva loses more than 5 % against {folders[0]}. Known from {scored} of "
+        f"{3 * N} documents."
+    ) in found.says
+    assert all(sorted(row) == sorted(rows_of(commands.COMMANDS["eval"])) for row in found.rows)
+    table = found.tables[-1]
+    first = {column.title: column.write(table.rows[0]) for column in table.columns}
+    assert first["promise"] == "broken"
+    assert first["documents"] == f"{found.rows[0]['documents']} of {N}"
+    assert " to +" in first["95 % limits"]
+    whole = commands.evaluate(str(model), corpus=text, window=64, out=folders[1])
+    assert all(row["until"] is None and row["documents"] == N for row in whole.rows)
 
 
 def test_what_cannot_be_asked_is_refused_in_one_line(folders, text):

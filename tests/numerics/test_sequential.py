@@ -64,8 +64,10 @@ def test_steps_are_those_of_a_loop_for_some_documents_and_many_languages():
     steps = Steps.of(pressed_LT, dense_LN, weight_LN)
 
     for language in range(3):
-        parts = pressed_LT[language], dense_LN[language], weight_LN[language]
-        expected = slow_steps(*(part.tolist() for part in parts), 1.05)
+        pressed, dense, weight = (
+            part[language].tolist() for part in (pressed_LT, dense_LN, weight_LN)
+        )
+        expected = slow_steps(pressed, dense, weight, 1.05)
         assert steps.at(1.05)[language].tolist() == pytest.approx(expected)
 
 
