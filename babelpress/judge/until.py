@@ -52,6 +52,7 @@ class Promise:
         self._lower, self._called, self.beat = True, str(dense), beat
         self._tallies: dict[str, Tally] = {}
         self._sizes: dict[str, int] = {}
+        self._draws: dict[str, Draw] = {}
         self.first: dict[str, First] = {}
         self.known: dict[str, str] = {}
 
@@ -90,7 +91,8 @@ class Promise:
             self.max_loss = self._worst(self.beat, name, corpus)
         self._sizes = {tag: len(some) for tag, some in documents.items()}
         self.known = dict.fromkeys(documents, OPEN)
-        return {tag: Draw.of(tally) for tag, tally in self._tallies.items()}
+        self._draws = {tag: Draw.of(tally) for tag, tally in self._tallies.items()}
+        return self._draws
 
     def _worst(self, run: Path, name: str, corpus: str) -> float:
         """What the language loses that loses most of a run. Raises BadRun where it is not whole."""
@@ -128,7 +130,7 @@ class Promise:
 
     def _next(self, tag: str, done: int) -> bool:
         """Whether there is another round within what may be scored."""
-        ends = Draw.of(self._tallies[tag]).rounds()
+        ends = self._draws[tag].rounds()
         return any(done < end <= self.most(tag) for end in ends)
 
     def answer(self) -> str:
