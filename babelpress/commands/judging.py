@@ -20,6 +20,7 @@ from babelpress.commands.declared import Device, Model, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
 from babelpress.evals import HELD_AGAINST
+from babelpress.judge.evidence import ALPHA
 from babelpress.judge.settings import EvaluationSettings, PromiseSettings
 from babelpress.system.progress import silent
 
@@ -148,10 +149,10 @@ def _until(asked: PromiseSettings | None, on: Sequence[str], keep: Path | None) 
 
 
 def _known(until: "Promise") -> Table:
-    """What is known of each language, and by how many documents."""
+    """What is known of each language at the levels of the answer, and from how many documents."""
     rows: list[Row] = []
     for tag, first in until.first.items():
-        low, high = (None, None) if first.is_whole else first.limits()
+        low, high = first.limits(ALPHA / len(until.first), ALPHA)
         rows.append(
             {
                 "language": tag,
@@ -165,16 +166,13 @@ def _known(until: "Promise") -> Table:
     columns = (
         o.key(o.name()),
         o.change(),
-        o.Column("95 % limits", _limits, number=True),
+        o.change("low", "at least"),
+        o.change("high", "at most"),
         o.word("documents", "documents"),
         o.word("known", "promise"),
     )
     rows.sort(key=lambda row: -row["change"])
-    return Table(columns, rows, f"against {until.dense}, whenever each stopped")
-
-
-def _limits(row: Mapping[str, Any]) -> str:
-    return "all is read" if row["low"] is None else o.between(row["low"], row["high"])
+    return Table(columns, rows, f"change against {until.dense}, positive is worse")
 
 
 def _answer(until: "Promise") -> list[str]:

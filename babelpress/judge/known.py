@@ -115,11 +115,16 @@ class First:
             return self._loss(self.pressed_T.sum() / self.dense_N.sum())
         return self._loss(self._steps().middle())
 
-    def limits(self) -> tuple[float, float]:
-        """Losses between which that of the whole text lies, at 1 − ALPHA, whenever it stopped."""
+    def limits(self, below: float = ALPHA / 2, above: float = ALPHA / 2) -> tuple[float, float]:
+        """The whole text loses less, or more, than that with chances of at most `below`, `above`,
+        whenever it stopped.
+        """
+        if self.is_whole:
+            return self.loss(), self.loss()
         steps = self._steps()
-        ends = self._loss(steps.lower(ALPHA / 2)), self._loss(steps.upper(ALPHA / 2))
-        return min(ends), max(ends)
+        if self.lower_is_better:
+            return self._loss(steps.lower(below)), self._loss(steps.upper(above))
+        return self._loss(steps.upper(below)), self._loss(steps.lower(above))
 
     def p(self) -> float:
         """Of no change, on both sides, whenever it stopped."""

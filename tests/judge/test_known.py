@@ -39,13 +39,13 @@ def first(loss, size, *, dense=None, **options):
 
 @pytest.mark.parametrize(("loss", "word"), [(0.001, KEPT), (0.12, BROKEN)])
 def test_an_answer_comes_with_the_number_of_documents_that_it_took(loss, word):
-    answers = [first(loss, size).answer(0.05, 12) for size in (8, 12, 16, 20, 24, 28, 32)]
+    answers = [first(loss, size).answer(0.05, 12) for size in (12, 16, 20, 24, 28, 32)]
 
     assert answers[-1].word == word
     size = answers[-1].documents
-    assert 8 <= size < 32
+    assert 12 <= size < 32
     known = [answer.word == word for answer in answers]
-    assert known == [each >= size for each in (8, 12, 16, 20, 24, 28, 32)]
+    assert known == [each >= size for each in (12, 16, 20, 24, 28, 32)]
 
 
 def test_near_the_bound_nothing_is_known_until_all_is_scored_and_then_it_is_exact():
@@ -97,7 +97,7 @@ def test_documents_that_weigh_nothing_come_last_and_change_nothing():
     order = Draw.of(dense).order
 
     assert {*order[-2:]} == {"empty-1", "empty-2"}
-    assert Draw.of(dense).rounds() == [8, 12, 16, 20, 24, 28, 32, 42]
+    assert Draw.of(dense).rounds() == [12, 16, 20, 24, 28, 32, 42]
     assert First.of("x", dense, pressed, lower_is_better=True).is_whole
     some = First.of("x", dense, pressed.among(order[:12]), lower_is_better=True)
     plain = first(0.01, 12)
