@@ -22,6 +22,7 @@ from babelpress.judge.until import Promise
 from babelpress.models.names import EMBEDDED as BABEL_MINI
 from babelpress.models.open import Opened
 from babelpress.numerics.tally import Tally
+from babelpress.report import losses
 from babelpress.text.corpus import open_corpus
 
 ON = "bits_per_byte"
@@ -305,7 +306,9 @@ def test_a_report_says_which_runs_were_scored_in_part(folders, text, tmp_path):
     until(folders, text)
 
     commands.report(folders[0], [folders[1]], out=tmp_path / "report.html")
+    (line,) = losses.partly(folders[1])
 
+    assert "This run: in 3 languages only the first" in line
     assert "documents are scored, for a promise of 5 %" in (tmp_path / "report.html").read_text()
 
 
