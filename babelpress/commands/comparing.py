@@ -173,6 +173,9 @@ def gate(
         o.interval(),
     )
     judged = "upper limit of the interval" if confident else "estimate"
+    judged = (
+        "what is known from the first documents" if len(known) == len(found.changes) else judged
+    )
     told = sum(not change.at_chance for change in found.changes)
     if not told:
         raise BadRun(f"no language can be judged. {' '.join(verdicts.at_chance(found))}")

@@ -295,6 +295,7 @@ def test_compare_and_gate_pair_the_articles_of_both_and_say_so(folders, text):
     passed = commands.gate(run, against=dense, max_loss=0.05)
     compared = commands.compare(dense, [run])
     assert passed.exit_code == 0
+    assert "(what is known from the first documents)" in passed.says[0]
     assert any("only the first" in line and f"of {N} documents" in line for line in passed.says)
     assert any("only the first" in line for line in compared.says)
     failed = commands.gate(run, against=dense, max_loss=-0.5)
