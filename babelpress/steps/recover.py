@@ -240,7 +240,7 @@ def follows(settings: Settings, before: Sequence[tuple[str, Any]]) -> None:
     if settings.against or not settings.by_block:
         return
     shrunk = [each for kind, each in before if kind == "shrink"]
-    if any(each.blocks or (settings.grids and each.narrows) for each in shrunk):
+    if any(each.blocks or each.width or (settings.grids and each.narrows) for each in shrunk):
         raise BadSetting(
             f"recover by {settings.repair} cannot come after shrink: it holds each block against "
             "one of the dense model, and those have other shapes. Use --repair logits."
