@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from babelpress.errors import BadSetting
 from babelpress.recover import REPAIRS
+from babelpress.steps._apart import WATCHED
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
@@ -36,7 +37,6 @@ DENSE = True
 LOW_RANK = "low-rank"
 TUNED = ("weights", "norms", LOW_RANK)
 BESIDE, KEPT = TEACHERS = ("beside", "kept")
-WATCHED = ("worst", "mean")
 OF_WHOLE = ("minutes", "patience", "teacher", "embeddings", "watch", "warmup", "evaluate")
 
 
