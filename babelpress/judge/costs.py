@@ -1,6 +1,7 @@
 """What a scored model takes: parameters, bytes dense, as stored and compressed.
 
-A run has that in its manifest; of another model it is kept beside its scores, in ledger.json.
+A run has that in its manifest; of another model it is kept beside its scores, in ledger.json. What
+was unpacked from a GGUF file is stored as it lies there; dense is what it was unpacked to.
 """
 
 from pathlib import Path
@@ -30,7 +31,9 @@ def keep(folder: Path, opened: "Opened", weights: str) -> None:
     Nothing is kept in a run, which says it itself, nor of a model whose weights are quantized in
     another program's way: how many parameters those are is not seen from them.
     """
-    from babelpress.models import sizes  # torch, which who only judges does without
+    # torch, which who only judges does without
+    from babelpress.models import gguf_header, sizes
+    from babelpress.models.experts import slice_names
 
     path = folder / LEDGER
     if manifest.is_finished(folder) or getattr(opened.model.config, "quantization_config", None):
@@ -41,13 +44,18 @@ def keep(folder: Path, opened: "Opened", weights: str) -> None:
         return
     dtype, carried = opened.stored_dtype, opened.carried
     parameters = sum(parameter.numel() for parameter in opened.model.parameters())
-    dense = parameters * dtype.itemsize + sum(each.bytes for each in carried)
+    dense = stored = parameters * dtype.itemsize + sum(each.bytes for each in carried)
+    coded: set[str] = set()
+    packed = [opened.unpacked] if opened.unpacked else []
+    for file in packed:  # there all weights lie in its types
+        stored = sum(each.bytes for each in gguf_header.read(file).tensors.values())
+        coded = {n for p in opened.model.named_parameters() for n in slice_names(*p)}
     found = {
         "model": weights,
         "parameters": parameters + sum(each.numbers for each in carried),
         "bytes_dense": dense,
-        "bytes_stored": dense,
-        **sizes.measured(opened.model, dtype, carried=carried),
+        "bytes_stored": stored,
+        **sizes.measured(opened.model, dtype, coded=coded, packed=packed, carried=carried),
     }
     write_json(path, found)
 

@@ -78,6 +78,11 @@ class Stored:
     shape: tuple[int, ...]
     start: int
 
+    @property
+    def bytes(self) -> int:
+        """That it takes in the file."""
+        return prod(self.shape) // self.kind.block * self.kind.bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -242,9 +247,9 @@ def _check(header: Header, size: int) -> None:
         kind = metadata.get("general.type", "file of no architecture")
         raise BadModel(f"{path} is no model, but of kind {kind}. Give the GGUF file of a model.")
     for name, each in header.tensors.items():
-        needed = prod(each.shape) // each.kind.block * each.kind.bytes
-        if each.start + needed > size:
+        end = each.start + each.bytes
+        if end > size:
             raise BadModel(
-                f"{path} is cut short: its tensor {name} ends at byte {each.start + needed:,}, and "
-                f"the file has {size:,}. {AGAIN}"
+                f"{path} is cut short: its tensor {name} ends at byte {end:,}, and the file has "
+                f"{size:,}. {AGAIN}"
             )

@@ -75,7 +75,8 @@ class Opened:
     `pruned` says what of a run's model was pruned: its blocks, its table of token embeddings;
     `codes` is the folder of its integers where it was quantized. `dense` is where the dense model
     lies that a step holds it against.
-    `lies_on` are the types that matrices of a GGUF file have, counted by part of a block.
+    `unpacked` is the GGUF file that it was read from, `lies_on` are the types that matrices have
+    there, counted by part of a block.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Opened:
     replaced: str = ""
     carried: tuple[Entry, ...] = ()
     pruned: frozenset[str] = frozenset()
+    unpacked: Path | None = None
     lies_on: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     codes: Path | None = None
     dense: str = ""
@@ -190,7 +192,7 @@ def _unpacked(name: str, path: Path, device: str, dtype: str) -> Opened:
     stored = _dtype(accepted.local_config(str(path))["dtype"])
     model = gguf_open.model_of(path, device=device, dtype=_computed(stored, device, dtype))
     _ready(model, device)
-    return Opened(name, model, tokenizer, stored, lies_on=header.kinds)
+    return Opened(name, model, tokenizer, stored, unpacked=path, lies_on=header.kinds)
 
 
 def _computed(stored: torch.dtype, device: str, asked: str) -> torch.dtype:

@@ -180,8 +180,8 @@ def _with_vocabulary_of(tokenizer: Tokenizer, content: bytes) -> Rules | None:
         for part in ("normalizer", "pre_tokenizer", "decoder"):
             if rules.get(part) is not None:
                 setattr(made, part, getattr(bare, part))
-        for each in rules["added_tokens"]:
-            made.add_tokens([AddedToken(**{k: v for k, v in each.items() if k != "id"})])
+        added = ({k: v for k, v in each.items() if k != "id"} for each in rules["added_tokens"])
+        made.add_tokens([AddedToken(**each) for each in added])  # at once: each call costs 2 ms
         return made
     return None
 

@@ -15,12 +15,13 @@ from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import Comparison, compare
 from babelpress.moments.store import Store
 from babelpress.runs import manifest
-from babelpress.runs.recipe import Recipe
+from babelpress.runs.recipe import Recipe, Step
 from babelpress.sweeps.found import Found, find
 from babelpress.text import languages
 
 ON = "bits_per_byte"
 APART = "each its own"  # calibration of languages that were pressed apart and put together
+SHARED = ("propagate", "moments", "options")  # settings that are no part of a method's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +114,21 @@ def short(tag: str) -> str:
 
 def method_of(plan: Recipe) -> str:
     """The steps of a recipe with their settings, in words."""
-    said: list[str] = []
-    for step in plan.steps:
-        work = step.work
-        setting = getattr(work, "pattern", None) or f"{getattr(work, 'bits', '')} bit"
-        options = "".join(f", {key} {value}" for key, value in getattr(work, "options", {}).items())
-        said.append(f"{getattr(work, 'method', step.kind)} {setting}{options}".strip())
-    return " > ".join(said)
+    return " > ".join(map(_step, plan.steps))
+
+
+def _step(step: Step) -> str:
+    """Method and pattern or bits; of other kinds all settings that are not the defaults."""
+    work = step.work
+    if pattern := getattr(work, "pattern", None):
+        setting = pattern
+    elif bits := getattr(work, "bits", None):
+        setting = f"{bits} bit"
+    else:
+        own = work.model_dump(mode="json", exclude_defaults=True, exclude=set(SHARED))
+        setting = " ".join(f"{key} {value}" for key, value in own.items())
+    options = "".join(f", {key} {value}" for key, value in getattr(work, "options", {}).items())
+    return f"{getattr(work, 'method', step.kind)} {setting}{options}".strip()
 
 
 def _calibration(plan: Recipe) -> str:
@@ -149,6 +158,14 @@ def languages_of(moments: Path) -> int:
 def percent(value: float) -> str:
     """A change in per cent, as `+12.3`."""
     return f"{100 * value:+.1f}"
+
+
+def cell(runs: Iterable[Run], name: str) -> str:
+    """The mean loss, or that of the worst language, a number a seed, and the widest interval."""
+    found = [run.summary(name) for run in runs]
+    values = " / ".join(percent(value) for value, *_ in found)
+    low, high = min(low for _, low, *_ in found), max(high for _, _, high, _ in found)
+    return f"{values} % [{percent(low)}, {percent(high)}]"
 
 
 def seeds(runs: Iterable[Run], value: Callable[[Run], float]) -> str:

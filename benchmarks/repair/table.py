@@ -75,8 +75,7 @@ def rows(runs: Sequence[Repaired]) -> list[list[str]]:
             [
                 *key,
                 ", ".join(str(each.run.seed) for each in some),
-                _cell(some, "mean"),
-                _cell(some, "worst"),
+                *(swept.cell([each.run for each in some], name) for name in ("mean", "worst")),
                 ", ".join(which),
                 " / ".join(swept.percent(each.english) for each in some),
                 _share(some, runs),
@@ -85,13 +84,6 @@ def rows(runs: Sequence[Repaired]) -> list[list[str]]:
             ]
         )
     return found
-
-
-def _cell(some: Sequence[Repaired], name: str) -> str:
-    summaries = [each.run.summary(name) for each in some]
-    values = " / ".join(swept.percent(value) for value, *_ in summaries)
-    low, high = min(low for _, low, *_ in summaries), max(high for _, _, high, _ in summaries)
-    return f"{values} % [{swept.percent(low)}, {swept.percent(high)}]"
 
 
 def _share(some: Sequence[Repaired], runs: Sequence[Repaired]) -> str:

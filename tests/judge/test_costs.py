@@ -10,8 +10,11 @@ from small import opened
 
 from babelpress import commands
 from babelpress.errors import BadRun
+from babelpress.export import FORMATS
+from babelpress.export._source import Source
 from babelpress.judge import costs, scores, verdicts
 from babelpress.models import sizes as measuring
+from babelpress.models.open import open_model
 from babelpress.models.weights import weights_hash
 from babelpress.numerics.tally import Tally
 from babelpress.report import losses
@@ -52,6 +55,21 @@ def test_what_is_kept_of_the_same_weights_is_not_measured_again(small, tmp_path,
 
     costs.keep(tmp_path, small, "b")
     assert read_json(tmp_path / costs.LEDGER)["nonzero"] == 7
+
+
+def test_what_lies_in_a_gguf_file_is_stored_as_there(small, tmp_path):
+    """Of 32 weights of a matrix 8 bits and one scale of 16 bits, of others 4 bytes each."""
+    file = tmp_path / "packed" / "model.gguf"
+    file.parent.mkdir()
+    FORMATS.get("gguf")(Source("small", small), file.parent, kind="q8_0")
+
+    costs.keep(tmp_path, open_model(str(file)), "a")
+
+    found = costs.of(tmp_path)
+    sizes = [(p.ndim, p.numel()) for p in small.model.parameters()]
+    assert found["bytes_stored"] == sum(n // 32 * 34 if d > 1 else 4 * n for d, n in sizes)
+    assert found["bytes_dense"] == 4 * sum(n for _, n in sizes)
+    assert found["bytes_compressed"] < file.stat().st_size < found["bytes_dense"]
 
 
 def test_of_weights_that_another_program_quantized_nothing_is_kept(small, tmp_path):

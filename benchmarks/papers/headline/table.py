@@ -28,7 +28,7 @@ def main() -> None:
     for method, calibration, tokens, there in swept.cells(runs):
         which = dict.fromkeys(swept.short(run.summary("worst")[3]) for run in there)
         seeds = ", ".join(str(run.seed) for run in there)
-        cells = [_cell(there, "mean"), _cell(there, "worst"), ", ".join(which)]
+        cells = [swept.cell(there, "mean"), swept.cell(there, "worst"), ", ".join(which)]
         rows.append([method, calibration, f"{tokens:,}", seeds, *cells])
     print(swept.table(head, rows), end="\n\n")
     print(ranges(runs))
@@ -60,13 +60,6 @@ def _range(runs: Sequence[swept.Run], name: str) -> str:
     which = dict.fromkeys(swept.short(tag) for run in runs if (tag := run.summary(name)[3]))
     seeds = "" if len(runs) > 2 else f", {len(runs)} of 3 seeds"
     return ", ".join([f"{min(values):.1f} to {max(values):.1f}", *which]) + seeds
-
-
-def _cell(runs: list[swept.Run], name: str) -> str:
-    found = [run.summary(name) for run in runs]
-    values = " / ".join(swept.percent(value) for value, *_ in found)
-    low, high = min(low for _, low, *_ in found), max(high for _, _, high, _ in found)
-    return f"{values} % [{swept.percent(low)}, {swept.percent(high)}]"
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def claims(runs: Sequence[swept.Run]) -> str:
             cell: min(_of(some, one, *cell) for one in singles if one != cell[1]) for cell in cells
         }
         worst = {cell: max(singles, key=lambda one, c=cell: _of(some, one, *c)) for cell in cells}
-        pairs = [cell for cell in cells if cell[1] != "en"]
+        others = [cell for cell in cells if cell[1] != "en"]
+        known = set(swept.calibrations(some))
+        pairs = [cell for cell in others if f"en+{cell[1]}" in known]
         gaps = [own[cell] - other[cell] for cell in cells]
         rows.append(
             [
@@ -83,7 +85,7 @@ def claims(runs: Sequence[swept.Run]) -> str:
                 f"({swept.percent(min(gaps))} to {swept.percent(max(gaps))})",
                 _share(_of(some, f"en+{cell[1]}", *cell) < own[cell] for cell in pairs),
                 _share(_of(some, several, *cell) < own[cell] for cell in cells),
-                _share(worst[cell] == "en" for cell in pairs),
+                _share(worst[cell] == "en" for cell in others),
             ]
         )
     return swept.table(head, rows)
@@ -91,7 +93,7 @@ def claims(runs: Sequence[swept.Run]) -> str:
 
 def _share(found: Iterable[bool]) -> str:
     values = list(found)
-    return f"{sum(values)} of {len(values)}"
+    return f"{sum(values)} of {len(values)}" if values else "–"
 
 
 def _single(runs: Sequence[swept.Run]) -> list[str]:
