@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -30,7 +31,7 @@ from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._learnt import Learnt, of_task, of_text
 from babelpress.steps._training import MOMENTS, checkpoints, factor
-from babelpress.steps._watching import mean_shares, train
+from babelpress.steps._watching import Length, mean_shares, train
 from babelpress.steps.distill import BY_DEFAULT, RANDOM, STRIDE, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.memory import peak, used
@@ -94,15 +95,8 @@ def distil(
         kept=kept,
         layers=[len(walk.blocks), len(teacher.blocks)],
         objectives={each.name: dict(each.options) for each in made.objectives},
-        distances=made.distances,
-        losses=made.losses,
+        **_watched(made),
         against=against,
-        reference=made.reference,
-        losses_apart=made.found if made.reference else [],
-        at=made.at,
-        drawn=made.used,
-        best=made.best,
-        read=made.tokens,
         parameters=[_size(student), _size(teacher.model)],
         stopped=stopped,
         unit=texts.unit or _unit(made.objectives),
@@ -111,6 +105,20 @@ def distil(
         dropped=[each.name for each in opened.carried],
     )
     return Done(done, {}, found)
+
+
+def _watched(made: Distillation) -> dict[str, Any]:
+    """What a report tells of a training that was watched."""
+    return {
+        "distances": made.distances,
+        "losses": made.losses,
+        "reference": made.reference,
+        "losses_apart": made.found if made.reference else [],
+        "at": made.at,
+        "drawn": made.used,
+        "best": made.best,
+        "read": made.tokens,
+    }
 
 
 # ---- what fits together --------------------------------------------------------------------
@@ -263,12 +271,10 @@ def _train(made: Distillation, settings: Settings, progress: Progress) -> str:
     stopped = train(
         made,
         made.pupil,
-        steps=settings.steps,
-        evaluate=settings.evaluate,
+        Length(steps=settings.steps, evaluate=settings.evaluate, patience=settings.patience),
         optimizer=AdamW(_trained(made), lr=settings.rate, weight_decay=0.0),
         factor=lambda step, _: factor(step, settings.steps, settings.warmup),
         against="the teacher",
-        patience=settings.patience,
         progress=progress,
     )
     made.load_best()

@@ -29,7 +29,7 @@ from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import TABLE, Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._repairing import Repair
 from babelpress.steps._training import MOMENTS, checkpoints, cosine
-from babelpress.steps._watching import mean_shares, train
+from babelpress.steps._watching import Length, mean_shares, train
 from babelpress.steps.recover import KEPT, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.memory import peak, used
@@ -185,13 +185,15 @@ def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) 
     return train(
         made,
         AsScored(made.reader.model),
-        steps=settings.steps,
-        evaluate=settings.evaluate,
+        Length(
+            steps=settings.steps,
+            evaluate=settings.evaluate,
+            patience=settings.patience,
+            minutes=settings.minutes,
+        ),
         optimizer=AdamW(list(made.tuned.parameters.values()), lr=rate, weight_decay=0.0),
         factor=lambda _, share: cosine(share, settings.warmup),
         against="the dense model",
-        patience=settings.patience,
-        minutes=settings.minutes,
         progress=progress,
     )
 

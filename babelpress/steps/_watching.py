@@ -8,6 +8,7 @@ Tested in tests/steps/test_recover.py and tests/steps/test_distill.py.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import nn
@@ -19,36 +20,46 @@ from babelpress.train.fit import fit, remembered
 from babelpress.train.watched import Watched
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Length:
+    """How long is trained: steps, those between evaluations, evaluations in a row that may be no
+    better (0: any number), and minutes if the clock may end it."""
+
+    steps: int
+    evaluate: int
+    patience: int = 0
+    minutes: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """When the clock ends it."""
+        return 60 * (self.minutes or float("inf"))
+
+
 def train(
     made: Watched,
     model: nn.Module,
+    length: Length,
     *,
-    steps: int,
-    evaluate: int,
     optimizer: Optimizer,
     factor: Callable[[int, float], float],
     against: str,
-    patience: int = 0,
-    minutes: float | None = None,
     progress: Progress,
 ) -> str:
     """Train, evaluating on the way; what ended it before its last step, if anything did.
 
     `factor` is what the rate is multiplied with at a step, of its number and of the share of all
-    that is done; `against` is what the reference is called. With `minutes` the clock ends it.
+    that is done; `against` is what the reference is called.
     """
-    over = 60 * (minutes or float("inf"))
+    steps, evaluate, over = length.steps, length.evaluate, length.seconds
     if not made.found and not any(made.place.glob("checkpoint-*")):
         made.evaluate(0)
     began = time.monotonic()
     if known := remembered(made.place):
         made.restore(known)
-        if why := _enough(made, steps, patience, minutes):  # one that was killed had ended already
+        if why := _enough(made, length):  # a training that was killed had ended already
             return why
     ended: list[str] = []
-
-    def share(step: int) -> float:
-        return max((step + 0.5) / steps, made.seconds / over)
 
     def after(step: int, loss: float) -> bool:
         nonlocal began
@@ -56,12 +67,11 @@ def train(
         now = time.monotonic()
         made.seconds, began = made.seconds + now - began, now
         progress("train: step", step, steps)
-        late = made.seconds >= over
-        if step % evaluate == 0 or step == steps or late:
+        if step % evaluate == 0 or step == steps or made.seconds >= over:
             made.ends()
             made.evaluate(step)
             remark(progress, _line(made, step, against))
-        if why := _enough(made, steps, patience, minutes):
+        if why := _enough(made, length):
             ended.append(why)
         return bool(ended)
 
@@ -73,7 +83,7 @@ def train(
             made.place,
             steps=steps,
             optimizer=optimizer,
-            factor=lambda step: factor(step, share(step)),
+            factor=lambda step: factor(step, max((step + 0.5) / steps, made.seconds / over)),
             checkpoint=evaluate,
             seed=made.seed,
             after=after,
@@ -87,13 +97,13 @@ def train(
     return ended[-1] if ended else ""
 
 
-def _enough(made: Watched, steps: int, patience: int, minutes: float | None) -> str:
+def _enough(made: Watched, length: Length) -> str:
     """Why no step is to follow the last evaluation, if any is left; empty where one is."""
-    done = made.at[-1]
-    if done < steps and minutes and made.seconds >= 60 * minutes:
-        return f"after {minutes:g} minutes, {done:,} of {steps:,} steps"
-    if done < steps and patience and made.waited >= patience:
-        return f"after {patience} evaluations that were no better"
+    done, steps = made.at[-1], length.steps
+    if done < steps and made.seconds >= length.seconds:
+        return f"after {length.minutes:g} minutes, {done:,} of {steps:,} steps"
+    if done < steps and length.patience and made.waited >= length.patience:
+        return f"after {length.patience} evaluations that were no better"
     return ""
 
 

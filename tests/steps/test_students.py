@@ -1,7 +1,7 @@
 """Students of decoders that are shrunk first: two steps of one, what is kept, stopping, errors."""
 
-import pico
 import pytest
+import teaching
 import torch
 from running import LANGUAGES, content, do, refusal, weights
 from stopping import stop_at
@@ -29,17 +29,7 @@ def plan(model, *before, text=None, after=(), **step):
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
-    """A teacher that learnt a little of the text, so that there is something to lose."""
-    place = tmp_path_factory.mktemp("models")
-    pico.model().save_pretrained(place / "blank")
-    pico.tokenizer().save_pretrained(place / "blank")
-    learns = {"repair": "text", "steps": 60, "batch": 512, "rate": 0.02, "embeddings": True}
-    steps = [{"recover": {**learns, "evaluate": 60}}]
-    text = {**TEXT, "tokens": 2048}
-    asked = {"model": str(place / "blank"), "calibration": text, "steps": steps}
-    run.do(recipe.of(asked), place / "run")
-    (place / "run" / "model").rename(place / "taught")  # a model of its own, which no run made
-    return place / "taught"
+    return teaching.taught(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
