@@ -77,14 +77,13 @@ def test_a_channel_is_worth_its_share_of_what_reads_it(family):
     for tag, rows in given(walk, [site[0] for site in sites]).items():
         expected = [0.0] * 32
         for site in sites:
+            weights = [walk.model.get_parameter(f"{name}.weight").detach() for name in site]
+            squares = [weight_OI.double().square().sum(0).tolist() for weight_OI in weights]
             energy = []
             for h in range(32):
-                column = sum(
-                    walk.model.get_submodule(name).weight[:, h].detach().double().square().sum()
-                    for name in site
-                )
+                column = sum(square_I[h] for square_I in squares)
                 inputs = rows[site[0]][:, h].tolist()
-                energy.append(float(column) * sum(x * x for x in inputs) / len(inputs))
+                energy.append(column * sum(x * x for x in inputs) / len(inputs))
             for h in range(32):
                 expected[h] += energy[h] / sum(energy) / len(sites)
         assert worth.of[tag].tolist() == pytest.approx(expected, rel=1e-4)
@@ -130,7 +129,7 @@ def test_the_fit_is_least_squares_on_what_was_read():
     assert len(fitted) == 2 * 5 + 1
     rows = given(walk, names)
     for name in names:
-        before_OI = walk.model.get_submodule(name).weight.detach().double()
+        before_OI = walk.model.get_parameter(f"{name}.weight").detach().double()
         parts = [(SHARES[tag] / len(rows[tag][name])) ** 0.5 * rows[tag][name] for tag in SHARES]
         x_TI = torch.cat(parts)
         wanted_TO = x_TI @ before_OI.T

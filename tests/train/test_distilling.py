@@ -192,9 +192,9 @@ def test_maps_of_widths_begin_as_what_fits_best():
     states = []
     for model, layer in ((small, 1), (found.teacher.model, 2)):
         parts = []
-        for each in found.text.blocks.values():
+        for each in text("next").blocks.values():
             hook = []
-            block = model.model.layers[layer - 1]
+            block = model.get_submodule(f"model.layers.{layer - 1}")
             handle = block.register_forward_hook(lambda _, __, out, hook=hook: hook.append(out))
             pico.passed(model, each.ids_BT)
             handle.remove()
@@ -203,7 +203,7 @@ def test_maps_of_widths_begin_as_what_fits_best():
         states.append(torch.cat(parts))
     mine_PH, its_PH = states
     best = torch.linalg.lstsq(mine_PH, its_PH).solution.T
-    weight = found.pupil.maps[0].weight.detach().double()
+    weight = found.pupil.get_parameter("maps.0.weight").detach().double()
     lost, least = ((mine_PH @ each.T - its_PH).square().sum() for each in (weight, best))
     assert lost == pytest.approx(least.item(), rel=0.05)
     assert lost < 0.9 * its_PH.square().sum()
