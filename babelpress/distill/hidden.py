@@ -2,8 +2,9 @@
 
 The mean over the student's blocks of the squared difference of states, at every token that is no
 padding (Jiao et al. 2020, TinyBERT, arXiv:1909.10351, eq. 8, of the blocks alone). Where widths
-differ the student's states pass through a linear map each, which learns along and is dropped at the
-end. No label is read, so a model without a head can be distilled so.
+differ the student's states pass through a linear map each, which begins as the least-squares fit,
+learns along and is dropped at the end. No label is read, so a model without a head can be distilled
+so.
 
 Shapes: P tokens, H hidden size of the teacher.
 """
@@ -13,7 +14,7 @@ from torch import Tensor
 from babelpress.distill._seen import Seen, Truth
 
 READS = "hidden"
-WITHIN = {"map": ("even", "last")}
+WITHIN = {"map": ("even", "last"), "weight": (0.0, 1000.0)}
 PAPER = "Jiao et al. 2020, arXiv:1909.10351, eq. 8"
 DIFFERS = (
     "By default every block's difference is divided by the teacher's mean square, so that blocks "
@@ -22,13 +23,15 @@ DIFFERS = (
 )
 
 
-def loss(student: Seen, teacher: Seen, truth: Truth, *, relative: bool = True) -> Tensor:
-    """With `relative` 1 is what a student that gives zeros has."""
+def loss(
+    student: Seen, teacher: Seen, truth: Truth, *, relative: bool = True, weight: float = 1.0
+) -> Tensor:
+    """With `relative` 1 is what a student that gives zeros has, times `weight`."""
     total = student.hidden[0].new_zeros(())
     for mine_PH, its_PH in zip(student.hidden, teacher.hidden, strict=True):
         size = its_PH.square().mean() if relative else 1.0
         total = total + (mine_PH - its_PH).square().mean() / size
-    return total / len(student.hidden)
+    return weight * total / len(student.hidden)
 
 
 def unit(*, relative: bool = True) -> str:

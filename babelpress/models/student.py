@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from babelpress.errors import BadModel, BadSetting
@@ -68,6 +69,13 @@ def fewer_blocks(
         )
     filled(model, student, found)
     return student
+
+
+def anew(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A model of the same shapes whose weights are drawn, as training from nothing begins with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return blank(model, model.config).to(model.device)  # type: ignore[arg-type]
 
 
 def _source(name: str, begin: str, kept: Sequence[int]) -> str:

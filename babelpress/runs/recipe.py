@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, create_model, model_serializer, model_validator
+from pydantic import Field, create_model, field_validator, model_serializer, model_validator
 
 from babelpress.errors import BadSetting
 from babelpress.steps import KINDS
@@ -84,9 +84,9 @@ def _check_named(step: Step, later: Sequence[Step], why: str, made_before: Seque
     itself where other shapes do not fit.
     """
     for each in later:
-        if KINDS.facts(each.kind).get("DENSE"):
-            continue
-        named = [key for key in made_before if getattr(each.work, key, None)]
+        fits = ["against"] if KINDS.facts(each.kind).get("DENSE") else []
+        asked = [key for key in made_before if key not in fits]
+        named = [key for key in asked if getattr(each.work, key, None)]
         if named:
             raise ValueError(
                 f"{each.kind} cannot have {named[0]} after {step.kind}, for {why}: put {step.kind} "
@@ -100,6 +100,17 @@ class Recipe(Strict):
     model: str
     calibration: CalibrationSettings = CalibrationSettings()
     steps: tuple[_any_step(), ...] = Field(min_length=1)  # type: ignore[valid-type]
+
+    @field_validator("steps", mode="after")
+    @classmethod
+    def _in_parts(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Every step, or those that it is short for."""
+        found: list[Step] = []
+        for step in steps:
+            parts = KINDS.optional(step.kind, "parts")
+            several = parts(step.work) if parts is not None else []
+            found += [type(step)(**{kind: work}) for kind, work in several] or [step]
+        return tuple(found)
 
     @model_validator(mode="after")
     def _order(self) -> "Recipe":

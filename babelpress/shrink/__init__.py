@@ -7,7 +7,8 @@ A structure is a module with
                                     BadSetting for a size that cannot be had
 
 `ffn` and `heads` are widths: they find where the units of every block are (`Width`), and
-`resize(text, width)` puts the new number into a config. `blocks` chooses among blocks.
+`resize(text, width)` puts the new number into a config. `blocks` chooses among blocks, `width`
+among the channels that all of them read and add to.
 
 Every block has as many units as any other, for a config has one number for all of them: so
 transformers, vLLM and llama.cpp load what is left.

@@ -65,7 +65,7 @@ class Size:
         return found
 
     def _smaller(self, multiple: int) -> str:
-        return f", or a smaller --multiple than {multiple}" if self.flag == "ffn" else ""
+        return f", or a smaller --multiple than {multiple}" if self.flag in ("ffn", "width") else ""
 
     def rounded(self, full: int, found: int) -> str:
         """A line on what was rounded; nothing where nothing was."""

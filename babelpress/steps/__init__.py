@@ -14,6 +14,8 @@ A kind is a module with
                                    one that changes shapes gives a walk over the model as it will be
     def follows(settings, before)  raises BadSetting where it cannot come after the steps before it
                                    in a recipe, (kind, settings) of each; a kind may lack it
+    def parts(settings)            the steps that one is short for, (kind, settings) of each;
+                                   nothing where it is one itself; a kind may lack it
     def check_pruned(name, settings, pruned)   raises where a model in which those parts were
                                    pruned is none for it; a kind may lack it
     EXAMPLE = "babelpress …"       a line for help

@@ -7,36 +7,40 @@ Tested in tests/steps/test_distill.py.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from babelpress.distill import by_objective
-from babelpress.errors import BadModel
+from babelpress.errors import BadModel, BadSetting
 from babelpress.models.ledger import ledger
 from babelpress.models.open import Opened, open_model
 from babelpress.models.reading import sees_both_sides
-from babelpress.models.student import chosen_blocks, fewer_blocks
+from babelpress.models.student import anew, chosen_blocks, fewer_blocks
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.walk import Walk, find_stacks
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
+from babelpress.steps._dense import open_dense
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._learnt import Learnt, of_task, of_text
 from babelpress.steps._training import MOMENTS, checkpoints, factor
-from babelpress.steps.distill import BY_DEFAULT, Report, Settings
+from babelpress.steps._watching import Length, mean_shares, train
+from babelpress.steps.distill import BY_DEFAULT, RANDOM, STRIDE, Report, Settings
 from babelpress.system.cost import measured
 from babelpress.system.memory import peak, used
-from babelpress.system.progress import Progress, remark
+from babelpress.system.progress import Progress
 from babelpress.text import mixtures
 from babelpress.text.mixtures import LACKING
 from babelpress.text.settings import CalibrationSettings
 from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
-from babelpress.train.fit import KEPT, fit
+from babelpress.train.fit import KEPT
 from babelpress.train.reading import Reader
 
 
@@ -52,24 +56,32 @@ def distil(
     Raises BadSetting, BadModel or BadCorpus before anything is trained where teacher, student,
     objectives and text do not fit together.
     """
-    teacher = _teacher(opened)
+    taught = _teacher(opened, settings)
+    teacher = Reader.of(taught.model)
     names = _objectives(settings, teacher)
-    student, kept = _student(opened, settings)
+    student, kept = _student(opened, settings, asked.seed)
     texts = _learnt(opened, asked, settings, teacher)
     tags = texts.learnt.languages()
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
     made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
-    known = ModelRow.of(opened)
+    known, against = ModelRow.of(opened), {}
+    if settings.at_hand:
+        name = settings.against or opened.name
+        against = {"name": name, "fingerprint": weights_hash(taught.model)}
     work = {
         "model": known.fingerprint,
+        "against": against,
         "student": weights_hash(student),
         "settings": settings.model_dump(mode="json"),
         "text": asked.model_dump(mode="json"),
         "corpus": texts.manifest.get("fingerprint"),
     }
     with measured() as cost:
-        trained = _train(made, settings, asked.seed, checkpoints(folder, work, progress), progress)
+        made.place = checkpoints(folder, work, progress)
+        made.refer()
+        stopped = _train(made, settings, progress)
+    trained = sum(each.numel() for each in made.learns().values())
     student.requires_grad_(True).eval()
     found = replace(opened, model=student, carried=())
     walk = Walk(student)
@@ -77,14 +89,16 @@ def distil(
         step=settings.model_dump(mode="json"),
         model=known,
         calibration=texts.manifest,
-        mixture=MixtureRow.of(mixed, made.shares),
+        mixture=MixtureRow.of(mixed, mean_shares(made.at, made.used)),
         ledger=ledger(student, {}, walk.index_of, opened.stored_dtype),
         cost=cost,
         kept=kept,
         layers=[len(walk.blocks), len(teacher.blocks)],
         objectives={each.name: dict(each.options) for each in made.objectives},
-        distances=made.distances,
-        losses=made.losses,
+        **_watched(made),
+        against=against,
+        parameters=[_size(student), _size(teacher.model)],
+        stopped=stopped,
         unit=texts.unit or _unit(made.objectives),
         apart=texts.told,
         trained=trained,
@@ -93,17 +107,21 @@ def distil(
     return Done(done, {}, found)
 
 
+def _watched(made: Distillation) -> dict[str, Any]:
+    """What a report tells of a training that was watched."""
+    return {
+        "distances": made.distances,
+        "losses": made.losses,
+        "reference": made.reference,
+        "losses_apart": made.found if made.reference else [],
+        "at": made.at,
+        "drawn": made.used,
+        "best": made.best,
+        "read": made.tokens,
+    }
+
+
 # ---- what fits together --------------------------------------------------------------------
-
-
-def _teacher(opened: Opened) -> Reader:
-    """The teacher. Raises BadModel for one that reads one text and writes another."""
-    if opened.model.config.is_encoder_decoder:
-        raise BadModel(
-            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
-            "encoder or a decoder."
-        )
-    return Reader.of(opened.model)
 
 
 def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
@@ -129,12 +147,45 @@ def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
     return found
 
 
-def _student(opened: Opened, settings: Settings) -> tuple[PreTrainedModel, list[int]]:
+def _teacher(opened: Opened, settings: Settings, *, smaller: bool = True) -> Opened:
+    """The teacher: the model, or the one that a model which is a student is held against.
+
+    Raises BadModel for one that reads one text and writes another, or is not larger than its
+    student; `smaller` is False where an earlier step is still to make the student.
+    """
+    if opened.model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
+            "encoder or a decoder."
+        )
+    if not settings.at_hand:
+        return opened
+    name = settings.against or opened.name
+    teacher = open_dense(opened, opened.dense or name, name)
+    numbers = [_size(each.model) for each in (opened, teacher)]
+    if smaller and numbers[0] >= numbers[1]:
+        raise BadSetting(
+            f"the model has {numbers[0]:,} parameters and its teacher, {name}, {numbers[1]:,}: a "
+            "student is smaller. Make one with --layers N or --width 0.75, give it with --student "
+            "DIR, or name a larger teacher with --against."
+        )
+    return teacher
+
+
+def _size(model: PreTrainedModel) -> int:
+    return sum(each.numel() for each in model.parameters())
+
+
+def _student(opened: Opened, settings: Settings, seed: int) -> tuple[PreTrainedModel, list[int]]:
     """A student in float32, and the teacher's blocks that it began with."""
     if settings.layers is not None:
         stacks = find_stacks(opened.model)
-        kept = chosen_blocks(len(stacks[0].blocks), settings.layers, settings.init)
+        init = settings.init or STRIDE
+        kept = chosen_blocks(len(stacks[0].blocks), settings.layers, init)
         return fewer_blocks(opened.model, kept).float(), kept
+    if settings.at_hand:
+        fresh = settings.init == RANDOM
+        return (anew(opened.model, seed) if fresh else deepcopy(opened.model)).float(), []
     assert settings.student is not None
     other = open_model(settings.student, device=str(opened.model.device))
     if tokenizer_hash(other.tokenizer) != tokenizer_hash(opened.tokenizer):
@@ -177,20 +228,28 @@ def _distillation(
     reader = Reader.of(student.eval())
     layers = layer_map(objectives, len(reader.blocks), len(teacher.blocks))
     widths = [(_width(student), _width(teacher.model))] * len(layers)
+    base = {tag: share for tag, share in shares.items() if share > 0}
+    narrower = _width(student) < _width(teacher.model)
+    if not (settings.embeddings or (settings.at_hand and (narrower or settings.init == RANDOM))):
+        student.get_input_embeddings().requires_grad_(False)
     made = Distillation(
-        teacher,
-        reader,
-        Pupil(student, widths, seed),
-        objectives,
-        texts.learnt,
-        texts.apart,
-        settings.batch,
-        seed,
-        {tag: share for tag, share in shares.items() if share > 0},
-        lacking=settings.mixture == LACKING,
+        teacher=teacher,
+        reader=reader,
+        pupil=Pupil(student, widths, seed),
+        objectives=objectives,
+        text=texts.learnt,
+        apart=texts.apart,
+        batch=settings.batch,
+        seed=seed,
+        base=base,
+        shares=dict(base),
+        place=Path(),
+        radius=settings.radius if settings.mixture == LACKING else None,
+        watch=settings.watch,
         layers=layers,
     )
     made.check()
+    made.fit_maps()
     return made
 
 
@@ -207,56 +266,24 @@ def _width(model: PreTrainedModel) -> int:
 # ---- training ------------------------------------------------------------------------------
 
 
-def _train(
-    made: Distillation, settings: Settings, seed: int, place: Path, progress: Progress
-) -> int:
-    """Train, evaluating on the way; how many numbers were trained."""
-    trained = _trained(made, settings)
-    if not made.distances and not any(place.glob("checkpoint-*")):
-        made.evaluate()
-    since: list[float] = []
-
-    def after(step: int, loss: float) -> None:
-        since.append(loss)
-        progress("train: step", step, settings.steps)
-        if step % settings.evaluate == 0 or step == settings.steps:
-            made.losses.append(sum(since) / len(since))
-            since.clear()
-            _say(made, step, progress)
-
-    progress("train: step", 0, settings.steps)
-    fit(
+def _train(made: Distillation, settings: Settings, progress: Progress) -> str:
+    """Train; what did best on text held apart is what the student becomes."""
+    stopped = train(
+        made,
         made.pupil,
-        made.loss,
-        place,
-        steps=settings.steps,
-        optimizer=AdamW(trained, lr=settings.rate, weight_decay=0.0),
-        factor=lambda step: factor(step, settings.steps, settings.warmup),
-        checkpoint=settings.evaluate,
-        seed=seed,
-        after=after,
-        memory=made,
+        Length(steps=settings.steps, evaluate=settings.evaluate, patience=settings.patience),
+        optimizer=AdamW(_trained(made), lr=settings.rate, weight_decay=0.0),
+        factor=lambda step, _: factor(step, settings.steps, settings.warmup),
+        against="the teacher",
+        progress=progress,
     )
-    own = made.pupil.student.parameters()
-    return sum(each.numel() for each in own if each.requires_grad)
+    made.load_best()
+    return stopped
 
 
-def _trained(made: Distillation, settings: Settings) -> list[nn.Parameter]:
-    """What learns; the embeddings only where they are asked for."""
-    if not settings.embeddings:
-        made.pupil.student.get_input_embeddings().requires_grad_(False)
+def _trained(made: Distillation) -> list[nn.Parameter]:
+    """What learns: of the student, and maps of its states."""
     return [each for each in made.pupil.parameters() if each.requires_grad]
-
-
-def _say(made: Distillation, step: int, progress: Progress) -> None:
-    found = made.evaluate()
-    worst = max(found, key=found.__getitem__)
-    mean = sum(found.values()) / len(found)
-    remark(
-        progress,
-        f"step {step}: loss {made.losses[-1]:.4g}, distance to the teacher {mean:.4g} in the mean, "
-        f"{found[worst]:.4g} in {worst}",
-    )
 
 
 # ---- before it is done ---------------------------------------------------------------------
@@ -265,20 +292,20 @@ def _say(made: Distillation, step: int, progress: Progress) -> None:
 def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     """What a distillation will take: a step and an evaluation are tried, twice each."""
     opened, before = trial.opened, used()
-    teacher = _teacher(opened)
+    teacher = Reader.of(_teacher(opened, settings, smaller=not chained).model)
     objectives = _objectives(settings, teacher)
     texts = _learnt(opened, trial.asked, settings, teacher)
     with peak() as most:
-        student, _ = _student(opened, settings)
+        student, _ = _student(opened, settings, trial.asked.seed)
         tags = texts.learnt.languages()
         shares = mixtures.mixture(settings.mixture, tags, model=opened.name).shares
         made = _distillation(teacher, student, objectives, settings, 0, texts, shares)
-        trained = _trained(made, settings)
+        trained = _trained(made)
         numbers = sum(each.numel() for each in trained)
         step = timed(lambda: made.loss(0).backward())[1]
         step = min(step, timed(lambda: made.loss(1).backward())[1])
-        look = timed(made.evaluate)[1]
-    looks = 1 + -(-settings.steps // settings.evaluate)
+        look = timed(made.measured)[1]
+    looks = 2 + -(-settings.steps // settings.evaluate)
     dense = sum(each.numel() for each in student.parameters()) * opened.stored_dtype.itemsize
     phases = {
         "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
@@ -287,4 +314,5 @@ def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
         "evaluate": look * looks,
     }
     memory = trial.base + max(0, most.bytes - before) + MOMENTS * numbers
-    return Estimate(phases, memory, dense + (KEPT + 1) * (MOMENTS + 4) * numbers)
+    best = 2 * 4 * numbers  # what did best, and what is written over it
+    return Estimate(phases, memory, dense + best + (KEPT + 1) * (MOMENTS + 4) * numbers)

@@ -8,7 +8,6 @@ Tested in tests/steps/test_recover.py.
 
 import shutil
 import tempfile
-import time
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -30,15 +29,14 @@ from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import TABLE, Done, Estimate, MixtureRow, ModelRow
 from babelpress.steps._repairing import Repair
 from babelpress.steps._training import MOMENTS, checkpoints, cosine
+from babelpress.steps._watching import Length, mean_shares, train
 from babelpress.steps.recover import KEPT, Report, Settings
 from babelpress.system.cost import measured
-from babelpress.system.early import ends_early
 from babelpress.system.memory import peak, used
 from babelpress.system.offload import Hold, in_memory, on_disk
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.text.settings import CalibrationSettings
 from babelpress.train import fit as fitting
-from babelpress.train.fit import fit, remembered
 from babelpress.train.kept import Kept, bytes_of
 from babelpress.train.reading import Reader
 from babelpress.train.recovering import AsScored, Recovery, losses_of
@@ -95,24 +93,12 @@ def _told(repair: Repair, own: Report) -> dict[str, Any]:
     return {
         "step": repair.settings.model_dump(mode="json"),
         "calibration": repair.texts.manifest,
-        "mixture": MixtureRow.of(repair.mixed, _mean(own)),
+        "mixture": MixtureRow.of(repair.mixed, mean_shares(own.at, own.drawn)),
         "ledger": ledger(opened.model, rows, index_of, opened.stored_dtype, carried=opened.carried),
         "apart": repair.texts.told,
         "rate": repair.rate,
         "learnt": repair.learns,
         "coded": 0 if codes is None else _numbers(repair),
-    }
-
-
-def _mean(own: Report) -> dict[str, float]:
-    """The shares that languages were drawn by, mean over steps."""
-    steps = [after - before for before, after in zip(own.at, own.at[1:], strict=False)] or [1]
-    if len(own.drawn) == 1:
-        return own.drawn[0]
-    return {
-        tag: sum(each[tag] * number for each, number in zip(own.drawn, steps, strict=True))
-        / sum(steps)
-        for tag in own.drawn[0]
     }
 
 
@@ -132,6 +118,7 @@ def _whole(repair: Repair, place: Path, progress: Progress) -> Report:
     stopped = _train(made, repair.settings, repair.rate, progress)
     trained = sum(each.numel() for each in made.tuned.parameters.values())
     made.load_best()
+    made.tuned.finish()
     if isinstance(made.dense, Kept):
         made.dense.close()
     return Report(
@@ -194,80 +181,20 @@ def _recovery(repair: Repair, place: Path, progress: Progress) -> Recovery:
 
 
 def _train(made: Recovery, settings: Settings, rate: float, progress: Progress) -> str:
-    """Train, evaluating on the way; what ended it before its last step, if anything did."""
-    steps, over = settings.steps, 60 * (settings.minutes or float("inf"))
-    if not made.found and not any(made.place.glob("checkpoint-*")):
-        made.evaluate(0)
-    began = time.monotonic()
-    if known := remembered(made.place):
-        made.restore(known)
-        if why := _enough(made, settings):  # a training that was killed had ended already
-            return why
-    ended: list[str] = []
-
-    def share(step: int) -> float:
-        return max((step + 0.5) / steps, made.seconds / over)
-
-    def after(step: int, loss: float) -> bool:
-        nonlocal began
-        made.after(loss)
-        now = time.monotonic()
-        made.seconds, began = made.seconds + now - began, now
-        progress("train: step", step, steps)
-        late = made.seconds >= over
-        if step % settings.evaluate == 0 or step == steps or late:
-            made.ends()
-            made.evaluate(step)
-            _say(made, step, progress)
-        if why := _enough(made, settings):
-            ended.append(why)
-        return bool(ended)
-
-    progress("train: step", 0, steps)
-    try:
-        fit(
-            AsScored(made.reader.model),
-            made.loss,
-            made.place,
-            steps=steps,
-            optimizer=AdamW(
-                list(made.tuned.parameters.values()),
-                lr=rate,
-                weight_decay=0.0,
-            ),
-            factor=lambda step: cosine(share(step), settings.warmup),
-            checkpoint=settings.evaluate,
-            seed=made.seed,
-            after=after,
-            memory=made,
-        )
-    except KeyboardInterrupt:
-        if not (ends_early() and made.best):
-            raise
-        ended.append(f"by Ctrl-C behind step {made.at[-1]:,} of {steps:,}")
-        remark(progress, f"stopped: kept is what was best so far, of step {made.at[made.best]:,}")
-    return ended[-1] if ended else ""
-
-
-def _enough(made: Recovery, settings: Settings) -> str:
-    """Why no step is to follow the last evaluation, if any is left; empty where one is."""
-    done, steps = made.at[-1], settings.steps
-    if done < steps and settings.minutes and made.seconds >= 60 * settings.minutes:
-        return f"after {settings.minutes:g} minutes, {done:,} of {steps:,} steps"
-    if done < steps and settings.patience and made.waited >= settings.patience:
-        return f"after {settings.patience} evaluations that were no better"
-    return ""
-
-
-def _say(made: Recovery, step: int, progress: Progress) -> None:
-    lacks = made.lacks()
-    worst = max(lacks, key=lambda tag: lacks[tag])
-    mean = sum(lacks.values()) / len(lacks)
-    best = ", the best so far" if made.best == len(made.found) - 1 else ""
-    remark(
-        progress,
-        f"step {step}: training loss {made.losses[-1]:.4g}; against the dense model "
-        f"{100 * lacks[worst]:+.2f} % in {worst}, the worst, {100 * mean:+.2f} % in the mean{best}",
+    """Train; what ended it before its last step, if anything did."""
+    return train(
+        made,
+        AsScored(made.reader.model),
+        Length(
+            steps=settings.steps,
+            evaluate=settings.evaluate,
+            patience=settings.patience,
+            minutes=settings.minutes,
+        ),
+        optimizer=AdamW(list(made.tuned.parameters.values()), lr=rate, weight_decay=0.0),
+        factor=lambda _, share: cosine(share, settings.warmup),
+        against="the dense model",
+        progress=progress,
     )
 
 

@@ -4,9 +4,12 @@ Tested in tests/steps/test_recover.py.
 """
 
 from babelpress.recover import REPAIRS
-from babelpress.steps._kind import Listing, Told
+from babelpress.steps._apart import ended_lines, kept_line, losses_line, table
+from babelpress.steps._kind import Told
 from babelpress.steps._pressing import provenance, some
 from babelpress.steps.recover import TUNED, Report
+
+DENSE = "the dense model"
 
 
 def tell(report: Report) -> Told:
@@ -26,14 +29,14 @@ def tell(report: Report) -> Told:
         lines=(
             f"recover by {repair} against {report.against['name']}: {learns} in "
             f"{step['steps'] if report.parts else report.at[-1]:,} steps {each}{stays}.",
-            *_losses(report),
+            *losses_line(report, DENSE),
             *_blocks(report),
-            *_kept(report),
+            *kept_line(report),
             *report.apart.get("notes", ()),
         ),
         warnings=tuple(_warnings(report)),
         remarks=(
-            *_losses(report),
+            *losses_line(report, DENSE),
             f"The dense model is {report.against['name']}. {learns.capitalize()}{stays}.",
             *provenance(REPAIRS, repair),
         ),
@@ -47,7 +50,7 @@ def tell(report: Report) -> Told:
             "tuned on the same text for as long is the fair comparison: --repair text.",
         ),
         relation="finetune",
-        listings=(_table(report),) if report.losses_apart else (),
+        listings=(table(report, DENSE),) if report.losses_apart else (),
     )
 
 
@@ -59,19 +62,6 @@ def _stays(report: Report) -> str:
         moved = f", {report.moved:,} of them on another" if report.moved else ""
         parts.append(f"{report.coded:,} weights stayed on their grid{moved}")
     return f"; {' and '.join(parts)}" if parts else ""
-
-
-def _losses(report: Report) -> list[str]:
-    """Mean and worst loss before and after; nothing of a model without a head, which has none."""
-    if not report.losses_apart:
-        return []
-    first, last = report.lacks(0), report.distance
-    worst, now = (max(some, key=lambda tag: some[tag]) for some in (first, last))
-    means = [100 * sum(some.values()) / len(some) for some in (first, last)]
-    return [
-        f"Loss against the dense model on text held apart: mean {means[0]:+.1f} to {means[1]:+.1f} "
-        f"%, worst {100 * first[worst]:+.1f} ({worst}) to {100 * last[now]:+.1f} % ({now})."
-    ]
 
 
 def _blocks(report: Report) -> list[str]:
@@ -95,42 +85,4 @@ def _warnings(report: Report) -> list[str]:
             f"Further from the dense model than before: {some(worse)}. Lower --rate, or give more "
             "text or steps."
         )
-    if report.stopped:
-        lines.append(f"Stopped {report.stopped}.")
-    if not report.best:
-        lines.append(
-            "No step did better on text held apart than what it began with, which is kept. Lower "
-            "--rate, or give more steps or text."
-        )
-    return lines
-
-
-def _kept(report: Report) -> list[str]:
-    """Which step is kept, where it is neither the last nor the first."""
-    if report.best in (0, len(report.at) - 1):
-        return []
-    return [
-        f"Kept is what did best on text held apart, of step {report.at[report.best]:,} of "
-        f"{report.at[-1]:,}."
-    ]
-
-
-def _table(report: Report) -> Listing:
-    """Every language, those that lost most first."""
-    first, last = report.lacks(0), report.distance
-    order = sorted(first, key=lambda tag: (-first[tag], tag))
-    drawn = report.mixture.shares
-    return Listing(
-        "loss on text held apart, against the dense model",
-        ("language", "drawn, %", "dense, nats", "before, %", "after, %"),
-        tuple(
-            (
-                tag,
-                f"{100 * drawn.get(tag, 0):.1f}",
-                f"{report.reference[tag]:.3f}",
-                f"{100 * first[tag]:+.2f}",
-                f"{100 * last[tag]:+.2f}",
-            )
-            for tag in order
-        ),
-    )
+    return [*lines, *ended_lines(report)]

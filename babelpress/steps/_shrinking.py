@@ -1,4 +1,4 @@
-"""Shrink: choose blocks, then press heads and neurons to zeros, cut those out, and look again.
+"""Shrink: choose blocks, press heads and neurons to zeros and cut those out, then channels.
 
 Nothing is cut that is not zero, so what is cut out changes nothing but the order of sums; that is
 measured in every run.
@@ -25,7 +25,8 @@ from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.blocks import damage_of
 from babelpress.press.shrinker import Shrinker, Units
-from babelpress.shrink import STRUCTURES, blocks
+from babelpress.shrink import STRUCTURES, _stream, blocks
+from babelpress.shrink import width as channels
 from babelpress.shrink._widths import Width, copied, narrowed
 from babelpress.steps import _doing, _worth
 from babelpress.steps._doing import Pressed
@@ -39,6 +40,7 @@ from babelpress.system.progress import Progress
 from babelpress.text import mixtures
 from babelpress.text.calibration import CalibrationSet
 from babelpress.text.draw import draw
+from babelpress.text.mixtures import Mixture
 from babelpress.text.settings import CalibrationSettings
 
 WIDTHS = ("heads", "ffn")
@@ -60,6 +62,7 @@ class _Found:
     kept: list[int] = field(default_factory=list)
     worth: dict[str, list[float]] = field(default_factory=dict)
     joined: list[float] = field(default_factory=list)
+    stream: dict[str, float] = field(default_factory=dict)
     damage: dict[str, float] = field(default_factory=dict)
     sites: list[dict[str, Any]] = field(default_factory=list)
     apart: float = 0.0
@@ -75,7 +78,7 @@ def shrink(
     hold: Hold,
     progress: Progress,
 ) -> Done:
-    """The model with fewer blocks, heads and neurons.
+    """The model with fewer blocks, heads, neurons and channels.
 
     Raises BadModel or BadSetting before anything is computed where it cannot be made so, BadModel
     where what was cut out changed the model.
@@ -93,6 +96,9 @@ def shrink(
             opened = _fewer(opened, settings, drawn, looked, before, found, hold, progress)
         if settings.narrows:
             opened = _narrower(opened, asked, settings, folder, drawn, found, hold, progress)
+        if settings.width:
+            assert drawn is not None
+            opened = _thinner(opened, asked, settings, drawn, found, hold, progress)
         after = looked.nats(opened.model, progress)
     found.notes += [looked.none] if looked.none else []
     opened = replace(opened, carried=())
@@ -133,7 +139,13 @@ def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
         number = blocks.find(name, small, settings.blocks)
         kept = blocks.chosen(blocks.kinds(small), [0.0] * len(small.blocks), number)
         small = blocks.without(small, kept)
-    return Walk(_cut(small, _widths(name, small, settings))) if settings.narrows else small
+    if settings.narrows:
+        small = Walk(_cut(small, _widths(name, small, settings)))
+    if settings.width:
+        found = channels.find(name, small, settings.width, settings.multiple)
+        kept_K = torch.arange(found.after, device=META)
+        small = Walk(_stream.narrowed(small.model, found, kept_K))
+    return small
 
 
 def _widths(name: str, walk: Walk, settings: Settings) -> list[Width]:
@@ -188,10 +200,8 @@ def _fewer(
     progress: Progress,
 ) -> Opened:
     """The model with fewer blocks."""
-    walk, asked = Walk(opened.model), str(settings.blocks)
-    tags = list(drawn.blocks)
-    mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
-    mixtures.check_there(mixed, tags)
+    walk, asked, tags = Walk(opened.model), str(settings.blocks), list(drawn.blocks)
+    mixed = _mixed(opened, settings, tags)
     shared = {tag for tag in tags if mixed.shares.get(tag, 0) > 0}
     worth = _worth.of_blocks(walk, settings, drawn, looked, before, shared, hold, progress)
     joined = _worth.joined_over(worth, mixed.shares, settings)
@@ -243,19 +253,83 @@ def _narrower(
     found.damage, found.sites = damage_of(pressed.sites), _rows(pressed)
     found.sizes |= {each.flag: [each.before, each.after] for each in widths}
     found.notes += [each.note for each in widths if each.note]
-    found.few = _few_tokens(pressed, widths, asked, settings) if settings.fit else ""
+    if settings.fit:
+        inputs = _most_inputs(widths)
+        found.few = _few_tokens(found.calibration, found.mixture, inputs, asked, settings)
     return replace(opened, model=made)
 
 
-def _few_tokens(
-    pressed: Pressed, widths: list[Width], asked: CalibrationSettings, settings: Settings
-) -> str:
-    """A line where text is too little for the fit; nothing where it is enough."""
-    there = pressed.calibration.get("languages", {})
-    with_share = [tag for tag, share in pressed.mixture.shares.items() if share > 0]
-    tokens = sum(int(there.get(tag, {}).get("tokens", 0)) for tag in with_share)
+def _thinner(
+    opened: Opened,
+    asked: CalibrationSettings,
+    settings: Settings,
+    drawn: CalibrationSet,
+    found: _Found,
+    hold: Hold,
+    progress: Progress,
+) -> Opened:
+    """The model with fewer channels."""
+    walk, tags = Walk(opened.model), list(drawn.blocks)
+    mixed = _mixed(opened, settings, tags)
+    own = channels.find(opened.name, walk, str(settings.width), settings.multiple)
+
+    def seen(gram: bool) -> Any:
+        return _stream.reads(
+            walk, own, drawn.blocks, mixed.shares, gram=gram, hold=hold, progress=progress
+        )
+
+    worth = _stream.worth(walk, own, seen(False))
+    kept_K = worth.kept(mixed.shares, settings.over, own.after)
+    found.sizes["width"] = [own.before, own.after]
+    found.calibration, found.mixture = dict(drawn.manifest), MixtureRow.of(mixed, mixed.shares)
+    found.stream = worth.left(kept_K)
+    found.notes += filter(None, [own.note])
+    if own.after == own.before:
+        return opened
+    fitted: dict[str, Tensor] = {}
+    factors: dict[str, float] = {}
+    if settings.fit:
+        fitted = _stream.fits(walk, own, kept_K, seen(True), settings.damp)
+        few = _few_tokens(found.calibration, found.mixture, own.after, asked, settings)
+        factors = worth.factors(kept_K, mixed.shares)
+        found.few = found.few or few
+    masked = _stream.zeroed(walk, own, kept_K, factors, fitted)
+    before = _said(masked)
+    made = _stream.cut(masked, own, kept_K)
+    apart = _check_same(
+        made,
+        before,
+        "channels that are zero everywhere are cut out",
+        "what reads or writes them is not what it seems. Leave out --width.",
+    )
+    found.apart = max(found.apart, apart)
+    return replace(opened, model=_stream.as_stored(opened.model, made))
+
+
+def _mixed(opened: Opened, settings: Settings, tags: list[str]) -> Mixture:
+    """The mixture that was asked for, of these languages."""
+    mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
+    mixtures.check_there(mixed, tags)
+    return mixed
+
+
+def _most_inputs(widths: list[Width]) -> int:
+    """How many inputs are fitted at most, of a linear."""
     fitted = [each for each in widths if each.kept < each.units]
-    inputs = max((each.kept * each.parts[0].columns_UC.shape[1] for each in fitted), default=0)
+    return max((each.kept * each.parts[0].columns_UC.shape[1] for each in fitted), default=0)
+
+
+def _few_tokens(
+    calibration: dict[str, Any],
+    mixture: MixtureRow,
+    inputs: int,
+    asked: CalibrationSettings,
+    settings: Settings,
+) -> str:
+    """A line where text is too little for the fit of so many inputs; nothing where it is enough."""
+    there = calibration.get("languages", {})
+    with_share = [tag for tag, share in mixture.shares.items() if share > 0]
+    tokens = sum(int(there.get(tag, {}).get("tokens", 0)) for tag in with_share)
     wanted = ENOUGH * inputs
     if tokens >= wanted:
         return ""

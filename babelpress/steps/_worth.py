@@ -219,6 +219,9 @@ def estimate(trial: Trial, settings: Settings, method: Any, *, chained: bool) ->
         elif settings.blocks:
             _, one = timed(lambda: blocks.influence(walk.only(1), some, hold=in_memory))
             influence = one * number * len(walk.blocks)
+        if settings.width:  # a pass to see what channels are worth, and one for the fit
+            _, one = timed(lambda: blocks.influence(walk.only(1), some, hold=in_memory))
+            influence += (2 if settings.fit else 1) * one * number * len(walk.blocks)
     dense = sum(each.numel() for each in opened.model.parameters()) * opened.stored_dtype.itemsize
     if settings.narrows:
         found = _estimating.pressing(trial, settings, method, chained=chained)

@@ -1,20 +1,25 @@
-"""Distil a model into a student with fewer layers, which learns what its teacher says.
+"""Distil a model into a smaller student, which learns what its teacher says.
 
-The student begins with layers of its teacher, or is another model with the same tokenizer.
+The student begins with layers of its teacher, with fewer neurons, heads or channels too (it is
+shrunk first), or is another model with the same tokenizer. Without any of these the model is the
+student, a run that was shrunk, and its teacher is the model that the run began with.
 
 Of an encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its
 states, of one that was fine-tuned its labels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.distill import OBJECTIVES, by_objective
-from babelpress.errors import BadSetting
+from babelpress.errors import BadModel, BadSetting
+from babelpress.steps._apart import WATCHED
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
-from babelpress.steps._pressing import provenance, some
+from babelpress.steps.shrink import Settings as Shrinking
+from babelpress.steps.shrink import Size
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
@@ -27,12 +32,15 @@ if TYPE_CHECKING:
     from babelpress.system.offload import Hold
 
 EXAMPLE = (
-    "babelpress distill babel-mini --layers 2 --mixture lacking --tokens 65536 --length 128 "
-    "--steps 200 --out run"
+    "babelpress distill babel-mini --layers 2 --width 0.75 --mixture lacking --tokens 65536 "
+    "--length 128 --steps 200 --out run"
 )
 RESUMES = True
-STRIDE = "stride"
-SHOWN = 8  # languages of a line
+DENSE = True
+STRIDE, INFLUENCE, RANDOM = "stride", "influence", "random"
+BY_PLACE = (STRIDE, "last", "first")
+SIZES = ("ffn", "heads", "width")
+MULTIPLE = 64
 ROWS = ("tokens", "evaluation", "count_special")  # settings of text that has no rows
 BY_DEFAULT = ("hinton", "hidden")  # the second where the model has no head
 
@@ -43,14 +51,27 @@ class Settings(StepSettings):
     layers: int | None = setting(
         None, "Layers of the student, which begins with so many of its teacher's.", gt=0
     )
+    ffn: Size = setting(None, "Neurons of the student, a share or a number, as `shrink --ffn`.")
+    heads: Size = setting(None, "Attention heads of the student, as `shrink --heads`.")
+    width: Size = setting(None, "Channels of the student's hidden size, as `shrink --width`.")
+    multiple: int = setting(
+        MULTIPLE, "Neurons and channels are rounded down to a multiple, as of `shrink`.", gt=0
+    )
     student: str | None = setting(
         None, "A model folder to begin with instead, with the tokenizer of the teacher."
     )
-    init: str = setting(
-        STRIDE,
-        "Which of the teacher's layers it begins with: stride (evenly, first and last among them), "
-        "last, first.",
-        offers=(STRIDE, "last", "first"),
+    against: str | None = setting(
+        None,
+        "The teacher of a model that is a student already: a folder, a hub id or a run; by default "
+        "the one that the run began with.",
+    )
+    init: str | None = setting(
+        None,
+        "What it begins with: layers of the teacher by place, stride (evenly, first and last among "
+        "them), last or first; by influence, what each is worth to every language, as with --ffn, "
+        "--heads or --width; or random, nothing of the teacher but its shapes: a control. By "
+        "default stride.",
+        offers=(*BY_PLACE, INFLUENCE, RANDOM),
     )
     objective: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
         (),
@@ -74,9 +95,15 @@ class Settings(StepSettings):
     )
     mixture: str = setting(
         "uniform",
-        "How languages are drawn: a policy of `babelpress mixture`, or lacking: in proportion to "
-        "the student's distance to its teacher, found anew at every evaluation.",
+        "How languages are drawn: a policy of `babelpress mixture`, or lacking: by what each loses "
+        "against the teacher on text held apart, found anew at every evaluation.",
         offers=(*(each for each in OFFERED if each != MINIMAX), LACKING),
+    )
+    radius: float = setting(
+        0.1,
+        "How far lacking may go from even shares: half the mean squared relative difference.",
+        ge=1e-6,
+        allow_inf_nan=False,
     )
     steps: int = setting(1000, "Steps of training.", gt=0)
     batch: int = setting(16, "Token blocks in a step.", gt=0)
@@ -85,21 +112,29 @@ class Settings(StepSettings):
     evaluate: int = setting(
         100, "Steps between evaluations on text held apart, and between checkpoints.", gt=0
     )
+    patience: int = setting(
+        0, "Stop where so many evaluations in a row were no better; 0 never stops.", ge=0
+    )
+    watch: str = setting(
+        WATCHED[0],
+        "Which loss is watched, to keep what did best and to stop: of the worst language, or the "
+        "mean of all.",
+        offers=WATCHED,
+    )
     embeddings: bool = setting(
         False,
-        "Train embeddings too, with a head that is tied to them; else they stay the teacher's.",
+        "Train embeddings too, with a head that is tied to them; else they stay the teacher's. Of "
+        "a student that was made narrower, or begins at random, they always learn.",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
-        if (self.layers is None) == (self.student is None):
+        self._check_student()
+        if self.watch not in WATCHED:
+            raise BadSetting(f"--watch {self.watch} is none of {', '.join(WATCHED)}.")
+        if self.radius != type(self).model_fields["radius"].default and self.mixture != LACKING:
             raise BadSetting(
-                "a student is made with --layers N, or given with --student DIR: one of the two."
-            )
-        if self.student is not None and self.init != STRIDE:
-            raise BadSetting(
-                f"--init {self.init} chooses layers of the teacher, for --layers; {self.student} "
-                "begins with its own. Leave one of them out."
+                f"--radius has no effect without --mixture {LACKING}. Give both or none."
             )
         if self.mixture == MINIMAX:
             raise BadSetting(
@@ -118,6 +153,52 @@ class Settings(StepSettings):
         by_objective(self.objective or BY_DEFAULT, self.options)
         return self
 
+    def _check_student(self) -> None:
+        """Raise BadSetting where what a student begins as does not fit together."""
+        sizes = [each for each in ("layers", *SIZES) if getattr(self, each) is not None]
+        if self.init not in (None, *BY_PLACE, INFLUENCE, RANDOM):
+            raise BadSetting(
+                f"no way to begin a student is called '{self.init}'. Use "
+                f"{', '.join((*BY_PLACE, INFLUENCE, RANDOM))}."
+            )
+        if self.student is not None and sizes:
+            raise BadSetting(
+                f"a student is made with --{sizes[0]}, or given with --student DIR: one of the two."
+            )
+        if self.student is not None and self.init is not None:
+            raise BadSetting(
+                f"--init {self.init} is for a student that is made of the teacher; {self.student} "
+                "begins with its own layers. Leave one of them out."
+            )
+        if self.init in BY_PLACE and (sizes != ["layers"]):
+            raise BadSetting(
+                f"--init {self.init} chooses layers by their place, for --layers alone. Leave it "
+                "out, or the other sizes."
+            )
+        if self.multiple != MULTIPLE and not (self.ffn or self.width):
+            raise BadSetting("--multiple has no effect without --ffn or --width. Leave it out.")
+        if self.against is not None and (sizes or self.student):
+            raise BadSetting(
+                "--against names the teacher of a model that is a student already; with "
+                f"--{sizes[0] if sizes else 'student'} the model is the teacher. Leave one out."
+            )
+        if self.task is not None and (self.at_hand or self.shrinks):
+            raise BadSetting(
+                "--task needs --layers alone, or --student: a shrunk student learns from text. "
+                "Distil before it is fine-tuned."
+            )
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether a step before it makes the student."""
+        sized = any(getattr(self, each) is not None for each in SIZES)
+        return sized or (self.layers is not None and self.init in (INFLUENCE, RANDOM))
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the model itself is the student."""
+        return self.layers is None and self.student is None and not self.shrinks
+
     @property
     def unread(self) -> dict[str, str]:
         """How much text is read and what is kept apart: of a task all train rows are read."""
@@ -135,6 +216,12 @@ class Report(StepReport):
     with their options, `distances` those to the teacher by language at every evaluation, the first
     before any step, in `unit`; `losses` the mean training loss since the evaluation before.
     `apart` is the text that distances were found on, `trained` how many numbers learnt.
+    `against` is the teacher where the model was the student; `reference` are the teacher's losses
+    in nats a scored token and `losses_apart` those of the student at every evaluation, where tokens
+    are scored. `at` are the steps done then, `drawn` the shares between two of them, `best` is the
+    evaluation whose weights are kept (of older runs the last), `read` are the scored tokens of each
+    language that were learnt from, `parameters` are of student and teacher, `stopped` says what
+    ended it before its last step.
     """
 
     kept: list[int] = Field(default_factory=list)
@@ -146,11 +233,26 @@ class Report(StepReport):
     apart: dict[str, Any] = Field(default_factory=dict)
     trained: int = 0
     dropped: list[str] = Field(default_factory=list)
+    against: dict[str, str] = Field(default_factory=dict)
+    reference: dict[str, float] = Field(default_factory=dict)
+    losses_apart: list[dict[str, float]] = Field(default_factory=list)
+    at: list[int] = Field(default_factory=list)
+    drawn: list[dict[str, float]] = Field(default_factory=list)
+    best: int = -1
+    read: dict[str, int] = Field(default_factory=dict)
+    parameters: list[int] = Field(default_factory=list)
+    stopped: str = ""
 
     @property
     def distance(self) -> dict[str, float]:
-        """The distances after the last step."""
-        return self.distances[-1] if self.distances else {}
+        """The distances of what is kept."""
+        return self.distances[self.best] if self.distances else {}
+
+    def lacks(self, place: int) -> dict[str, float]:
+        """What each language loses at an evaluation, as a share of the teacher's loss."""
+        return {
+            tag: loss / self.reference[tag] - 1 for tag, loss in self.losses_apart[place].items()
+        }
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
         """Nothing: all that a student begins with learns."""
@@ -160,13 +262,50 @@ class Report(StepReport):
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
     student = (
-        f"a student of {settings.layers} layers ({settings.init})"
+        f"a student of {settings.layers} layers ({settings.init or STRIDE})"
         if settings.layers
         else f"the student {settings.student}"
+        if settings.student
+        else f"{settings.against or 'the model before'} into this one"
     )
     task = f" of {settings.task}" if settings.task else ""
     learns = f" by {', '.join(settings.objective)}" if settings.objective else ""
     return f"distil {student}{task}{learns} in {settings.steps:,} steps, {settings.mixture}"
+
+
+def parts(settings: Settings) -> list[tuple[str, StepSettings]]:
+    """A student that is shrunk first is two steps."""
+    if not settings.shrinks:
+        return []
+    sizes = {each: getattr(settings, each) for each in SIZES}
+    mixture = "uniform" if settings.mixture == LACKING else settings.mixture
+    layers = None if settings.layers is None else str(settings.layers)
+    rest = {"layers": None, "multiple": MULTIPLE, **dict.fromkeys(SIZES)}
+    init = RANDOM if settings.init == RANDOM else None
+    first = Shrinking(blocks=layers, mixture=mixture, multiple=settings.multiple, **sizes)
+    return [("shrink", first), ("distill", settings.model_copy(update={**rest, "init": init}))]
+
+
+def follows(settings: Settings, before: Sequence[tuple[str, StepSettings]]) -> None:
+    """Raise BadSetting where it cannot come after the steps `before` it in a recipe."""
+    if not settings.at_hand:
+        return
+    pruned: frozenset[str] = frozenset()
+    for kind, step in before:
+        if (pruned := step.prunes(pruned)) and settings.at_hand:
+            raise BadSetting(f"distill cannot come after {kind}: {ZEROS}")
+
+
+def check_pruned(name: str, settings: Settings, pruned: frozenset[str]) -> None:
+    """Raise BadModel for a pruned model that is to be the student."""
+    if settings.at_hand and pruned:
+        raise BadModel(f"{name} was pruned: {ZEROS}")
+
+
+ZEROS = (
+    "all of a student learns, and its zeros would go. Use recover, which keeps them, or prune "
+    "afterwards."
+)
 
 
 def do(
@@ -186,63 +325,9 @@ def do(
 
 def tell(report: Report) -> Told:
     """Layers of both, what each language lacked before and lacks now."""
-    mine, its = report.layers
-    by = ", ".join(report.objectives)
-    remarks = [line for name in report.objectives for line in provenance(OBJECTIVES, name)]
-    return Told(
-        done=f"distil {mine} of {its} layers",
-        adjective="distilled",
-        means="a smaller student was trained on what its teacher says",
-        method=by,
-        how=f"{report.step['steps']:,} steps of {report.step['batch']} blocks, {_begun(report)}",
-        mixture=report.mixture.policy,
-        lines=(
-            f"a student of {mine} layers from a teacher of {its}, {by}: {report.trained:,} numbers "
-            f"trained in {report.step['steps']:,} steps.",
-            _distances(report),
-            *report.apart.get("notes", ()),
-        ),
-        warnings=tuple(_lost(report)),
-        remarks=(_distances(report), *remarks),
-        limits=(
-            "Distance to the teacher is no score: what the student can do is known from an "
-            "evaluation on text of tests.",
-        ),
-        relation="finetune",
-    )
+    from babelpress.steps import _distilled
 
-
-def _begun(report: Report) -> str:
-    """What the student began as."""
-    if not report.kept:
-        return f"begun as {report.step['student']}"
-    return f"begun as layers {', '.join(str(index + 1) for index in report.kept)}"
-
-
-def _distances(report: Report) -> str:
-    """The distance of each language before and after, those that lack most first."""
-    first, last = report.distances[0], report.distance
-    order = sorted(last, key=lambda tag: -last[tag])
-    named = [f"{tag} {first[tag]:.3g} to {last[tag]:.3g}" for tag in order[:SHOWN]]
-    more = f" and {len(order) - SHOWN} languages more" * (len(order) > SHOWN)
-    return f"distance to the teacher, {report.unit}: {', '.join(named)}{more}."
-
-
-def _lost(report: Report) -> list[str]:
-    """Languages that are further from the teacher than before, and tensors that a student lacks."""
-    first, last = report.distances[0], report.distance
-    further = [tag for tag in last if last[tag] > first[tag]]
-    lines = []
-    if further:
-        lines.append(
-            f"Further from the teacher than before: {some(further)}. Lower --rate, or give more "
-            "text or steps."
-        )
-    if report.dropped:
-        lines.append(
-            f"Tensors beside the teacher's model that the student lacks: {some(report.dropped)}."
-        )
-    return lines
+    return _distilled.tell(report)
 
 
 def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:

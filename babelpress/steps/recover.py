@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from babelpress.errors import BadSetting
 from babelpress.recover import REPAIRS
+from babelpress.steps._apart import WATCHED
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
@@ -36,7 +37,6 @@ DENSE = True
 LOW_RANK = "low-rank"
 TUNED = ("weights", "norms", LOW_RANK)
 BESIDE, KEPT = TEACHERS = ("beside", "kept")
-WATCHED = ("worst", "mean")
 OF_WHOLE = ("minutes", "patience", "teacher", "embeddings", "watch", "warmup", "evaluate")
 
 
@@ -240,7 +240,7 @@ def follows(settings: Settings, before: Sequence[tuple[str, Any]]) -> None:
     if settings.against or not settings.by_block:
         return
     shrunk = [each for kind, each in before if kind == "shrink"]
-    if any(each.blocks or (settings.grids and each.narrows) for each in shrunk):
+    if any(each.blocks or each.width or (settings.grids and each.narrows) for each in shrunk):
         raise BadSetting(
             f"recover by {settings.repair} cannot come after shrink: it holds each block against "
             "one of the dense model, and those have other shapes. Use --repair logits."

@@ -1,7 +1,8 @@
-"""Shrink a model: whole neurons, groups of attention heads and blocks out, by language apart.
+"""Shrink a model: whole neurons, groups of attention heads, blocks and channels of the width out.
 
-What is left has the same shapes in every block, which its config states: an ordinary folder that
-engines load. Linears that read what is left are fitted by least squares; nothing is trained.
+What goes is chosen by language apart, and what is left has the same shapes in every block, which
+its config states, so engines load it. Linears that read what is left are fitted by least squares;
+nothing is trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ INFLUENCE, LOSS = "influence", "loss"
 PAPERS = (
     "The influence of blocks is after Men et al. 2024 (ShortGPT), arXiv:2403.03853, of every "
     "language apart; what is lost when others are fitted is after Optimal Brain Surgeon (Hassibi & "
-    "Stork 1993)."
+    "Stork 1993); whole channels go as in Muralidharan et al. 2024 (Minitron), arXiv:2407.14679."
 )
 
 Size = Annotated[str | None, BeforeValidator(size)]
@@ -51,10 +52,15 @@ class Settings(LookingSettings):
         "Attention heads that stay, a share or a number; groups go whole, with key and value.",
     )
     blocks: Size = setting(None, "Blocks that stay, a share or a number.")
+    width: Size = setting(
+        None,
+        "Channels of the hidden size that stay, a share or a number. It costs most: train "
+        "afterwards, as `babelpress distill` does.",
+    )
     multiple: int = setting(
         64,
-        "Neurons that stay are rounded down to a multiple: 64 suits matrix kernels, 256 the "
-        "K-quants of llama.cpp.",
+        "Neurons and channels that stay are rounded down to a multiple: 64 suits matrix kernels, "
+        "256 the K-quants of llama.cpp.",
         gt=0,
     )
     score: str = setting(
@@ -76,7 +82,7 @@ class Settings(LookingSettings):
         offers=OVER,
     )
     fit: bool = setting(
-        True, "Fit what reads the neurons and heads that are left.", negative="no-fit"
+        True, "Fit what reads the neurons, heads and channels that are left.", negative="no-fit"
     )
     damp: float = setting(
         0.01,
@@ -89,8 +95,8 @@ class Settings(LookingSettings):
     def _known(self) -> "Settings":
         if not any(getattr(self, each) for each in UNITS):
             raise BadSetting(
-                "shrink takes nothing out. Say what stays, with --ffn 0.75, --heads 0.5 or "
-                "--blocks 14."
+                "shrink takes nothing out. Say what stays, with --ffn 0.75, --heads 0.5, "
+                "--blocks 14 or --width 0.75."
             )
         for flag, words in (
             ("score", SCORES),
@@ -99,16 +105,19 @@ class Settings(LookingSettings):
         ):
             if (word := getattr(self, flag)) not in words:
                 raise BadSetting(f"--{flag} {word} is not known. Use {' or '.join(words)}.")
-        if self.blocks and self.mixture == MINIMAX:
-            raise BadSetting(
-                f"the mixture {MINIMAX} is found by pressing, and --blocks are chosen before. Use "
-                "uniform, or shrink neurons and heads in a step of their own."
-            )
-        if self.blocks and self.moments:
-            raise BadSetting(
-                "--blocks needs text to see what a block does, and --moments have none. Leave "
-                "--moments out, or do it in two steps."
-            )
+        for flag in ("blocks", "width"):
+            if not getattr(self, flag):
+                continue
+            if self.mixture == MINIMAX:
+                raise BadSetting(
+                    f"the mixture {MINIMAX} is found by pressing, and --{flag} are chosen without. "
+                    "Use uniform, or shrink neurons and heads in a step of their own."
+                )
+            if self.moments:
+                raise BadSetting(
+                    f"--{flag} needs text to see what a block does, and --moments have none. "
+                    "Leave --moments out, or do it in two steps."
+                )
         return self
 
     @property
@@ -117,14 +126,19 @@ class Settings(LookingSettings):
         return bool(self.ffn or self.heads)
 
     @property
+    def fits(self) -> bool:
+        """Whether weights that stay may change: what was pruned before has zeros there."""
+        return self.narrows or bool(self.width)
+
+    @property
     def needs_gram(self) -> bool:
-        """Whether Gram matrices are read."""
+        """Whether Gram matrices are read of a pressing."""
         return self.narrows and (self.fit or self.score == "lost" or bool(self.heads))
 
     @property
     def shares_moments(self) -> bool:
         """Not where blocks go first: then moments are of a model that nobody else has."""
-        return super().shares_moments and not self.blocks
+        return super().shares_moments and not (self.blocks or self.width)
 
 
 class Report(StepReport):
@@ -132,7 +146,8 @@ class Report(StepReport):
 
     `sizes` are how many units there were and are, by structure; `kept` are the blocks that stayed,
     `worth` what each block was found to be worth in each language with a share, `joined` the number
-    of them all that decided. `parameters` and `bytes` are of
+    of them all that decided; `stream` is the share of the stream that the channels that stayed had,
+    by language. `parameters` and `bytes` are of
     the model before and after. `apart` is how far cutting out zeros changed the logits, as a share
     of their size; `nats` are those of a scored token by language before and after, on the tokens
     and the text that `looked` says. `few` is a line on text that was too little for the fit.
@@ -143,6 +158,7 @@ class Report(StepReport):
     kept: list[int] = Field(default_factory=list)
     worth: dict[str, list[float]] = Field(default_factory=dict)
     joined: list[float] = Field(default_factory=list)
+    stream: dict[str, float] = Field(default_factory=dict)
     parameters: list[int] = Field(default_factory=list)
     bytes: list[int] = Field(default_factory=list)
     apart: float = 0.0
@@ -157,11 +173,8 @@ class Report(StepReport):
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
-    parts = [
-        f"{units} {getattr(settings, name)}"
-        for name, units in UNITS.items()
-        if getattr(settings, name)
-    ]
+    asked = {units: getattr(settings, name) for name, units in UNITS.items()}
+    parts = [f"{units} {size}" for units, size in asked.items() if size]
     return f"shrink to {', '.join(parts)}, {settings.mixture}, {settings.over} over languages"
 
 
@@ -172,16 +185,16 @@ def follows(settings: Settings, before: Sequence[tuple[str, StepSettings]]) -> N
     for kind, step in before:
         had, pruned = BLOCKS in pruned, step.prunes(pruned)
         by = by if had else kind
-    if settings.narrows and BLOCKS in pruned:
+    if settings.fits and BLOCKS in pruned:
         raise BadSetting(f"shrink cannot come after {by}: {ZEROS} Put shrink before {by}.")
 
 
 def check_pruned(name: str, settings: Settings, pruned: frozenset[str]) -> None:
-    """Raise BadModel for neurons or heads of a model whose blocks were pruned."""
-    if settings.narrows and BLOCKS in pruned:
+    """Raise BadModel for neurons, heads or channels of a model whose blocks were pruned."""
+    if settings.fits and BLOCKS in pruned:
         raise BadModel(
-            f"{name} was pruned, and neurons or heads go before that: {ZEROS} Shrink the model "
-            "that it was made of."
+            f"{name} was pruned, and neurons, heads or channels go before that: {ZEROS} Shrink the "
+            "model that it was made of."
         )
 
 
@@ -207,7 +220,7 @@ def do(
     hold: "Hold",
     progress: Progress = silent,
 ) -> Done:
-    """Shrink a model: blocks first, then heads and neurons of those that are left."""
+    """Shrink a model: blocks first, then heads and neurons of those that are left, then width."""
     from babelpress.steps import _shrinking
 
     return _shrinking.shrink(opened, calibration, settings, folder, hold, progress)
@@ -224,7 +237,7 @@ def tell(report: Report) -> Told:
     return Told(
         done=f"shrink to {sizes}",
         adjective="shrunk",
-        means="whole neurons, attention heads or blocks are taken out",
+        means="whole neurons, attention heads, blocks or channels are taken out",
         method=_chosen_by(step),
         how="; ".join(filter(None, (sizes, _by(step)))),
         mixture=report.mixture.policy,
@@ -234,12 +247,13 @@ def tell(report: Report) -> Told:
             f"{sizes}: {report.parameters[1]:,} of {report.parameters[0]:,} parameters, "
             f"{saved:,.1f} MiB less.",
             *_kept(report),
+            *_stream(report),
             *_lost(report),
             *report.notes,
             *_drift(report),
         ),
         warnings=tuple(_warnings(report)),
-        remarks=(*_kept(report), *_lost(report), PAPERS),
+        remarks=(*_kept(report), *_stream(report), *_lost(report), PAPERS),
         limits=(
             "Nothing was trained: what is left was fitted to the text of the calibration at most, "
             "and what a language lost is told by an evaluation.",
@@ -263,14 +277,16 @@ def _sizes(report: Report) -> str:
 def _chosen_by(step: Mapping[str, Any]) -> str:
     """What decided."""
     narrows = step["ffn"] or step["heads"]
-    return ", ".join([step["by"]] * bool(step["blocks"]) + [step["score"]] * bool(narrows))
+    channels = ["energy of channels"] * bool(step.get("width"))
+    chosen = [step["by"]] * bool(step["blocks"]) + [step["score"]] * bool(narrows)
+    return ", ".join(chosen + channels)
 
 
 def _by(step: Mapping[str, Any]) -> str:
     """How languages were joined, and whether what is left was fitted."""
     fitted = "fitted" if step["fit"] else "not fitted"
-    narrows = step["ffn"] or step["heads"]
-    return f"{step['over']} over languages{f', {fitted}' if narrows else ''}"
+    fits = step["ffn"] or step["heads"] or step.get("width")
+    return f"{step['over']} over languages{f', {fitted}' if fits else ''}"
 
 
 def _kept(report: Report) -> list[str]:
@@ -280,6 +296,18 @@ def _kept(report: Report) -> list[str]:
     if not went:
         return ["No block went."]
     return [f"Blocks that went, counted from 0: {', '.join(map(str, went))}."]
+
+
+def _stream(report: Report) -> list[str]:
+    """How much of the stream stays, least where it is least."""
+    if not report.stream:
+        return []
+    least = min(report.stream, key=lambda tag: (report.stream[tag], tag))
+    mean = sum(report.stream.values()) / len(report.stream)
+    return [
+        f"The channels that stay have {100 * mean:.1f} % of the stream in the mean of "
+        f"{len(report.stream)} languages, {100 * report.stream[least]:.1f} % in {least}."
+    ]
 
 
 def _lost(report: Report) -> list[str]:

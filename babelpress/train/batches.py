@@ -86,7 +86,10 @@ class Mixed:
 
 
 class Text(Protocol):
-    """Whatever batches are made of."""
+    """Whatever batches are made of; `scores` says what is scored of it."""
+
+    @property
+    def scores(self) -> str: ...
 
     def languages(self) -> list[str]: ...
 

@@ -1,21 +1,21 @@
 """Distillation: a student learns what its teacher says, a batch of languages a step.
 
-The languages of a batch are drawn by shares. Those are given once, or follow what each language
-lacks: the student's distance to its teacher on text that is held apart (never that of tests), found
-anew at every evaluation. A step is a function of its number, the shares and the weights alone.
+It is watched on text held apart, never that of tests (watched.py). A step is a function of its
+number, the shares and the weights alone.
 
 Shapes: B texts, N scored tokens, P positions that are no padding, H hidden size.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -26,8 +26,11 @@ from babelpress.models.recording import CANNOT_READ
 from babelpress.registry import taken
 from babelpress.train.batches import Batch, Mixed, Text
 from babelpress.train.reading import Reader, Said
+from babelpress.train.watched import Measured, Watched
 
-FLOOR = 0.2  # of all draws, shared evenly: a language that lacks nothing now may lack it later
+TOKENS = ("next", "hidden")  # what is scored of text, where a head predicts tokens
+MAPPED = 32  # texts that maps of widths are fitted on, at least one of each language
+DAMP = 1e-3  # of that fit, in mean diagonals
 Loss = Callable[[Seen, Seen, Truth], Tensor]
 
 
@@ -67,12 +70,22 @@ class Objective:
         return lambda *given: found(*given, **own)
 
 
-@dataclass(slots=True)
-class Distillation:
-    """A teacher, its pupil and what is learnt from; `shares` say how languages are drawn.
+class _Apart(NamedTuple):
+    """What is found on text held apart: the distance, and where tokens are scored the losses of
+    the student and of the teacher in nats."""
 
-    It is the memory of its training: shares that were found, and the distances so far, the first of
-    which are those before it began.
+    distance: float
+    own: float
+    its: float
+
+
+@dataclass(slots=True)
+class Distillation(Watched):
+    """A teacher, its pupil and what is learnt from.
+
+    Where tokens are scored the reference is the teacher's loss on text held apart; where they are
+    not there is none, and what is watched is the distance to the teacher. All languages that there
+    is text of are watched.
     """
 
     teacher: Reader
@@ -82,12 +95,7 @@ class Distillation:
     text: Text
     apart: Text
     batch: int
-    seed: int
-    shares: dict[str, float]
-    lacking: bool = False
     layers: tuple[int, ...] = ()
-    distances: list[dict[str, float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
 
     @torch.no_grad()
     def check(self) -> None:
@@ -122,6 +130,8 @@ class Distillation:
         tags = list(self.shares)
         drawn = rng.choice(len(tags), size=self.batch, p=list(self.shares.values()))
         batch = self.text.draw([tags[place] for place in drawn], rng).to(self.device)
+        for tag, scored_T in zip(batch.languages_B, batch.scored_BT, strict=True):
+            self.tokens[tag] = self.tokens.get(tag, 0) + int(scored_T.sum())
         total = self._of(batch, "loss")
         for each in self.objectives:
             if pairing := each.function("pairing"):
@@ -129,33 +139,67 @@ class Distillation:
                 total = total + self._mixed(mixed, each)
         return total
 
-    def evaluate(self) -> dict[str, float]:
-        """The distance to the teacher by language, which is remembered; shares may follow it.
+    # ---- what is watched -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refer(self) -> None:
+        """Find the teacher's losses, before anything is trained."""
+        if self.apart.scores in TOKENS:
+            self.reference = {tag: self._apart(tag).its for tag in self.watching()}
+
+    def measured(self) -> Measured:
+        """The losses on text held apart, and the distance to the teacher.
 
         Of logits it is KL(teacher ‖ student) in nats a scored token, of states the objective.
         """
-        found = {tag: self._distance(tag) for tag in self.shares}
-        for tag, distance in found.items():
-            if not math.isfinite(distance):
+        found = {tag: self._apart(tag) for tag in self.watching()}
+        for tag, each in found.items():
+            if not math.isfinite(each.distance):
                 raise NotFinite(
-                    f"the distance of the student to its teacher in {tag} is {distance}: lower "
-                    "--rate, and look for NaN in the student that it began with."
+                    f"the distance of the student to its teacher in {tag} is {each.distance}: "
+                    "lower --rate, and look for NaN in the student that it began with."
                 )
-        self.distances.append(found)
-        if self.lacking:
-            self.shares = lacking(found)
-        return found
+        distances = {tag: each.distance for tag, each in found.items()}
+        losses = {tag: each.own for tag, each in found.items()} if self.reference else distances
+        return Measured(losses, distances)
 
-    def state(self) -> dict[str, Any]:
-        """What later steps hang on, and what is told of the steps so far."""
-        return {"shares": self.shares, "distances": self.distances, "losses": self.losses}
+    def learns(self) -> Mapping[str, nn.Parameter]:
+        """The student; maps are dropped."""
+        own = self.pupil.student.named_parameters()
+        return {name: each for name, each in own if each.requires_grad}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on with what `state` gave."""
-        order = list(self.shares)
-        self.shares = {tag: state["shares"][tag] for tag in order}
-        self.distances = [{tag: each[tag] for tag in order} for each in state["distances"]]
-        self.losses = list(state["losses"])
+    def settle(self) -> None:
+        """All of a student may change."""
+
+    def watching(self) -> Sequence[str]:
+        """All languages that there is text of."""
+        return self.apart.languages()
+
+    @torch.no_grad()
+    def fit_maps(self) -> None:
+        """Let maps of widths begin as what fits the teacher's states best on some text.
+
+        W = Σ t sᵀ (Σ s sᵀ + λ)⁻¹, λ a thousandth of the mean diagonal, for states s of the student
+        and t of the teacher.
+        """
+        maps = [each for each in self.pupil.maps if isinstance(each, nn.Linear)]
+        if not maps:
+            return
+        few, rng = max(1, MAPPED // len(self.shares)), np.random.default_rng(self.seed)
+        mine: list[list[Tensor]] = [[] for _ in self.layers]
+        its: list[list[Tensor]] = [[] for _ in self.layers]
+        for tag in self.shares:
+            batch = self.text.some(tag, 0, few, rng).to(self.device)
+            student = self.reader.read(batch, hidden=range(len(self.layers))).hidden
+            teacher = self.teacher.read(batch, hidden=self.layers).hidden
+            for some, found in ((mine, student), (its, teacher)):
+                for rows, each in zip(some, found, strict=True):
+                    rows.append(each.double())
+        for place, each in enumerate(maps):
+            own_PH, wanted_PH = torch.cat(mine[place]), torch.cat(its[place])
+            gram_HH = own_PH.T @ own_PH
+            gram_HH.diagonal().add_(DAMP * gram_HH.diagonal().mean())
+            each.weight.copy_(torch.linalg.solve(gram_HH, own_PH.T @ wanted_PH).T)
 
     @property
     def device(self) -> torch.device:
@@ -199,9 +243,10 @@ class Distillation:
         return Seen(nothing, mine), Seen(nothing, tuple(each.float() for each in teacher.hidden))
 
     @torch.no_grad()
-    def _distance(self, tag: str) -> float:
+    def _apart(self, tag: str) -> "_Apart":
+        """What is found on a language's text held apart, mean over what is scored."""
         rng = np.random.default_rng([self.seed, crc32(tag.encode())])
-        total, count = 0.0, 0
+        sums, count = np.zeros(len(_Apart._fields)), 0
         was_training = self.pupil.training
         self.pupil.eval()
         try:
@@ -209,30 +254,29 @@ class Distillation:
                 batch = self.apart.some(tag, start, self.batch, rng).to(self.device)
                 scored = int(batch.scored_BT.sum())
                 number = scored or len(batch.ids_BT)
-                total += number * (self._kl(batch) if scored else self._of(batch, "loss")).item()
+                if scored:
+                    sums += self._said(batch)
+                else:
+                    sums[0] += number * self._of(batch, "loss").item()
                 count += number
         finally:
             self.pupil.train(was_training)
-        return total / count
+        return _Apart(*(sums / count).tolist())
 
-    def _kl(self, batch: Batch) -> Tensor:
+    def _said(self, batch: Batch) -> np.ndarray:
+        """Sums over scored tokens: KL(teacher ‖ student), the student's loss, the teacher's."""
         student, teacher = self.reader.read(batch), self.teacher.read(batch)
-        truth = Truth.plain(batch.target_BT[batch.scored_BT])
-        return _in_parts(lambda mine, its, _: divergence(mine, its), student, teacher, truth)
+        targets = batch.target_BT[batch.scored_BT].split(student.rows)
+        sums = np.zeros(len(_Apart._fields))
+        for mine, its, target_N in zip(student.parts, teacher.parts, targets, strict=True):
+            own, other = Seen(mine()), Seen(its())
+            sums[0] += len(target_N) * divergence(own, other).item()
+            sums[1] += cross_entropy(own.logits_NV, target_N, reduction="sum").item()
+            sums[2] += cross_entropy(other.logits_NV, target_N, reduction="sum").item()
+        return sums
 
     def _zero(self) -> Tensor:
         return torch.zeros((), device=self.device)
-
-
-def lacking(distances: Mapping[str, float]) -> dict[str, float]:
-    """Shares in proportion to what each language lacks, FLOOR of all evenly; even where none does.
-
-    p_l = FLOOR/L + (1 − FLOOR)·d_l / Σ d
-    """
-    total, even = sum(distances.values()), 1 / len(distances)
-    if total <= 0:
-        return dict.fromkeys(distances, even)
-    return {tag: FLOOR * even + (1 - FLOOR) * each / total for tag, each in distances.items()}
 
 
 def layer_map(objectives: Sequence[Objective], student: int, teacher: int) -> tuple[int, ...]:

@@ -1,17 +1,14 @@
 """Recovery: a pressed model learns as a whole, a batch of languages a step.
 
-Its zeros and grids stay (tuned.py). The languages of a step are drawn by shares, which are given
-once or follow what each language lacks: the loss on text held apart, as a share of the dense
-model's, found anew at every evaluation (numerics/lacking.py). What did best on that text is kept.
-A step is a function of its number, the shares and the weights alone.
+Its zeros and grids stay (tuned.py). It is watched on text held apart (watched.py). A step is a
+function of its number, the shares and the weights alone.
 
 Shapes: B texts, N scored tokens, V vocabulary.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -21,20 +18,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from babelpress.errors import BadRun, NotFinite
-from babelpress.numerics.lacking import shares_by_lack
+from babelpress.errors import NotFinite
 from babelpress.recover._told import Told
-from babelpress.system.files import load_tensors, save_tensors
 from babelpress.train.batches import Batch, Blocks
 from babelpress.train.kept import Kept
 from babelpress.train.reading import Reader, Said
 from babelpress.train.tuned import Tuned
+from babelpress.train.watched import Losses, Measured, Watched
 
-WORST, MEAN = WATCHED = ("worst", "mean")
-BEST = "best-{}.safetensors"  # what learns, after so many steps
 AT_ONCE = 1 << 19  # hidden numbers of a part of a step: a block keeps some twenty times as many
 Loss = Callable[[Tensor, Told | None, Tensor], Tensor]
-Losses = dict[str, float]
 Its = Callable[[], Told]
 
 
@@ -50,14 +43,11 @@ class AsScored(nn.Module):
 
 
 @dataclass(slots=True)
-class Recovery:
-    """A pressed model that learns; it is the memory of its training.
+class Recovery(Watched):
+    """A pressed model that learns.
 
-    `dense` is the dense model, or what was kept of it, or None where nothing is asked of it.
-    `base` has the languages that are drawn; all that `reference` has are watched. It has the dense
-    model's losses in nats a scored token on the text held `apart`,
-    `found` those of the pressed one at every evaluation, the first before any step, `at` how many
-    steps were done then, `drawn` the shares since. With a `radius` the shares follow what lacks.
+    `dense` is the dense model, or what was kept of it, or None where nothing is asked of it. All
+    languages that `reference` has are watched.
     """
 
     reader: Reader
@@ -66,22 +56,7 @@ class Recovery:
     dense: Reader | Kept | None
     text: Blocks
     apart: Blocks
-    base: dict[str, float]
-    reference: Losses
     batch: int
-    seed: int
-    place: Path
-    radius: float | None = None
-    watch: str = WORST
-    shares: dict[str, float] = field(default_factory=dict)
-    found: list[Losses] = field(default_factory=list)
-    at: list[int] = field(default_factory=list)
-    drawn: list[dict[str, float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    tokens: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    best: int = 0
-    _since: list[float] = field(default_factory=list)
 
     # ---- a step ----------------------------------------------------------------------------
 
@@ -133,102 +108,23 @@ class Recovery:
         """Hidden size of the model."""
         return int(self.reader.model.config.get_text_config().hidden_size)
 
-    # ---- what lacks ------------------------------------------------------------------------
+    # ---- what is watched -------------------------------------------------------------------
 
-    def evaluate(self, step: int) -> Losses:
-        """The losses on text held apart after so many steps, remembered; shares may follow them.
+    def measured(self) -> Measured:
+        """The losses on text held apart."""
+        return Measured(losses_of(self.reader, self.apart, self.reference, self.seed), {})
 
-        The weights are kept where none so far did better.
-        """
-        found = losses_of(self.reader, self.apart, self.reference, self.seed)
-        if self.found:  # those of before the last evaluation, on which no checkpoint counts now
-            last = BEST.format(self.at[self.best])
-            for path in self.place.glob(BEST.format("*")):
-                if path.name != last:
-                    path.unlink()
-        better = not self.found or self._score(found) < self._score(self.found[self.best])
-        if better:  # written before it is told of, for an interrupt may come meanwhile
-            learns = {name: each.detach() for name, each in self.tuned.parameters.items()}
-            save_tensors(self.place / BEST.format(step), learns)
-        if self.radius is not None:
-            self.shares = shares_by_lack(self.base, self._lacks(found), self.radius)
-        drawn, best = dict(self.shares), len(self.found) if better else self.best
-        self.found, self.at, self.drawn, self.best = (
-            [*self.found, found],
-            [*self.at, step],
-            [*self.drawn, drawn],
-            best,
-        )
-        return found
+    def learns(self) -> Mapping[str, nn.Parameter]:
+        """What was chosen to learn."""
+        return self.tuned.parameters
 
-    def lacks(self, place: int = -1) -> Losses:
-        """What each language loses at an evaluation, as a share of the dense model's loss."""
-        return self._lacks(self.found[place])
-
-    def _lacks(self, found: Mapping[str, float]) -> Losses:
-        return {tag: each / self.reference[tag] - 1 for tag, each in found.items()}
-
-    def _score(self, found: Mapping[str, float]) -> float:
-        lacks = list(self._lacks(found).values())
-        return max(lacks) if self.watch == WORST else math.fsum(lacks) / len(lacks)
-
-    def after(self, loss: float) -> None:
-        """Settle what does not learn, and remember the loss."""
+    def settle(self) -> None:
+        """Zeros are put back."""
         self.tuned.settle()
-        self._since.append(loss)
 
-    def ends(self) -> None:
-        """The mean loss since the evaluation before."""
-        self.losses.append(math.fsum(self._since) / len(self._since))
-        self._since.clear()
-
-    @property
-    def waited(self) -> int:
-        """Evaluations since the best one."""
-        return len(self.found) - 1 - self.best
-
-    def load_best(self) -> None:
-        """Put the weights of the best evaluation into the model.
-
-        Raises BadRun where they are gone.
-        """
-        found = load_tensors(self.place / BEST.format(self.at[self.best]), error=BadRun)
-        with torch.no_grad():
-            for name, live in self.tuned.parameters.items():
-                live.copy_(found[name])
-        self.tuned.settle()
-        self.tuned.finish()
-
-    @property
-    def used(self) -> list[dict[str, float]]:
-        """The shares between two evaluations each: those that steps were drawn by, up to the last.
-
-        Before any step those of the first.
-        """
-        return self.drawn[: max(1, len(self.at) - 1)]
-
-    # ---- memory ----------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """What later steps hang on, and what is told of those so far."""
-        names = ("shares", "found", "at", "drawn", "losses", "tokens", "seconds", "best", "_since")
-        return {name: getattr(self, name) for name in names}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on with what `state` gave; mappings keep the order of the languages, on which draws
-        hang.
-        """
-        order = list(self.reference)
-
-        def ordered(some: Mapping[str, float]) -> dict[str, Any]:
-            return {tag: some[tag] for tag in order if tag in some}
-
-        self.shares, self.tokens = ordered(state["shares"]), ordered(state["tokens"])
-        self.found = [ordered(each) for each in state["found"]]
-        self.drawn = [ordered(each) for each in state["drawn"]]
-        self.at, self.losses = list(state["at"]), list(state["losses"])
-        self.seconds, self.best = float(state["seconds"]), int(state["best"])
-        self._since = list(state["_since"])
+    def watching(self) -> Sequence[str]:
+        """All languages that there is text of."""
+        return list(self.reference)
 
 
 def _again(

@@ -18,14 +18,14 @@ def test_it_is_the_mean_of_squares_by_block(relative):
     mine, its = states(0, (1, 1)), states(1, (1, 50))
     _, _, truth = case()
 
-    found = loss(Seen(mine[0], mine), Seen(its[0], its), truth, relative=relative)
+    found = loss(Seen(mine[0], mine), Seen(its[0], its), truth, relative=relative, weight=3.0)
 
     blocks = []
     for one, other in zip(mine, its, strict=True):
         pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
         apart = mean((a - b) ** 2 for a, b in pairs)
         blocks.append(apart / mean(b**2 for _, b in pairs) if relative else apart)
-    assert found.item() == pytest.approx(mean(blocks), rel=1e-9)
+    assert found.item() == pytest.approx(3 * mean(blocks), rel=1e-9)
 
 
 def test_a_step_against_the_slope_comes_nearer():

@@ -5,14 +5,17 @@ import errno
 import pico
 import pytest
 import small
+import teaching
 import torch
 from killing import killed_before
 from running import LANGUAGES, content, do, refusal, weights
+from safetensors.torch import load_file
 from stopping import stop_at
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from babelpress.commands.pressing import press
 from babelpress.errors import BadCorpus, BadModel, BadRun, BadSetting, UnknownName
+from babelpress.numerics.lacking import shares_by_lack
 from babelpress.report import card
 from babelpress.runs import recipe, run
 from babelpress.steps.distill import Settings
@@ -44,16 +47,24 @@ def encoder(tmp_path_factory):
     return saved(pico.model("bert"), tmp_path_factory.mktemp("models") / "bert", mask=True)
 
 
-def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_path):
-    """An untrained teacher says next to nothing, so what is true would lead away from it."""
-    manifest = do(plan(model, options={"alpha": 0.0}, rate=0.003), tmp_path / "run")
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    return teaching.taught(tmp_path_factory.mktemp("models"))
+
+
+def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(taught, tmp_path):
+    manifest = do(plan(taught, options={"alpha": 0.0}, rate=0.003), tmp_path / "run")
 
     (step,) = manifest["steps"]
     assert (step["kind"], step["kept"], step["layers"]) == ("distill", [1], [1, 2])
     assert step["objectives"] == {"hinton": {"alpha": 0.0}}
     assert [len(each) for each in step["distances"]] == [3, 3, 3]
-    first, last = step["distances"][0], step["distances"][-1]
+    first, last = step["distances"][0], step["distances"][step["best"]]
     assert all(last[tag] < first[tag] for tag in LANGUAGES)
+    assert (step["at"], step["best"] > 0) == ([0, 4, 8], True)
+    assert set(step["reference"]) == set(step["losses_apart"][0]) == set(LANGUAGES)
+    assert sum(step["read"].values()) == STEPS * 4 * 31
+    assert step["parameters"][0] < step["parameters"][1]
     assert len(step["losses"]) == 2
     assert step["unit"] == "nats a scored token"
     assert step["apart"]["of_train"] == LANGUAGES
@@ -61,7 +72,7 @@ def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_pat
     assert set(step["mixture"]["shares"].values()) == {1 / 3}
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert found.config.num_hidden_layers == 1
-    before, after = dict(pico.model().named_parameters()), weights(tmp_path / "run")
+    before, after = load_file(taught / "model.safetensors"), weights(tmp_path / "run")
     assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
     embeddings = before["model.embed_tokens.weight"].numel()
     assert step["trained"] == sum(each.numel() for each in after.values()) - embeddings
@@ -69,19 +80,19 @@ def test_a_student_of_a_decoder_is_an_ordinary_folder_that_learnt(model, tmp_pat
     assert not torch.equal(moved, before["model.layers.1.mlp.up_proj.weight"])
     assert manifest["ledger"]["parameters"] == sum(each.numel() for each in after.values())
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert (tmp_path / "run" / "model" / name).read_bytes() == (model / name).read_bytes()
+        assert (tmp_path / "run" / "model" / name).read_bytes() == (taught / name).read_bytes()
     assert AutoTokenizer.from_pretrained(tmp_path / "run" / "model")("abc").input_ids
     assert not (tmp_path / "run" / "steps" / "01-distill" / "training").exists()
     assert "Nothing was added to it" not in card.card(tmp_path / "run")
 
 
-def test_the_numbers_that_learn_are_those_that_are_not_the_embeddings(model, tmp_path):
-    manifest = do(plan(model, steps=1, embeddings=True), tmp_path / "run")
+def test_the_numbers_that_learn_are_those_that_are_not_the_embeddings(taught, tmp_path):
+    manifest = do(plan(taught, steps=4, rate=0.003, embeddings=True), tmp_path / "run")
 
     after = weights(tmp_path / "run")
     assert manifest["steps"][0]["trained"] == sum(each.numel() for each in after.values())
-    before = pico.model().model.embed_tokens.weight
-    assert not torch.equal(after["model.embed_tokens.weight"], before)
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(after[name], load_file(taught / "model.safetensors")[name])
 
 
 @pytest.mark.parametrize("objective", ["hinton,hidden", "mixkd"])
@@ -169,9 +180,13 @@ def test_another_recipe_does_not_go_on_with_what_was_stopped(encoder, tmp_path):
 def test_shares_follow_what_each_language_lacks(model, tmp_path):
     (found,) = do(plan(model, mixture="lacking"), tmp_path / "lacking")["steps"]
 
-    last = found["distances"][-1]
-    shares = {tag: 0.2 / 3 + 0.8 * last[tag] / sum(last.values()) for tag in LANGUAGES}
-    assert found["mixture"]["shares"] == pytest.approx(shares)
+    assert len(found["drawn"]) == 2
+    for place, drawn in enumerate(found["drawn"]):
+        losses = found["losses_apart"][place]
+        lacks = {tag: losses[tag] / found["reference"][tag] - 1 for tag in LANGUAGES}
+        assert drawn == pytest.approx(shares_by_lack(dict.fromkeys(LANGUAGES, 1 / 3), lacks))
+    for tag, share in found["mixture"]["shares"].items():
+        assert share == pytest.approx(sum(drawn[tag] for drawn in found["drawn"]) / 2)
     assert found["mixture"]["policy"] == "lacking"
 
 
@@ -233,8 +248,14 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
 @pytest.mark.parametrize(
     ("step", "kind", "words"),
     [
-        ({"layers": None}, BadSetting, "made with --layers N, or given with --student DIR"),
-        ({"student": "x"}, BadSetting, "one of the two"),
+        ({"student": "x"}, BadSetting, "made with --layers, or given with --student DIR: one of"),
+        ({"init": "middle"}, BadSetting, "Use stride, last, first, influence, random."),
+        ({"init": "last", "width": 0.5}, BadSetting, "--init last chooses layers by their place"),
+        ({"against": "x"}, BadSetting, "with --layers the model is the teacher"),
+        ({"layers": None, "task": "ner"}, BadSetting, "--task needs --layers alone, or --student"),
+        ({"width": "0.5", "task": "ner"}, BadSetting, "--task needs --layers alone, or --student"),
+        ({"watch": "best"}, BadSetting, "--watch best is none of worst, mean"),
+        ({"radius": 0.2}, BadSetting, "--radius has no effect without --mixture lacking"),
         ({"layers": None, "student": "x", "init": "last"}, BadSetting, "x begins with its own"),
         ({"mixture": "minimax"}, BadSetting, "minimax is of pressing. Use lacking"),
         ({"objective": "hintn"}, UnknownName, "Did you mean 'hinton'"),
@@ -265,7 +286,7 @@ def test_what_does_not_fit_is_one_line_before_anything_is_trained(model, encoder
     cases = [
         (plan(both), BadModel, "is an encoder-decoder, and those are not distilled here"),
         (plan(model, layers=3), BadSetting, "--layers 3 is not from 1 to 2"),
-        (plan(model, init="middle"), BadSetting, "Use stride, last, first."),
+        (plan(model, layers=None), BadSetting, "a student is smaller. Make one with --layers N"),
         (plan(labels), BadModel, "gives labels, and plain text has none to learn"),
         (plan(unmasked), BadModel, "has no mask token"),
         (plan(model, layers=None, student=str(encoder)), BadModel, "reads text on both sides and"),

@@ -1,5 +1,7 @@
 """Distilling on a task: labels of words and of texts, languages, and what does not fit."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -192,8 +194,8 @@ def test_the_distance_of_labels_is_that_of_what_both_say(teacher, topics):
     student = fewer_blocks(opened.model, [1])
     found = Distillation(
         Reader.of(opened.model), Reader.of(student), Pupil(student, []), (Objective("hinton", {}),),
-        learnt.learnt, learnt.apart, 4, 0, {"swh_Latn": 1.0},
-    ).evaluate()  # fmt: skip
+        learnt.learnt, learnt.apart, 4, base={"swh_Latn": 1.0}, seed=0, place=Path(),
+    ).measured()  # fmt: skip
 
     apart = []
     with torch.no_grad():
@@ -202,4 +204,5 @@ def test_the_distance_of_labels_is_that_of_what_both_say(teacher, topics):
             mine, its = (m(ids_1T).logits[0].log_softmax(0) for m in (student, opened.model))
             apart.append((its.exp() * (its - mine)).sum().item())
     assert len(apart) == 6
-    assert found["swh_Latn"] == pytest.approx(np.mean(apart), rel=1e-4)
+    assert found.distances["swh_Latn"] == pytest.approx(np.mean(apart), rel=1e-4)
+    assert found.losses == found.distances

@@ -1,5 +1,6 @@
 """Distillation: a step's loss by hand, distances by hand, shares that follow what is lacked."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,11 @@ from torch.nn.functional import cross_entropy, kl_div
 from babelpress.distill import by_objective
 from babelpress.errors import BadModel
 from babelpress.models.student import fewer_blocks
+from babelpress.numerics.lacking import shares_by_lack
 from babelpress.text.token_blocks import TokenBlocks
 from babelpress.train import reading
 from babelpress.train.batches import Blocks, Marks
-from babelpress.train.distilling import (
-    FLOOR,
-    Distillation,
-    Objective,
-    Pupil,
-    lacking,
-    layer_map,
-)
+from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
 from babelpress.train.reading import Reader
 
 SHARES = {"swh_Latn": 0.7, "yor_Latn": 0.3}
@@ -49,10 +44,13 @@ def made(family, names, options: Any = None, *, scores="hidden", student=None, w
     )
     layers = layer_map(objectives, len(reader.blocks), len(teacher.blocks))
     pupil = Pupil(small, [(width or 32, 32)] * len(layers))
-    return Distillation(
-        teacher, reader, pupil, objectives, text(scores), text(scores, seed=1),
-        4, 7, dict(SHARES), layers=layers, **more,
+    found = Distillation(
+        teacher, reader, pupil, objectives, text(scores), text(scores, seed=1), 4, layers,
+        base=dict(SHARES), shares=dict(SHARES), seed=7, **{"place": Path(), **more},
     )  # fmt: skip
+    if student is None:  # another one may have another head
+        found.refer()
+    return found
 
 
 def drawn(found, step):
@@ -133,11 +131,13 @@ def test_mixkd_adds_the_truth_and_what_the_teacher_says_of_mixed_text():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_the_distance_is_that_of_what_both_say_by_language():
-    found = made("llama", ["hinton"], scores="next")
+def test_the_distance_is_that_of_what_both_say_by_language(tmp_path):
+    found = made("llama", ["hinton"], scores="next", place=tmp_path)
 
-    distances = found.evaluate()
+    losses = found.evaluate(0)
+    distances = found.distances[0]
 
+    assert losses == found.found[0]
     for tag, distance in distances.items():
         apart: Any = found.apart
         ids_BT = apart.blocks[tag].ids_BT
@@ -145,32 +145,95 @@ def test_the_distance_is_that_of_what_both_say_by_language():
         its = found.teacher.model(ids_BT).logits[:, :-1].log_softmax(-1)
         expected = (its.exp() * (its - mine)).sum(-1).mean()
         assert distance == pytest.approx(expected.item(), rel=1e-4)
+        for said, known in ((mine, losses), (its, found.reference)):
+            true = -said.gather(-1, ids_BT[:, 1:, None]).mean()
+            assert known[tag] == pytest.approx(true.item(), rel=1e-4)
     assert distances["swh_Latn"] != distances["yor_Latn"]
-    assert found.evaluate() == distances
+    assert found.evaluate(1) == losses
     assert found.shares == SHARES
+    assert found.lacks()["swh_Latn"] == pytest.approx(
+        losses["swh_Latn"] / found.reference["swh_Latn"] - 1
+    )
 
 
 def test_a_student_that_is_its_teacher_lacks_nothing():
     found = made("bert", ["hinton"], student=pico.model("bert"))
     found.teacher = found.reader
 
-    assert found.evaluate() == pytest.approx({"swh_Latn": 0, "yor_Latn": 0}, abs=1e-6)
+    found.refer()
+    losses, distances = found.measured()
+    assert distances == pytest.approx({"swh_Latn": 0, "yor_Latn": 0}, abs=1e-6)
+    assert losses == found.reference
 
 
-def test_shares_follow_what_is_lacked():
-    assert lacking({"a": 3.0, "b": 1.0}) == pytest.approx(
-        {"a": FLOOR / 2 + (1 - FLOOR) * 0.75, "b": FLOOR / 2 + (1 - FLOOR) * 0.25}
-    )
-    assert lacking({"a": 0.0, "b": 0.0}) == {"a": 0.5, "b": 0.5}
+def test_shares_follow_what_is_lacked(tmp_path):
+    found = made("bert", ["hinton"], radius=0.02, place=tmp_path)
+    found.evaluate(0)
 
-    found = made("bert", ["hinton"], lacking=True)
-    distances = found.evaluate()
-
-    assert found.shares == lacking(distances)
-    other = made("bert", ["hinton"], lacking=True)
+    assert found.shares == shares_by_lack(SHARES, found.lacks(), 0.02)
+    assert found.shares != SHARES
+    other = made("bert", ["hinton"], radius=0.02, place=tmp_path)
     other.restore(found.state())
     assert other.shares == found.shares
-    assert other.distances == [distances]
+    assert other.distances == found.distances
+    assert other.found == found.found
+
+
+def test_maps_of_widths_begin_as_what_fits_best():
+    """Against the library's least squares, on the texts that they are fitted on."""
+    config = pico.model("llama").config
+    config.hidden_size, config.num_hidden_layers, config.head_dim = 16, 1, 4
+    torch.manual_seed(2)
+    small = type(pico.model("llama"))(config).eval()
+    found = made("llama", ["hidden"], scores="next", student=small, width=16)
+
+    found.fit_maps()
+
+    states = []
+    for model, layer in ((small, 1), (found.teacher.model, 2)):
+        parts = []
+        for each in text("next").blocks.values():
+            hook = []
+            block = model.get_submodule(f"model.layers.{layer - 1}")
+            handle = block.register_forward_hook(lambda _, __, out, hook=hook: hook.append(out))
+            pico.passed(model, each.ids_BT)
+            handle.remove()
+            out = hook[0][0] if isinstance(hook[0], tuple) else hook[0]
+            parts.append(out.flatten(0, 1).double())
+        states.append(torch.cat(parts))
+    mine_PH, its_PH = states
+    best = torch.linalg.lstsq(mine_PH, its_PH).solution.T
+    weight = found.pupil.get_parameter("maps.0.weight").detach().double()
+    lost, least = ((mine_PH @ each.T - its_PH).square().sum() for each in (weight, best))
+    assert lost == pytest.approx(least.item(), rel=0.05)
+    assert lost < 0.9 * its_PH.square().sum()
+
+
+def test_what_did_best_for_the_worst_language_is_kept(tmp_path):
+    found = made("llama", ["hinton"], {"alpha": 0.0}, scores="next", place=tmp_path)
+    found.reference = {}  # then it is the distance that is watched
+    optimizer = torch.optim.AdamW(found.learns().values(), lr=3e-3)
+    found.evaluate(0)
+    for step in range(20):
+        found.loss(step).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    found.evaluate(20)
+    good = {name: each.detach().clone() for name, each in found.learns().items()}
+    with torch.no_grad():
+        for each in found.learns().values():
+            each.mul_(2)
+    found.evaluate(40)
+
+    found.load_best()
+
+    assert found.at[found.best] == 20
+    first, good_one, last = (max(found.lacks(place).values()) for place in range(3))
+    assert good_one < first
+    assert good_one < last
+    assert found.waited == 1
+    assert all(torch.equal(each, good[name]) for name, each in found.learns().items())
+    assert sum(found.tokens.values()) == 20 * 4 * 11
 
 
 def test_without_a_head_states_are_learnt_and_widths_are_mapped():
@@ -180,13 +243,14 @@ def test_without_a_head_states_are_learnt_and_widths_are_mapped():
     found = made("bert", ["hidden"], scores="nothing", student=small, width=16)
     optimizer = torch.optim.AdamW(found.pupil.parameters(), lr=1e-2)
 
-    before = found.evaluate()
+    before = found.measured().distances
     for step in range(30):
         found.loss(step).backward()
         optimizer.step()
         optimizer.zero_grad()
-    after = found.evaluate()
+    after = found.measured().distances
 
+    assert not found.reference
     assert [each.weight.shape for each in found.pupil.maps] == [(32, 16)]
     assert all(after[tag] < 0.9 * before[tag] for tag in SHARES)
 

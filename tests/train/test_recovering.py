@@ -16,7 +16,7 @@ from babelpress.numerics.lacking import shares_by_lack
 from babelpress.recover import REPAIRS
 from babelpress.system.progress import silent
 from babelpress.text.token_blocks import TokenBlocks
-from babelpress.train import reading, recovering
+from babelpress.train import reading, recovering, watched
 from babelpress.train.batches import Blocks, Marks
 from babelpress.train.kept import Kept, bytes_of
 from babelpress.train.reading import Reader
@@ -198,7 +198,7 @@ def test_an_interrupt_while_the_best_is_written_keeps_the_best_before(tmp_path, 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recovering, "save_tensors", stop)
+    monkeypatch.setattr(watched, "save_tensors", stop)
     monkeypatch.setattr(recovering, "losses_of", lambda *_: dict.fromkeys(SHARES, 0.1))
     with torch.no_grad():
         for each in found.tuned.parameters.values():

@@ -1,0 +1,204 @@
+"""Students of decoders that are shrunk first: two steps of one, what is kept, stopping, errors."""
+
+import pytest
+import teaching
+import torch
+from running import LANGUAGES, content, do, refusal, weights
+from stopping import stop_at
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from babelpress.commands.pressing import press
+from babelpress.errors import BadModel, BadSetting
+from babelpress.report import card
+from babelpress.report.told import tell
+from babelpress.runs import manifest, recipe, run
+from babelpress.steps.distill import Report
+from babelpress.system.early import may_end_early
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+STEPS = 8
+TEXT = {"languages": LANGUAGES, "tokens": 256, "length": 32}
+SHRINK = {"shrink": {"width": 24, "blocks": 1, "multiple": 4}}
+
+
+def plan(model, *before, text=None, after=(), **step):
+    asked = {"steps": STEPS, "evaluate": 4, "batch": 4, "rate": 0.01, **step}
+    steps = [*before, {"distill": asked}, *after]
+    return recipe.of({"model": str(model), "calibration": {**TEXT, **(text or {})}, "steps": steps})
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    return teaching.taught(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def shrunk(taught, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "shrunk"
+    run.do(recipe.of({"model": str(taught), "calibration": TEXT, "steps": [SHRINK]}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(shrunk, tmp_path_factory):
+    """What a run gives that nobody stopped, with logits and states, languages by what they lack."""
+    folder = tmp_path_factory.mktemp("runs") / "student"
+    do(plan(shrunk, mixture="lacking", objective="hinton,hidden"), folder)
+    return folder
+
+
+def report_of(folder):
+    found = manifest.read(folder).steps[-1]
+    assert isinstance(found, Report)
+    return found
+
+
+def test_a_student_by_sizes_is_short_for_two_steps(taught):
+    asked = {"layers": 1, "width": "0.75", "multiple": 4, "mixture": "lacking", "radius": 0.2}
+    first, second = plan(taught, **asked).steps
+
+    assert (first.kind, second.kind) == ("shrink", "distill")
+    assert (first.work.blocks, first.work.width, first.work.multiple) == ("1", "0.75", 4)
+    assert (first.work.mixture, second.work.mixture) == ("uniform", "lacking")
+    assert second.work.at_hand
+    assert (second.work.steps, second.work.radius) == (STEPS, 0.2)
+    assert recipe.of(plan(taught, **asked).model_dump(mode="json")) == plan(taught, **asked)
+    kinds = {
+        init: [each.kind for each in plan(taught, layers=1, init=init).steps]
+        for init in ("stride", "influence", "random")
+    }
+    assert kinds["stride"] == ["distill"]
+    assert kinds["influence"] == kinds["random"] == ["shrink", "distill"]
+    assert plan(taught, layers=1, init="random").steps[1].work.init == "random"
+
+
+def test_a_narrower_student_learns_and_is_an_ordinary_folder(taught, shrunk, student):
+    report = report_of(student)
+
+    config = AutoConfig.from_pretrained(student / "model")
+    assert (config.hidden_size, config.num_hidden_layers) == (24, 1)
+    assert AutoModelForCausalLM.from_pretrained(student / "model")
+    assert report.against["name"] == str(taught)
+    assert report.layers == [1, 2]
+    assert report.best > 0
+    first, last = report.lacks(0), report.lacks(report.best)
+    assert max(last.values()) < 0.8 * max(first.values())
+    assert set(report.objectives) == {"hinton", "hidden"}
+    before, after = weights(shrunk), weights(student)
+    assert report.trained == sum(each.numel() for each in after.values())
+    assert not [name for name in after if "maps" in name]
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(before[name], after[name])
+    told = tell(report)
+    assert "18,264 of 32,096 parameters from a teacher of 2, " in told.lines[0]
+    assert "Loss against the teacher on text held apart: mean " in told.lines[1]
+    assert len(told.listings[0].rows) == 3
+    assert "distilled" in card.card(student)
+    assert [each.kind for each in manifest.read(student).chain] == ["shrink", "distill"]
+
+
+def test_one_command_gives_the_same_as_two(taught, student, tmp_path):
+    """The same weights: the shrunk model is opened again from its folder."""
+    asked = plan(
+        taught, layers="1", width=24, multiple=4, mixture="lacking", objective="hinton,hidden"
+    )
+    found = do(asked, tmp_path / "run")
+
+    assert [each["kind"] for each in found["steps"]] == ["shrink", "distill"]
+    one, other = weights(tmp_path / "run"), weights(student)
+    assert all(torch.equal(each, other[name]) for name, each in one.items())
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_stopped_training_goes_on_to_the_same_bytes(shrunk, student, tmp_path, stop):
+    asked = plan(shrunk, mixture="lacking", objective="hinton,hidden")
+
+    with pytest.raises(KeyboardInterrupt):
+        run.do(asked, tmp_path / "run", progress=stop_at(stop))
+    said = []
+    run.do(asked, tmp_path / "run", progress=lambda what, done, _: said.append((what, done)))
+
+    assert content(tmp_path / "run") == content(student)
+    steps = [done for what, done in said if what.endswith("train: step") and done]
+    assert steps[0] == (1 if stop < 4 else 5)
+    assert any("against the teacher" in what and ", the worst, " in what for what, _ in said)
+
+
+def test_where_work_may_end_early_an_interrupt_keeps_the_best_so_far(shrunk, tmp_path):
+    with may_end_early():
+        run.do(plan(shrunk), tmp_path / "run", progress=stop_at(6))
+
+    found = report_of(tmp_path / "run")
+    assert found.stopped == "by Ctrl-C behind step 4 of 8"
+    assert (found.at, found.best) == ([0, 4], 1)
+    assert "Stopped by Ctrl-C behind step 4 of 8." in tell(found).warnings
+
+
+def test_nothing_better_ends_it_and_leaves_the_student_as_it_was(shrunk, tmp_path):
+    found = do(plan(shrunk, rate=1e-30, patience=1), tmp_path / "run")["steps"][0]
+
+    assert (found["at"], found["best"]) == ([0, 4], 0)
+    before, after = weights(shrunk), weights(tmp_path / "run")
+    assert all(torch.equal(each, after[name]) for name, each in before.items())
+    assert any("No step did better" in line for line in tell(report_of(tmp_path / "run")).warnings)
+
+
+def test_a_student_at_random_has_the_shapes_alone_and_the_seed_decides(shrunk, tmp_path):
+    """The control of a table."""
+    found = {}
+    for seed in (0, 1):
+        asked = plan(shrunk, init="random", steps=1, evaluate=1, text={"seed": seed})
+        do(asked, tmp_path / str(seed))
+        found[seed] = weights(tmp_path / str(seed))
+    name = "model.layers.0.mlp.up_proj.weight"
+
+    assert {each.shape for each in found[0].values()} == {
+        each.shape for each in weights(shrunk).values()
+    }
+    assert not torch.equal(found[0][name], found[1][name])
+    assert 0.01 < found[0][name].std() < 0.03  # as the config says, not as it was learnt
+    assert "begun at random" in tell(report_of(tmp_path / "0")).how
+
+
+def test_a_plan_says_what_both_steps_will_take(taught, tmp_path):
+    asked = plan(taught, layers=1, width=24, multiple=4).model_dump(mode="json")
+    del asked["model"]
+
+    told = press(str(taught), asked, out=tmp_path / "run", dry_run=True)
+
+    assert told.says[0].startswith("step 1: shrink to blocks 1, channels 24")
+    assert told.says[1].startswith("step 2: distil the model before into this one in 8 steps")
+    assert told.says[3].startswith("step 2: about ")
+
+
+def test_what_cannot_be_is_one_line_before_anything_is_done(taught, shrunk, tmp_path):
+    prune = {"prune": {"method": "magnitude", "pattern": "0.5"}}
+    line = refusal(BadSetting, plan, taught, SHRINK, prune)
+    assert "distill cannot come after prune: all of a student learns" in line
+    run.do(recipe.of({"model": str(shrunk), "calibration": TEXT, "steps": [prune]}), tmp_path / "p")
+    out = tmp_path / "run"
+    cases = [
+        (plan(tmp_path / "p"), BadModel, "was pruned: all of a student learns"),
+        (plan(taught), BadSetting, "a student is smaller. Make one with --layers N"),
+        (plan(taught, layers=9, width=24, multiple=4), BadSetting, "is more than the 2 blocks"),
+        (plan(taught, width=40), BadSetting, "--width 40 is more than the 32 channels there are"),
+        (plan(shrunk, against=str(tmp_path / "none")), BadModel, "none"),
+    ]
+    for asked, kind, words in cases:
+        assert words in refusal(kind, do, asked, out)
+        assert not out.exists()
+
+
+def test_babel_mini_learns_what_it_lost(tmp_path):
+    """The embedded model: half of its layers, three quarters of its width."""
+    text = {"corpus": "embedded", "languages": ["en", "sw"], "tokens": 1024, "length": 64}
+    asked = plan(
+        "babel-mini", layers=2, width="0.75", objective="hinton,hidden", steps=8, evaluate=8,
+        batch=4, rate=0.001, text=text,
+    )  # fmt: skip
+
+    do(asked, tmp_path / "run")
+
+    report = report_of(tmp_path / "run")
+    assert report.best == 1
+    assert all(report.lacks(1)[tag] < report.lacks(0)[tag] for tag in report.lacks(0))
