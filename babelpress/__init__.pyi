@@ -144,18 +144,26 @@ def distill(
     *,
     out: str | PathLike[str],
     layers: int | str | None = ...,
+    ffn: str | PathLike[str] | float | None = ...,
+    heads: str | PathLike[str] | float | None = ...,
+    width: str | PathLike[str] | float | None = ...,
+    multiple: int | str = ...,
     student: str | PathLike[str] | None = ...,
-    init: str | PathLike[str] = ...,
+    against: str | PathLike[str] | None = ...,
+    init: str | PathLike[str] | None = ...,
     objective: str | Iterable[str] = ...,
     option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
     task: str | PathLike[str] | None = ...,
     store: str | PathLike[str] | None = ...,
     mixture: str | PathLike[str] = ...,
+    radius: float | str = ...,
     steps: int | str = ...,
     batch: int | str = ...,
     rate: float | str = ...,
     warmup: float | str = ...,
     evaluate: int | str = ...,
+    patience: int | str = ...,
+    watch: str | PathLike[str] = ...,
     embeddings: bool = ...,
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
@@ -168,14 +176,16 @@ def distill(
     device: str | PathLike[str] = ...,
     progress: Progress = ...,
 ) -> Outcome:
-    """Distil a model into a student with fewer layers, which learns what its teacher says.
+    """Distil a model into a smaller student, which learns what its teacher says.
 
-    The student begins with layers of its teacher, or is another model with the same tokenizer.
+    The student begins with layers of its teacher, with fewer neurons, heads or channels too (it is
+    shrunk first), or is another model with the same tokenizer. Without any of these the model is the
+    student, a run that was shrunk, and its teacher is the model that the run began with.
 
     Of an encoder hidden tokens are scored, of a decoder the next ones, of a model without a head its
     states, of one that was fine-tuned its labels.
 
-    Example: babelpress distill babel-mini --layers 2 --mixture lacking --tokens 65536 --length 128 --steps 200 --out run
+    Example: babelpress distill babel-mini --layers 2 --width 0.75 --mixture lacking --tokens 65536 --length 128 --steps 200 --out run
     """
 
 def finetune(
@@ -266,6 +276,7 @@ def shrink(
     ffn: str | PathLike[str] | float | None = ...,
     heads: str | PathLike[str] | float | None = ...,
     blocks: str | PathLike[str] | float | None = ...,
+    width: str | PathLike[str] | float | None = ...,
     multiple: int | str = ...,
     score: str | PathLike[str] = ...,
     by: str | PathLike[str] = ...,
@@ -283,10 +294,11 @@ def shrink(
     device: str | PathLike[str] = ...,
     progress: Progress = ...,
 ) -> Outcome:
-    """Shrink a model: whole neurons, groups of attention heads and blocks out, by language apart.
+    """Shrink a model: whole neurons, groups of attention heads, blocks and channels of the width out.
 
-    What is left has the same shapes in every block, which its config states: an ordinary folder that
-    engines load. Linears that read what is left are fitted by least squares; nothing is trained.
+    What goes is chosen by language apart, and what is left has the same shapes in every block, which
+    its config states, so engines load it. Linears that read what is left are fitted by least squares;
+    nothing is trained.
 
     Example: babelpress shrink babel-mini --ffn 0.75 --blocks 3 --tokens 4096 --length 256 --out run
     """
