@@ -10,7 +10,7 @@ from torch import Tensor
 from babelpress.errors import BadMoments, BadSetting
 from babelpress.moments.moments import Moments
 from babelpress.numerics.least_squares import inverse_factor
-from babelpress.numerics.triangles import whole
+from babelpress.numerics.triangles import folded, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +189,9 @@ def _blended_gram(used: list[Moments], weight: Mapping[str, float]) -> Tensor | 
     grams = [m.gram for m in used if m.gram is not None]
     if len(grams) < len(used):
         return None
-    inputs = len(used[0].sumsq_I)
-    blended_II = grams[0].new_zeros(inputs, inputs)
+    if any(gram.shape != grams[0].shape for gram in grams):  # some are of an older version
+        grams = [folded(gram) for gram in grams]
+    blended = torch.zeros_like(grams[0])
     for share, gram in zip(weight.values(), grams, strict=True):
-        blended_II.add_(whole(gram), alpha=share)  # one at a time
-    return blended_II
+        blended.add_(gram, alpha=share)
+    return whole(blended)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from babelpress.errors import BadMoments
-from babelpress.numerics.triangles import whole
+from babelpress.numerics.triangles import folded, whole
 
 OPTIONAL = ("sum", "sumabs", "positive")  # vectors that most methods do not read
 
@@ -48,8 +48,7 @@ class Moments:
 
     def __add__(self, other: "Moments") -> "Moments":
         """The moments of both parts together. Raises BadMoments if only one has a Gram matrix."""
-        one_II, other_II = self.gram_II, other.gram_II
-        if (one_II is None) != (other_II is None):
+        if (self.gram is None) != (other.gram is None):
             raise BadMoments("moments with and without a Gram matrix cannot be added.")
         return Moments(
             self.n + other.n,
@@ -58,7 +57,7 @@ class Moments:
             self.sumsq_I + other.sumsq_I,
             torch.maximum(self.absmax_I, other.absmax_I),
             both(self.positive_I, other.positive_I),
-            both(one_II, other_II),
+            _both_grams(self.gram, other.gram),
         )
 
     def without_gram(self) -> "Moments":
@@ -83,6 +82,13 @@ class Moments:
 def both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """The sum of two; None where one was not kept."""
     return None if one is None or other is None else one + other
+
+
+def _both_grams(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two that are whole or folded: folded, unless both are whole."""
+    if one is None or other is None or one.shape == other.shape:
+        return both(one, other)
+    return folded(one) + folded(other)
 
 
 def assembled(n: int, vectors: Mapping[str, Tensor], gram: Tensor | None) -> Moments:

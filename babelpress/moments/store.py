@@ -196,7 +196,7 @@ def _is_manifest(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any], laid: int) -> BlockMoments:
+def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any], version: int) -> BlockMoments:
     """The moments of a block from what its file holds. KeyError and others where it holds none."""
     rows = json.loads(metadata["sites"])
     sites = {r["name"]: Site(r["name"], tuple(r["linears"]), r["inputs"]) for r in rows}
@@ -207,16 +207,16 @@ def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any], laid: int) 
     found: BlockMoments = {site: {} for site in sites.values()}
     for (site, language), each in parts.items():
         inputs = sites[site].inputs
-        found[sites[site]][language] = _checked(Moments.from_tensors(each), inputs, laid)
+        found[sites[site]][language] = _checked(Moments.from_tensors(each), inputs, version)
     return found
 
 
-def _checked(moments: Moments, inputs: int, laid: int) -> Moments:
+def _checked(moments: Moments, inputs: int, version: int) -> Moments:
     """The moments again. Raises ValueError where they cannot be of a site with so many inputs."""
     for name, tensor in moments.tensors().items():
         if name == "n":
             continue
-        of_gram = folded_shape(inputs) if laid == FOLDED else (inputs, inputs)
+        of_gram = folded_shape(inputs) if version == FOLDED else (inputs, inputs)
         shape = of_gram if name == GRAM else (inputs,)
         floats = tensor.is_floating_point() and tensor.isfinite().all()
         if tensor.shape != shape or not floats:

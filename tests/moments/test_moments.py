@@ -12,6 +12,7 @@ from babelpress.moments.blend import blend
 from babelpress.moments.damage import damage, damages
 from babelpress.moments.moments import OPTIONAL, Moments
 from babelpress.numerics.products import precise_for
+from babelpress.numerics.triangles import folded
 from babelpress.prune import PRUNERS
 from babelpress.quantize import QUANTIZERS
 from babelpress.system import files
@@ -100,6 +101,22 @@ def test_parts_add_up():
     x_TI = inputs_of(0, 100)
 
     assert_same(slow_moments(x_TI), gathered(x_TI[:31]) + gathered(x_TI[31:]))
+
+
+@pytest.mark.parametrize("folds", [(True, True, True), (True, False, True), (False, True, False)])
+def test_folded_matrices_add_up_and_blend_to_the_same_bits(folds):
+    """As files of this and of an older version hold them, side by side too."""
+    made = by_language()
+    stored = {
+        tag: replace(each, gram=folded(each.gram)) if fold else each
+        for (tag, each), fold in zip(made.items(), folds, strict=True)
+    }
+
+    sums = [some["swh_Latn"] + some["hin_Deva"] for some in (stored, made)]
+    assert torch.equal(*(each.gram_II for each in sums))
+    for shares in (SHARES, dict.fromkeys(SHARES, 1 / 3)):
+        blended = [blend(some, shares, "blocks.0.q").gram_II for some in (stored, made)]
+        assert torch.equal(*blended)
 
 
 def test_adding_leaves_both_parts_alone():
