@@ -122,7 +122,7 @@ def compared(asked: Asked) -> Said:
 
 def _changes(asked: Asked, run: Path, label: str, spoken: str, said: Said) -> None:
     """The change of every language."""
-    from babelpress.judge import partial, predicted, scores, verdicts
+    from babelpress.judge import scores, verdicts
     from babelpress.judge.rows import of_comparison
 
     dense, on = asked.folders.dense, asked.on
@@ -135,9 +135,8 @@ def _changes(asked: Asked, run: Path, label: str, spoken: str, said: Said) -> No
     said.tables += tabled.of_run(
         own, f"{spoken} against {dense}: change of {on}, positive is worse"
     )
-    said.says += _predicted(spoken, predicted.note_prediction(run, on, which[run], found))
+    said.says += _predicted(spoken, verdicts.note_prediction(run, on, which[run], found))
     said.says += verdicts.at_chance(found, spoken)
-    said.says += partial.said(run, spoken, on, which[run])
 
 
 def _beyond(asked: Asked, run: Path, label: str, spoken: str, said: Said) -> None:
@@ -172,7 +171,7 @@ def _costs(asked: Asked, run: Path, label: str, said: Said) -> None:
 
 def _predicted(run: str, noted: Mapping[str, Any] | None) -> list[str]:
     """A line about predicted damage beside what was measured, where there is such a thing."""
-    from babelpress.judge.predicted import ranked
+    from babelpress.judge.verdicts import ranked
 
     if noted is None:
         return []

@@ -3,8 +3,8 @@
 Tested in tests/commands/test_commands.py.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,8 +21,7 @@ from babelpress.evals import EVALUATIONS
 from babelpress.system.settings import words
 
 if TYPE_CHECKING:
-    from babelpress.judge.compare import Change, Comparison
-    from babelpress.judge.known import Answer
+    from babelpress.judge.compare import Change
 
 COMPARED = {
     "run": "folder of the run",
@@ -144,26 +143,20 @@ def gate(
 ) -> Outcome:
     """Exit with 1 when any language loses more than allowed.
 
-    Of a run that was scored until something was known (`eval --until-known`) it says what is known
-    by then; where that is not enough, that it is undecided.
-
     Example: babelpress gate run --against dense --max-loss 0.05
     """
-    from babelpress.judge import partial, scores, verdicts
+    from babelpress.judge import scores, verdicts
+    from babelpress.judge.compare import gate as failing
 
-    common: Row = {"on": on, "corpus": corpus, "languages": words(languages)}
-    found = verdicts.against(against, run, **common)
-    which = scores.the_corpus([against, run], on, corpus)
-    aside = verdicts.left_out(against, on, which[against], words(languages), found)
+    found = verdicts.against(against, run, on=on, corpus=corpus, languages=words(languages))
+    which = scores.the_corpus([against, run], on, corpus)[against]
+    aside = verdicts.left_out(against, on, which, words(languages), found)
     if aside.unscored:
         raise BadRun(
             f"{' '.join(aside.unscored)} Evaluate both models in it, or leave it out of "
             "--languages: a gate lets nothing pass that was not measured."
         )
-    known = verdicts.known(against, run, **common, max_loss=max_loss)
-    bad = _failing(found, known, max_loss, confident)
-    if not bad:
-        _check_decided(known, f"{run} --on {on} --against {against}", max_loss)
+    bad = failing(found, max_loss, confident)
     rows = [{**asdict(change), "verdict": change.verdict} for change in bad]
     columns = (
         o.name(),
@@ -173,49 +166,18 @@ def gate(
         o.interval(),
     )
     judged = "upper limit of the interval" if confident else "estimate"
-    judged = (
-        "what is known from the first documents" if len(known) == len(found.changes) else judged
-    )
-    told = sum(not change.at_chance for change in found.changes)
-    if not told:
+    known = sum(not change.at_chance for change in found.changes)
+    if not known:
         raise BadRun(f"no language can be judged. {' '.join(verdicts.at_chance(found))}")
     says = (
-        f"{'failed' if bad else 'passed'}: {len(bad)} of {told} languages lose more "
+        f"{'failed' if bad else 'passed'}: {len(bad)} of {known} languages lose more "
         f"than {100 * max_loss:g} % against {against} ({judged}).",
         *_unsaid(found.changes),
         *verdicts.at_chance(found),
-        *partial.said(run, str(run), on, which[run]),
     )
     tables = (Table(columns, rows),) if bad else ()
     warned = tuple(aside.apart)
     return Outcome(rows, tables=tables, says=says, exit_code=1 if bad else 0, warnings=warned)
-
-
-def _failing(
-    found: "Comparison", known: "Mapping[str, Answer]", max_loss: float, confident: bool
-) -> "list[Change]":
-    """Who loses too much; of languages that were scored in part those of which it is known."""
-    from babelpress.judge.compare import gate as failing
-    from babelpress.judge.known import BROKEN
-
-    whole = tuple(each for each in found.changes if each.language not in known)
-    bad = failing(replace(found, changes=whole), max_loss, confident)
-    broken = {tag for tag, answer in known.items() if answer.word == BROKEN}
-    bad += [each for each in found.changes if each.language in broken]
-    return sorted(bad, key=lambda each: -(each.high if confident else each.change))
-
-
-def _check_decided(known: "Mapping[str, Answer]", asked: str, max_loss: float) -> None:
-    """Raise BadRun where a language that was scored in part may lose more for all one knows."""
-    from babelpress.judge.known import OPEN
-
-    if some := [tag for tag, answer in known.items() if answer.word == OPEN]:
-        raise BadRun(
-            f"undecided: of {', '.join(some)} only the first documents are scored, and it is not "
-            f"known by them whether more than {100 * max_loss:g} % is lost. Go on: babelpress "
-            f"eval {asked} --until-known --max-loss {max_loss:g}, or without the last three to "
-            "score all."
-        )
 
 
 def _unsaid(changes: "Sequence[Change]") -> list[str]:

@@ -20,12 +20,10 @@ from babelpress.commands.declared import Device, Model, Watched, command
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BadSetting
 from babelpress.evals import HELD_AGAINST
-from babelpress.judge.evidence import ALPHA
-from babelpress.judge.settings import EvaluationSettings, PromiseSettings
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.system.progress import silent
 
 if TYPE_CHECKING:
-    from babelpress.judge.until import Promise
     from babelpress.models.open import Opened
 
 SCORED = {
@@ -43,8 +41,6 @@ SCORED = {
     "made_with": "what the value hangs on besides model and text, by name: versions, or processor "
     "and threads of a time; null where there is no such thing",
     "parts": "what stands beside the value, by name: quartiles of a time, say; null without any",
-    "until": "where only the first documents are scored, why: the promise, how many there are, and "
-    "what is known; null where all are",
     "majority": "what the answer that is right most often finds; null where there is no such thing",
 }
 
@@ -78,20 +74,15 @@ def evaluate(
             "language: so many tokens, 40 say. A report shows it before and after pressing."
         ),
     ] = 0,
-    promise: PromiseSettings,
     device: Device = "cpu",
     progress: Watched = silent,
 ) -> Outcome:
     """Score a model in every language, keeping the tally of every document.
 
-    With --until-known a run is scored in rounds, on documents drawn alike for all runs, until it is
-    known (at 95 %) whether any language loses more than --max-loss against the dense model.
-
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
     from babelpress.runs.places import run_of
 
-    asked_of = promise.asked()
     checks.model(model, quantized=True)
     if out:
         checks.folder(out)
@@ -106,91 +97,22 @@ def evaluate(
 
     unread = dict.fromkeys(line for each in wanted_of(asked) for line in o.aside(each.texts))
     unread |= dict.fromkeys(asked.set_aside())
-    until = _until(asked_of, asked.on, keep)
     opened = _open(model, device, generate)
     seen = _ranges(opened, model, moments, mixture) if asks else None
     with _kept(keep) as here:
-        given = {"memory_mb": memory_mb, "ranges": seen, "until": until, "progress": progress}
-        rows = score(opened, here, asked, **given)
-        rows = [{"until": None, **row, "parts": _parts(here, row)} for row in rows]
+        rows = score(opened, here, asked, memory_mb=memory_mb, ranges=seen, progress=progress)
+        rows = [{**row, "parts": _parts(here, row)} for row in rows]
         if generate:
             write(opened, here, asked.corpus, asked.languages, tokens=generate, progress=progress)
-    return _outcome(rows, asked.on, keep, tuple(unread), until)
+    return _outcome(rows, asked.on, keep, tuple(unread))
 
 
 def _outcome(
-    rows: list[Row],
-    on: Sequence[str],
-    keep: Path | None,
-    unread: tuple[str, ...],
-    until: "Promise | None",
+    rows: list[Row], on: Sequence[str], keep: Path | None, unread: tuple[str, ...]
 ) -> Outcome:
     said = [line for name in on for line in (*_machine(rows, name), *evals.notes(name))]
     tables = (*_scores(rows), *_beside(rows))
-    if until:
-        tables, said = (*tables, _known(until)), [*said, *_answer(until)]
     return Outcome(rows, keep, tables, (*said, _where(keep)), warnings=unread)
-
-
-def _until(asked: PromiseSettings | None, on: Sequence[str], keep: Path | None) -> "Promise | None":
-    """Who says when enough is scored. Raises BadSetting where that cannot be asked of these."""
-    from babelpress.judge import until
-
-    if asked is None:
-        return None
-    if len(on) > 1 or not keep:
-        wrong = f"is of one evaluation, and --on names {', '.join(on)}"
-        raise BadSetting(
-            f"--until-known {wrong if len(on) > 1 else 'goes on with what is kept: add --out'}."
-        )
-    until.check(on[0], Path(asked.against))
-    best = Path(asked.beat) if asked.beat else None
-    return until.Promise(Path(asked.against), asked.max_loss, asked.at_most, best)
-
-
-def _known(until: "Promise") -> Table:
-    """What is known of each language at the levels of the answer, and from how many documents."""
-    rows: list[Row] = []
-    for tag, first in until.first.items():
-        low, high = first.limits(ALPHA / len(until.first), ALPHA)
-        rows.append(
-            {
-                "language": tag,
-                "change": first.loss(),
-                "low": low,
-                "high": high,
-                "documents": f"{len(first.pressed_T)} of {len(first.dense_N)}",
-                "known": until.known[tag],
-            }
-        )
-    columns = (
-        o.key(o.name()),
-        o.change(),
-        o.change("low", "at least"),
-        o.change("high", "at most"),
-        o.word("documents", "documents"),
-        o.word("known", "promise"),
-    )
-    rows.sort(key=lambda row: -row["change"])
-    return Table(columns, rows, f"change against {until.dense}, positive is worse")
-
-
-def _answer(until: "Promise") -> list[str]:
-    """The answer, and what it took."""
-    from babelpress.judge.known import BROKEN, KEPT
-
-    scored = sum(len(each.pressed_T) for each in until.first.values())
-    there = sum(len(each.dense_N) for each in until.first.values())
-    more = f"more than {100 * until.max_loss:.4g} % against {until.dense}"
-    more += f", as the worst-off of {until.beat}" if until.beat else ""
-    lost = [tag for tag, word in until.known.items() if word == BROKEN]
-    open_ = sum(word not in (BROKEN, KEPT) for word in until.known.values())
-    words = f"undecided: of {open_} languages it is not known whether they lose {more}"
-    if lost:
-        words = f"broken: {', '.join(lost)} lose{'s' if len(lost) == 1 else ''} {more}"
-    elif not open_:
-        words = f"kept: no language loses {more}"
-    return [f"{words}. Known from {scored:,} of {there:,} documents."]
 
 
 def _parts(folder: Path, row: Row) -> dict[str, float] | None:

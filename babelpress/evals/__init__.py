@@ -16,8 +16,6 @@ An evaluation is a module with constants and one or two functions:
     FIRST_ORDER = True       where what a document has is a part of the whole, and no score of it
     TIMED = True             where times are measured: they hang on the machine, and those of two
                              are never compared
-    BY_DOCUMENT = True       where what a document adds hangs on no other one, so that some can be
-                             scored first, and the others when they are needed
     SHOWN = ("…",)           the parts told to `detail` that `eval` shows beside the score
     COMPARED_WITH = "eng_Latn"  where all languages are compared with one, which then has no score;
                              an option that is called `pivot` names another
@@ -154,11 +152,6 @@ def is_first_order(name: str) -> bool:
 def is_timed(name: str) -> bool:
     """Whether times are measured; it is read, not imported. Raises UnknownName."""
     return bool(EVALUATIONS.facts(name).get("TIMED", False))
-
-
-def by_document(name: str) -> bool:
-    """Whether some documents can be scored first; read, not imported. Raises UnknownName."""
-    return bool(EVALUATIONS.facts(name).get("BY_DOCUMENT", False))
 
 
 def shown(name: str) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from babelpress.system.progress import Progress, silent
 METRIC = "bits_per_byte"
 SPOKEN = "bits per byte"
 LOWER_IS_BETTER = True
-BY_DOCUMENT = True
 ONE_SIDED = True
 
 

@@ -37,7 +37,6 @@ from babelpress.system.progress import Progress, silent
 METRIC = "masked_bits"
 SPOKEN = "bits per byte of hidden tokens"
 LOWER_IS_BETTER = True
-BY_DOCUMENT = True
 
 
 def measure(

@@ -23,7 +23,6 @@ from babelpress.system.progress import Progress, silent
 METRIC = "top1"
 SPOKEN = "share of next tokens ranked first"
 LOWER_IS_BETTER = False
-BY_DOCUMENT = True
 ONE_SIDED = True
 
 

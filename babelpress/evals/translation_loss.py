@@ -32,7 +32,6 @@ from babelpress.text.translations import Ways
 METRIC = "translation_bits_per_byte"
 SPOKEN = "bits per byte of the translation"
 LOWER_IS_BETTER = True
-BY_DOCUMENT = True
 PAIRED = "only"
 
 

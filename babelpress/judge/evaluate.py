@@ -1,14 +1,12 @@
 """Score a model in every language, and keep what was measured.
 
-Tested in tests/judge/test_scores.py and tests/judge/test_until.py.
+Tested in tests/judge/test_scores.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from babelpress import evals
 from babelpress.errors import BadSetting
@@ -16,9 +14,21 @@ from babelpress.evals import Document, Finds, Says, Texts
 from babelpress.evals._labels import no_head, remembering
 from babelpress.evals._windows import check_kind, check_tokens
 from babelpress.judge import costs
-from babelpress.judge.kept import Begun, Draw, Kept
 from babelpress.judge.likelihoods import Likelihoods
-from babelpress.judge.scores import RESULTS, TALLIES, UNTIL, Row, read_results, write_results
+from babelpress.judge.scores import (
+    BASELINES,
+    RESULTS,
+    TALLIES,
+    Row,
+    facts_path,
+    files_of,
+    identity_of,
+    read_results,
+    sites,
+    sites_path,
+    tally_path,
+    write_results,
+)
 from babelpress.judge.settings import MOMENTS, EvaluationSettings
 from babelpress.models.open import Opened
 from babelpress.models.reading import sees_both_sides
@@ -28,43 +38,16 @@ from babelpress.moments.ranges import Ranges
 from babelpress.numerics.tally import Tally
 from babelpress.registry import taken
 from babelpress.system.claims import PARTIAL, held, remove_partials
+from babelpress.system.files import fingerprint, read_json, sha256_file, write_json, write_sealed
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.surroundings import machine
 from babelpress.text.corpus import open_corpus
 from babelpress.text.draw import fitting_length
 from babelpress.text.languages import select
 
+ASIDE = "aside"  # of tallies, those of other settings
+DROPPED = "{} scores on {} were of another model, and are dropped"
 WINDOW = 1024  # tokens in a window, where the model has as many positions
-
-
-class Asker(Protocol):
-    """Who knows when enough documents are scored (until.py)."""
-
-    def begin(
-        self,
-        name: str,
-        corpus: str,
-        identity: Mapping[str, Any],
-        documents: Mapping[str, Sequence[Document]],
-    ) -> Mapping[str, Draw]:
-        """The draw of every language. Raises where the question cannot be asked of these."""
-        ...
-
-    def most(self, tag: str) -> int:
-        """How many documents of a language to score at most."""
-        ...
-
-    def unknown(self, tallies: Mapping[str, Tally]) -> list[str]:
-        """The languages of which more has to be scored."""
-        ...
-
-    def said(self) -> str:
-        """A line about what is known by now."""
-        ...
-
-    def told(self, tag: str) -> dict[str, Any]:
-        """What a row says of why there are no more documents."""
-        ...
 
 
 def evaluate(
@@ -74,13 +57,9 @@ def evaluate(
     *,
     memory_mb: int = 256,
     ranges: Ranges | None = None,
-    until: Asker | None = None,
     progress: Progress = silent,
 ) -> list[Row]:
     """Score a model and keep every tally; gives the rows of results.jsonl.
-
-    With `until` documents are scored in rounds until it is known what that asks, and no score of a
-    whole text is given up for one of a part. Later calls, with a question or without, go on there.
 
     `ranges` are for evaluations that need them. What was measured before on the same model and text
     is not measured again; scores on other corpora stay, those of other settings are set aside until
@@ -110,7 +89,7 @@ def evaluate(
             work = _Work.of(opened, model, each, asked, memory_mb, looked)
             for line in _said(each.texts)[len(said) :]:  # known only when documents were read
                 remark(progress, line)
-            found += _score(opened, out, work, progress, until)
+            found += _score(opened, out, work, progress)
         costs.keep(out, opened, model["model"])
     return found
 
@@ -221,109 +200,29 @@ class _Work:
         return cls(name, texts.name, documents, identity, given, metric, ranges)
 
 
-def _score(
-    opened: Opened, out: Path, work: _Work, progress: Progress, until: Asker | None
-) -> list[Row]:
+def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:
     """Score what is not there yet, and write the rows."""
     check_tokens(opened.model, opened.tokenizer, work.documents)
-    asked = (work.name, work.corpus, work.identity, work.documents)
-    draws = until.begin(*asked) if until else None
-    kept = Kept.open(out, work.name, work.corpus, work.identity, progress)
-    tags = list(work.documents)
-    scoring = _Scoring(work, kept, _measuring(opened, out, work, kept))
-    if until and draws is not None:
-        scoring.until(until, draws, progress)
-    else:
-        for done, tag in enumerate(tags):
-            scoring.whole(tag)
-            progress(f"eval {work.name}: language", done + 1, len(tags))
-    there = {*kept.texts, *kept.begun}
-    back = sorted(there - set(tags))  # they may have been set aside, rows and all
-    new = [_row(opened.name, tag, work, kept) for tag in [*tags, *back]]
-    others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
-    write_results(out, others + new)
-    return [row for row in read_results(out) if _is_of(row, work, tags)]
-
-
-Measure = Callable[[str, Sequence[Document]], Tally]
-
-
-def _measuring(opened: Opened, out: Path, work: _Work, kept: Kept) -> Measure:
-    """What scores documents of a language."""
+    kept, tags = _Kept.open(out, work, progress), list(work.documents)
     measure = evals.EVALUATIONS.get(work.name)
     given = dict(work.given)
     if evals.accepts(work.name, "kept"):
         given["kept"] = Likelihoods.open(out, work.identity["model"], work.identity["tokenizer"])
-    if work.ranges:
-        given["ranges"] = work.ranges.largest
-    if evals.accepts(work.name, "detail"):
-        given["detail"] = kept.put_sites
-
-    def of(tag: str, documents: Sequence[Document]) -> Tally:
-        return measure(opened.model, opened.tokenizer, {tag: documents}, **given)[tag]
-
-    return of
-
-
-@dataclass(frozen=True, slots=True)
-class _Scoring:
-    """Scores languages of one evaluation, whole or round by round, and keeps what comes."""
-
-    work: _Work
-    kept: Kept
-    measure: Measure
-
-    def whole(self, tag: str) -> None:
-        """All documents, going on with the rounds of those that were begun so."""
-        documents = self.work.documents[tag]
+    for done, tag in enumerate(tags):
+        documents = work.documents[tag]
         # Times are measured anew whenever they are asked for: the machine may be another by now.
-        if not evals.is_timed(self.work.name) and self.kept.has(tag, documents):
-            return
-        if begun := self.kept.first(tag, documents):
-            self.first(tag, begun.draw, len(documents), self.kept.until(tag))
-            return
-        tally = self.measure(tag, documents)
-        self.kept.put(tag, documents, tally, evals.baselines(self.work.name, documents))
-
-    def first(self, tag: str, draw: Draw, size: int, why: Mapping[str, Any]) -> Tally:
-        """The rounds of a draw that have at most so many documents, or more that are there.
-
-        A round is always of the same documents, however many are asked for: so a score does not
-        tell where it stopped and went on.
-        """
-        documents = self.work.documents[tag]
-        if self.kept.has(tag, documents):
-            return self.kept.tally(tag)
-        begun = self.kept.first(tag, documents)
-        if begun is None or begun.draw != draw:
-            begun = Begun(draw, Tally((), np.zeros(0), np.zeros(0)))
-        for end in draw.rounds():
-            done = len(begun.tally.documents)
-            if done < end <= size:
-                new = set(draw.order[done:end])
-                some = [each for each in documents if each.id in new]
-                begun = begun.joined(self.measure(tag, some), documents)
-                if end == len(documents):
-                    self.kept.put_last(tag, documents, begun.tally)
-                else:
-                    self.kept.put_first(tag, documents, begun, why)
-        return begun.tally
-
-    def until(self, asker: Asker, draws: Mapping[str, Draw], progress: Progress) -> None:
-        """Round by round, of the languages that are not known yet."""
-        tallies: dict[str, Tally] = {}
-        unknown, number = list(draws), 0
-        while unknown:
-            for done, tag in enumerate(unknown):
-                ends = [end for end in draws[tag].rounds() if end <= asker.most(tag)]
-                end = ends[min(number, len(ends) - 1)]
-                tallies[tag] = self.first(tag, draws[tag], end, asker.told(tag))
-                what = f"eval {self.work.name}: round {number + 1}, language"
-                progress(what, done + 1, len(unknown))
-            unknown, number = asker.unknown(tallies), number + 1
-            remark(progress, asker.said())
-        for tag in self.kept.begun.keys() & draws.keys():
-            self.kept.put_until(tag, asker.told(tag))
+        if evals.is_timed(work.name) or not kept.has(tag, documents):
+            looked: dict[str, Any] = {"ranges": work.ranges.largest} if work.ranges else {}
+            if evals.accepts(work.name, "detail"):
+                looked["detail"] = kept.put_sites
+            measured = measure(opened.model, opened.tokenizer, {tag: documents}, **given, **looked)
+            kept.put(tag, documents, measured[tag], evals.baselines(work.name, documents))
+        progress(f"eval {work.name}: language", done + 1, len(tags))
+    back = sorted(set(kept.texts) - set(tags))  # they may have been set aside, rows and all
+    new = [_row(opened.name, tag, work, kept) for tag in [*tags, *back]]
+    others = [row for row in read_results(out) if not _is_of(row, work, [*tags, *back])]
+    write_results(out, others + new)
+    return [row for row in read_results(out) if _is_of(row, work, tags)]
 
 
 def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
@@ -332,7 +231,7 @@ def _is_of(row: Row, work: _Work, tags: Sequence[str]) -> bool:
     return same and row["language"] in tags
 
 
-def _row(model: str, tag: str, work: _Work, kept: Kept) -> Row:
+def _row(model: str, tag: str, work: _Work, kept: "_Kept") -> Row:
     tally, held_against = kept.tally(tag), kept.baselines.get(tag, {})
     return {
         "model": model,
@@ -347,5 +246,153 @@ def _row(model: str, tag: str, work: _Work, kept: Kept) -> Row:
         "seed": None,
         "made_with": work.identity.get("made_with"),
         **{key: held_against.get(key) for key in evals.HELD_AGAINST},
-        **({UNTIL: why} if (why := kept.until(tag)) else {}),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The tallies of one evaluation on one corpus in a folder, and what each is of.
+
+    That is written so that no tally is ever taken for one of another model or text, wherever a
+    process dies. `texts` are hashes of documents, `files` those of tallies, and `baselines` what
+    scores are held against, by language.
+    """
+
+    folder: Path
+    name: str
+    corpus: str
+    identity: dict[str, Any]
+    texts: dict[str, str]
+    files: dict[str, str]
+    baselines: dict[str, dict[str, float]]
+
+    @classmethod
+    def open(cls, folder: Path, work: _Work, progress: Progress) -> "_Kept":
+        """What is there of the same model and settings.
+
+        On this corpus what is of other settings is set aside, and came of the same ones before is
+        brought back; what is of another model is dropped, on all corpora.
+        """
+        _drop_other_models(folder, work, progress)
+        path = facts_path(folder, work.name, work.corpus)
+        there = identity_of(folder, work.name, work.corpus)
+        if path.exists() and there != work.identity:
+            said = DROPPED.format(work.name, work.corpus)
+            if there.get("model") == work.identity["model"]:
+                other = _other_settings(there, work.identity)
+                said = f"scores with {other} are set aside; the same call has them again"
+                _set_aside(folder, work.name, work.corpus, there)
+            _drop(folder, work.name, work.corpus)
+            remark(progress, said)
+        if not path.exists():
+            _bring_back(folder, work.name, work.corpus, work.identity)
+        if path.exists():
+            found = read_json(path)
+            texts, files = found["texts"], found.get("files", {})
+            held_against = found.get(BASELINES, {})
+            return cls(folder, work.name, work.corpus, work.identity, texts, files, held_against)
+        kept = cls(folder, work.name, work.corpus, work.identity, {}, {}, {})
+        kept._note()
+        return kept
+
+    def has(self, tag: str, documents: Sequence[Document]) -> bool:
+        """Whether the tally of exactly this text is there, as it was written."""
+        path = self._path(tag)
+        there = self.texts.get(tag) == _hash(documents) and path.exists()
+        return there and self.files.get(tag, "") in ("", sha256_file(path))
+
+    def put(
+        self,
+        tag: str,
+        documents: Sequence[Document],
+        tally: Tally,
+        baselines: Mapping[str, float],
+    ) -> None:
+        """Keep a tally, and what its score is held against."""
+        if self.texts.pop(tag, None):
+            self._note()
+        tally.save(self._path(tag))
+        self.files[tag] = sha256_file(self._path(tag))
+        self.texts[tag] = _hash(documents)
+        if baselines:
+            self.baselines[tag] = dict(baselines)
+        self._note()
+
+    def put_sites(self, tag: str, shares: Mapping[str, float]) -> None:
+        """Keep the parts of a language's score: those at every site, or in every wrong language."""
+        by_language = {**sites(self.folder, self.name, self.corpus), tag: dict(shares)}
+        write_json(sites_path(self.folder, self.name, self.corpus), by_language)
+
+    def tally(self, tag: str) -> Tally:
+        """The tally of a language that is kept."""
+        return Tally.load(self._path(tag))
+
+    def _note(self) -> None:
+        value: dict[str, Any] = {
+            "identity": self.identity,
+            "texts": self.texts,
+            "files": self.files,
+            **({BASELINES: self.baselines} if self.baselines else {}),
+        }
+        write_sealed(facts_path(self.folder, self.name, self.corpus), value)
+
+    def _path(self, tag: str) -> Path:
+        row = {"evaluation": self.name, "corpus": self.corpus, "language": tag}
+        return tally_path(self.folder, row)
+
+
+def _drop_other_models(folder: Path, work: _Work, progress: Progress) -> None:
+    """Drop the scores of this evaluation on other corpora that are of another model."""
+    for corpus in {row.get("corpus", "") for row in read_results(folder)} - {work.corpus}:
+        path = facts_path(folder, work.name, corpus)
+        if path.exists() and read_json(path)["identity"]["model"] != work.identity["model"]:
+            _drop(folder, work.name, corpus)
+            remark(progress, DROPPED.format(work.name, corpus))
+
+
+def _drop(folder: Path, name: str, corpus: str) -> None:
+    """Drop the scores of an evaluation on a corpus: rows first, so that none lacks its tally."""
+    rows, files = read_results(folder), files_of(folder, name, corpus)
+    gone = (name, corpus)
+    write_results(folder, [r for r in rows if (r["evaluation"], r.get("corpus", "")) != gone])
+    for path in files:
+        path.unlink()
+
+
+def _other_settings(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What scores were taken with, where it differs from what is asked for."""
+    keys = [key for key in {**there, **asked} if there.get(key) != asked.get(key)]
+    told = [
+        f"{key} {there[key]}" if isinstance(there.get(key), int | str) else f"other {key}"
+        for key in keys
+    ]
+    return ", ".join(told)
+
+
+def _aside(folder: Path, identity: Mapping[str, Any]) -> Path:
+    return folder / TALLIES / ASIDE / fingerprint(identity)
+
+
+def _set_aside(folder: Path, name: str, corpus: str, identity: Mapping[str, Any]) -> None:
+    """Move the files of an evaluation on a corpus to where they are found by their settings.
+
+    What they are of goes last: until then they are scores that can be told.
+    """
+    place, facts = _aside(folder, identity), facts_path(folder, name, corpus)
+    place.mkdir(parents=True, exist_ok=True)
+    for path in sorted(files_of(folder, name, corpus), key=lambda path: path == facts):
+        path.replace(place / path.name)
+
+
+def _bring_back(folder: Path, name: str, corpus: str, identity: Mapping[str, Any]) -> None:
+    """Move them back, what they are of last; nothing where there are none."""
+    place, facts = _aside(folder, identity), facts_path(folder, name, corpus)
+    if not (place / facts.name).exists():
+        return
+    for path in sorted(place.iterdir(), key=lambda path: path.name == facts.name):
+        path.replace(facts.with_name(path.name))
+    place.rmdir()
+
+
+def _hash(documents: Sequence[Document]) -> str:
+    return fingerprint([[document.id, document.text] for document in documents])

@@ -32,7 +32,6 @@ from babelpress.system.files import (
 RESULTS = "results.jsonl"
 TALLIES = "tallies"
 BASELINES = "baselines"  # what scores are held against: by language, as `chance` and `majority`
-UNTIL = "until"  # of a row: why not all documents are scored
 KEY = 8  # characters of a hash that tell corpora apart
 
 Row = dict[str, Any]
@@ -135,15 +134,6 @@ def _is_row(row: Any) -> bool:
         and math.isfinite(row["value"])
         and all(Path(row[key]).name == row[key] for key in ("language", "evaluation"))
     )
-
-
-def until(folder: Path, name: str, corpus: str) -> dict[str, dict[str, Any]]:
-    """Why not all documents of a language are scored, by language; none where they are."""
-    return {
-        row["language"]: row[UNTIL]
-        for row in read_results(folder)
-        if row["evaluation"] == name and row.get("corpus", "") == corpus and row.get(UNTIL)
-    }
 
 
 # ---- of one corpus -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, model_validator
 
 from babelpress import evals
-from babelpress.errors import BadModel, BadRun, BadSetting
+from babelpress.errors import BadModel, BadRun
 from babelpress.models.accepted import encodes, local_config, translates
 from babelpress.runs.places import place_of
 from babelpress.system.settings import Strict, pairs, setting, words
@@ -55,48 +55,6 @@ class EvaluationSettings(Strict):
         pivots = {name: evals.compared_with(name, options[name]) for name in self.on}
         asked = select(self.languages)
         return [evals.no_score(name, tag) for name, tag in pivots.items() if tag in asked]
-
-
-class PromiseSettings(Strict):
-    """Whether to score a run only until a promise is known to be kept or broken."""
-
-    until_known: bool = setting(
-        False,
-        "Stop as soon as it is known whether any language loses more than --max-loss; what is kept "
-        "says so.",
-    )
-    against: str = setting("", "With it: folder with the scores of the dense model, of all texts.")
-    max_loss: float = setting(0.05, "With it: largest relative loss promised (0.05 is 5 %).")
-    beat: str = setting(
-        "",
-        "With it, in the place of --max-loss: the best run so far, scored whole. Its language that "
-        "loses most says how much is allowed: if one loses more, the run cannot be better.",
-    )
-    at_most: int = setting(
-        0, "With it: at most N documents a language; what is not known then is undecided.", ge=0
-    )
-
-    def asked(self) -> "PromiseSettings | None":
-        """These, where they are asked for. Raises BadSetting for a part of them."""
-        if self.until_known and not self.against:
-            raise BadSetting(
-                "--until-known needs the scores of the dense model: add --against FOLDER "
-                "(`babelpress eval MODEL --out FOLDER` makes them)."
-            )
-        given = self.model_fields_set - {"until_known"}
-        changed = [name for name in sorted(given) if getattr(self, name) != _default(name)]
-        if changed and not self.until_known:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-            raise BadSetting(
-                f"{names} has no effect without --until-known. Add that, or leave out."
-            )
-        if self.beat and "max_loss" in changed:
-            raise BadSetting("--beat says the loss that is allowed: leave --max-loss out.")
-        return self if self.until_known else None
-
-
-def _default(name: str) -> Any:
-    return PromiseSettings.model_fields[name].default
 
 
 def usual_for(model: str) -> str:

@@ -1,9 +1,12 @@
 """Scored folders side by side: comparisons, and the rows that they come to."""
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from babelpress import evals
 from babelpress.errors import BadRun
@@ -11,11 +14,10 @@ from babelpress.judge import scores
 from babelpress.judge.buckets import Bucket, buckets
 from babelpress.judge.collapse import Collapse, collapse
 from babelpress.judge.compare import Comparison, compare
-from babelpress.judge.known import Answer, First, rightly
 from babelpress.judge.ood import Apart, Scores, apart
-from babelpress.judge.partial import whole_only
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
+from babelpress.runs.manifest import Manifest
 from babelpress.runs.places import beside, origin_of
 from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
@@ -41,7 +43,7 @@ def against(
     `draws` 0 are as many as the languages need. Raises BadRun as `scored` does.
     """
     found = scored(dense, run, on=on, corpus=corpus, languages=languages)
-    compared = compare(
+    return compare(
         found.dense,
         found.pressed,
         lower_is_better=found.lower_is_better,
@@ -51,7 +53,6 @@ def against(
         draws=draws,
         seed=seed,
     )
-    return rightly(compared, found.first)
 
 
 def collapsed(
@@ -70,11 +71,9 @@ def collapsed(
     Raises BadRun as `scored` does.
     """
     found = [scored(dense, run, on=on, corpus=corpus, languages=languages) for run in runs]
-    some = {tag for each in found for tag in each.first}
-    whole, *rungs = _in_all([found[0].dense, *(each.pressed for each in found)], some)
     return collapse(
-        whole,
-        rungs,
+        found[0].dense,
+        [each.pressed for each in found],
         max_loss=max_loss,
         lower_is_better=found[0].lower_is_better,
         floors=found[0].floors,
@@ -84,17 +83,12 @@ def collapsed(
 
 
 class Scored(NamedTuple):
-    """The tallies of a dense model and of a run in the same languages, and how they are read.
-
-    Where a run was scored on the first documents only, those of the dense model are the same ones,
-    and `first` is what is known of such languages.
-    """
+    """The tallies of a dense model and of a run in the same languages, and how they are read."""
 
     dense: dict[str, Tally]
     pressed: dict[str, Tally]
     lower_is_better: bool
     floors: dict[str, float]
-    first: dict[str, First]
 
 
 def scored(
@@ -107,7 +101,7 @@ def scored(
     BadRun where one has no such scores, or not of the same options, or where no language is left.
     """
     which = scores.the_corpus([dense, run], on, corpus)
-    check_alike({at: scores.identity_of(at, on, found) for at, found in which.items()}, on)
+    _check_alike(which, on)
     first, second = (scores.tallies(folder, on, which[folder]) for folder in (dense, run))
     if languages:
         there, pivot = [*first], compared_with(dense, on, which[dense])
@@ -116,45 +110,7 @@ def scored(
         if not first and not second:
             raise BadRun(" ".join(_why(on, tag, pivot) for tag in tags) + _others(dense, there))
     lower = evals.facts(on).lower_is_better
-    whole_only(dense, on, which[dense])
-    some = scores.until(run, on, which[run])
-    known = {
-        tag: First.of(tag, first[tag], tally, lower_is_better=lower)
-        for tag, tally in second.items()
-        if tag in some and tag in first
-    }
-    first |= {tag: first[tag].among(second[tag].documents) for tag in known}
-    return Scored(first, second, lower, floors(dense, on, which[dense]), known)
-
-
-def known(
-    dense: Path,
-    run: Path,
-    *,
-    on: str,
-    corpus: str = "",
-    languages: Sequence[str] = (),
-    max_loss: float,
-) -> dict[str, Answer]:
-    """Whether languages lose more than that of which a run was scored on the first documents only.
-
-    Raises BadRun as `scored` does.
-    """
-    found = scored(dense, run, on=on, corpus=corpus, languages=languages)
-    size = len(found.pressed)
-    return {tag: each.answer(max_loss, size) for tag, each in found.first.items()}
-
-
-def _in_all(found: Sequence[Mapping[str, Tally]], some: Collection[str]) -> list[dict[str, Tally]]:
-    """Tallies of which those of some languages have the documents that all have of these."""
-    common = {
-        tag: set.intersection(*(set(each[tag].documents) for each in found if tag in each))
-        for tag in some
-    }
-    return [
-        {tag: tally.among(common[tag]) if tag in common else tally for tag, tally in each.items()}
-        for each in found
-    ]
+    return Scored(first, second, lower, floors(dense, on, which[dense]))
 
 
 def ood(
@@ -297,10 +253,11 @@ def _others(dense: Path, there: Sequence[str]) -> str:
     return f" {dense} has scores in {listed(there)}. Name some of these with --languages."
 
 
-def check_alike(found: Mapping[Path, Mapping[str, Any]], on: str) -> None:
+def _check_alike(which: Mapping[Path, str], on: str) -> None:
     """Raise BadRun for scores with other options, or made with other libraries: of another metric,
     say. Where it was not kept how they were made, nobody can tell.
     """
+    found = {folder: scores.identity_of(folder, on, corpus) for folder, corpus in which.items()}
     for key in ("options", "made_with"):
         made = {
             folder: {**(evals.options(on) if key == "options" else {}), **each.get(key, {})}
@@ -386,3 +343,57 @@ def at_chance(found: Comparison, run: str = "") -> list[str]:
         f"always, in {len(names)} of {len(found.changes)} languages ({', '.join(names)}): a change "
         "there is neither loss nor gain."
     ]
+
+
+def note_prediction(run: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any] | None:
+    """Write into the run's manifest how predicted damage ranks the languages beside the truth.
+
+    By evaluation and corpus; what is said of some of the languages replaces nothing of more.
+    """
+    known = manifest.read_if_there(run)
+    if known is None:
+        return None
+    noted = prediction(known, {c.language: c.change for c in found.changes})
+    if noted is None:
+        return None
+    by_corpus = known.prediction.get(on, {})
+    if "spearman" in by_corpus:  # of before corpora were told apart: nobody knows of which it is
+        by_corpus = {}
+    there = by_corpus.get(corpus)
+    if there != noted and (there is None or there["languages"] <= noted["languages"]):
+        told = {**known.prediction, on: {**by_corpus, corpus: noted}}
+        manifest.write(run, known.model_copy(update={"prediction": told}))
+    return noted
+
+
+def prediction(found: Manifest, changes: Mapping[str, float]) -> dict[str, Any] | None:
+    """Rank correlation over languages of a run's predicted damage with a measured change.
+
+    The damage of a chain is summed over its steps. None for fewer than three languages, and where
+    all damage or all change is the same, which ranks nothing.
+    """
+    from scipy.stats import spearmanr
+
+    parts = [step.damage for step in found.chain if step.damage]
+    if not parts:
+        return None
+    common = [tag for tag in parts[0] if tag in changes and all(tag in part for part in parts)]
+    damage_L = np.array([math.fsum(part[tag] for part in parts) for tag in common])
+    change_L = np.array([changes[tag] for tag in common])
+    if len(common) < 3 or not np.ptp(damage_L) or not np.ptp(change_L):
+        return None
+    result: Any = spearmanr(damage_L, change_L)
+    return {
+        "spearman": float(result.statistic),
+        "p": float(result.pvalue),
+        "languages": len(common),
+    }
+
+
+def ranked(spearman: float) -> str:
+    """What a rank correlation of predicted damage with measured changes means."""
+    if spearman >= 0.8:
+        return "it says well which languages lose most, without scoring any"
+    if spearman >= 0.5:
+        return "it says roughly which languages lose most; score them to be sure"
+    return "it does not say which languages lose most; go by the scores"

@@ -5,7 +5,6 @@ Because the parts of each document are kept, two models can be compared on the s
 """
 
 import io
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +32,6 @@ class Tally:
     def value(self) -> float:
         """Sum of numerators over sum of denominators."""
         return float(self.numerator_D.sum() / self.denominator_D.sum())
-
-    def among(self, documents: Collection[str]) -> "Tally":
-        """The parts of these documents, in the order that they have here."""
-        some = set(documents)
-        kept_D = np.array([name in some for name in self.documents], dtype=bool)
-        names = tuple(name for name in self.documents if name in some)
-        return Tally(names, self.numerator_D[kept_D], self.denominator_D[kept_D])
 
     def interval(self, *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
         """The 95 % interval of the value: percentile bootstrap over documents (R draws).

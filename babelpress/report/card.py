@@ -23,7 +23,6 @@ from babelpress.report.losses import (
     judged_on,
     loss,
     named,
-    partly,
     percent,
     ranges,
     speed,
@@ -94,7 +93,7 @@ def card(run: Path, *, dense: Path | None = None, served: Served | None = None) 
         | {
             "metric": evals.facts(judged_in(run)).spoken,
             "losses": [loss(each) for each in judged],
-            "findings": [line for each in judged for line in findings(each)] + partly(run),
+            "findings": [line for each in judged for line in findings(each)],
             "ranges": ranges(run),
             "ledger": _ledger(manifest),
             "speed": speed(run, dense),

@@ -11,7 +11,7 @@ from typing import Any
 from babelpress.errors import BadRun
 from babelpress.insight import _kept
 from babelpress.insight._kept import Kept
-from babelpress.judge import costs, ladders, partial, scores, verdicts
+from babelpress.judge import costs, ladders, scores, verdicts
 from babelpress.judge.collapse import Collapse
 from babelpress.judge.compare import Comparison
 from babelpress.judge.ladders import Ladder
@@ -145,19 +145,7 @@ def _notes(
     return [
         *_left_out(asked.dense, asked.on, which, asked.languages, found),
         *_held_against(asked.dense, asked.on, which, found[0]),
-        *_partly(asked),
         *filter(None, map(_chain, verdicts.names(asked.runs), manifests)),
-    ]
-
-
-def _partly(asked: _Asked) -> list[str]:
-    """Which runs were scored on the first documents only."""
-    return [
-        _sentence(line)
-        for run, name in zip(asked.runs, verdicts.names(asked.runs), strict=True)
-        for line in partial.said(
-            run, name, asked.on, scores.the_corpus([asked.dense, run], asked.on, asked.corpus)[run]
-        )
     ]
 
 

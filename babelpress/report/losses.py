@@ -10,7 +10,7 @@ from typing import Any
 
 from babelpress import evals
 from babelpress.errors import AmbiguousName, BadRun, UnknownName
-from babelpress.judge import partial, scores, verdicts
+from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import NO_DIFFERENCE, TOO_FEW, Change, Comparison, Summary, untold
 from babelpress.judge.verdicts import LATENCY
 from babelpress.report.data import NOTHING
@@ -74,16 +74,6 @@ def judged_on(run: Path, dense: Path | None) -> list[Judged]:
             beside.get(corpus),
         )
         for corpus in on
-    ]
-
-
-def partly(run: Path) -> list[str]:
-    """On which corpora only the first documents were scored of some languages."""
-    name = judged_in(run)
-    return [
-        line
-        for corpus in scores.corpora(run, name)
-        for line in partial.said(run, "This run", name, corpus)
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from scoring import LOSS, ON, run, scored
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.judge import predicted, scores, verdicts
+from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import compare
 from babelpress.judge.rows import of_comparison
 from babelpress.numerics.tally import Tally
@@ -247,7 +247,7 @@ def test_runs_go_by_their_folder_or_by_their_path_where_two_have_one_name(tmp_pa
 def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pressed):
     before = read_json(pressed / "manifest.json")
 
-    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
 
     after = read_json(pressed / "manifest.json")
     assert noted is not None
@@ -258,10 +258,10 @@ def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pre
 
 def test_predictions_on_two_corpora_stand_side_by_side(dense, pressed):
     found = verdicts.against(dense, pressed)
-    first = predicted.note_prediction(pressed, ON, TEXT, found)
+    first = verdicts.note_prediction(pressed, ON, TEXT, found)
     turned = replace(found, changes=tuple(replace(c, change=-c.change) for c in found.changes))
 
-    second = predicted.note_prediction(pressed, ON, "other?src=x", turned)
+    second = verdicts.note_prediction(pressed, ON, "other?src=x", turned)
 
     assert first is not None
     assert second is not None
@@ -271,10 +271,10 @@ def test_predictions_on_two_corpora_stand_side_by_side(dense, pressed):
 
 
 def test_what_is_said_of_some_languages_replaces_nothing_of_all(dense, pressed):
-    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
     some = verdicts.against(dense, pressed, languages=["latin", "hi"])
 
-    shown = predicted.note_prediction(pressed, ON, TEXT, some)
+    shown = verdicts.note_prediction(pressed, ON, TEXT, some)
 
     assert shown is not None
     assert shown["languages"] == 3
@@ -288,7 +288,7 @@ def test_a_prediction_of_before_corpora_were_told_apart_gives_way(dense, pressed
         {**read_json(pressed / "manifest.json"), "prediction": {ON: old}},
     )
 
-    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
 
     assert read_json(pressed / "manifest.json")["prediction"] == {ON: {TEXT: noted}}
 
@@ -296,7 +296,7 @@ def test_a_prediction_of_before_corpora_were_told_apart_gives_way(dense, pressed
 def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
     wrong = run(tmp_path / "wrong", LOSS, damage={tag: -loss for tag, loss in LOSS.items()})
 
-    noted = predicted.note_prediction(wrong, ON, TEXT, verdicts.against(dense, wrong))
+    noted = verdicts.note_prediction(wrong, ON, TEXT, verdicts.against(dense, wrong))
 
     assert noted is not None
     assert noted["spearman"] == pytest.approx(-1.0)
@@ -304,10 +304,10 @@ def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
 
 def test_noting_the_same_again_writes_nothing(dense, pressed):
     found = verdicts.against(dense, pressed)
-    predicted.note_prediction(pressed, ON, TEXT, found)
+    verdicts.note_prediction(pressed, ON, TEXT, found)
     written = (pressed / "manifest.json").stat().st_mtime_ns
 
-    predicted.note_prediction(pressed, ON, TEXT, found)
+    verdicts.note_prediction(pressed, ON, TEXT, found)
 
     assert (pressed / "manifest.json").stat().st_mtime_ns == written
 
@@ -315,7 +315,7 @@ def test_noting_the_same_again_writes_nothing(dense, pressed):
 def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     other = scored(tmp_path / "other", LOSS)
 
-    assert predicted.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
+    assert verdicts.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
     assert not (other / "manifest.json").exists()
 
 
@@ -323,4 +323,4 @@ def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
 )
 def test_a_rank_correlation_is_said_in_words(spearman, said):
-    assert said in predicted.ranked(spearman)
+    assert said in verdicts.ranked(spearman)

@@ -14,14 +14,6 @@ def test_the_value_is_a_ratio_of_sums_not_a_mean_of_ratios():
     assert tally().value == pytest.approx(4.125 / 7)
 
 
-def test_some_documents_stand_in_the_order_of_all():
-    some = tally().among(["c/é", "b/2", "z"])
-
-    assert some.documents == ("b/2", "c/é")
-    assert some.numerator_D.tolist() == [3.0, 0.125]
-    assert some.denominator_D.tolist() == [2.0, 1.0]
-
-
 def test_a_saved_tally_comes_back_to_the_last_bit(tmp_path):
     original = Tally(("x",), np.array([1 / 3]), np.array([7.0]))
     original.save(tmp_path / "one.parquet")
