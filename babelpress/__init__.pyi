@@ -409,18 +409,10 @@ def eval(
     moments: str | PathLike[str] | None = ...,
     mixture: str | PathLike[str] = ...,
     generate: int | str = ...,
-    until_known: bool = ...,
-    against: str | PathLike[str] = ...,
-    max_loss: float | str = ...,
-    beat: str | PathLike[str] = ...,
-    at_most: int | str = ...,
     device: str | PathLike[str] = ...,
     progress: Progress = ...,
 ) -> Outcome:
     """Score a model in every language, keeping the tally of every document.
-
-    With --until-known a run is scored in rounds, on documents drawn alike for all runs, until it is
-    known (at 95 %) whether any language loses more than --max-loss against the dense model.
 
     Example: babelpress eval babel-mini --corpus "flores?src=flores" --out dense
     """
@@ -458,9 +450,6 @@ def gate(
     languages: str | Iterable[str] = ...,
 ) -> Outcome:
     """Exit with 1 when any language loses more than allowed.
-
-    Of a run that was scored until something was known (`eval --until-known`) it says what is known
-    by then; where that is not enough, that it is undecided.
 
     Example: babelpress gate run --against dense --max-loss 0.05
     """
