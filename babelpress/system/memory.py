@@ -77,6 +77,19 @@ def give_back_at_once() -> None:
         _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+@contextmanager
+def short_for_now() -> Iterator[None]:
+    """What `give_back_at_once` sets inside ends with the block, for work that others follow."""
+    before = _CHOSEN.at_once
+    try:
+        yield
+    finally:
+        if _CHOSEN.at_once and not before:
+            _CHOSEN.at_once = False
+            if _LIBC is not None:
+                _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
+
+
 def short() -> bool:
     """Whether memory is short, as `give_back_at_once` was told."""
     return _CHOSEN.at_once
