@@ -166,6 +166,35 @@ def test_a_killed_pass_keeps_the_runs_that_it_has_made(model, whole, tmp_path, m
     assert content(tmp_path) == content(whole)
 
 
+def test_a_pass_that_was_killed_at_a_block_goes_on_with_what_it_had_begun(
+    model, whole, tmp_path, monkeypatch
+):
+    sweep, real, taken = asked(model, SHARING), passing.Offered, []
+
+    def killed():
+        def offered(*given):
+            *rest, take = given
+
+            def dies():
+                taken.append(True)
+                if len(taken) > len(SHARING) + 1:  # the first recipe has pressed a block
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return take()
+
+            return real(*rest, dies)
+
+        monkeypatch.setattr(passing, "Offered", offered)
+        do(sweep, tmp_path, one_pass=True)
+
+    assert killed_after(300, killed)
+    assert [*tmp_path.glob("pressed/.*.partial")]
+    assert not [*tmp_path.glob("pressed/[!.]*")]
+
+    assert not do(sweep, tmp_path, one_pass=True).failed
+
+    assert content(tmp_path) == content(whole)
+
+
 def test_a_recipe_that_fails_stops_no_other_and_is_not_tried_again(model, tmp_path, monkeypatch):
     walks = counted(monkeypatch)
     steps = [[{"prune": {**PRUNE, "mixture": each}}] for each in ("only:yo", "uniform")]
