@@ -99,6 +99,7 @@ def short_for_now() -> Iterator[None]:
             _CHOSEN.at_once = False
             if _LIBC is not None:
                 _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
+                _LIBC.mallopt(M_TRIM_THRESHOLD, 2 * MOST)  # as `at_hand` leaves it
 
 
 def short() -> bool:
