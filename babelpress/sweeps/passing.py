@@ -195,11 +195,12 @@ def _refusal(out: Path, name: str) -> Path:
 
 def why_not(plan: Recipe) -> str:
     """Why a recipe cannot be done in one pass with others; nothing where it can."""
-    if len(plan.steps) > 1:
+    first, *others = plan.steps
+    if others:
         return "it has steps after its first"
-    work = plan.steps[0].work
+    work = first.work
     if not isinstance(work, PressingSettings):
-        return f"its first step is {plan.steps[0].kind}, which does not press by a method"
+        return f"its first step is {first.kind}, which does not press by a method"
     if work.moments is not None:
         return "its moments are named"
     if not work.shares_moments:
