@@ -4,7 +4,7 @@ Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from babelpress.sweeps import schedule
     from babelpress.sweeps.plan import Entry, Sweep
     from babelpress.sweeps.schedule import Swept
-    from babelpress.sweeps.setup import Setup
+    from babelpress.sweeps.setup import Job, Setup
 
 PLACES = ("local", "ray")
 NAMED = 3  # recipes of a line about several
@@ -91,7 +91,9 @@ OnePass = Annotated[
     bool,
     Parameter(
         help="Press recipes of one model and text (propagate dense) together, block by block, from "
-        "moments that are not stored. What they make lies on the disk until each is scored."
+        "moments that are not stored; only on a CPU. What they make lies on the disk until each is "
+        "scored. Recipes that cannot share a pass are done as without; the command says why. "
+        "Ctrl-C ends a pass where the recipe at work has pressed its block or saved its model."
     ),
 ]
 
@@ -150,17 +152,15 @@ def sweep(
     labels = {e.fingerprint: {"recipe": e.label, "places": e.places} for e in asked.entries}
     setup = Setup(where, results, device, keep_models, one_pass)
     if dry_run:
-        return _told(_plan(asked, setup, labels, hands), asked, labels, setup)
+        return _told(_plan(asked, setup, labels, hands), asked)
     with _hands(hands, setup, device, progress) as working:
         swept = schedule.do(asked, setup, working, progress=progress)
-    return _told(_outcome(swept, labels, out, setup), asked, labels, setup)
+    return _told(_outcome(swept, labels, out, setup), asked)
 
 
-def _told(done: Outcome, asked: "Sweep", labels: Mapping[str, Row], setup: "Setup") -> Outcome:
+def _told(done: Outcome, asked: "Sweep") -> Outcome:
     """What came of a sweep, with what is known of it before."""
-    apart = _not_together(asked, labels) if setup.one_pass else []
-    warnings = (*_set_aside(asked), *done.warnings)
-    return replace(done, says=(*apart, *done.says), warnings=warnings)
+    return replace(done, warnings=(*_set_aside(asked), *done.warnings))
 
 
 def _set_aside(asked: "Sweep") -> tuple[str, ...]:
@@ -168,14 +168,10 @@ def _set_aside(asked: "Sweep") -> tuple[str, ...]:
     return tuple(dict.fromkeys(s for each in asked.entries for s in _aside(each)))
 
 
-def _not_together(asked: "Sweep", labels: Mapping[str, Row]) -> list[str]:
+def _not_together(alone: Mapping[str, str], labels: Mapping[str, Row]) -> list[str]:
     """A line for all recipes that are done as without one pass, for the same reason."""
-    from babelpress.sweeps.passing import why_not
-
     rows: list[Row] = [
-        {**labels[each.fingerprint], "fingerprint": each.fingerprint, "error": why}
-        for each in asked.entries
-        if (why := why_not(each.recipe))
+        {**labels[mark], "fingerprint": mark, "error": why} for mark, why in alone.items()
     ]
     return _failures(rows, "not in the one pass")
 
@@ -201,6 +197,7 @@ def _outcome(swept: "Swept", labels: Mapping[str, Row], out: Path, setup: "Setup
         for mark, error in swept.failed.items()
     ]
     says = (
+        *_not_together(swept.alone, labels),
         *_failures(lost),
         *(f"failed: the scores of {model}: {why}" for model, why in swept.unscored.items()),
         *(f"no memory was reserved: {what}: {why}" for what, why in swept.unsized.items()),
@@ -321,9 +318,27 @@ def _plan(asked: "Sweep", setup: "Setup", labels: Mapping[str, Row], hands: Hand
         f"{missing} of {len(rows)} recipes to do, and {len(todo) - missing} jobs that they share; "
         "nothing was done."
     )
-    says = _failures([row for row in rows if row["error"]], "cannot be done")
+    says = [
+        *_not_together(schedule.alone(jobs), labels),
+        *_room(jobs),
+        *_failures([row for row in rows if row["error"]], "cannot be done"),
+    ]
     tables = (Table(columns, shown),)
     return Outcome(rows, setup.out, tables, (*says, line), exit_code=2 if unfit else 0)
+
+
+def _room(jobs: Iterable["Job"]) -> list[str]:
+    """What passes will have on the disk."""
+    from babelpress.sweeps.passing import Pass
+
+    return [
+        f"{job.label}: as many pressed models lie on the disk until each is scored, and one more "
+        "while it is saved"
+        + f"; each takes up to {job.model_bytes:,} bytes"
+        * (job.model_bytes > 0)
+        for job in jobs
+        if isinstance(job, Pass)
+    ]
 
 
 def _state(row: Row, todo: Collection[str]) -> str:

@@ -206,6 +206,28 @@ def _ready(model: PreTrainedModel, device: str) -> None:
         widen(model)
 
 
+def stays_mapped(name: str) -> bool:
+    """Whether weights of a model, opened on a CPU, stay pages of its files, shared by all openings.
+
+    Not those that are computed in another dtype than the files have. True where nothing can be
+    read: whoever opens it says why.
+    """
+    try:
+        where = resolve(name)
+        if gguf_header.is_gguf(where):
+            return False
+        local = Path(where).is_dir()
+        place, _, revision = (where, "", "") if local else where.partition("@")
+        options = {"local_files_only": local, "revision": revision or "main"}
+        with quiet():
+            config = AutoConfig.from_pretrained(place, **options)
+            there = headers.entries(_files(place, options))
+    except (*CANNOT_OPEN, BadModel):
+        return True
+    kept = headers.main_dtype(there)
+    return not kept or _computed(_stored(config, there), "cpu", "auto") is _dtype(kept)
+
+
 def open_shapes(name: str) -> PreTrainedModel:
     """A model without weights: its blocks, its linears and their shapes, from its config alone.
 

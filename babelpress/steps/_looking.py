@@ -86,13 +86,16 @@ def of_offered(
 ) -> Source | None:
     """Moments that are offered to a step on this model; None where it has to look itself.
 
-    It sees what it would see in a folder of its own: a method that needs no Gram matrices, none.
+    An offer is taken once: a step after it on the same model, which the first has not changed,
+    looks itself. It sees what it would see in a folder of its own: a method that needs no Gram
+    matrices, none.
     """
     offered = _OFFERED.get()
     if offered is None or not settings.shares_moments or settings.looks_twice:
         return None
     if model != offered.model or (gram and not offered.gram):
         return None
+    _OFFERED.set(None)
     taken = count()
 
     def moments(index: int) -> BlockMoments:

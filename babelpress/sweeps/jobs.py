@@ -43,7 +43,7 @@ from babelpress.sweeps.passing import Pass
 from babelpress.sweeps.plan import Entry, as_begun, dumped, short, with_moments
 from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
-from babelpress.system.files import read_json, write_json
+from babelpress.system.files import link, read_json, write_json
 from babelpress.system.progress import Progress, silent
 from babelpress.text.mixtures import MINIMAX
 
@@ -52,15 +52,19 @@ from babelpress.text.mixtures import MINIMAX
 class Size:
     """Try the first block of a recipe, to know the memory of jobs like it.
 
-    Neither seeds nor shares decide memory: recipes that differ only there have one size.
+    Neither seeds nor shares decide memory: recipes that differ only there have one size. `others`
+    are those that wait beside it in a pass, each with an open model; one of each method is tried.
     """
 
     plan: Recipe
     moments: Merge | None = None
     size: "Size | None" = None
+    others: tuple[Recipe, ...] = ()
 
     @property
     def name(self) -> str:
+        if self.others:
+            return f"sizes/{short([Size(each).name for each in (self.plan, *self.others)])}"
         data = self.plan.model_dump(mode="json")
         data["calibration"]["seed"] = 0
         for work in (work for step in data["steps"] for work in step.values()):
@@ -72,7 +76,7 @@ class Size:
 
     @property
     def label(self) -> str:
-        return f"the size of a recipe on {self.plan.model}"
+        return f"the size of {'a pass' if self.others else 'a recipe'} on {self.plan.model}"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -95,11 +99,20 @@ class Size:
             plan = with_moments(plan, self.moments.folder(setup.out)).model_copy(
                 update={"calibration": plan.calibration.model_copy(update=few)}
             )
-        most = max(step.memory_bytes for step in estimate(plan, device=setup.device))
+        tried = {_method(each): each for each in (*self.others, plan)}
+        steps = [s for each in tried.values() for s in estimate(each, device=setup.device)]
+        most = max(step.memory_bytes for step in steps)
+        if self.others:
+            most += len(self.others) * passing.opened_bytes(plan.model, setup.device)
         path = setup.out / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"memory_bytes": most})
         progress("size", 1, 1)
+
+
+def _method(plan: Recipe) -> tuple[str, str]:
+    step = plan.steps[-1]
+    return step.kind, getattr(step.work, "method", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,8 @@ class Press:
     """Do a recipe and score what it made.
 
     `begun` is what it begins with, if anything; `moments` are those of its next step, if shared and
-    stored, `passed` is the pass that takes those that are not.
+    stored, `passed` is the pass that takes those that are not; `alone` says why it is in none that
+    was asked for. `scored` is the dry run of nothing but scoring, once the pass has left its run.
     """
 
     entry: Entry
@@ -158,6 +172,8 @@ class Press:
     size: Size | None = None
     begun: Begin | None = None
     passed: Pass | None = None
+    alone: str = ""
+    scored: Size | None = None
 
     @property
     def name(self) -> str:
@@ -202,15 +218,17 @@ class Press:
 
     def _press(self, new: Path, setup: Setup, progress: Progress) -> None:
         """What is not begun yet; where others did all of it already, what they made."""
-        made = self.begun.folder(setup.out) if self.begun and self.copies else None
-        if self.passed and passing.folder_of(setup.out, self.name).exists():
-            made = passing.folder_of(setup.out, self.name)
-        if made:
-            ignore = shutil.ignore_patterns(LOCK_NAME)
-            shutil.copytree(made, new, ignore=ignore, dirs_exist_ok=True)
+        ignore = shutil.ignore_patterns(LOCK_NAME)
+        if (pressed := passing.folder_of(setup.out, self.name)).exists():
+            shutil.copytree(pressed, new, ignore=ignore, copy_function=link, dirs_exist_ok=True)
+            return
+        if self.begun and self.copies:
+            shutil.copytree(self.begun.folder(setup.out), new, ignore=ignore, dirs_exist_ok=True)
             return
         plan = rest(self.entry.recipe, setup.out)
         if self.passed:
+            if why := passing.refused(setup.out, self.name):
+                raise BabelpressError(why)
             passing.press_alone(plan, new, setup.device, progress)
             return
         if self.moments:
@@ -222,6 +240,8 @@ def memory(job: Job, out: Path) -> int:
     """Bytes that a job takes at its worst moment; 0 where nobody found out."""
     if isinstance(job, Merge):
         return job.memory(out)
+    if isinstance(job, Press) and job.scored and passing.folder_of(out, job.name).exists():
+        return job.scored.memory(out) or (job.size.memory(out) if job.size else 0)
     return job.size.memory(out) if job.size else 0
 
 
@@ -232,7 +252,7 @@ def attempt(job: Job, setup: Setup, progress: Progress = silent) -> str:
     """
     try:
         job.do(setup, progress)
-    except (BabelpressError, OSError, RuntimeError, MemoryError) as error:
+    except passing.EXPECTED as error:
         return " ".join(str(error).split()) or type(error).__name__
     return ""
 

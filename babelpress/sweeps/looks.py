@@ -4,7 +4,7 @@ Tested in tests/sweeps/test_plan.py.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,15 +113,29 @@ class Merge:
         """Where the moments of its languages lie apart."""
         return [look.folder(out, tag) for look in self.looks for tag in look.languages]
 
+    @property
+    def with_gram(self) -> "Merge":
+        """The one that has all of this one, and Gram matrices."""
+        looks = tuple(replace(look, gram=True) for look in self.looks)
+        return replace(self, looks=looks, gram=True)
+
     def richer(self, out: Path) -> Path | None:
         """The folder that has all of this one and Gram matrices too, where it stands."""
-        looks = tuple(replace(look, gram=True) for look in self.looks)
-        folder = replace(self, looks=looks, gram=True).folder(out)
+        folder = self.with_gram.folder(out)
         return folder if not self.gram and folder.exists() else None
+
+    def there(self, setup: Setup, coming: Collection[str] = ()) -> bool:
+        """Whether it stands or can be made of what stands, so that no text is seen for it.
+
+        Merges whose names are `coming` are as good as there.
+        """
+        if self.done(setup) or self.richer(setup.out):
+            return True
+        return self.name in coming or self.with_gram.name in coming
 
     def unseen(self, setup: Setup) -> list[Look]:
         """The languages that are to be seen before it."""
-        if self.richer(setup.out):
+        if self.there(setup):
             return []
         return [look for look in self.looks if not look.done(setup)]
 

@@ -19,25 +19,19 @@ from pathlib import Path
 from babelpress import evals
 from babelpress.judge import scorable
 from babelpress.judge.settings import EvaluationSettings
-from babelpress.models.open import config_of
 from babelpress.runs import fits
-from babelpress.runs.places import BEGUN, place_of
+from babelpress.runs.places import BEGUN
 from babelpress.runs.recipe import Recipe
+from babelpress.sweeps import sharing
 from babelpress.sweeps.beginnings import Begin, in_order, rest
 from babelpress.sweeps.found import DENSE, RESULTS, RUNS
 from babelpress.sweeps.jobs import Press, Score, Size, attempt
 from babelpress.sweeps.looks import Look, Merge
-from babelpress.sweeps.passing import PRESSED, Pass, free, together
+from babelpress.sweeps.passing import PRESSED, forget_refused, free, together
 from babelpress.sweeps.plan import (
-    Entry,
     Sweep,
-    as_begun,
     head_of,
     in_all,
-    needs_gram,
-    presses,
-    shares_moments,
-    single,
     with_head,
 )
 from babelpress.sweeps.results import Row
@@ -45,8 +39,6 @@ from babelpress.sweeps.setup import Hands, Job, Setup
 from babelpress.system.claims import held, leave_partials, remove_partials
 from babelpress.system.files import write_text
 from babelpress.system.progress import Progress, ago, remark, silent
-from babelpress.text.draw import languages_of, tagged
-from babelpress.text.settings import CalibrationSettings
 
 
 class Here:
@@ -71,7 +63,7 @@ class Swept:
     """What came of a sweep: rows in the order of its recipes, and errors by their fingerprints.
 
     `unscored` are errors of dense models, `unsized` of dry runs; `skipped` recipes were there
-    before.
+    before. `alone` says of recipes why they were not in one pass that was asked for.
     """
 
     rows: list[Row]
@@ -79,6 +71,7 @@ class Swept:
     unscored: dict[str, str]
     unsized: dict[str, str]
     skipped: int
+    alone: dict[str, str]
 
 
 def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent) -> Swept:
@@ -114,7 +107,13 @@ def do(sweep: Sweep, setup: Setup, hands: Hands, *, progress: Progress = silent)
     unscored = {model: failed[name] for model, name in dense.items() if name in failed}
     sizes = {job.label: job.name for job in jobs if isinstance(job, Size)}
     unsized = {label: failed[name] for label, name in sizes.items() if name in failed}
-    return Swept(rows, lost, unscored, unsized, len(sweep.entries) - todo)
+    return Swept(rows, lost, unscored, unsized, len(sweep.entries) - todo, alone(jobs))
+
+
+def alone(jobs: Iterable[Job]) -> dict[str, str]:
+    """Why recipes of these jobs are not in the one pass that was asked for, by fingerprint."""
+    presses = (job for job in jobs if isinstance(job, Press))
+    return {job.name: job.alone for job in presses if job.alone}
 
 
 def fitting(sweep: Sweep, setup: Setup) -> tuple[dict[str, str], Sweep]:
@@ -141,6 +140,7 @@ def _tidy(out: Path) -> None:
 
     Whoever holds the sweep has no job running, on any machine.
     """
+    forget_refused(out)
     leave_partials(*_made_by_jobs(out))
     remove_partials(out, out / "sizes", out / "results")
 
@@ -158,7 +158,8 @@ def _made_by_jobs(out: Path) -> list[Path]:
 
 def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> list[Job]:
     """The jobs that are not done, those that others need first; `sized` with their dry runs."""
-    presses = [job for job in _presses(sweep, setup, apart=apart) if not job.done(setup)]
+    wanted = sharing.jobs_of(sweep, setup, apart=apart)
+    presses = [job for job in wanted if not job.done(setup)]
     merges = [job.moments for job in presses if job.moments and not job.moments.done(setup)]
     looks = [look for merge in merges for look in merge.unseen(setup)]
     passed = [(p.passed, p.name, rest(p.entry.recipe, setup.out)) for p in presses if p.passed]
@@ -171,60 +172,10 @@ def missing(sweep: Sweep, setup: Setup, *, apart: bool, sized: bool = False) -> 
         found.setdefault(job.name, job)
     if not sized:
         return list(found.values())
-    jobs = _sized(found.values(), sweep)
-    sizes = {job.size.name: job.size for job in jobs if job.size and not job.size.done(setup)}
-    return [*sizes.values(), *jobs]
-
-
-def _presses(sweep: Sweep, setup: Setup, *, apart: bool) -> list[Press]:
-    """A job for every recipe, with what it begins with and the moments or pass that it shares."""
-    out = setup.out
-    grams = _grams(sweep, out)
-    begins = {b.name for e in sweep.entries for b in in_order(Begin.of(e.recipe))}
-    found: list[Press] = []
-    for entry in sweep.entries:
-        whole = Begin(as_begun(entry.recipe))
-        there = whole.name in begins or whole.folder(out).exists()
-        begun = whole if there else Begin.of(entry.recipe)
-        moments = None if begun == whole else _moments(entry, grams, out, apart=apart)
-        wanted = setup.one_pass and moments and not moments.done(setup)  # what is there is read
-        passed = Pass.of(rest(entry.recipe, out), begun) if wanted else None
-        found.append(Press(entry, None if passed else moments, begun=begun, passed=passed))
-    return found
-
-
-def _sized(jobs: Iterable[Job], sweep: Sweep) -> list[Job]:
-    """The jobs, each with the dry run that tells its memory.
-
-    That of seeing a language and of scoring a model is no less than that of pressing it in one; of
-    a model that is begun first, no more than that of a whole recipe.
-    """
-    one: dict[tuple[str, CalibrationSettings], Size] = {}
-    for plan in (entry.recipe for entry in sweep.entries):
-        if presses(plan) and (_source(plan) not in one or needs_gram(plan)):
-            one[_source(plan)] = Size(single(plan, _tags(plan)[0]))
-    models = {model: size for (model, _), size in one.items()}
-    found: list[Job] = []
-    for job in jobs:
-        if isinstance(job, Begin):
-            found.append(replace(job, size=Size(job.plan)))
-        elif isinstance(job, Look | Score | Pass) and job.begun:
-            found.append(replace(job, size=Size(job.begun.plan)))
-        elif isinstance(job, Look):
-            found.append(replace(job, size=one[job.model, job.asked]))
-        elif isinstance(job, Pass):
-            found.append(replace(job, size=Size(job.largest)))
-        elif isinstance(job, Press) and job.passed and not job.begun:
-            found.append(replace(job, size=models.get(job.entry.recipe.model)))
-        elif isinstance(job, Score):
-            found.append(replace(job, size=models.get(job.model)))
-        elif isinstance(job, Press):
-            moments = None if job.begun else job.moments
-            whole = job.begun.plan if job.begun and job.copies else job.entry.recipe
-            found.append(replace(job, size=Size(whole, moments)))
-        else:
-            found.append(job)
-    return found
+    jobs = sharing.sized(found.values(), sweep, setup.out)
+    light = [job.scored for job in jobs if isinstance(job, Press)]
+    sizes = {size.name: size for size in (*(job.size for job in jobs), *light) if size}
+    return [*(size for size in sizes.values() if not size.done(setup)), *jobs]
 
 
 def _scores(sweep: Sweep, out: Path) -> dict[str, Score]:
@@ -256,44 +207,6 @@ def dense_of(plan: Recipe, out: Path) -> str:
     if head is None:
         return plan.model
     return "" if len(head.steps) == len(plan.steps) else str(Begin(head).folder(out))
-
-
-def _grams(sweep: Sweep, out: Path) -> dict[tuple[str, CalibrationSettings], bool]:
-    """By model and text, whether any recipe needs Gram matrices: then all are seen with them."""
-    found: dict[tuple[str, CalibrationSettings], bool] = {}
-    plans = (rest(entry.recipe, out) for entry in sweep.entries)
-    for plan in (plan for plan in plans if shares_moments(plan)):
-        found[_source(plan)] = found.get(_source(plan), False) or needs_gram(plan)
-    return found
-
-
-def _source(plan: Recipe) -> tuple[str, CalibrationSettings]:
-    return plan.model, plan.calibration.model_copy(update={"languages": ()})
-
-
-def _moments(
-    entry: Entry,
-    grams: Mapping[tuple[str, CalibrationSettings], bool],
-    out: Path,
-    *,
-    apart: bool,
-) -> Merge | None:
-    """The moments that a recipe shares with others; None where it makes its own or names some."""
-    plan = rest(entry.recipe, out)
-    if not shares_moments(plan):
-        return None
-    asked = plan.calibration
-    tags = _tags(entry.recipe)
-    groups = [(tag,) for tag in tags] if apart else [tuple(tags)]
-    gram, begun = grams[_source(plan)], Begin.of(entry.recipe)
-    looks = tuple(Look(*_source(plan), group, gram, begun=begun) for group in groups)
-    return Merge(looks, asked, needs_gram(plan))
-
-
-def _tags(plan: Recipe) -> Sequence[str]:
-    """The languages of a calibration; of an encoder-decoder the directions of translation."""
-    text = tagged(plan.calibration.corpus, config_of(place_of(plan.model)))
-    return languages_of(text, plan.calibration.languages)
 
 
 def work_off(

@@ -185,6 +185,17 @@ def load_tensors(path: Path, *, error: type[BabelpressError] = BadModel) -> "dic
         ) from cause
 
 
+def link(source: str, target: str) -> None:
+    """A second name of a file that nobody changes in place; a copy where the disk knows no such."""
+    Path(target).unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        shutil.copy2(source, target)
+
+
 @contextmanager
 def new_folder(path: Path, *, resume: bool = False, keeps: str = "") -> Iterator[Path]:
     """Fill a temporary folder that becomes `path` when the block ends well, and vanishes when not.

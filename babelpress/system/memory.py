@@ -9,7 +9,7 @@ import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
@@ -21,7 +21,7 @@ KEPT = 1 << 30  # bytes
 LARGE = 4 << 20  # bytes: to clear new memory for every smaller tensor takes longer than its work
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Peak:
     """The most memory so far, in bytes; 0 where it cannot be known."""
 
@@ -30,22 +30,33 @@ class Peak:
 
 @contextmanager
 def peak() -> Iterator[Peak]:
-    """Watch the memory of this process while the work inside is done."""
+    """Watch the memory of this process while the work inside is done: one thread for all peaks."""
     found = Peak(used())
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(EVERY):
-            found.bytes = max(found.bytes, used())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
+    with _WATCH.lock:
+        _WATCH.peaks.append(found)
+        if len(_WATCH.peaks) == 1:
+            _WATCH.stop = threading.Event()
+            _WATCH.thread = threading.Thread(target=_sample, args=(_WATCH.stop,), daemon=True)
+            _WATCH.thread.start()
     try:
         yield found
     finally:
-        stop.set()
-        thread.join()
+        with _WATCH.lock:
+            _WATCH.peaks.remove(found)
+            last = None if _WATCH.peaks else _WATCH.thread
+            if last is not None:
+                _WATCH.stop.set()
+        if last is not None:
+            last.join()
         found.bytes = max(found.bytes, used())
+
+
+def _sample(stop: threading.Event) -> None:
+    while not stop.wait(EVERY):
+        now = used()
+        with _WATCH.lock:
+            for each in _WATCH.peaks:
+                each.bytes = max(each.bytes, now)
 
 
 def used() -> int:
@@ -75,6 +86,20 @@ def give_back_at_once() -> None:
     _CHOSEN.at_once = True
     if _LIBC is not None:
         _LIBC.mallopt(M_MMAP_THRESHOLD, LARGE)
+
+
+@contextmanager
+def short_for_now() -> Iterator[None]:
+    """What `give_back_at_once` sets inside ends with the block, for work that others follow."""
+    before = _CHOSEN.at_once
+    try:
+        yield
+    finally:
+        if _CHOSEN.at_once and not before:
+            _CHOSEN.at_once = False
+            if _LIBC is not None:
+                _LIBC.mallopt(M_MMAP_THRESHOLD, MOST)
+                _LIBC.mallopt(M_TRIM_THRESHOLD, 2 * MOST)  # as `at_hand` leaves it
 
 
 def short() -> bool:
@@ -117,6 +142,16 @@ def at_hand() -> Iterator[None]:
 
 
 @dataclass(slots=True)
+class _Watch:
+    """Whose peaks are watched, and by what thread."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    peaks: list[Peak] = field(default_factory=list[Peak])
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+
+@dataclass(slots=True)
 class _Chosen:
     """Whether memory is given back at once: a setting of the whole process, as the C library's."""
 
@@ -133,4 +168,5 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 _LIBC = _glibc()
+_WATCH = _Watch()
 _CHOSEN = _Chosen()

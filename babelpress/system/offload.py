@@ -43,7 +43,7 @@ def on_disk(folder: Path) -> Hold:
         if tensor.device.type != "cpu":
             raise BadSetting(
                 f"--offload keeps the memory of the machine free, not that of {tensor.device}. "
-                "Use --device cpu, or run without --offload."
+                "Use --device cpu, or run without --offload (of a sweep --one-pass)."
             )
         number, path = tempfile.mkstemp(dir=folder)
         try:
@@ -54,7 +54,7 @@ def on_disk(folder: Path) -> Hold:
         except OSError as error:
             raise BadRun(
                 f"cannot hold {tensor.nbytes:,} bytes in {folder}: {error.strerror}. Give a folder "
-                "with more room, or run without --offload."
+                "with more room, or run without --offload (of a sweep --one-pass)."
             ) from error
         finally:
             os.close(number)

@@ -272,3 +272,34 @@ def test_a_disk_that_refuses_gives_one_line(tmp_path):
 def test_a_device_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(BadSetting, match=r"no device 'tpu' here\. Choose one of cpu"):
         open_model("babel-mini", device="tpu")
+
+
+@pytest.mark.parametrize(
+    ("said", "stored", "mapped"),
+    [
+        ("float32", torch.float32, True),
+        ("bfloat16", torch.bfloat16, True),
+        ("float16", torch.float16, False),  # computed in float32
+        ("bfloat16", torch.float32, False),  # made narrower where it is opened
+    ],
+)
+def test_weights_stay_pages_of_their_file_where_nothing_is_made_of_them(
+    tmp_path, said, stored, mapped
+):
+    pico.model().to(stored).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "dtype": said}))
+
+    assert opening.stays_mapped(str(tmp_path)) is mapped
+    pico.tokenizer().save_pretrained(tmp_path)
+    model = open_model(str(tmp_path)).model
+    assert (model.dtype == stored) is mapped
+
+
+def test_whether_weights_stay_in_their_file_is_for_who_opens_them_where_nothing_can_be_read(
+    tmp_path,
+):
+    pico.model().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+
+    assert opening.stays_mapped(str(tmp_path))

@@ -23,6 +23,7 @@ from babelpress.sweeps.beginnings import Begin, rest
 from babelpress.sweeps.found import find
 from babelpress.sweeps.jobs import Press, Score, Size
 from babelpress.sweeps.looks import Look
+from babelpress.sweeps.passing import Pass
 from babelpress.sweeps.schedule import Here
 from babelpress.sweeps.setup import Setup
 from babelpress.system.files import write_json
@@ -328,3 +329,20 @@ def test_a_distilled_model_is_held_against_its_teacher(places, tmp_path):
     first = Begin(head)
     assert schedule.dense_of(both, out) == str(first.folder(out))
     assert rest(both, out).steps == both.steps[2:]
+
+
+def test_what_is_begun_first_is_pressed_in_one_pass_and_sized_with_its_training(places, tmp_path):
+    steps = [
+        [learn(places[1]), prune(each, "wanda", propagate="dense")] for each in ("0.25", "0.5")
+    ]
+    sweep = asked(places, *steps[0], vary={"steps": steps})
+    setup = Setup(tmp_path, str(tmp_path / "results"), one_pass=True)
+
+    found = schedule.missing(sweep, setup, apart=True, sized=True)
+
+    assert not schedule.alone(found)  # though the first step of a whole recipe is finetune
+    (one,) = [job for job in found if isinstance(job, Pass)]
+    assert [name for name, _ in one.plans] == [entry.fingerprint for entry in sweep.entries]
+    assert isinstance(one.size, Size)
+    assert [step.kind for step in one.size.plan.steps] == ["finetune", "prune"]
+    assert one.model_bytes == 0

@@ -154,6 +154,30 @@ def test_a_sweep_on_ray_is_byte_for_byte_the_local_one_and_one_failure_stops_no_
     assert len(results(tmp_path / "here")) == 4 + 1 + 1
 
 
+@needs_ray
+@pytest.mark.slow
+def test_one_pass_on_ray_is_byte_for_byte_the_local_sweep_without(tmp_path):
+    pico.model().save_pretrained(tmp_path / "tiny")
+    pico.tokenizer().save_pretrained(tmp_path / "tiny")
+    sweep = {
+        "model": "tiny",
+        "calibration": {"tokens": 200, "length": 50, "languages": ["sw", "hi"]},
+        "steps": [{"prune": {"method": "wanda", "pattern": "0.25", "propagate": "dense"}}],
+        "vary": {"steps.0.prune.method": ["wanda", "sparsegpt"]},
+        "evaluate": {"languages": ["sw", "hi"], "documents": 2},
+    }
+    (tmp_path / "s.yaml").write_text(json.dumps(sweep))
+
+    there = swept(tmp_path, "there", on="ray", retries=1, one_pass=True)
+    here = swept(tmp_path, "here")
+
+    assert there == here
+    assert here["code"] == 0
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    assert len([*(tmp_path / "there").glob("passes/*.json")]) == 1
+    assert not (tmp_path / "there" / "moments").exists()
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9"])
 def test_a_cluster_that_does_not_answer_is_named_at_once(address):
     with pytest.raises(BadRun) as caught:

@@ -472,3 +472,20 @@ def test_hashes_are_of_all_files_and_checked_by_part(tmp_path):
     (tmp_path / "a" / "d").unlink()
     with pytest.raises(BadMoments, match="/a/d is missing"):
         files.check_hashes(tmp_path, written, "a", error=BadMoments)
+
+
+def test_a_file_is_linked_and_copied_where_the_disk_knows_no_links(tmp_path, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_text("pressed")
+    target.write_text("of an attempt before")
+
+    files.link(str(source), str(target))
+    assert target.samefile(source)
+
+    def refuses(*_):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuses)
+    files.link(str(source), str(target))
+    assert target.read_text() == "pressed" and not target.samefile(source)
+    assert source.read_text() == "pressed"

@@ -2,6 +2,7 @@
 
 import time
 import weakref
+from _thread import interrupt_main
 
 import pytest
 import torch
@@ -122,6 +123,25 @@ def test_what_stops_the_stream_is_raised_here_and_interrupts_all_that_wait(kind)
     with pytest.raises(kind, match="now"):
         in_turn(stops(), [work, work])
     assert stopped == [True, True]
+
+
+def test_ctrl_c_while_a_piece_works_stops_it_where_it_wants_its_next_item():
+    log = []
+
+    def interrupted(take):
+        take()
+        interrupt_main()
+        time.sleep(0.1)
+        log.append("a goes on")
+        try:
+            take()
+        except KeyboardInterrupt:
+            log.append("a stops")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        in_turn(items(2, log), [interrupted, reader("b", log, 2)])
+    assert log == ["make 0", "a goes on", "a stops"]
 
 
 def test_who_wants_more_than_there_is_is_not_waited_for():

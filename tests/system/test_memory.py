@@ -2,6 +2,13 @@
 
 import subprocess
 import sys
+import threading
+import time
+from contextlib import ExitStack
+
+import torch
+
+from babelpress.system.memory import peak
 
 MIB = 1 << 20
 INSIDE = """
@@ -84,3 +91,54 @@ def test_what_is_large_goes_back_at_once_only_inside():
     assert before > 12 * MIB
     assert inside < 4 * MIB
     assert after > 12 * MIB
+
+
+FOR_NOW = """
+import torch
+from babelpress.system.memory import give_back, give_back_at_once, short, short_for_now, used
+MIB = 1 << 20
+
+def held():
+    torch.ones(16 * MIB, dtype=torch.uint8)
+    give_back()
+    start = used()
+    torch.ones(16 * MIB, dtype=torch.uint8)
+    return used() - start
+
+with short_for_now():
+    give_back_at_once()
+    inside, told = held(), short()
+print(inside, held(), int(told), int(short()))
+with short_for_now():
+    pass
+give_back_at_once()
+with short_for_now():
+    give_back_at_once()
+assert short()
+"""
+
+
+def test_memory_is_short_for_one_work_and_not_for_what_follows():
+    inside, after, told, still = child(FOR_NOW)
+
+    assert inside < 4 * MIB < 12 * MIB < after
+    assert (told, still) == (1, 0)
+
+
+def test_many_peaks_are_watched_by_one_thread_each_from_where_it_begins():
+    before = threading.active_count()
+    with peak() as outer:
+        kept = torch.ones(48 * MIB, dtype=torch.uint8)
+        time.sleep(0.1)
+        del kept
+        with ExitStack() as many:
+            inner = [many.enter_context(peak()) for _ in range(9)]
+            assert threading.active_count() == before + 1
+        with peak() as later:
+            kept = torch.ones(48 * MIB, dtype=torch.uint8)
+            time.sleep(0.1)
+            del kept
+
+    assert threading.active_count() == before
+    assert all(outer.bytes - each.bytes > 40 * MIB for each in inner)
+    assert later.bytes - inner[0].bytes > 40 * MIB
