@@ -113,7 +113,7 @@ def test_a_plan_says_what_it_will_take(source, tmp_path):
     ("step", "words"),
     [
         ({"width": 24, "mixture": "minimax"}, "--width are chosen without"),
-        ({"width": 24, "moments": "there"}, "--width needs text to see what a block does"),
+        ({"width": 24, "moments": "there"}, "--width needs text to see what a channel does"),
         ({"width": "1.5"}, "a share of 1.5 is above 1"),
     ],
 )

@@ -69,7 +69,10 @@ def test_a_student_by_sizes_is_short_for_two_steps(taught):
     }
     assert kinds["stride"] == ["distill"]
     assert kinds["influence"] == kinds["random"] == ["shrink", "distill"]
-    assert plan(taught, layers=1, init="random").steps[1].work.init == "random"
+    for width, init in ((None, "influence"), ("0.75", "influence"), ("0.75", None)):
+        assert plan(taught, layers=1, width=width, init=init).steps[0].work.fit
+    first, second = plan(taught, layers=1, init="random").steps
+    assert (first.work.fit, second.work.init) == (False, "random")
 
 
 def test_a_narrower_student_learns_and_is_an_ordinary_folder(taught, shrunk, student):
@@ -167,7 +170,7 @@ def test_a_plan_says_what_both_steps_will_take(taught, tmp_path):
     told = press(str(taught), asked, out=tmp_path / "run", dry_run=True)
 
     assert told.says[0].startswith("step 1: shrink to blocks 1, channels 24")
-    assert told.says[1].startswith("step 2: distil the model before into this one in 8 steps")
+    assert told.says[1].startswith("step 2: distil what it all began with into the model at hand in 8")
     assert told.says[3].startswith("step 2: about ")
 
 
@@ -175,6 +178,10 @@ def test_what_cannot_be_is_one_line_before_anything_is_done(taught, shrunk, tmp_
     prune = {"prune": {"method": "magnitude", "pattern": "0.5"}}
     line = refusal(BadSetting, plan, taught, SHRINK, prune)
     assert "distill cannot come after prune: all of a student learns" in line
+    line = refusal(BadSetting, plan, taught, prune, SHRINK | {"shrink": {"blocks": 1}})
+    assert "distill cannot come after prune: all of a student learns" in line
+    learnt = {"distill": {"layers": 2}}
+    assert len(plan(taught, prune, learnt).steps) == 3
     run.do(recipe.of({"model": str(shrunk), "calibration": TEXT, "steps": [prune]}), tmp_path / "p")
     out = tmp_path / "run"
     cases = [
