@@ -7,6 +7,7 @@ from typing import Protocol
 
 from babelpress.steps._kind import Listing, MixtureRow
 
+
 class Apart(Protocol):
     """A report with losses on text held apart; `best` is the evaluation whose weights are kept."""
 

@@ -17,8 +17,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from babelpress.distill import OBJECTIVES, by_objective
 from babelpress.errors import BadModel, BadSetting
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
-from babelpress.steps.shrink import Settings as Shrinking
 from babelpress.steps.shrink import MULTIPLE, Size
+from babelpress.steps.shrink import Settings as Shrinking
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
@@ -28,6 +28,7 @@ from babelpress.train import WATCHED
 
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
+    from babelpress.models.walk import Walk
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
 
@@ -332,6 +333,24 @@ ZEROS = (
     "all of a student learns, and its zeros would go. Use recover, which keeps them, or prune "
     "afterwards."
 )
+
+
+def check(name: str, walk: "Walk", settings: Settings) -> "Walk":
+    """Raise BadModel or BadSetting for a kind of model, head or number of layers that does not fit.
+
+    What comes is the student, in shapes.
+    """
+    from babelpress.steps import _distilling
+
+    return _distilling.shapes(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadModel for a tokenizer without a mask where one is needed, BadCorpus for too little
+    text."""
+    from babelpress.steps import _distilling
+
+    _distilling.check_text(opened, calibration, settings)
 
 
 def do(

@@ -174,7 +174,9 @@ class Watched(ABC):
 
         self.shares, self.tokens = ordered(state["shares"]), ordered(state["tokens"])
         self.found = [ordered(each) for each in state["found"]]
-        self.distances = [ordered(each) for each in state.get("distances", [])]  # older ones have none
+        self.distances = [
+            ordered(each) for each in state.get("distances", [])
+        ]  # older ones have none
         self.drawn = [ordered(each) for each in state["drawn"]]
         self.at, self.losses = list(state["at"]), list(state["losses"])
         self.seconds, self.best = float(state["seconds"]), int(state["best"])
