@@ -262,6 +262,11 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
         ({"objective": "hintn"}, UnknownName, "Did you mean 'hinton'"),
         ({"options": {"temper": 1}}, BadSetting, "no objective here has an option temper"),
         ({"options": {"temperature": 0.0}}, BadSetting, "Use a number from 0.1 to 100."),
+        (
+            {"objective": "hidden", "options": {"weight": 0.0}},
+            BadSetting,
+            "hidden's weight is 0.0. Use a number from 0.001 to 1000.",
+        ),
         ({"rate": 0}, BadSetting, "rate"),
     ],
 )
