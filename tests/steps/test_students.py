@@ -16,11 +16,13 @@ from babelpress.models.weights import weights_hash
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.runs.estimate import estimate
 from babelpress.runs.open import open_any, with_known
 from babelpress.steps import _distilling, distill
 from babelpress.steps._estimating import Trial
 from babelpress.steps.distill import Report
 from babelpress.system.early import may_end_early
+from babelpress.train import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 8
@@ -181,6 +183,10 @@ def test_a_plan_says_what_both_steps_will_take(taught, tmp_path):
         "step 2: distil what it all began with into the model at hand in 8"
     )
     assert told.says[3].startswith("step 2: about ")
+    found = estimate(plan(taught, layers=1, width=24, multiple=4))[1]
+    numbers = 18_264  # as many as the student has, and not its teacher
+    # weights, what did best and what is written over it, checkpoints of weights and moments
+    assert found.disk_bytes == numbers * (4 + 2 * 4 + (fit.KEPT + 1) * 12)
 
 
 def test_what_cannot_be_is_one_line_before_anything_is_done(taught, shrunk, tmp_path):
