@@ -1,5 +1,7 @@
 """A narrower stream: what a run leaves and tells, chains, and what is refused before any work."""
 
+from typing import Any
+
 import pico
 import pytest
 import torch
@@ -22,7 +24,7 @@ from babelpress.steps.shrink import Report
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KEPT = 24
-COHERE = {
+COHERE: dict[str, Any] = {
     "vocab_size": pico.VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,

@@ -1,5 +1,7 @@
 """Students of decoders that are shrunk first: two steps of one, what is kept, stopping, errors."""
 
+from typing import Any
+
 import pico
 import pytest
 import teaching
@@ -228,7 +230,8 @@ def test_what_distilling_cannot_is_refused_before_the_model_is_shrunk(taught, tm
         ("xlm_roberta", True),
         ("modernbert", False),
     ):
-        model = pico.model(family) if family != "bert" else pico.model(family).base_model
+        model: Any = pico.model(family)
+        model = model.base_model if family == "bert" else model
         tokenizer = pico.tokenizer()
         tokenizer.mask_token = "<pad>" if mask else None
         folders[family] = tmp_path / family
