@@ -11,9 +11,11 @@ An objective is a module with one or more of these functions, and constants wher
     def teacher_blocks(student, teacher, *, option=default) -> list[int]
                         with READS = "hidden": which of the teacher's blocks each of the student's
                         is held against, by number
+    def distance(student, teacher, truth, *, option=default, ...) -> a scalar
+                        with READS = "hidden": the distance to the teacher where a model predicts no
+                        token; by default the loss
     def unit(*, option=default) -> str
-                        with READS = "hidden": what `loss` is counted in, for it is the distance to
-                        the teacher where a model predicts no token
+                        with READS = "hidden": what that is counted in
     READS = "logits" or "hidden"   what its losses read of `Seen`
     WITHIN = {"option": (least, most)}   the values that a number may have
     PAPER = "…"         authors, year, number, equation

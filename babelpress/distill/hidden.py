@@ -14,7 +14,7 @@ from torch import Tensor
 from babelpress.distill._seen import Seen, Truth
 
 READS = "hidden"
-WITHIN = {"map": ("even", "last"), "weight": (0.0, 1000.0)}
+WITHIN = {"map": ("even", "last"), "weight": (0.001, 1000.0)}
 PAPER = "Jiao et al. 2020, arXiv:1909.10351, eq. 8"
 DIFFERS = (
     "By default every block's difference is divided by the teacher's mean square, so that blocks "
@@ -26,12 +26,17 @@ DIFFERS = (
 def loss(
     student: Seen, teacher: Seen, truth: Truth, *, relative: bool = True, weight: float = 1.0
 ) -> Tensor:
-    """With `relative` 1 is what a student that gives zeros has, times `weight`."""
+    """The distance, times `weight`: beside other objectives."""
+    return weight * distance(student, teacher, truth, relative=relative)
+
+
+def distance(student: Seen, teacher: Seen, truth: Truth, *, relative: bool = True) -> Tensor:
+    """With `relative` 1 is what a student that gives zeros has."""
     total = student.hidden[0].new_zeros(())
     for mine_PH, its_PH in zip(student.hidden, teacher.hidden, strict=True):
         size = its_PH.square().mean() if relative else 1.0
         total = total + (mine_PH - its_PH).square().mean() / size
-    return weight * total / len(student.hidden)
+    return total / len(student.hidden)
 
 
 def unit(*, relative: bool = True) -> str:

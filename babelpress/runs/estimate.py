@@ -7,6 +7,7 @@ tries what it would do. Seconds are those of the run itself, without the start o
 from dataclasses import replace
 from pathlib import Path
 
+from babelpress.models.reshaped import blank
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.press.trial import timed
@@ -50,14 +51,29 @@ def estimate(
         open_again=open_again,
         text_seconds=text_seconds,
     )
-    return [
-        KINDS.module(step.kind).estimate(
-            replace(trial, opened=with_known(opened, plan.model, step, None)),
-            step.work,
-            chained=number > 0,
-        )
-        for number, step in enumerate(plan.steps)
-    ]
+    found: list[Estimate] = []
+    shapes = walk
+    for number, step in enumerate(plan.steps):
+        own = _trained(trial, shapes) if KINDS.facts(step.kind).get("RESUMES") else trial
+        own = replace(own, opened=with_known(own.opened, plan.model, step, None))
+        found.append(KINDS.module(step.kind).estimate(own, step.work, chained=number > 0))
+        if (asks := KINDS.optional(step.kind, "check")) is not None:
+            shapes = asks(plan.model, shapes, step.work) or shapes
+    return found
+
+
+def _trained(trial: Trial, shapes: Walk) -> Trial:
+    """What a step that trains is tried on: where shapes are others by then, a model of those.
+
+    Its weights are drawn, which takes as long. One of another class is not made here: then it is
+    tried on the model before. So are steps that press, block by block, for a whole model beside
+    that before may be more than there is memory for.
+    """
+    model = trial.opened.model
+    if shapes is trial.walk or type(shapes.model) is not type(model):
+        return trial
+    made = blank(model, shapes.model.config).to(model.device)  # type: ignore[arg-type]
+    return replace(trial, opened=replace(trial.opened, model=made), walk=Walk(made))
 
 
 def _own_text(step: Step) -> bool:

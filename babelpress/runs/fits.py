@@ -6,7 +6,7 @@ Tested in tests/press/test_fitting.py.
 from collections.abc import Iterable, Sequence
 
 from babelpress.errors import BabelpressError
-from babelpress.models.open import open_shapes
+from babelpress.models.open import Opened, open_shapes
 from babelpress.models.walk import Walk
 from babelpress.runs import manifest
 from babelpress.runs.places import place_of, run_of
@@ -45,6 +45,18 @@ def check(name: str, walk: Walk, steps: Sequence[Step], were: frozenset[str]) ->
         if asks is None:
             return
         walk = asks(name, walk, step.work) or walk
+
+
+def check_text(opened: Opened, plan: Recipe, first: int) -> None:
+    """Raise what a later step than the `first` raises for its text, read as the model before does.
+
+    Not after one that changes the tokens, for then there are other ones.
+    """
+    for place, step in enumerate(plan.steps[first:]):
+        if place and (asks := KINDS.optional(step.kind, "check_text")) is not None:
+            asks(opened, plan.calibration, step.work)
+        if KINDS.facts(step.kind).get("NEW_TOKENS"):
+            return
 
 
 def errors(plans: Sequence[Recipe]) -> list[str]:

@@ -93,6 +93,7 @@ def do(
                 if not checked:
                     steps = plan.steps[number:]
                     fits.check(plan.model, Walk(opened.model), steps, opened.pruned)
+                    fits.check_text(opened, plan, number)
                     checked = True
                 before = folders[number - 1] if number else None
                 if chain := fits.chain(plan.model, reports):

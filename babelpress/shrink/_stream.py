@@ -53,7 +53,7 @@ class Read:
 
     `square` has the mean squares of what a site reads by language, `gram` its mean Gram matrix over
     languages by their shares, `stream` the mean squares of the stream at every norm, divided by
-    that of all channels.
+    that of all channels. `of_writes` are norms that are given what was `written` last instead.
     """
 
     counted: Mapping[str, int]
@@ -62,7 +62,9 @@ class Read:
     square: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     gram: dict[str, Tensor] = field(default_factory=dict)
     stream: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    of_writes: set[str] = field(default_factory=set)
     batch: Batch | None = None
+    written: Tensor | None = None
 
     @contextmanager
     def watching(self, block: nn.Module, ends: Ends) -> Iterator[None]:
@@ -78,7 +80,15 @@ class Read:
             for name in ends.norms:
                 hook = block.get_submodule(name).register_forward_pre_hook(see(self.norm, name))
                 stack.callback(hook.remove)
+            for name in ends.writes:
+                hook = block.get_submodule(name).register_forward_hook(self.write)
+                stack.callback(hook.remove)
             yield
+        self.batch = self.written = None
+
+    def write(self, _module: nn.Module, _args: Any, output_BTH: Tensor) -> None:
+        """What a linear gives that writes to the stream; kept, so that nothing else lies there."""
+        self.written = output_BTH
 
     def read(self, name: str, given_BTI: Tensor) -> None:
         """What a site is given of the batch."""
@@ -90,6 +100,8 @@ class Read:
 
     def norm(self, name: str, given_BTH: Tensor) -> None:
         """What a norm is given of the batch."""
+        if self.written is not None and given_BTH.data_ptr() == self.written.data_ptr():
+            self.of_writes.add(name)
         x_TH, tag = self._rows(given_BTH)
         square_TH = x_TH.double().square()
         square_TH = square_TH / square_TH.mean(1, keepdim=True).clamp(min=1e-300)
@@ -129,9 +141,9 @@ def reads(
             walk.prepare(index, batch.hidden_BTH)
         found, onward = Read(counted, shares, gram), []
         with found.watching(walk.blocks[index], ends):
-            for batch in todo:  # one by one, so that sums have one order
-                found.batch = batch
-                onward += pass_on(walk, index, [batch], hold=hold)
+            while todo:  # one by one, so that sums have one order and few lie in memory twice
+                found.batch = todo.pop(0)
+                onward += pass_on(walk, index, [found.batch], hold=hold)
         todo = onward
         progress(what, index + 1, len(walk.blocks))
         yield index, found
@@ -145,10 +157,14 @@ def reads(
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What channels are worth (H,) by language, and the stream at every norm by its whole name."""
+    """What channels are worth (H,) by language, and the stream at every norm by its whole name.
+
+    `of_writes` are the norms that are given what is written to the stream instead, as in Gemma.
+    """
 
     of: Mapping[str, Tensor]
     stream: Mapping[str, Mapping[str, Tensor]]
+    of_writes: frozenset[str] = frozenset()
 
     def kept(self, shares: Mapping[str, float], over: str, number: int) -> Tensor:
         """The channels that stay (K,), in their order; of equal ones the first go."""
@@ -159,8 +175,8 @@ class Worth:
         return order_H[len(order_H) - number :].sort().values
 
     def left(self, kept_K: Tensor) -> dict[str, float]:
-        """The share of the stream that stays, by language, mean over norms."""
-        norms = list(self.stream.values())
+        """The share of the stream that stays, by language, mean over norms that are given it."""
+        norms = [own for name, own in self.stream.items() if name not in self.of_writes]
         return {
             tag: sum(_left(each[tag], kept_K) for each in norms) / len(norms) for tag in self.of
         }
@@ -181,6 +197,7 @@ def worth(walk: Walk, channels: Channels, given: Iterator[tuple[int, Read]]) -> 
     """What every channel is worth to each language."""
     of: dict[str, Tensor] = {}
     stream: dict[str, Mapping[str, Tensor]] = {}
+    of_writes: set[str] = set()
     sites = 0
     for index, found in given:
         for site, by_tag in found.square.items():
@@ -192,7 +209,8 @@ def worth(walk: Walk, channels: Channels, given: Iterator[tuple[int, Read]]) -> 
                 of[tag] = of[tag] + share_H if tag in of else share_H
         inside = index < len(walk.blocks)
         stream |= {walk.name(index, n) if inside else n: own for n, own in found.stream.items()}
-    return Worth({tag: each / sites for tag, each in of.items()}, stream)
+        of_writes |= {walk.name(index, name) for name in found.of_writes}
+    return Worth({tag: each / sites for tag, each in of.items()}, stream, frozenset(of_writes))
 
 
 def _squares(walk: Walk, channels: Channels, index: int, site: str) -> Tensor:
@@ -318,21 +336,34 @@ def _norms(channels: Channels) -> Sequence[str]:
     return sorted(n for n in found if n == channels.last or n.rpartition(".")[2] in ends)
 
 
+def check_norms(model: PreTrainedModel, channels: Channels) -> None:
+    """Raise BadModel where a norm of the stream is no RMS norm; without weights too."""
+    for name in _norms(channels):
+        _added(model.get_submodule(name))
+
+
 def _multiply(norm: nn.Module, factor: float) -> None:
-    """Let a norm give so many times as much. Some add 1 to their weights, which is seen by a try.
+    """Let a norm give so many times as much. Raises BadModel for one that is no RMS norm."""
+    own: Any = norm
+    added = _added(norm)
+    own.weight.copy_((own.weight + added) * factor - added)
+
+
+@torch.no_grad()
+def _added(norm: nn.Module) -> float:
+    """What a norm adds to its weights, 1 or 0, which is seen by a try with weights of 1.
 
     Raises BadModel for one that is no RMS norm.
     """
-    own: Any = norm
-    ones_H = torch.ones_like(own.weight)
-    added = float((own(ones_H) - own.weight).mean())
+    own: Any = deepcopy(norm).to_empty(device="cpu").float()
+    own.weight.fill_(1)
+    added = float((own(own.weight) - own.weight).mean())
     if min(abs(added), abs(added - 1)) > CLOSE:
         raise BadModel(
             f"{type(norm).__name__} is not known to divide by a mean square alone, so its stream "
             "cannot be made narrower. Leave out --width."
         )
-    added = float(round(added))
-    own.weight.copy_((own.weight + added) * factor - added)
+    return float(round(added))
 
 
 def _gain(model: PreTrainedModel) -> float:

@@ -12,6 +12,8 @@ A kind is a module with
     def check(name, walk, settings)   what shapes tell: raises before any step of a recipe is done;
                                    a kind may lack it, and then nothing after it is checked so;
                                    one that changes shapes gives a walk over the model as it will be
+    def check_text(opened, calibration, settings)   what its text tells, of the model before any
+                                   step: raises before they are done; a kind may lack it
     def follows(settings, before)  raises BadSetting where it cannot come after the steps before it
                                    in a recipe, (kind, settings) of each; a kind may lack it
     def parts(settings)            the steps that one is short for, (kind, settings) of each;

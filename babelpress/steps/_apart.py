@@ -7,8 +7,6 @@ from typing import Protocol
 
 from babelpress.steps._kind import Listing, MixtureRow
 
-WATCHED = ("worst", "mean")
-
 
 class Apart(Protocol):
     """A report with losses on text held apart; `best` is the evaluation whose weights are kept."""

@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 from babelpress.distill import by_objective
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.ledger import ledger
-from babelpress.models.open import Opened, open_model
+from babelpress.models.open import Opened, open_model, open_shapes
 from babelpress.models.reading import sees_both_sides
+from babelpress.models.reshaped import bare
 from babelpress.models.student import anew, chosen_blocks, fewer_blocks
 from babelpress.models.tokenizers import tokenizer_hash
 from babelpress.models.walk import Walk, find_stacks
@@ -38,10 +39,10 @@ from babelpress.system.memory import peak, used
 from babelpress.system.progress import Progress
 from babelpress.text import mixtures
 from babelpress.text.mixtures import LACKING
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import SELF, CalibrationSettings
 from babelpress.train.distilling import Distillation, Objective, Pupil, layer_map
 from babelpress.train.fit import KEPT
-from babelpress.train.reading import Reader
+from babelpress.train.reading import Reader, answers_of
 
 
 def distil(
@@ -58,14 +59,15 @@ def distil(
     """
     taught = _teacher(opened, settings)
     teacher = Reader.of(taught.model)
-    names = _objectives(settings, teacher)
+    names = _objectives(settings, teacher.model, teacher.answers)
+    known = ModelRow.of(opened)  # before it becomes the student
     student, kept = _student(opened, settings, asked.seed)
     texts = _learnt(opened, asked, settings, teacher)
     tags = texts.learnt.languages()
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
     made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
-    known, against = ModelRow.of(opened), {}
+    against = {}
     if settings.at_hand:
         name = settings.against or opened.name
         against = {"name": name, "fingerprint": weights_hash(taught.model)}
@@ -124,16 +126,47 @@ def _watched(made: Distillation) -> dict[str, Any]:
 # ---- what fits together --------------------------------------------------------------------
 
 
-def _objectives(settings: Settings, teacher: Reader) -> tuple[Objective, ...]:
+def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
+    """The student, without weights.
+
+    Raises BadModel for a kind or a head that is not distilled so, BadSetting for more layers than
+    there are.
+    """
+    _check_kind(name, walk.model)
+    if answers := answers_of(walk.model):
+        _objectives(settings, walk.model, answers)
+    if settings.student is not None:
+        return Walk(open_shapes(settings.student))
+    if settings.layers is None or settings.shrinks:
+        return walk
+    kept = chosen_blocks(len(walk.stacks[0].blocks), settings.layers, str(settings.init))
+    return Walk(fewer_blocks(bare(walk.model), kept))
+
+
+def check_text(opened: Opened, asked: CalibrationSettings, settings: Settings) -> None:
+    """Raise what `of_text` raises; what a model writes itself, or is of a task, comes later."""
+    if settings.task is None and asked.corpus != SELF:
+        of_text(opened, asked, answers_of(opened.model))
+
+
+def _check_kind(name: str, model: PreTrainedModel) -> None:
+    """Raise BadModel for one that reads one text and writes another."""
+    if model.config.is_encoder_decoder:
+        raise BadModel(
+            f"{name} is an encoder-decoder, and those are not distilled here. Give an encoder or a "
+            "decoder."
+        )
+
+
+def _objectives(settings: Settings, model: PreTrainedModel, answers: str) -> tuple[Objective, ...]:
     """The objectives that were asked for, or the one that the model can have."""
-    model = teacher.model
-    if teacher.answers in ("labels", "texts") and not settings.task:
+    if answers in ("labels", "texts") and not settings.task:
         raise BadModel(
             f"{type(model).__name__} gives labels, and plain text has none to learn. Name the task "
             "with --task and its labelled text with --corpus, or distil the model before it is "
             "fine-tuned."
         )
-    heads = teacher.answers != "nothing" or bool(settings.task)
+    heads = answers != "nothing" or bool(settings.task)
     names = settings.objective or BY_DEFAULT[:1] if heads else settings.objective or BY_DEFAULT[1:]
     found = tuple(
         Objective(name, options) for name, options in by_objective(names, settings.options).items()
@@ -153,11 +186,7 @@ def _teacher(opened: Opened, settings: Settings, *, smaller: bool = True) -> Ope
     Raises BadModel for one that reads one text and writes another, or is not larger than its
     student; `smaller` is False where an earlier step is still to make the student.
     """
-    if opened.model.config.is_encoder_decoder:
-        raise BadModel(
-            f"{opened.name} is an encoder-decoder, and those are not distilled here. Give an "
-            "encoder or a decoder."
-        )
+    _check_kind(opened.name, opened.model)
     if not settings.at_hand:
         return opened
     name = settings.against or opened.name
@@ -177,15 +206,17 @@ def _size(model: PreTrainedModel) -> int:
 
 
 def _student(opened: Opened, settings: Settings, seed: int) -> tuple[PreTrainedModel, list[int]]:
-    """A student in float32, and the teacher's blocks that it began with."""
+    """A student in float32, and the teacher's blocks that it began with.
+
+    Where the model is the student it is changed itself: a copy would be a third one in memory.
+    """
     if settings.layers is not None:
         stacks = find_stacks(opened.model)
         init = settings.init or STRIDE
         kept = chosen_blocks(len(stacks[0].blocks), settings.layers, init)
         return fewer_blocks(opened.model, kept).float(), kept
     if settings.at_hand:
-        fresh = settings.init == RANDOM
-        return (anew(opened.model, seed) if fresh else deepcopy(opened.model)).float(), []
+        return (anew(opened.model, seed) if settings.init == RANDOM else opened.model).float(), []
     assert settings.student is not None
     other = open_model(settings.student, device=str(opened.model.device))
     if tokenizer_hash(other.tokenizer) != tokenizer_hash(opened.tokenizer):
@@ -291,12 +322,15 @@ def _trained(made: Distillation) -> list[nn.Parameter]:
 
 def estimate(trial: Trial, settings: Settings, *, chained: bool) -> Estimate:
     """What a distillation will take: a step and an evaluation are tried, twice each."""
-    opened, before = trial.opened, used()
+    opened = trial.opened
+    # At hand the model becomes the student in its place, and steps after it are tried on it too.
+    own = replace(opened, model=deepcopy(opened.model)) if settings.at_hand else opened
+    before = used()
     teacher = Reader.of(_teacher(opened, settings, smaller=not chained).model)
-    objectives = _objectives(settings, teacher)
+    objectives = _objectives(settings, teacher.model, teacher.answers)
     texts = _learnt(opened, trial.asked, settings, teacher)
     with peak() as most:
-        student, _ = _student(opened, settings, trial.asked.seed)
+        student, _ = _student(own, settings, trial.asked.seed)
         tags = texts.learnt.languages()
         shares = mixtures.mixture(settings.mixture, tags, model=opened.name).shares
         made = _distillation(teacher, student, objectives, settings, 0, texts, shares)

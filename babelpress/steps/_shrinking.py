@@ -143,6 +143,7 @@ def shapes(name: str, walk: Walk, settings: Settings) -> Walk:
         small = Walk(_cut(small, _widths(name, small, settings)))
     if settings.width:
         found = channels.find(name, small, settings.width, settings.multiple)
+        _stream.check_norms(small.model, found)
         kept_K = torch.arange(found.after, device=META)
         small = Walk(_stream.narrowed(small.model, found, kept_K))
     return small
@@ -294,6 +295,7 @@ def _thinner(
         factors = worth.factors(kept_K, mixed.shares)
         found.few = found.few or few
     masked = _stream.zeroed(walk, own, kept_K, factors, fitted)
+    del fitted  # as large as what is made of it
     before = _said(masked)
     made = _stream.cut(masked, own, kept_K)
     apart = _check_same(

@@ -26,6 +26,7 @@ from babelpress.moments.gather import batch_size
 from babelpress.numerics.joining import joined, level
 from babelpress.press.trial import timed
 from babelpress.shrink import blocks
+from babelpress.shrink import width as channels
 from babelpress.steps import _estimating
 from babelpress.steps._estimating import Trial
 from babelpress.steps._kind import Estimate
@@ -232,4 +233,16 @@ def estimate(trial: Trial, settings: Settings, method: Any, *, chained: bool) ->
     wide = 0  # what it says is looked at in float32
     if opened.model.dtype.itemsize < torch.float32.itemsize:
         wide = sum(each.numel() for each in opened.model.parameters()) * torch.float32.itemsize
+    wide = max(wide, _thinner(trial, settings))
     return replace(found, phases=phases, memory_bytes=found.memory_bytes + dense + wide)
+
+
+def _thinner(trial: Trial, settings: Settings) -> int:
+    """Bytes in float32 while channels go: a model with zeros, what is cut out of it, and the
+    narrower model that this is put into."""
+    if not settings.width:
+        return 0
+    walk = trial.walk
+    own = channels.find(trial.opened.name, walk, settings.width, settings.multiple)
+    numbers = sum(each.numel() for each in walk.model.parameters())
+    return round(torch.float32.itemsize * numbers * (1 + 2 * own.after / own.before))

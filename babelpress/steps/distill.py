@@ -8,7 +8,7 @@ Of an encoder hidden tokens are scored, of a decoder the next ones, of a model w
 states, of one that was fine-tuned its labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +16,19 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.distill import OBJECTIVES, by_objective
 from babelpress.errors import BadModel, BadSetting
-from babelpress.steps._apart import WATCHED
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
+from babelpress.steps.shrink import MULTIPLE, Size
 from babelpress.steps.shrink import Settings as Shrinking
-from babelpress.steps.shrink import Size
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
 from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import CalibrationSettings
+from babelpress.train import WATCHED
 
 if TYPE_CHECKING:
     from babelpress.models.open import Opened
+    from babelpress.models.walk import Walk
     from babelpress.steps._estimating import Trial
     from babelpress.system.offload import Hold
 
@@ -40,7 +41,6 @@ DENSE = True
 STRIDE, INFLUENCE, RANDOM = "stride", "influence", "random"
 BY_PLACE = (STRIDE, "last", "first")
 SIZES = ("ffn", "heads", "width")
-MULTIPLE = 64
 ROWS = ("tokens", "evaluation", "count_special")  # settings of text that has no rows
 BY_DEFAULT = ("hinton", "hidden")  # the second where the model has no head
 
@@ -70,7 +70,7 @@ class Settings(StepSettings):
         "What it begins with: layers of the teacher by place, stride (evenly, first and last among "
         "them), last or first; by influence, what each is worth to every language, as with --ffn, "
         "--heads or --width; or random, nothing of the teacher but its shapes: a control. By "
-        "default stride.",
+        "default stride of --layers alone, else influence.",
         offers=(*BY_PLACE, INFLUENCE, RANDOM),
     )
     objective: Annotated[tuple[str, ...], BeforeValidator(words)] = setting(
@@ -127,6 +127,24 @@ class Settings(StepSettings):
         "a student that was made narrower, or begins at random, they always learn.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _begun(cls, given: Any) -> Any:
+        """Say what a student begins with where that was left out.
+
+        Older recipes say stride of a --student too, which has its own layers.
+        """
+        if not isinstance(given, Mapping):
+            return given
+        init, sized = given.get("init"), any(given.get(each) is not None for each in SIZES)
+        if init is None and sized:
+            init = INFLUENCE
+        elif init is None and given.get("layers") is not None:
+            init = STRIDE
+        elif init == STRIDE and given.get("student") is not None:
+            init = None
+        return {**given, "init": init}
+
     @model_validator(mode="after")
     def _fits(self) -> "Settings":
         self._check_student()
@@ -174,6 +192,11 @@ class Settings(StepSettings):
             raise BadSetting(
                 f"--init {self.init} chooses layers by their place, for --layers alone. Leave it "
                 "out, or the other sizes."
+            )
+        if self.init == INFLUENCE and not sizes:
+            raise BadSetting(
+                f"--init {INFLUENCE} chooses what stays of the teacher, and no size is asked for. "
+                "Say what stays, with --layers 4 or --width 0.75, or leave it out."
             )
         if self.multiple != MULTIPLE and not (self.ffn or self.width):
             raise BadSetting("--multiple has no effect without --ffn or --width. Leave it out.")
@@ -262,11 +285,11 @@ class Report(StepReport):
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
     student = (
-        f"a student of {settings.layers} layers ({settings.init or STRIDE})"
+        f"a student of {settings.layers} layers ({settings.init})"
         if settings.layers
         else f"the student {settings.student}"
         if settings.student
-        else f"{settings.against or 'the model before'} into this one"
+        else f"{settings.against or 'what it all began with'} into the model at hand"
     )
     task = f" of {settings.task}" if settings.task else ""
     learns = f" by {', '.join(settings.objective)}" if settings.objective else ""
@@ -282,7 +305,8 @@ def parts(settings: Settings) -> list[tuple[str, StepSettings]]:
     layers = None if settings.layers is None else str(settings.layers)
     rest = {"layers": None, "multiple": MULTIPLE, **dict.fromkeys(SIZES)}
     init = RANDOM if settings.init == RANDOM else None
-    first = Shrinking(blocks=layers, mixture=mixture, multiple=settings.multiple, **sizes)
+    fit = init is None  # weights at random are drawn anew, and only shapes are of use
+    first = Shrinking(blocks=layers, mixture=mixture, multiple=settings.multiple, fit=fit, **sizes)
     return [("shrink", first), ("distill", settings.model_copy(update={**rest, "init": init}))]
 
 
@@ -291,9 +315,12 @@ def follows(settings: Settings, before: Sequence[tuple[str, StepSettings]]) -> N
     if not settings.at_hand:
         return
     pruned: frozenset[str] = frozenset()
+    by = ""
     for kind, step in before:
-        if (pruned := step.prunes(pruned)) and settings.at_hand:
-            raise BadSetting(f"distill cannot come after {kind}: {ZEROS}")
+        had, pruned = bool(pruned), step.prunes(pruned)
+        by = by if had else kind
+    if pruned:
+        raise BadSetting(f"distill cannot come after {by}: {ZEROS}")
 
 
 def check_pruned(name: str, settings: Settings, pruned: frozenset[str]) -> None:
@@ -306,6 +333,24 @@ ZEROS = (
     "all of a student learns, and its zeros would go. Use recover, which keeps them, or prune "
     "afterwards."
 )
+
+
+def check(name: str, walk: "Walk", settings: Settings) -> "Walk":
+    """Raise BadModel or BadSetting for a kind of model, head or number of layers that does not fit.
+
+    What comes is the student, in shapes.
+    """
+    from babelpress.steps import _distilling
+
+    return _distilling.shapes(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadModel for a tokenizer without a mask where one is needed, BadCorpus for too little
+    text."""
+    from babelpress.steps import _distilling
+
+    _distilling.check_text(opened, calibration, settings)
 
 
 def do(

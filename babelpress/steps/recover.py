@@ -16,12 +16,12 @@ from pydantic import Field, model_validator
 
 from babelpress.errors import BadSetting
 from babelpress.recover import REPAIRS
-from babelpress.steps._apart import WATCHED
 from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
 from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import CalibrationSettings
+from babelpress.train import WATCHED
 
 if TYPE_CHECKING:
     from babelpress.models.open import Opened

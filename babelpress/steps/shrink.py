@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 EXAMPLE = "babelpress shrink babel-mini --ffn 0.75 --blocks 3 --tokens 4096 --length 256 --out run"
 NEW_SHAPES = "it gives blocks other shapes"
 MIB = 2**20
+MULTIPLE = 64
 UNITS: dict[str, str] = {each: STRUCTURES.facts(each)["UNITS"] for each in STRUCTURES.names()}
 INFLUENCE, LOSS = "influence", "loss"
 PAPERS = (
@@ -58,7 +59,7 @@ class Settings(LookingSettings):
         "afterwards, as `babelpress distill` does.",
     )
     multiple: int = setting(
-        64,
+        MULTIPLE,
         "Neurons and channels that stay are rounded down to a multiple: 64 suits matrix kernels, "
         "256 the K-quants of llama.cpp.",
         gt=0,
@@ -105,7 +106,7 @@ class Settings(LookingSettings):
         ):
             if (word := getattr(self, flag)) not in words:
                 raise BadSetting(f"--{flag} {word} is not known. Use {' or '.join(words)}.")
-        for flag in ("blocks", "width"):
+        for flag, what in (("blocks", "a block"), ("width", "a channel")):
             if not getattr(self, flag):
                 continue
             if self.mixture == MINIMAX:
@@ -115,7 +116,7 @@ class Settings(LookingSettings):
                 )
             if self.moments:
                 raise BadSetting(
-                    f"--{flag} needs text to see what a block does, and --moments have none. "
+                    f"--{flag} needs text to see what {what} does, and --moments have none. "
                     "Leave --moments out, or do it in two steps."
                 )
         return self

@@ -132,7 +132,7 @@ class Distillation(Watched):
         batch = self.text.draw([tags[place] for place in drawn], rng).to(self.device)
         for tag, scored_T in zip(batch.languages_B, batch.scored_BT, strict=True):
             self.tokens[tag] = self.tokens.get(tag, 0) + int(scored_T.sum())
-        total = self._of(batch, "loss")
+        total = self._of(batch)
         for each in self.objectives:
             if pairing := each.function("pairing"):
                 mixed = Mixed.of(batch, pairing(batch.languages_B, rng))
@@ -143,9 +143,19 @@ class Distillation(Watched):
 
     @torch.no_grad()
     def refer(self) -> None:
-        """Find the teacher's losses, before anything is trained."""
-        if self.apart.scores in TOKENS:
-            self.reference = {tag: self._apart(tag).its for tag in self.watching()}
+        """Find the teacher's losses, before anything is trained.
+
+        Raises NotFinite naming a language.
+        """
+        if self.apart.scores not in TOKENS:
+            return
+        self.reference = {tag: self._apart(tag).its for tag in self.watching()}
+        for tag, loss in self.reference.items():
+            if not math.isfinite(loss):
+                raise NotFinite(
+                    f"the loss of the teacher in {tag} is {loss}: look for NaN in its weights, or "
+                    "give another one."
+                )
 
     def measured(self) -> Measured:
         """The losses on text held apart, and the distance to the teacher.
@@ -157,7 +167,8 @@ class Distillation(Watched):
             if not math.isfinite(each.distance):
                 raise NotFinite(
                     f"the distance of the student to its teacher in {tag} is {each.distance}: "
-                    "lower --rate, and look for NaN in the student that it began with."
+                    "lower --rate, and look for NaN in the student that it began with"
+                    f"{'' if self.reference else ' and in its teacher'}."
                 )
         distances = {tag: each.distance for tag, each in found.items()}
         losses = {tag: each.own for tag, each in found.items()} if self.reference else distances
@@ -206,15 +217,15 @@ class Distillation(Watched):
         """Where all is computed."""
         return self.pupil.student.device
 
-    def _of(self, batch: Batch, name: str) -> Tensor:
-        """The objectives' losses of text as it is."""
+    def _of(self, batch: Batch, name: str = "loss") -> Tensor:
+        """The objectives' losses of text as it is, or what they have of another `name`."""
         student = self.reader.read(batch, hidden=range(len(self.layers)))
         with torch.no_grad():
             teacher = self.teacher.read(batch, hidden=self.layers)
         total = self._zero()
         truth = Truth.plain(batch.target_BT[batch.scored_BT])
         for each in self.objectives:
-            if (loss := each.function(name)) is None:
+            if (loss := each.function(name) or each.function("loss")) is None:
                 continue
             if each.reads == "hidden":
                 total = total + loss(*self._states(student, teacher), truth)
@@ -257,7 +268,7 @@ class Distillation(Watched):
                 if scored:
                     sums += self._said(batch)
                 else:
-                    sums[0] += number * self._of(batch, "loss").item()
+                    sums[0] += number * self._of(batch, "distance").item()
                 count += number
         finally:
             self.pupil.train(was_training)

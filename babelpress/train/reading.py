@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from babelpress.models.recording import other_text, replaced
+from babelpress.models.recording import CANNOT_READ, other_text, replaced
+from babelpress.models.reshaped import META
 from babelpress.models.walk import find_stacks
 from babelpress.train.batches import Batch, Mixed
 
@@ -43,6 +44,18 @@ class Said:
     hidden: tuple[Tensor, ...]
     source: Tensor | None = None
     logits: Callable[[Tensor], Tensor] = _nothing
+
+
+def answers_of(model: PreTrainedModel) -> str:
+    """What a head predicts, as `Reader` has it; empty where that is not seen without weights."""
+    try:
+        with torch.no_grad():
+            output = model(other_text(model).to(model.device))
+    except CANNOT_READ:
+        if model.device.type != META:
+            raise
+        return ""
+    return _answers(model, getattr(output, "logits", None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from babelpress.errors import BadRun
 from babelpress.numerics.lacking import shares_by_lack
 from babelpress.system.files import load_tensors, save_tensors
+from babelpress.train import WORST
 
-WORST, MEAN = WATCHED = ("worst", "mean")
 BEST = "best-{}.safetensors"  # what learns, after so many steps
 Losses = dict[str, float]
 
@@ -174,7 +174,9 @@ class Watched(ABC):
 
         self.shares, self.tokens = ordered(state["shares"]), ordered(state["tokens"])
         self.found = [ordered(each) for each in state["found"]]
-        self.distances = [ordered(each) for each in state["distances"]]
+        self.distances = [
+            ordered(each) for each in state.get("distances", [])
+        ]  # older ones have none
         self.drawn = [ordered(each) for each in state["drawn"]]
         self.at, self.losses = list(state["at"]), list(state["losses"])
         self.seconds, self.best = float(state["seconds"]), int(state["best"])

@@ -1,6 +1,7 @@
 """Channels of the stream: what they are worth, what is fitted, and that cutting zeros is exact."""
 
 import math
+import weakref
 
 import pico
 import pytest
@@ -13,6 +14,7 @@ from babelpress.errors import BadModel, BadSetting
 from babelpress.models.linears import linears, weight
 from babelpress.models.reshaped import bare
 from babelpress.models.walk import Walk
+from babelpress.moments.gather import batches, pass_on
 from babelpress.shrink import _stream, width
 from babelpress.text.token_blocks import TokenBlocks
 
@@ -116,6 +118,53 @@ def test_the_stream_that_stays_is_its_mean_share_of_squares():
     assert worth.factors(kept_K, SHARES)[norm] == pytest.approx(expected, rel=1e-5)
     assert len(worth.factors(kept_K, SHARES)) == 5
     assert 0 < worth.left(kept_K)["hin_Deva"] < 1
+
+
+def test_norms_of_what_is_written_are_none_of_the_stream_that_stays():
+    """Gemma has some behind attention and MLP; what they are multiplied by is of what they read."""
+    walk, channels = opened("gemma3")
+    worth = _stream.worth(walk, channels, seen(walk, channels))
+    kept_K = torch.arange(3, 3 + KEPT)
+    behind = {n for n in worth.stream if "post_" in n}
+
+    assert worth.of_writes == behind
+    assert len(behind) == 4
+    norms = [name for name in worth.stream if name not in behind]
+    for tag, rows in given(walk, norms).items():
+        shares = []
+        for name in norms:
+            each = [
+                sum(x * x for x in row[3 : 3 + KEPT]) / sum(x * x for x in row)
+                for row in rows[name].tolist()
+            ]
+            shares.append(sum(each) / len(each))
+        assert worth.left(kept_K)[tag] == pytest.approx(sum(shares) / len(shares), rel=1e-5)
+    assert set(worth.factors(kept_K, SHARES)) == set(worth.stream)
+    walk, channels = opened("llama")
+    assert not _stream.worth(walk, channels, seen(walk, channels)).of_writes
+
+
+def test_what_is_passed_on_lies_in_memory_once(monkeypatch):
+    entered, alive = [], []
+
+    def begun(*args, **more):
+        todo = batches(*args, **more)
+        entered.extend(weakref.ref(each.hidden_BTH) for each in todo)
+        return todo
+
+    def onward(walk, index, todo, **more):
+        if not index:
+            alive.append(sum(each() is not None for each in entered))
+        return pass_on(walk, index, todo, **more)
+
+    monkeypatch.setattr(_stream, "batches", begun)
+    monkeypatch.setattr(_stream, "pass_on", onward)
+    walk, channels = opened("llama")
+    for _ in seen(walk, channels):
+        pass
+
+    assert len(alive) > 1
+    assert alive == list(range(len(alive), 0, -1))
 
 
 def test_the_fit_is_least_squares_on_what_was_read():

@@ -251,6 +251,7 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
         ({"student": "x"}, BadSetting, "made with --layers, or given with --student DIR: one of"),
         ({"init": "middle"}, BadSetting, "Use stride, last, first, influence, random."),
         ({"init": "last", "width": 0.5}, BadSetting, "--init last chooses layers by their place"),
+        ({"layers": None, "init": "influence"}, BadSetting, "and no size is asked for. Say what"),
         ({"against": "x"}, BadSetting, "with --layers the model is the teacher"),
         ({"layers": None, "task": "ner"}, BadSetting, "--task needs --layers alone, or --student"),
         ({"width": "0.5", "task": "ner"}, BadSetting, "--task needs --layers alone, or --student"),
@@ -261,11 +262,27 @@ def test_a_plan_says_what_it_will_take_and_makes_nothing(model, tmp_path):
         ({"objective": "hintn"}, UnknownName, "Did you mean 'hinton'"),
         ({"options": {"temper": 1}}, BadSetting, "no objective here has an option temper"),
         ({"options": {"temperature": 0.0}}, BadSetting, "Use a number from 0.1 to 100."),
+        (
+            {"objective": "hidden", "options": {"weight": 0.0}},
+            BadSetting,
+            "hidden's weight is 0.0. Use a number from 0.001 to 1000.",
+        ),
         ({"rate": 0}, BadSetting, "rate"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(step, kind, words):
     assert words in refusal(kind, plan, "tiny", **step)
+
+
+def test_recipes_of_before_mean_what_they_meant(model):
+    """All of them say stride, those of a --student too."""
+    for step, init in (({}, "stride"), ({"layers": None, "student": "x"}, None)):
+        now = plan("tiny", **step)
+        before = now.model_dump(mode="json")
+        before["steps"][0]["distill"]["init"] = "stride"
+
+        assert recipe.of(before) == now
+        assert now.steps[0].work.init == init
 
 
 def test_the_mixture_of_training_is_none_of_pressing():

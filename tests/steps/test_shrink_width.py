@@ -1,23 +1,34 @@
 """A narrower stream: what a run leaves and tells, chains, and what is refused before any work."""
 
+from typing import Any
+
+import pico
 import pytest
 import torch
 from running import TEXT, content, do, refusal, weights
 from shrinking import made, plan, saved
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Cohere2Config, Cohere2ForCausalLM
 
 from babelpress.commands.pressing import press
 from babelpress.errors import BadModel, BadSetting
 from babelpress.models.open import open_model
+from babelpress.models.walk import Walk
 from babelpress.report.card import card
 from babelpress.report.told import tell
 from babelpress.runs import recipe
 from babelpress.runs.manifest import read
 from babelpress.runs.open import open_any
+from babelpress.steps import shrink
+from babelpress.steps._estimating import Trial
 from babelpress.steps.shrink import Report
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KEPT = 24
+COHERE: dict[str, Any] = {
+    "vocab_size": pico.VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -109,11 +120,24 @@ def test_a_plan_says_what_it_will_take(source, tmp_path):
     assert told.says[1].startswith("step 1: about ")
 
 
+def test_memory_is_told_of_the_whole_model_and_twice_the_narrower_one(source):
+    opened = open_model(str(source))
+    trial = Trial(
+        opened, plan(source, {"width": 24}).calibration, Walk(opened.model), {}, None, False, 0,
+        hash_seconds=0.0, open_seconds=0.0, open_again=0.0, text_seconds=0.0,
+    )  # fmt: skip
+    numbers = sum(each.numel() for each in opened.model.parameters())
+
+    found = shrink.estimate(trial, shrink.Settings(width="24", multiple=4), chained=False)
+
+    assert found.memory_bytes == 4 * numbers + round(4 * numbers * (1 + 2 * 24 / 32))
+
+
 @pytest.mark.parametrize(
     ("step", "words"),
     [
         ({"width": 24, "mixture": "minimax"}, "--width are chosen without"),
-        ({"width": 24, "moments": "there"}, "--width needs text to see what a block does"),
+        ({"width": 24, "moments": "there"}, "--width needs text to see what a channel does"),
         ({"width": "1.5"}, "a share of 1.5 is above 1"),
     ],
 )
@@ -131,6 +155,13 @@ def test_what_does_not_fit_is_one_line_before_anything_is_done(source, tmp_path)
     ):
         assert words in refusal(kind, do, plan(source, asked), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+    config = Cohere2Config(**COHERE)
+    mean_away = saved(Cohere2ForCausalLM(config).eval(), tmp_path / "cohere")
+    said = []
+    asked = plan(mean_away, {"ffn": 0.5}, {"width": 16})
+    line = refusal(BadModel, do, asked, tmp_path / "run", progress=lambda *a: said.append(a))
+    assert "Cohere2LayerNorm is not known to divide by a mean square alone" in line
+    assert (said, (tmp_path / "run").exists()) == ([], False)
     other = saved(made("gpt_neox"), tmp_path / "neox")
     line = refusal(BadModel, do, plan(other, {"width": 16}), tmp_path / "run")
     assert line.endswith("Leave out --width.")

@@ -1,5 +1,8 @@
 """Students of decoders that are shrunk first: two steps of one, what is kept, stopping, errors."""
 
+from typing import Any
+
+import pico
 import pytest
 import teaching
 import torch
@@ -8,12 +11,20 @@ from stopping import stop_at
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from babelpress.commands.pressing import press
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadCorpus, BadLayer, BadModel, BadSetting
+from babelpress.models.open import open_shapes
+from babelpress.models.walk import Walk
+from babelpress.models.weights import weights_hash
 from babelpress.report import card
 from babelpress.report.told import tell
 from babelpress.runs import manifest, recipe, run
+from babelpress.runs.estimate import estimate
+from babelpress.runs.open import open_any, with_known
+from babelpress.steps import _distilling, distill
+from babelpress.steps._estimating import Trial
 from babelpress.steps.distill import Report
 from babelpress.system.early import may_end_early
+from babelpress.train import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 8
@@ -69,7 +80,10 @@ def test_a_student_by_sizes_is_short_for_two_steps(taught):
     }
     assert kinds["stride"] == ["distill"]
     assert kinds["influence"] == kinds["random"] == ["shrink", "distill"]
-    assert plan(taught, layers=1, init="random").steps[1].work.init == "random"
+    for width, init in ((None, "influence"), ("0.75", "influence"), ("0.75", None)):
+        assert plan(taught, layers=1, width=width, init=init).steps[0].work.fit
+    first, second = plan(taught, layers=1, init="random").steps
+    assert (first.work.fit, second.work.init) == (False, "random")
 
 
 def test_a_narrower_student_learns_and_is_an_ordinary_folder(taught, shrunk, student):
@@ -167,14 +181,24 @@ def test_a_plan_says_what_both_steps_will_take(taught, tmp_path):
     told = press(str(taught), asked, out=tmp_path / "run", dry_run=True)
 
     assert told.says[0].startswith("step 1: shrink to blocks 1, channels 24")
-    assert told.says[1].startswith("step 2: distil the model before into this one in 8 steps")
+    assert told.says[1].startswith(
+        "step 2: distil what it all began with into the model at hand in 8"
+    )
     assert told.says[3].startswith("step 2: about ")
+    found = estimate(plan(taught, layers=1, width=24, multiple=4))[1]
+    numbers = 18_264  # as many as the student has, and not its teacher
+    # weights, what did best and what is written over it, checkpoints of weights and moments
+    assert found.disk_bytes == numbers * (4 + 2 * 4 + (fit.KEPT + 1) * 12)
 
 
 def test_what_cannot_be_is_one_line_before_anything_is_done(taught, shrunk, tmp_path):
     prune = {"prune": {"method": "magnitude", "pattern": "0.5"}}
     line = refusal(BadSetting, plan, taught, SHRINK, prune)
     assert "distill cannot come after prune: all of a student learns" in line
+    line = refusal(BadSetting, plan, taught, prune, SHRINK | {"shrink": {"blocks": 1}})
+    assert "distill cannot come after prune: all of a student learns" in line
+    learnt = {"distill": {"layers": 2}}
+    assert len(plan(taught, prune, learnt).steps) == 3
     run.do(recipe.of({"model": str(shrunk), "calibration": TEXT, "steps": [prune]}), tmp_path / "p")
     out = tmp_path / "run"
     cases = [
@@ -187,6 +211,71 @@ def test_what_cannot_be_is_one_line_before_anything_is_done(taught, shrunk, tmp_
     for asked, kind, words in cases:
         assert words in refusal(kind, do, asked, out)
         assert not out.exists()
+
+
+def nothing_is_done(kind, words, asked, out):
+    """It is refused, and nothing was looked at before."""
+    said = []
+    line = refusal(kind, do, asked, out, progress=lambda what, *_: said.append(what))
+    assert words in line
+    assert (said, out.exists()) == ([], False)
+
+
+def test_what_distilling_cannot_is_refused_before_the_model_is_shrunk(taught, tmp_path):
+    out, sizes = tmp_path / "run", {"ffn": 24, "multiple": 4}
+    folders = {}
+    for family, mask in (
+        ("t5", True),
+        ("bert", True),
+        ("xlm_roberta", True),
+        ("modernbert", False),
+    ):
+        model: Any = pico.model(family)
+        model = model.base_model if family == "bert" else model
+        tokenizer = pico.tokenizer()
+        tokenizer.mask_token = "<pad>" if mask else None
+        folders[family] = tmp_path / family
+        model.save_pretrained(folders[family])
+        tokenizer.save_pretrained(folders[family])
+    few = {"tokens": 32}
+    nothing_is_done(BadCorpus, "1 blocks of text to learn", plan(taught, text=few, **sizes), out)
+    nothing_is_done(BadModel, "encoder-decoder, and those are", plan(folders["t5"], **sizes), out)
+    asked = plan(folders["bert"], objective="hinton", **sizes)
+    nothing_is_done(BadModel, "has no head that predicts tokens", asked, out)
+    nothing_is_done(BadModel, "gives labels, and plain", plan(folders["xlm_roberta"], **sizes), out)
+    nothing_is_done(BadModel, "has no mask token", plan(folders["modernbert"], **sizes), out)
+
+
+def test_steps_after_a_student_are_asked_of_its_shapes(taught, tmp_path):
+    """The teacher has 32 channels, the student that is given 24: groups of 16 do not divide it."""
+    config = AutoConfig.from_pretrained(taught)
+    config.hidden_size = 24
+    small = AutoModelForCausalLM.from_config(config)
+    small.save_pretrained(tmp_path / "small")
+    pico.tokenizer().save_pretrained(tmp_path / "small")
+    coded = [{"quantize": {"group": 16, "bits": 4}}]
+    asked = plan(taught, after=coded, student=str(tmp_path / "small"))
+    nothing_is_done(BadLayer, "16 does not divide the 24 inputs", asked, tmp_path / "run")
+    walk = Walk(open_shapes(str(taught)))
+    assert len(distill.check("tiny", walk, distill.Settings(layers=1)).blocks) == 1
+
+
+def test_the_model_itself_becomes_the_student_and_an_estimate_leaves_it(shrunk):
+    """No copy of it stays in memory beside the teacher."""
+    opened = with_known(open_any(str(shrunk)), str(shrunk), plan(shrunk).steps[0], None)
+    text = plan(shrunk).calibration
+    known = weights_hash(opened.model)
+    trial = Trial(
+        opened, text, Walk(opened.model), {}, None, False, 0, hash_seconds=0.0, open_seconds=0.0,
+        open_again=0.0, text_seconds=0.0,
+    )  # fmt: skip
+
+    distill.estimate(trial, distill.Settings(steps=2), chained=False)
+    assert weights_hash(opened.model) == known
+    assert all(each.grad is None for each in opened.model.parameters())
+
+    student, _ = _distilling._student(opened, distill.Settings(), 0)
+    assert student is opened.model
 
 
 def test_babel_mini_learns_what_it_lost(tmp_path):

@@ -1,5 +1,6 @@
 """Distillation: a step's loss by hand, distances by hand, shares that follow what is lacked."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 from babelpress.distill import by_objective
-from babelpress.errors import BadModel
+from babelpress.errors import BadModel, NotFinite
 from babelpress.models.student import fewer_blocks
 from babelpress.numerics.lacking import shares_by_lack
 from babelpress.text.token_blocks import TokenBlocks
@@ -253,6 +254,21 @@ def test_without_a_head_states_are_learnt_and_widths_are_mapped():
     assert not found.reference
     assert [each.weight.shape for each in found.pupil.maps] == [(32, 16)]
     assert all(after[tag] < 0.9 * before[tag] for tag in SHARES)
+
+
+def test_the_distance_of_states_has_no_weight_in_it():
+    light, heavy = (made("bert", ["hidden"], {"weight": w}, scores="nothing") for w in (1.0, 8.0))
+
+    assert heavy.measured().distances == light.measured().distances
+    assert heavy.loss(2).item() == pytest.approx(8 * light.loss(2).item(), rel=1e-5)
+
+
+def test_a_teacher_that_says_nan_is_named_and_not_its_student():
+    found = made("llama", ["hinton"], scores="next")
+    found.teacher.model.lm_head.weight.data[7] = math.nan
+
+    with pytest.raises(NotFinite, match="the loss of the teacher in swh_Latn is nan: look for NaN"):
+        found.refer()
 
 
 def test_a_student_with_another_head_is_one_line():

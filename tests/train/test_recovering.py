@@ -241,6 +241,17 @@ def test_memory_goes_on_in_the_order_of_languages(tmp_path):
     assert other.losses == [0.5]
 
 
+def test_memory_without_distances_is_of_an_older_checkpoint(tmp_path):
+    found, other = made(tmp_path), made(tmp_path)
+    found.evaluate(0)
+    state = found.state()
+    del state["distances"]
+
+    other.restore(state)
+
+    assert (other.found, other.distances) == (found.found, [])
+
+
 def test_a_model_that_learns_stays_as_it_is_scored():
     held = AsScored(model("bert"))
 
