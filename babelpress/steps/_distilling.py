@@ -67,10 +67,7 @@ def distil(
     mixed = mixtures.mixture(settings.mixture, tags, model=opened.name)
     mixtures.check_there(mixed, tags)
     made = _distillation(teacher, student, names, settings, asked.seed, texts, mixed.shares)
-    against = {}
-    if settings.at_hand:
-        name = settings.against or opened.name
-        against = {"name": name, "fingerprint": weights_hash(taught.model)}
+    against = _against(opened, taught, settings)
     work = {
         "model": known.fingerprint,
         "against": against,
@@ -107,6 +104,14 @@ def distil(
         dropped=[each.name for each in opened.carried],
     )
     return Done(done, {}, found)
+
+
+def _against(opened: Opened, taught: Opened, settings: Settings) -> dict[str, str]:
+    """The teacher of a student at hand, by name and weights; nothing of one that is made of it."""
+    if not settings.at_hand:
+        return {}
+    name = settings.against or opened.name
+    return {"name": name, "fingerprint": weights_hash(taught.model)}
 
 
 def _watched(made: Distillation) -> dict[str, Any]:
