@@ -1,5 +1,6 @@
 """Work that takes turns at one stream, against what each would see of it alone."""
 
+import signal
 import time
 import weakref
 from _thread import interrupt_main
@@ -125,6 +126,15 @@ def test_what_stops_the_stream_is_raised_here_and_interrupts_all_that_wait(kind)
     assert stopped == [True, True]
 
 
+@pytest.fixture
+def ctrl_c():
+    """Interrupts are heard, also in the background of a shell, which has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_a_piece_works_stops_it_where_it_wants_its_next_item():
     log = []
 
