@@ -331,14 +331,14 @@ def _room(jobs: Iterable["Job"]) -> list[str]:
     """What passes will have on the disk."""
     from babelpress.sweeps.passing import Pass
 
-    return [
-        f"{job.label}: as many pressed models lie on the disk until each is scored, and one more "
-        "while it is saved"
-        + f"; each takes up to {job.model_bytes:,} bytes"
-        * (job.model_bytes > 0)
-        for job in jobs
-        if isinstance(job, Pass)
-    ]
+    said: list[str] = []
+    for job in (job for job in jobs if isinstance(job, Pass)):
+        each = f"; each takes up to {job.model_bytes:,} bytes" if job.model_bytes else ""
+        said.append(
+            f"{job.label}: as many pressed models lie on the disk until each is scored, and one "
+            f"more while it is saved{each}"
+        )
+    return said
 
 
 def _state(row: Row, todo: Collection[str]) -> str:

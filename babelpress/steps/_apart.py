@@ -3,24 +3,42 @@
 Tested in tests/steps/test_recover.py and tests/steps/test_distill.py.
 """
 
-from typing import Protocol
+from typing import Any
 
-from babelpress.steps._kind import Listing, MixtureRow
+from pydantic import Field
+
+from babelpress.steps._kind import Listing, StepReport
 
 
-class Apart(Protocol):
-    """A report with losses on text held apart; `best` is the evaluation whose weights are kept."""
+class Apart(StepReport):
+    """What a watched training leaves.
 
-    reference: dict[str, float]
-    losses_apart: list[dict[str, float]]
-    at: list[int]
-    best: int
-    stopped: str
-    mixture: MixtureRow
+    `against` is the dense model or teacher, `reference` its losses in nats a scored token on the
+    text held `apart`, `losses_apart` those of what learnt at every evaluation, the first before any
+    step; where no tokens are scored there are neither. `at` are the steps done then, `drawn` the
+    shares between two of them, `best` is the evaluation whose weights are kept. `losses` is the
+    mean training loss since the evaluation before, `read` the scored tokens of each language that
+    were learnt from, `trained` how many numbers learnt. `stopped` says what ended it before its
+    last step.
+    """
+
+    against: dict[str, str] = Field(default_factory=dict)
+    reference: dict[str, float] = Field(default_factory=dict)
+    losses_apart: list[dict[str, float]] = Field(default_factory=list)
+    at: list[int] = Field(default_factory=list)
+    drawn: list[dict[str, float]] = Field(default_factory=list)
+    best: int = 0
+    losses: list[float] = Field(default_factory=list)
+    read: dict[str, int] = Field(default_factory=dict)
+    trained: int = 0
+    apart: dict[str, Any] = Field(default_factory=dict)
+    stopped: str = ""
 
     def lacks(self, place: int) -> dict[str, float]:
         """What each language loses at an evaluation, as a share of the reference."""
-        ...
+        return {
+            tag: loss / self.reference[tag] - 1 for tag, loss in self.losses_apart[place].items()
+        }
 
 
 def losses_line(report: Apart, against: str) -> list[str]:

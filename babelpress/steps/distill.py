@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from babelpress.distill import OBJECTIVES, by_objective
 from babelpress.errors import BadModel, BadSetting
-from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
+from babelpress.steps._apart import Apart
+from babelpress.steps._kind import Done, Estimate, StepSettings, Told
 from babelpress.steps.shrink import MULTIPLE, Size
 from babelpress.steps.shrink import Settings as Shrinking
 from babelpress.system.progress import Progress, silent
@@ -232,50 +233,28 @@ class Settings(StepSettings):
         return frozenset()
 
 
-class Report(StepReport):
+class Report(Apart):
     """What was learnt.
 
-    `kept` are the teacher's blocks that the student began with, `objectives` those that were used,
-    with their options, `distances` those to the teacher by language at every evaluation, the first
-    before any step, in `unit`; `losses` the mean training loss since the evaluation before.
-    `apart` is the text that distances were found on, `trained` how many numbers learnt.
-    `against` is the teacher where the model was the student; `reference` are the teacher's losses
-    in nats a scored token and `losses_apart` those of the student at every evaluation, where tokens
-    are scored. `at` are the steps done then, `drawn` the shares between two of them, `best` is the
-    evaluation whose weights are kept (of older runs the last), `read` are the scored tokens of each
-    language that were learnt from, `parameters` are of student and teacher, `stopped` says what
-    ended it before its last step.
+    The reference is the teacher; it stands in `against` where the model was the student. `kept` are
+    the teacher's blocks that the student began with, `objectives` those that were used, with their
+    options, `distances` those to the teacher by language at every evaluation, in `unit`,
+    `parameters` are of student and teacher.
     """
 
     kept: list[int] = Field(default_factory=list)
     layers: list[int] = Field(default_factory=list)  # of student and teacher
     objectives: dict[str, dict[str, Any]] = Field(default_factory=dict)
     distances: list[dict[str, float]] = Field(default_factory=list)
-    losses: list[float] = Field(default_factory=list)
     unit: str = ""
-    apart: dict[str, Any] = Field(default_factory=dict)
-    trained: int = 0
     dropped: list[str] = Field(default_factory=list)
-    against: dict[str, str] = Field(default_factory=dict)
-    reference: dict[str, float] = Field(default_factory=dict)
-    losses_apart: list[dict[str, float]] = Field(default_factory=list)
-    at: list[int] = Field(default_factory=list)
-    drawn: list[dict[str, float]] = Field(default_factory=list)
-    best: int = -1
-    read: dict[str, int] = Field(default_factory=dict)
+    best: int = -1  # older runs kept the last
     parameters: list[int] = Field(default_factory=list)
-    stopped: str = ""
 
     @property
     def distance(self) -> dict[str, float]:
         """The distances of what is kept."""
         return self.distances[self.best] if self.distances else {}
-
-    def lacks(self, place: int) -> dict[str, float]:
-        """What each language loses at an evaluation, as a share of the teacher's loss."""
-        return {
-            tag: loss / self.reference[tag] - 1 for tag, loss in self.losses_apart[place].items()
-        }
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:  # noqa: ARG002
         """Nothing: all that a student begins with learns."""

@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from babelpress.errors import BadSetting
 from babelpress.recover import REPAIRS
-from babelpress.steps._kind import Done, Estimate, StepReport, StepSettings, Told
+from babelpress.steps._apart import Apart
+from babelpress.steps._kind import Done, Estimate, StepSettings, Told
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
 from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
@@ -176,44 +177,21 @@ class Settings(StepSettings):
         return 1 / self.steps if self.grids else REPAIRS.facts(self.repair)["RATES"][learns]
 
 
-class Report(StepReport):
+class Report(Apart):
     """What was repaired.
 
-    `against` is the dense model; `reference` its losses in nats a scored token on the text held
-    `apart`, `losses_apart` those of the pressed one at every evaluation, the first before any step;
-    a model without a head has neither. `at` are the steps done then, `drawn` the shares between two
-    of them, `learnt` what learnt;
-    `best` is the evaluation whose weights are kept. `losses` is the mean training loss since the
-    evaluation before. `read` are the scored tokens of each language that were learnt from
-    (block by block the tokens that each block read, of all together),
-    `trained` how many numbers learnt, `zeros` how many stayed zero, `coded` how many weights stay
-    on a grid and `moved` how many of their integers are others. `parts` are the errors of every
-    block before and after; `stopped` says what ended it before its last step.
+    The reference is the dense model. `learnt` is what learnt, at a top `rate`; `zeros` are how many
+    stayed zero, `coded` how many weights stay on a grid and `moved` how many of their integers are
+    others. Block by block, `parts` are the errors of every block before and after, and `read` the
+    tokens that each block read, of all languages together.
     """
 
-    against: dict[str, str] = Field(default_factory=dict)
-    reference: dict[str, float] = Field(default_factory=dict)
-    losses_apart: list[dict[str, float]] = Field(default_factory=list)
-    at: list[int] = Field(default_factory=list)
-    drawn: list[dict[str, float]] = Field(default_factory=list)
-    best: int = 0
-    losses: list[float] = Field(default_factory=list)
-    read: dict[str, int] = Field(default_factory=dict)
     learnt: str = ""
     rate: float = 0.0
-    trained: int = 0
     zeros: int = 0
     coded: int = 0
     moved: int = 0
     parts: list[dict[str, float]] = Field(default_factory=list)
-    apart: dict[str, Any] = Field(default_factory=dict)
-    stopped: str = ""
-
-    def lacks(self, place: int) -> dict[str, float]:
-        """What each language loses at an evaluation, as a share of the dense model's loss."""
-        return {
-            tag: loss / self.reference[tag] - 1 for tag, loss in self.losses_apart[place].items()
-        }
 
     @property
     def distance(self) -> dict[str, float]:

@@ -174,9 +174,8 @@ class Watched(ABC):
 
         self.shares, self.tokens = ordered(state["shares"]), ordered(state["tokens"])
         self.found = [ordered(each) for each in state["found"]]
-        self.distances = [
-            ordered(each) for each in state.get("distances", [])
-        ]  # older ones have none
+        beside = state.get("distances", [])  # older states have none
+        self.distances = [ordered(each) for each in beside]
         self.drawn = [ordered(each) for each in state["drawn"]]
         self.at, self.losses = list(state["at"]), list(state["losses"])
         self.seconds, self.best = float(state["seconds"]), int(state["best"])

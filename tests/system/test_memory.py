@@ -64,9 +64,9 @@ def test_whoever_is_short_of_memory_gets_it_back_at_once():
     assert child(CHILD)[0] < 10 * MIB
 
 
-LARGE = """
+HELD = """
 import torch
-from babelpress.system.memory import at_hand, give_back, large_goes_back, used
+from babelpress.system.memory import give_back, used
 MIB = 1 << 20
 
 def held():
@@ -75,6 +75,10 @@ def held():
     start = used()
     torch.ones(16 * MIB, dtype=torch.uint8)
     return used() - start
+"""
+
+LARGE = """
+from babelpress.system.memory import at_hand, large_goes_back
 
 with at_hand():
     pass
@@ -86,7 +90,7 @@ print(before, inside, held())
 
 
 def test_what_is_large_goes_back_at_once_only_inside():
-    before, inside, after = child(LARGE)
+    before, inside, after = child(HELD + LARGE)
 
     assert before > 12 * MIB
     assert inside < 4 * MIB
@@ -94,16 +98,7 @@ def test_what_is_large_goes_back_at_once_only_inside():
 
 
 FOR_NOW = """
-import torch
-from babelpress.system.memory import give_back, give_back_at_once, short, short_for_now, used
-MIB = 1 << 20
-
-def held():
-    torch.ones(16 * MIB, dtype=torch.uint8)
-    give_back()
-    start = used()
-    torch.ones(16 * MIB, dtype=torch.uint8)
-    return used() - start
+from babelpress.system.memory import give_back_at_once, short, short_for_now
 
 with short_for_now():
     give_back_at_once()
@@ -119,7 +114,7 @@ assert short()
 
 
 def test_memory_is_short_for_one_work_and_not_for_what_follows():
-    inside, after, told, still = child(FOR_NOW)
+    inside, after, told, still = child(HELD + FOR_NOW)
 
     assert inside < 4 * MIB < 12 * MIB < after
     assert (told, still) == (1, 0)
