@@ -14,6 +14,7 @@ Tested in tests/evals/test_translate.py.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from babelpress.evals._windows import evaluating
 from babelpress.models.tokenizers import Tokenizer, check_known, vocabulary_of
 
 ROWS = {"cpu": 16, "other": 64}
+EAGER = "eager"
 BYTES_PER_LOGIT = 12  # as the model gives them, and their float32 copy with a margin
 Told = Callable[[int, int], None]
 
@@ -138,32 +140,37 @@ class _Writer:
     def batch(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """The new ids of every prompt, before EOS; the token with a line end is there."""
         step_BT, mask_BT = (x.to(self.model.device) for x in _padded(prompts))
-        known = self._arguments()
         position_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
-        cache, new = None, [[] for _ in prompts]
+        new: list[list[int]] = [[] for _ in prompts]
         done_B = torch.zeros(len(prompts), dtype=torch.bool)
-        while True:
-            extra: dict[str, Any] = {"position_ids": position_BT} if "position_ids" in known else {}
-            if "logits_to_keep" in known:
-                extra["logits_to_keep"] = 1
-            out = _model(self.model)(
-                input_ids=step_BT,
-                attention_mask=mask_BT,
-                past_key_values=cache,
-                use_cache=True,
-                **extra,
-            )
-            cache = out.past_key_values
-            next_B = _likeliest(out.logits[:, -1].float().cpu(), done_B, prompts)
-            for row, token in enumerate(next_B.tolist()):
-                if not done_B[row]:
-                    done_B[row] = self._take(new[row], token, prompts[row].most)
-            if bool(done_B.all()):
-                return new
-            on_B1 = (~done_B).long()[:, None].to(mask_BT.device)
-            step_BT = next_B[:, None].to(mask_BT.device)
-            mask_BT = torch.cat([mask_BT, on_B1], dim=1)
-            position_BT = position_BT[:, -1:] + on_B1
+        out = self._run(step_BT, mask_BT, position_BT, None)
+        with _token_by_token(self.model):
+            while True:
+                next_B = _likeliest(out.logits[:, -1].float().cpu(), done_B, prompts)
+                for row, token in enumerate(next_B.tolist()):
+                    if not done_B[row]:
+                        done_B[row] = self._take(new[row], token, prompts[row].most)
+                if bool(done_B.all()):
+                    return new
+                on_B1 = (~done_B).long()[:, None].to(mask_BT.device)
+                step_BT = next_B[:, None].to(mask_BT.device)
+                mask_BT = torch.cat([mask_BT, on_B1], dim=1)
+                position_BT = position_BT[:, -1:] + on_B1
+                out = self._run(step_BT, mask_BT, position_BT, out.past_key_values)
+
+    def _run(self, step_BT: Tensor, mask_BT: Tensor, position_BT: Tensor, cache: Any) -> Any:
+        """What the model says of a step; keys and values of what came before are in the cache."""
+        known = self._arguments()
+        extra: dict[str, Any] = {"position_ids": position_BT} if "position_ids" in known else {}
+        if "logits_to_keep" in known:
+            extra["logits_to_keep"] = 1
+        return _model(self.model)(
+            input_ids=step_BT,
+            attention_mask=mask_BT,
+            past_key_values=cache,
+            use_cache=True,
+            **extra,
+        )
 
     def _take(self, new: list[int], token: int, most: int) -> bool:
         """Add a token, unless it is an end; gives whether the text has come to one."""
@@ -176,6 +183,26 @@ class _Writer:
         if token not in self.line_ends:
             self.line_ends[token] = "\n" in str(self.tokenizer.decode([token]))
         return self.line_ends[token]
+
+
+@contextmanager
+def _token_by_token(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, attention is transformers' `sdpa` where a step of one token is slow without it.
+
+    Where heads share keys, `eager` copies all that came before for each of them, at every step.
+    """
+    there: Any = model
+    slow = there.config._attn_implementation == EAGER and any(
+        getattr(module, "num_key_value_groups", 1) > 1 for module in there.modules()
+    )
+    if not (slow and there._supports_sdpa and there._can_set_attn_implementation()):
+        yield
+        return
+    there.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        there.set_attn_implementation(EAGER)
 
 
 def _padded(prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:

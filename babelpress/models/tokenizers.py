@@ -36,7 +36,7 @@ from transformers import (
 
 from babelpress.errors import BadModel, BadRun
 from babelpress.models import probes
-from babelpress.system.files import fingerprint, write_bytes
+from babelpress.system.files import fingerprint, sha256_text, write_bytes
 
 # A tokenizer of transformers, whose own annotations allow more types than its attributes have.
 Tokenizer: TypeAlias = Any
@@ -55,6 +55,9 @@ BPE_SETTINGS = (
     "byte_fallback",
     "ignore_merges",
 )
+# Hashes that were made, by that of the rules as a tokenizer writes them: a quarter of a million
+# tokens take two seconds, and a sweep asks once a recipe.
+_hashes: dict[str, str] = {}
 SAMPLE = 600  # tokens of the vocabulary that are read as text
 # What a model folder holds besides weights and their config: nothing of it hangs on the weights.
 FILES = (
@@ -291,6 +294,9 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """SHA-256 of what the tokenizer does: its rules where it is a fast one, else its vocabulary."""
     if not tokenizer.is_fast:
         return fingerprint(tokenizer.get_vocab())
-    rules = json.loads(tokenizer.backend_tokenizer.to_str())
-    # The last call's truncation and padding are kept there, and are no property of the tokenizer.
-    return fingerprint({**rules, "truncation": None, "padding": None})
+    rules = tokenizer.backend_tokenizer.to_str()
+    written = sha256_text(rules)
+    if written not in _hashes:
+        # The last call's truncation and padding are kept there; they are none of the tokenizer's.
+        _hashes[written] = fingerprint({**json.loads(rules), "truncation": None, "padding": None})
+    return _hashes[written]

@@ -118,6 +118,27 @@ def test_prompts_side_by_side_are_written_on_as_each_alone(family, tokenizer):
     assert len(set(found)) > 2
 
 
+@pytest.mark.parametrize(
+    ("family", "shares"), [("llama", True), ("gemma3", True), ("gpt2", False), ("bloom", False)]
+)
+def test_where_heads_share_keys_steps_have_another_attention(family, shares, tokenizer):
+    """As on processors where a prompt is read with eager attention."""
+    model = random_model(family, dict.fromkeys("aeimnrst", 2.0))
+    model.set_attn_implementation("eager")
+    prompts = [Prompt("x", list(range(3, 8 + 5 * at)), 9) for at in range(3)]
+    slow = [slow_text(model, tokenizer, each.ids, each.most, False) for each in prompts]
+    seen: dict[int, str] = {}
+
+    def see(_module, _args, given):
+        seen[given["input_ids"].shape[1]] = model.config._attn_implementation
+
+    model.register_forward_pre_hook(see, with_kwargs=True)
+
+    assert write(model, tokenizer, prompts, told=told) == slow
+    assert seen == {len(prompts[-1].ids): "eager", 1: "sdpa" if shares else "eager"}
+    assert model.config._attn_implementation == "eager"
+
+
 def test_lines_end_where_they_end_and_texts_go_on(model, tokenizer):
     prompts = [Prompt("x", [0, seed + 10], 40) for seed in range(9)]
 
