@@ -25,6 +25,7 @@ from babelpress.train.loop import (
     sliced_loss,
     train,
 )
+from babelpress.train.reading import Reader
 
 SHORT = Schedule(steps=20, batch=4, warmup=2, checkpoint=5, compile=False)
 LENGTH = 16
@@ -356,7 +357,7 @@ def test_the_masked_loss_is_that_of_hidden_tokens_alone():
     for row, place in hidden:
         labels_BT[row, place] = ids_BT[row, place] + 1
 
-    loss = masked_loss(model, ids_BT, labels_BT)
+    loss = masked_loss(Reader.of(model), ids_BT, labels_BT)
 
     logits_BTV = model(ids_BT).logits.log_softmax(-1)
     plain = [-logits_BTV[row, place, ids_BT[row, place] + 1].item() for row, place in hidden]
@@ -374,7 +375,7 @@ def test_an_encoder_learns_what_is_hidden(tmp_path):
     shown_BT = torch.where(labels_BT != -100, MASK, ids_BT)
     with torch.no_grad():
         # ln 7 is what it costs to know the seven tokens but not where they stand
-        assert masked_loss(model, shown_BT, labels_BT).item() < 0.5 * math.log(7)
+        assert masked_loss(Reader.of(model), shown_BT, labels_BT).item() < 0.5 * math.log(7)
 
 
 def test_a_killed_training_on_hidden_tokens_goes_on_to_the_same_weights(tmp_path, monkeypatch):
@@ -382,10 +383,10 @@ def test_a_killed_training_on_hidden_tokens_goes_on_to_the_same_weights(tmp_path
     undisturbed = trained_on_hidden(tmp_path / "whole", encoder())
     calls = iter(range(12))
 
-    def dying(model, ids_BT, labels_BT):
+    def dying(reader, ids_BT, labels_BT):
         if next(calls, None) is None:
             raise Killed
-        return masked_loss(model, ids_BT, labels_BT)
+        return masked_loss(reader, ids_BT, labels_BT)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(training, "masked_loss", dying)
