@@ -75,7 +75,8 @@ def load(
             found = verdicts.against(there.dense, run, on=on, corpus=corpus, languages=languages)
             seed = plan.calibration.seed
             calibration = _calibration(plan)
-            runs.append(Run(run, method_of(plan), calibration, _tokens(plan), seed, found))
+            tokens = _tokens(plan, len(found.changes))
+            runs.append(Run(run, method_of(plan), calibration, tokens, seed, found))
         runs += _apart(there, on, corpus)
     return runs
 
@@ -141,10 +142,11 @@ def _calibration(plan: Recipe) -> str:
     return where + mixture.removeprefix("only:")
 
 
-def _tokens(plan: Recipe) -> int:
+def _tokens(plan: Recipe, scored: int) -> int:
+    """Of all languages that have a share: those that are scored, where none are named."""
     mixture = str(getattr(plan.steps[0].work, "mixture", ""))
     alone = mixture == "english" or mixture.startswith("only:")
-    return plan.calibration.tokens * (1 if alone else max(1, len(plan.calibration.languages)))
+    return plan.calibration.tokens * (1 if alone else len(plan.calibration.languages) or scored)
 
 
 def languages_of(moments: Path) -> int:
