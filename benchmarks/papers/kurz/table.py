@@ -3,14 +3,12 @@
     babelpress sweep benchmarks/papers/kurz/sweep.yaml --out OUT
     python -m benchmarks.papers.kurz.table OUT
 
-and of tasks.yaml with `--on choice --corpus tasks/sib200`: there a loss is the share of right
-answers that went, in points. For every pruner and pattern the matrix of calibration by evaluation
-language, read column by column; then what the paper's claims come to, counted over columns and
-seeds.
+For every pruner and pattern the matrix of calibration by evaluation language, read column by
+column; then what the paper's claims come to, counted over columns and seeds.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,31 +16,18 @@ import numpy as np
 from babelpress.text import languages
 from benchmarks.papers import swept
 
-Loss = Callable[[swept.Run, str], float]
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "sw")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--on", default=swept.ON)
-    parser.add_argument("--corpus", default="", help="which, where it was scored on several")
     args = parser.parse_args()
-    runs = _complete(swept.load(args.out, args.on, corpus=args.corpus))
-    loss = _relative if args.on == swept.ON else _points
+    runs = swept.load(args.out)
+    runs = _complete(runs)
     for method in swept.methods(runs):
-        some = [run for run in runs if run.method == method]
-        print(f"### {method}\n\n{matrix(some, loss)}\n")
-    print(claims(runs, loss))
-
-
-def _relative(run: swept.Run, tag: str) -> float:
-    return run.loss(tag)
-
-
-def _points(run: swept.Run, tag: str) -> float:
-    change = next(each for each in run.found.changes if each.language == tag)
-    return change.dense - change.pressed
+        print(f"### {method}\n\n{matrix([run for run in runs if run.method == method])}\n")
+    print(claims(runs))
 
 
 def _complete(runs: Sequence[swept.Run]) -> list[swept.Run]:
@@ -55,22 +40,20 @@ def _complete(runs: Sequence[swept.Run]) -> list[swept.Run]:
     return [run for run in runs if number[run.method] == most]
 
 
-def matrix(runs: Sequence[swept.Run], loss: Loss = _relative) -> str:
+def matrix(runs: Sequence[swept.Run]) -> str:
     """Losses in per cent, the mean over seeds; the best single language of a column is marked."""
     rows: list[list[str]] = []
-    best = {
-        tag: min(_single(runs), key=lambda one: _mean(runs, one, tag, loss)) for tag in LANGUAGES
-    }
+    best = {tag: min(_single(runs), key=lambda one: _mean(runs, one, tag)) for tag in LANGUAGES}
     for calibration in swept.calibrations(runs):
         row = [calibration]
         for tag in LANGUAGES:
-            value = swept.percent(_mean(runs, calibration, tag, loss))
+            value = swept.percent(_mean(runs, calibration, tag))
             row.append(f"**{value}**" if calibration == best[tag] else value)
         rows.append(row)
     return swept.table(["calibration", *LANGUAGES], rows)
 
 
-def claims(runs: Sequence[swept.Run], loss: Loss = _relative) -> str:
+def claims(runs: Sequence[swept.Run]) -> str:
     """Counts for every method: over target languages and seeds."""
     head = [
         "method",
@@ -85,14 +68,11 @@ def claims(runs: Sequence[swept.Run], loss: Loss = _relative) -> str:
         some = [run for run in runs if run.method == method]
         cells = [(seed, tag) for seed in sorted({r.seed for r in some}) for tag in LANGUAGES]
         singles, several = _single(some), "uniform"
-        own = {cell: _of(some, cell[1], *cell, loss) for cell in cells}
+        own = {cell: _of(some, cell[1], *cell) for cell in cells}
         other = {
-            cell: min(_of(some, one, *cell, loss) for one in singles if one != cell[1])
-            for cell in cells
+            cell: min(_of(some, one, *cell) for one in singles if one != cell[1]) for cell in cells
         }
-        worst = {
-            cell: max(singles, key=lambda one, c=cell: _of(some, one, *c, loss)) for cell in cells
-        }
+        worst = {cell: max(singles, key=lambda one, c=cell: _of(some, one, *c)) for cell in cells}
         others = [cell for cell in cells if cell[1] != "en"]
         known = set(swept.calibrations(some))
         pairs = [cell for cell in others if f"en+{cell[1]}" in known]
@@ -103,8 +83,8 @@ def claims(runs: Sequence[swept.Run], loss: Loss = _relative) -> str:
                 _share(own[cell] < other[cell] for cell in cells),
                 f"{swept.percent(float(np.mean(gaps)))} "
                 f"({swept.percent(min(gaps))} to {swept.percent(max(gaps))})",
-                _share(_of(some, f"en+{cell[1]}", *cell, loss) < own[cell] for cell in pairs),
-                _share(_of(some, several, *cell, loss) < own[cell] for cell in cells),
+                _share(_of(some, f"en+{cell[1]}", *cell) < own[cell] for cell in pairs),
+                _share(_of(some, several, *cell) < own[cell] for cell in cells),
                 _share(worst[cell] == "en" for cell in others),
             ]
         )
@@ -120,14 +100,14 @@ def _single(runs: Sequence[swept.Run]) -> list[str]:
     return [each for each in swept.calibrations(runs) if each in LANGUAGES]
 
 
-def _mean(runs: Sequence[swept.Run], calibration: str, tag: str, loss: Loss) -> float:
+def _mean(runs: Sequence[swept.Run], calibration: str, tag: str) -> float:
     there = [run for run in runs if run.calibration == calibration]
-    return float(np.mean([loss(run, languages.find(tag).tag) for run in there]))
+    return float(np.mean([run.loss(languages.find(tag).tag) for run in there]))
 
 
-def _of(runs: Sequence[swept.Run], calibration: str, seed: int, tag: str, loss: Loss) -> float:
+def _of(runs: Sequence[swept.Run], calibration: str, seed: int, tag: str) -> float:
     there = [run for run in runs if (run.calibration, run.seed) == (calibration, seed)]
-    return _mean(there, calibration, tag, loss)
+    return _mean(there, calibration, tag)
 
 
 if __name__ == "__main__":
