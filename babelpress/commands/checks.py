@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
+from babelpress.errors import BabelpressError, BadCorpus, BadMoments, BadRun, BadSetting
 from babelpress.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def recipe(asked: "Recipe") -> None:
     from babelpress.steps._pressing import check_against
     from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
-    from babelpress.text.mixtures import check_there, mixture
+    from babelpress.text.mixtures import MEASURED, check_there, mixture
 
     check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
@@ -224,6 +224,8 @@ def recipe(asked: "Recipe") -> None:
             there = tags = _drawn(text_of, wanted, ways=_translates(asked.model, policy, *wanted))
         else:
             continue
+        if policy == MEASURED:
+            held_out(moments, asked.calibration.corpus, tags)
         if policy and tags:
             mixed = mixture(policy, tags, model=origin_of(asked.model))
             check_there(mixed, there)
@@ -231,6 +233,29 @@ def recipe(asked: "Recipe") -> None:
                 check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
+
+
+def held_out(moments: str | None, corpus: str, tags: Sequence[str]) -> None:
+    """Raise BadSetting or BadCorpus where no text can be held out of a corpus to measure on.
+
+    Of moments it is the one that they were made of.
+    """
+    from babelpress.steps._pressing import check_held_out
+    from babelpress.system.files import read_json
+    from babelpress.text.mixtures import MEASURED
+
+    if moments:
+        found = read_json(Path(moments) / MANIFEST, error=BadMoments)
+        read = found.get("calibration")
+        corpus = str(read.get("corpus", "")) if isinstance(read, dict) else ""
+    check_held_out(MEASURED, corpus, moments)
+    if moments and corpus:
+        try:
+            _drawn(corpus, tags)
+        except BadCorpus as error:
+            raise BadCorpus(
+                f"the mixture {MEASURED} needs more of the text that {moments} was made of: {error}"
+            ) from error
 
 
 def _translates(name: str, *asked: str) -> bool:

@@ -177,7 +177,7 @@ def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) ->
 @command(
     rows={
         **STEPPED,
-        "share": "share of the language in the mixture; with --dry-run minimax shows its start",
+        "share": "share of the language in the mixture; with --dry-run the start of a searched one",
         "predicted_damage": "as of prune; null with --dry-run",
     }
 )

@@ -1,7 +1,7 @@
 """What a pressing step will take, from trying the first block (`press/trial.py`).
 
-All else is multiplication: batches, blocks, languages, rounds of minimax. Nothing is written but
-one block to a temporary folder, to see how fast the disk is.
+All else is multiplication: batches, blocks, languages, rounds that find a mixture. Nothing is
+written but one block to a temporary folder, to see how fast the disk is.
 
 Tested in tests/runs/test_estimate.py.
 """
@@ -19,11 +19,13 @@ from babelpress.moments.store import Store
 from babelpress.press import trial as tries
 from babelpress.press.method import Method
 from babelpress.press.trial import Tried
+from babelpress.steps import _measured
 from babelpress.steps._kind import Estimate
 from babelpress.steps._looking import contrasted
-from babelpress.steps._pressing import LookingSettings
+from babelpress.steps._pressing import LookingSettings, PressingSettings
+from babelpress.system.memory import peak, used
 from babelpress.system.offload import in_memory, on_disk
-from babelpress.text.mixtures import MINIMAX
+from babelpress.text.mixtures import MEASURED, MINIMAX
 from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
@@ -72,6 +74,14 @@ class _Work:
         return self.step.mixture == MINIMAX
 
     @property
+    def pressed(self) -> int:
+        """Times that all blocks are pressed before they are at last: rounds of measured."""
+        if self.step.mixture != MEASURED:
+            return 0
+        assert isinstance(self.step, PressingSettings)
+        return self.step.measured.rounds
+
+    @property
     def compressed(self) -> bool:
         return self.step.propagate == "compressed"
 
@@ -95,14 +105,15 @@ def pressing(
     `against` is a second moments folder, which is read beside.
     """
     work = _work(trial, step, tables)
+    score = _try_scoring(trial, work)
     tried = _try(trial, work, method, against)
     phases = {
         "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
         "text": 0.0 if step.moments else trial.text_seconds,
-        **_phases(trial.walk, work, tried),
+        **_phases(trial.walk, work, tried, score),
         "save": tried.seconds.dense * _dense_bytes(trial.opened) + tried.seconds.tokenizer,
     }
-    memory = trial.base + _memory(trial.walk, work, tried)
+    memory = trial.base + max(_memory(trial.walk, work, tried), score.bytes)
     return Estimate(phases, memory, _disk(trial, work, tried, chained=chained))
 
 
@@ -119,6 +130,26 @@ def _work(trial: Trial, step: LookingSettings, tables: bool) -> _Work:
         batches += count / size
     tags = tuple(trial.blocks)
     return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """What scoring the text held out of one language takes."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+def _try_scoring(trial: Trial, work: _Work) -> _Score:
+    """Score one language, where the mixture is found so."""
+    if not work.pressed:
+        return _Score()
+    assert isinstance(work.step, PressingSettings)
+    scores = _measured.tried(trial.opened, trial.asked, work.step, work.languages[0])
+    before = used()
+    with peak() as most:
+        _, seconds = tries.timed(scores)
+    return _Score(seconds, max(most.bytes - before, 0) + _changed(trial.walk, work))
 
 
 def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Tried:
@@ -147,11 +178,23 @@ def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Trie
     return tried
 
 
-def _phases(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
+def _phases(walk: Walk, work: _Work, tried: Tried, score: _Score) -> dict[str, float]:
     """Seconds of what is done once for every block, batch and round."""
+    found = _once(walk, work, tried)
+    if work.pressed:
+        again = ("press", "folds", *(("gather", "pass on") if work.compressed else ()))
+        scored = len(work.languages) * score.seconds
+        each = sum(found.get(name, 0.0) for name in again) + scored
+        found["measured"] = work.pressed * each + scored
+    return found
+
+
+def _once(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
+    """The same where the shares are given, or minimax finds them."""
     number, each = work.blocks, tried.seconds
     rounds = work.step.minimax.rounds if work.minimax else 0
     found = {"minimax": number * rounds * each.round, "press": number * each.press}
+    rounds += work.pressed
     if each.first_read:
         found["read"] = number * (each.first_read + rounds * each.read)
     found["folds"] = number * each.folds * (1 + work.minimax)

@@ -36,6 +36,11 @@ class StepSettings(Strict):
         return False
 
     @property
+    def resumes(self) -> bool:
+        """Whether it leaves under TRAINING what it goes on with, where its kind does not always."""
+        return False
+
+    @property
     def unread(self) -> dict[str, str]:
         """Settings of a calibration that it has no use for, each with the option that says why."""
         return {}

@@ -19,6 +19,8 @@ from babelpress.steps._pressing import (
     PressingReport,
     PressingSettings,
     check_options,
+    check_scorable,
+    check_scored,
     expert_lines,
     fed_by,
     provenance,
@@ -26,6 +28,7 @@ from babelpress.steps._pressing import (
     some,
     spoken,
 )
+from babelpress.steps._rounds import rounds_line, rounds_tables
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting
 from babelpress.text.settings import CalibrationSettings
@@ -171,11 +174,17 @@ def method(settings: Settings) -> "Pruner":
     )
 
 
-def check(name: str, walk: "Walk", settings: Settings) -> None:  # noqa: ARG001
-    """Raise BadLayer or BadSetting where a model cannot be pruned so: known from its shapes."""
+def check(name: str, walk: "Walk", settings: Settings) -> None:
+    """Raise BadLayer, BadSetting or BadModel where a model's shapes do not let it be pruned so."""
     from babelpress.press import fitting
 
     fitting.check(walk, _protecting.protected(settings.protect).within(method(settings), walk))
+    check_scored(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    check_scorable(opened, calibration, settings)
 
 
 def do(
@@ -229,6 +238,7 @@ def tell(report: Report) -> Told:
         left_out=", ".join(step.get("skip", ())),
         lines=(
             f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
+            *rounds_line(report),
             *_no_room(report, rule),
             *_permuted(report),
         ),
@@ -236,6 +246,7 @@ def tell(report: Report) -> Told:
         remarks=(
             *provenance(PRUNERS, name),
             *provenance(allocate.RULES, rule),
+            *rounds_line(report),
             *((PERMUTED,) if step.get("options", {}).get("permute") else ()),
         ),
         limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
@@ -245,6 +256,7 @@ def tell(report: Report) -> Told:
             "it at the same speed. Speed and size come from quantization, vocabulary trimming, "
             "structural pruning and distillation.",
         ),
+        listings=rounds_tables(report),
     )
 
 

@@ -22,6 +22,8 @@ from babelpress.steps._pressing import (
     PressingReport,
     PressingSettings,
     check_options,
+    check_scorable,
+    check_scored,
     expert_lines,
     fed_by,
     provenance,
@@ -29,6 +31,7 @@ from babelpress.steps._pressing import (
     some,
     spoken,
 )
+from babelpress.steps._rounds import rounds_line, rounds_tables
 from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.settings import setting
 from babelpress.text.settings import CalibrationSettings
@@ -143,13 +146,19 @@ def method(settings: Settings) -> "Method":
 
 
 def check(name: str, walk: "Walk", settings: Settings) -> None:
-    """Raise BadLayer or BadSetting where a model cannot be quantized so: known from its shapes."""
+    """Raise BadLayer, BadSetting or BadModel where a model's shapes do not let it be quantized."""
     from babelpress.press import fitting
 
     last = len(walk.blocks) - 1
     if wrong := [block for block in settings.bits_by_block if block > last]:
         raise BadSetting(f"there is no block {wrong[0]}: those of {name} are 0 to {last}.")
     fitting.check(walk, method(settings))
+    check_scored(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    check_scorable(opened, calibration, settings)
 
 
 def do(
@@ -200,6 +209,7 @@ def tell(report: Report) -> Told:
             f"the plain grid: {', '.join(report.unfolded)}.",
         )
     eight = "embedding and head at 8 bits" if step.get("embeddings") == EIGHT else ""
+    rounds = rounds_line(report)
     return Told(
         done=f"{step['method']} {report.grid}",
         adjective="quantized",
@@ -209,18 +219,19 @@ def tell(report: Report) -> Told:
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
-        lines=(" ".join(lines),),
+        lines=(" ".join(lines), *rounds),
         warnings=(
             *expert_lines(report.experts),
             *_again(report.model.lies_on, report.step.get("bits", 0)),
         ),
-        remarks=remarks,
+        remarks=(*remarks, *rounds),
         relation="quantized",
         note=(
             "A quantized model was measured with its weights unpacked.",
             "An engine that loads the packed file computes with the same weights, and rounds in "
             "its own way; how fast it is depends on the engine.",
         ),
+        listings=rounds_tables(report),
     )
 
 
