@@ -36,6 +36,14 @@ class StepSettings(Strict):
         return False
 
     @property
+    def leaves_work(self) -> bool:
+        """Whether it leaves in its folder, under TRAINING, what a killed attempt goes on with.
+
+        Kinds that always do say RESUMES.
+        """
+        return False
+
+    @property
     def unread(self) -> dict[str, str]:
         """Settings of a calibration that it has no use for, each with the option that says why."""
         return {}

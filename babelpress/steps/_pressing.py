@@ -15,6 +15,7 @@ from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
 from babelpress.text.settings import TEXT
 
+MEASURED = ("corpus", "length")  # what is said of text that losses are measured on
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 
@@ -94,9 +95,39 @@ class PressingSettings(LookingSettings, ByMethod):
         gt=0,
     )
 
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return False
+
+    @property
+    def leaves_work(self) -> bool:
+        """The table of losses."""
+        return self.goes_by_table
+
+    @property
+    def looks_twice(self) -> bool:
+        """Minimax does, and what is measured before it is done."""
+        return super().looks_twice or self.goes_by_table
+
+    @property
+    def shares_moments(self) -> bool:
+        """Not with a table: what that is measured on is not calibrated on."""
+        return super().shares_moments and not self.goes_by_table
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """A table is measured on text, with moments too."""
+        read = MEASURED if self.goes_by_table else ()
+        return {name: why for name, why in super().unread.items() if name not in read}
+
 
 class PressingReport(StepReport):
-    """What was done to the sites: exact counts, the rounds that found a mixture, experts' loads."""
+    """What was done to the sites: exact counts, the rounds that found a mixture, experts' loads.
+
+    `table` is what each language was measured to lose by block and option, and what was chosen,
+    where a rule goes by that.
+    """
 
     trace: list[dict[str, Any]] = Field(default_factory=list)
     sites: list[dict[str, Any]] = Field(default_factory=list)
@@ -104,6 +135,7 @@ class PressingReport(StepReport):
     were_zero: int = 0
     weights: int = 0
     experts: dict[str, Any] | None = None
+    table: dict[str, Any] = Field(default_factory=dict)
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """The blocks, where zeros were made."""

@@ -10,6 +10,7 @@ from pressing import SHARES, dense_moments, loud, text
 from running import refusal
 
 from babelpress.errors import BadModel, NotFinite
+from babelpress.models.linears import linears, weight
 from babelpress.models.walk import Walk
 from babelpress.press.blocks import press_block
 from babelpress.press.method import Pruner
@@ -184,7 +185,7 @@ def test_a_model_that_gives_no_numbers_is_an_error():
     measure = Measure.of(walk, read("llama"))
 
     def broken():
-        walk.blocks[0].get_submodule("mlp.down_proj").weight.data.fill_(float("nan"))
+        weight(linears(walk.blocks[0])["mlp.down_proj"]).fill_(float("nan"))
 
     words = refusal(NotFinite, measure.of_all, [broken, lambda: None])
 
