@@ -127,6 +127,8 @@ def quantize(
     keep_zeros: bool = ...,
     embeddings: Literal["dense", "8bit"] = ...,
     bits_by_block: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
+    allocate: str | PathLike[str] = ...,
+    allocate_option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
     corpus: str | PathLike[str] = ...,
     languages: str | Iterable[str] = ...,
     tokens: int | str = ...,

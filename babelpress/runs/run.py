@@ -184,7 +184,7 @@ def _check_folder(plan: Recipe, out: Path) -> None:
 
 def _resumes(step: Step) -> bool:
     """Whether a step goes on with what a killed attempt left."""
-    return bool(KINDS.facts(step.kind).get("RESUMES") or step.work.resumes)
+    return bool(KINDS.facts(step.kind).get("RESUMES")) or step.work.leaves_work
 
 
 def _is_of(path: Path, plan: Recipe) -> bool:

@@ -36,8 +36,11 @@ class StepSettings(Strict):
         return False
 
     @property
-    def resumes(self) -> bool:
-        """Whether it leaves under TRAINING what it goes on with, where its kind does not always."""
+    def leaves_work(self) -> bool:
+        """Whether it leaves in its folder, under TRAINING, what a killed attempt goes on with.
+
+        Kinds that always do say RESUMES.
+        """
         return False
 
     @property

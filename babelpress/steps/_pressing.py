@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.models.walk import Walk
 
+TABLED = ("corpus", "length")  # what is said of text that losses are measured on
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 
@@ -91,8 +92,8 @@ class LookingSettings(StepSettings):
         return again or self.mixture == MINIMAX
 
     @property
-    def resumes(self) -> bool:
-        """Rounds of the measured mixture are kept."""
+    def leaves_work(self) -> bool:
+        """Rounds of the measured mixture."""
         return self.mixture == MEASURED
 
     @property
@@ -127,6 +128,32 @@ class PressingSettings(LookingSettings, ByMethod):
         hidden=True,
     )
 
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return False
+
+    @property
+    def leaves_work(self) -> bool:
+        """The table of losses too."""
+        return super().leaves_work or self.goes_by_table
+
+    @property
+    def looks_twice(self) -> bool:
+        """Minimax does, and what is measured before it is done."""
+        return super().looks_twice or self.goes_by_table
+
+    @property
+    def shares_moments(self) -> bool:
+        """Not with a table: what that is measured on is not calibrated on."""
+        return super().shares_moments and not self.goes_by_table
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """A table is measured on text, with moments too."""
+        read = TABLED if self.goes_by_table else ()
+        return {name: why for name, why in super().unread.items() if name not in read}
+
 
 def check_scored(name: str, walk: "Walk", settings: PressingSettings) -> None:
     """Raise BadModel for the measured mixture of a model that predicts no tokens of one text."""
@@ -151,6 +178,9 @@ class PressingReport(StepReport):
 
     Of the measured mixture `held_out` has the tokens of text held out, by language, the split that
     they are of, and `nats`, the dense model's loss there in nats a scored token.
+
+    `table` is what each language was measured to lose by block and option, and what was chosen,
+    where a rule goes by that.
     """
 
     trace: list[dict[str, Any]] = Field(default_factory=list)
@@ -160,6 +190,7 @@ class PressingReport(StepReport):
     were_zero: int = 0
     weights: int = 0
     experts: dict[str, Any] | None = None
+    table: dict[str, Any] = Field(default_factory=dict)
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """The blocks, where zeros were made."""

@@ -13,7 +13,7 @@ from babelpress import allocate
 from babelpress.errors import BadSetting
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
-from babelpress.steps import _protecting
+from babelpress.steps import _by_table, _protecting
 from babelpress.steps._kind import BLOCKS, Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
@@ -117,6 +117,7 @@ class Settings(PressingSettings):
         check_options(PRUNERS, self.method, self.options)
         notation.check_permute(self.method, self.options, self.pattern)
         check_options(allocate.RULES, self.allocate, self.allocation)
+        _by_table.check(self.allocate, self.allocation, pattern=self.pattern)
         _check_contrast(self.method, self.against, self.propagate)
         if self.against is not None and self.against == self.moments:
             raise BadSetting(
@@ -130,6 +131,11 @@ class Settings(PressingSettings):
     def looks_twice(self) -> bool:
         """Minimax does, and every rule that looks at blocks."""
         return super().looks_twice or self.allocate != "uniform"
+
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return allocate.by_table(self.allocate)
 
     @property
     def needs_gram(self) -> bool:
@@ -175,9 +181,10 @@ def method(settings: Settings) -> "Pruner":
 
 
 def check(name: str, walk: "Walk", settings: Settings) -> None:
-    """Raise BadLayer, BadSetting or BadModel where a model's shapes do not let it be pruned so."""
+    """Raise BadLayer, BadModel or BadSetting where a model cannot be pruned so: from its shapes."""
     from babelpress.press import fitting
 
+    _by_table.check_model(name, walk, settings.allocate)
     fitting.check(walk, _protecting.protected(settings.protect).within(method(settings), walk))
     check_scored(name, walk, settings)
 
@@ -202,6 +209,7 @@ def do(
 
     rule = _allocating.Rule(settings.allocate, settings.allocation)
     protected = _protecting.protected(settings.protect)
+    chooser = _by_table.chooser(opened, calibration, settings, folder, hold, progress)
     pressed = _doing.press(
         opened,
         calibration,
@@ -210,11 +218,14 @@ def do(
         folder,
         against=settings.against,
         seen=lambda source: protected.check_languages(source.there),
-        allocate=rule.allocate if rule.differs else None,
+        drawn=chooser.draw() if chooser else None,
+        allocate=chooser.allocate if chooser else rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
     )
     own: dict[str, Any] = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
+    if chooser and chooser.told:
+        own["table"] = chooser.told
     if settings.against is not None:
         own["against"] = _looking.text_of(settings.against)
     if found := pressed.unordered():
@@ -241,6 +252,7 @@ def tell(report: Report) -> Told:
             *rounds_line(report),
             *_no_room(report, rule),
             *_permuted(report),
+            *_by_table.lines(rule, report.table),
         ),
         warnings=tuple(expert_lines(report.experts)),
         remarks=(
@@ -256,7 +268,10 @@ def tell(report: Report) -> Told:
             "it at the same speed. Speed and size come from quantization, vocabulary trimming, "
             "structural pruning and distillation.",
         ),
-        listings=rounds_tables(report),
+        listings=(
+            *rounds_tables(report),
+            *_by_table.listings(rule, report.table, "share of its weights that stays"),
+        ),
     )
 
 
@@ -268,7 +283,7 @@ def _against(report: Report) -> str:
 
 def _no_room(report: Report, rule: str) -> list[str]:
     """What is to be said where a rule had nothing to choose from, as with 1of4."""
-    if not report.allocated or len(set(report.allocated)) > 1:
+    if not report.allocated or report.table or len(set(report.allocated)) > 1:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
@@ -285,6 +300,7 @@ def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
     """What pruning will take."""
     from babelpress.steps import _estimating
 
-    return _estimating.pressing(
+    found = _estimating.pressing(
         trial, settings, method(settings), against=settings.against, chained=chained
     )
+    return _by_table.estimated(found, trial, settings)
