@@ -20,7 +20,7 @@ from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepSettings
 from babelpress.system.early import may_end_early
 from babelpress.system.progress import Progress, silent
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import EVENLY, CalibrationSettings
 
 if TYPE_CHECKING:
     from babelpress.runs.manifest import Manifest
@@ -77,6 +77,7 @@ def calibrate(
     checks.model(model)
     checks.moments_folder(out)
     checks.calibration(text)
+    checks.weighed_by_loss(model, text, offload=offload)
     checks.load(progress)
     from babelpress.moments.calibrate import calibrate as look
     from babelpress.runs.open import open_any
@@ -167,6 +168,11 @@ def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) ->
 
     The steps of a recipe share one calibration, so there it may be meant for others.
     """
+    if text.weigh != EVENLY and not hasattr(settings, "propagate"):
+        raise BadSetting(
+            f"{kind}: --weigh says what a token counts in moments, and {kind} takes none. Leave it "
+            "out."
+        )
     usual = CalibrationSettings()
     for name, why in settings.unread.items():
         if getattr(text, name) != getattr(usual, name):
@@ -213,14 +219,14 @@ def press(
 
     plan = recipe.load(recipe_file, model=model, changes=change)
     if dry_run:
-        checks.plan(plan, out)
+        checks.plan(plan, out, offload=offload)
         checks.load(progress)
         return _plan(plan, out, device, offload)
     return _press(plan, out, device, offload, progress)
 
 
 def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Progress) -> Outcome:
-    checks.plan(plan, out)
+    checks.plan(plan, out, offload=offload)
     checks.load(progress)
     from babelpress.models.carried import lines as carried_lines
     from babelpress.models.tokenizers import replaced_line

@@ -10,7 +10,7 @@ Tested in tests/press/test_reordering.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from babelpress.models.linears import linears, weight
 from babelpress.models.reorders import Reorder, find_reorders
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
-from babelpress.moments.moments import Moments, assembled
+from babelpress.moments.moments import VECTORS, Moments, assembled
 from babelpress.moments.store import BlockMoments
 from babelpress.press.method import Method
 from babelpress.press.sites import Look
@@ -99,10 +99,13 @@ def reordered(
 
 
 def _ordered(moments: Moments, order_I: Tensor) -> Moments:
-    tensors = moments.tensors()
     order_I = order_I.to(moments.sumsq_I.device)
-    vectors = {n: each[order_I] for n, each in tensors.items() if n not in ("n", "gram")}
+    tensors = {name: each for name, each in moments.tensors().items() if name in VECTORS}
+    vectors = {name: each_I[order_I] for name, each_I in tensors.items()}
     gram_II = moments.gram_II
     if gram_II is not None:
         gram_II = gram_II[order_I][:, order_I]
-    return assembled(moments.n, vectors, gram_II)
+    of_loss = moments.of_loss
+    if of_loss is not None and of_loss.slope_OI is not None:
+        of_loss = replace(of_loss, slope_OI=of_loss.slope_OI[:, order_I])
+    return replace(assembled(moments.n, vectors, gram_II), of_loss=of_loss)

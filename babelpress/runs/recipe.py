@@ -20,6 +20,7 @@ from pydantic import Field, create_model, field_validator, model_serializer, mod
 from babelpress.errors import BadSetting
 from babelpress.steps import KINDS
 from babelpress.steps._kind import StepSettings
+from babelpress.steps._pressing import LookingSettings, check_weighed
 from babelpress.system import plain
 from babelpress.system.plain import NotPlain
 from babelpress.system.settings import Strict, checked, pairs
@@ -127,6 +128,14 @@ class Recipe(Strict):
                 _check_named(step, later, why, OF_SHAPES)
             if (follows := KINDS.optional(step.kind, "follows")) is not None:
                 follows(step.work, [(each.kind, each.work) for each in self.steps[:place]])
+        return self
+
+    @model_validator(mode="after")
+    def _weighed(self) -> "Recipe":
+        """What looks at text whose tokens are weighed by the loss can do so."""
+        for step in self.steps:
+            if isinstance(step.work, LookingSettings) and not step.work.moments:
+                check_weighed(self.calibration, step.work)
         return self
 
     def first_but(self, **changes: Any) -> "Recipe":

@@ -22,7 +22,7 @@ from babelpress.press.mixture_search import Round, best, minimax
 from babelpress.steps import _looking
 from babelpress.steps._kind import Done, MixtureRow, ModelRow
 from babelpress.steps._looking import Source
-from babelpress.steps._pressing import LookingSettings, PressingReport
+from babelpress.steps._pressing import LookingSettings, PressingReport, check_weighed
 from babelpress.system.cost import measured
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
@@ -109,6 +109,7 @@ def press(
     methods of their own, `tables` quantizes embedding and head. `hold` is where hidden states and
     pressed blocks lie.
     """
+    check_weighed(asked, settings)
     walk = Walk(opened.model)
     model = ModelRow.of(opened)
     with measured() as cost:
