@@ -48,6 +48,7 @@ STEPPED = {
     "language": "canonical tag",
     "share": "share of the language in the mixture",
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
+    "predicted_loss": "share by which its loss grows; null where that does not weigh the moments",
     "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
     "distance": "of a distilled student from its teacher, in the unit that the step tells; of a "
     "repaired model, what it loses on text held apart as a share of the dense model's loss",
@@ -185,6 +186,7 @@ def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) ->
         **STEPPED,
         "share": "share of the language in the mixture; with --dry-run minimax shows its start",
         "predicted_damage": "as of prune; null with --dry-run",
+        "predicted_loss": "as of prune; null with --dry-run",
     }
 )
 def press(
@@ -241,6 +243,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
             "language": tag,
             "share": each.mixture.shares.get(tag, 0.0),
             "predicted_damage": each.damage.get(tag),
+            "predicted_loss": each.foretold.get(tag, {}).get("best"),
             "dev": each.dev.get(tag),
             "distance": each.distance.get(tag),
             "covered": each.covered.get(tag),
@@ -262,6 +265,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     )
     shown = {
         "predicted_damage": o.share("predicted_damage", "predicted damage"),
+        "predicted_loss": o.share("predicted_loss", "predicted loss"),
         "dev": o.number("dev", "dev"),
         "distance": o.number("distance", "distance"),
     }

@@ -90,11 +90,11 @@ def gather_weighed(
     todo = [index for index in range(len(walk.blocks)) if not done(index)]
     if not todo:
         return
-    sites = _sites(walk, blocks)
+    sites = sites_of(walk, blocks)
     reads_apart = _reads_apart(walk.model)
     taken = len(walk.blocks) - len(todo)
     progress("calibrate: block", taken, len(walk.blocks))
-    for group in _groups(walk, sites, todo, len(blocks), gram=gram, slopes=slopes):
+    for group in groups_of(walk, sites, todo, len(blocks), gram=gram, slopes=slopes):
         heard = Heard(walk, {index: sites[index] for index in group}, gram, slopes, vectors)
         batches = list(_batches(walk, blocks, batch_tokens))
         with heard.listening(), _frozen(walk.model), experts.computed(walk.model):
@@ -113,7 +113,7 @@ def gather_weighed(
 
 
 @torch.no_grad()
-def _sites(walk: Walk, blocks: Mapping[str, TokenBlocks]) -> list[list[Site]]:
+def sites_of(walk: Walk, blocks: Mapping[str, TokenBlocks]) -> list[list[Site]]:
     """The sites of every block, seen with the first few tokens."""
     first = next(each for each in blocks.values() if len(each.ids_BT))
     hidden_BTH = walk.start(first.ids_BT[:1, :FEW].to(walk.model.device))
@@ -127,7 +127,7 @@ def _sites(walk: Walk, blocks: Mapping[str, TokenBlocks]) -> list[list[Site]]:
     return found
 
 
-def _groups(
+def groups_of(
     walk: Walk,
     sites: Sequence[Sequence[Site]],
     todo: Sequence[int],
@@ -156,17 +156,22 @@ def _groups(
     return groups
 
 
-def _batches(
-    walk: Walk, blocks: Mapping[str, TokenBlocks], batch_tokens: int
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Ids and what counts of them, a language after the other, as many as gather.py has on a CPU.
+def rows_of_batch(walk: Walk, length: int, batch_tokens: int = 0) -> int:
+    """Sequences in a batch: as many as gather.py has on a CPU.
 
     What a pass back has to keep of every block is many times what a batch is there.
     """
     width = weight(walk.model.get_input_embeddings()).shape[1]
+    return max(1, (batch_tokens or BATCH_ELEMENTS // width) // length)
+
+
+def _batches(
+    walk: Walk, blocks: Mapping[str, TokenBlocks], batch_tokens: int
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Ids and what counts of them, a language after the other."""
     device = walk.model.device
     for language, each in blocks.items():
-        size = max(1, (batch_tokens or BATCH_ELEMENTS // width) // each.length)
+        size = rows_of_batch(walk, each.length, batch_tokens)
         for start in range(0, len(each.ids_BT), size):
             some = each.rows(slice(start, start + size))
             yield language, some.ids_BT.to(device), some.counted_BT.to(device)

@@ -80,7 +80,7 @@ def reordered(
     found: dict[Site, dict[str, Moments]] = {site: dict(seen) for site, seen in moments.items()}
     stuck: set[str] = set()
     layers = linears(walk.blocks[index])
-    for site, seen in moments.items():
+    for site in moments:
         if method.skips(site):
             continue
         reorder = reorders.get(site.name)
@@ -94,8 +94,27 @@ def reordered(
         if torch.equal(order_I, torch.arange(site.inputs)):
             continue
         reorder.apply(walk.blocks[index], order_I)
-        found[site] = {tag: _ordered(each, order_I) for tag, each in seen.items()}
+        found[site] = {tag: _ordered(each, order_I) for tag, each in found[site].items()}
+        for name, rows_I in reorder.rows:
+            other = next(each for each in found if name in each.linears)
+            above = other.linears[: other.linears.index(name)]
+            place_I = rows_I + sum(len(weight(layers[each])) for each in above)
+            found[other] = {
+                tag: _moved(each, place_I, place_I[order_I.cpu()])
+                for tag, each in found[other].items()
+            }
     return Reordered(found, frozenset(stuck))
+
+
+def _moved(moments: Moments, to_I: Tensor, from_I: Tensor) -> Moments:
+    """Moments whose gradients by the weights have rows in other places, as the weights have."""
+    of_loss = moments.of_loss
+    if of_loss is None or of_loss.slope_OI is None:
+        return moments
+    old_OI = of_loss.slope_OI
+    to_I, from_I = to_I.to(old_OI.device), from_I.to(old_OI.device)
+    moved_OI = old_OI.index_copy(0, to_I, old_OI[from_I])
+    return replace(moments, of_loss=replace(of_loss, slope_OI=moved_OI))
 
 
 def _ordered(moments: Moments, order_I: Tensor) -> Moments:

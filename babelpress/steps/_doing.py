@@ -52,6 +52,10 @@ class Pressed:
         """The report of a kind, with what it has of its own, and the ranges."""
         counts = ("zeros", "were_zero", "weights")
         experts = expert_loads.rows((s.block, s.load) for s in self.sites if s.load is not None)
+        foretold = {
+            tag: {"curvature": each.curvature, "first_order": each.first_order, "best": each.best}
+            for tag, each in blocks.foretold_of(self.sites).items()
+        }
         made = report(
             step=self.settings.model_dump(mode="json"),
             model=self.model,
@@ -67,6 +71,7 @@ class Pressed:
             ledger=self.ledger,
             cost=self.cost,
             **({"experts": experts} if experts else {}),
+            **({"foretold": foretold} if foretold else {}),
             **own,
         )
         return Done(

@@ -97,7 +97,7 @@ class Slow:
     def moments(self, blocks):
         """Sums by block, site, language and name."""
         found = {}
-        sites = weigh._sites(Walk(self.plain), blocks)
+        sites = weigh.sites_of(Walk(self.plain), blocks)
         nats = dict.fromkeys(blocks, 0.0)
         for language, each in blocks.items():
             for ids_T, counted_T in zip(each.ids_BT, each.counted_BT, strict=True):
