@@ -52,10 +52,7 @@ class Pressed:
         """The report of a kind, with what it has of its own, and the ranges."""
         counts = ("zeros", "were_zero", "weights")
         experts = expert_loads.rows((s.block, s.load) for s in self.sites if s.load is not None)
-        foretold = {
-            tag: {"curvature": each.curvature, "first_order": each.first_order, "best": each.best}
-            for tag, each in blocks.foretold_of(self.sites).items()
-        }
+        foretold = self.foretold()
         made = report(
             step=self.settings.model_dump(mode="json"),
             model=self.model,
@@ -78,6 +75,13 @@ class Pressed:
             made,
             {f"{s.block}.{s.site}": s.absmax_I.contiguous() for s in self.sites if not s.left},
         )
+
+    def foretold(self) -> dict[str, dict[str, float | None]]:
+        """The shares by which losses are predicted to grow, as a report has them."""
+        return {
+            tag: {"curvature": each.curvature, "first_order": each.first_order, "best": each.best}
+            for tag, each in blocks.foretold_of(self.sites).items()
+        }
 
     def unfolded(self) -> list[str]:
         """The sites whose scales no layer before them can take."""

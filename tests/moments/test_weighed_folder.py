@@ -17,6 +17,7 @@ from babelpress.moments.store import Store
 from babelpress.runs import recipe
 from babelpress.steps import prune as pruning
 from babelpress.steps import quantize as quantizing
+from babelpress.steps import shrink as shrinking
 from babelpress.steps._looking import contrasted
 from babelpress.sweeps import merge
 from babelpress.sweeps.passing import why_not
@@ -182,6 +183,22 @@ def test_pressing_reads_them_without_a_change_from_a_folder_and_from_text(
     assert torch.equal(pressed["text"][0], pressed["folder"][0])
     assert not torch.equal(pressed["folder"][0], pressed["plain"][0])
     assert [found for _, found in pressed.values()] == ["loss", "loss", None]
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_step_says_by_what_share_each_loss_is_predicted_to_grow(first_order, tmp_path):
+    asked = ASKED.model_copy(update={"first_order": first_order})
+    shrunk = shrinking.Settings(ffn="0.5", multiple=1, propagate="dense")
+
+    for module, settings in ((pruning, SOLVED), (shrinking, shrunk)):
+        report = module.do(llama(), asked, settings, tmp_path, hold=in_memory).report
+        assert report.foretold.keys() == {*LANGUAGES} == report.damage.keys()
+        for each in report.foretold.values():
+            assert each["curvature"] > 0
+            assert (each["first_order"] is not None) == first_order
+            assert each["best"] == each["curvature"] + (each["first_order"] or 0)
+        even = module.do(llama(), PLAIN, settings, tmp_path, hold=in_memory).report
+        assert "foretold" not in even.model_dump(exclude_unset=True)
 
 
 def test_means_divide_by_what_tokens_count(finished):
