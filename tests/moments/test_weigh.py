@@ -198,6 +198,36 @@ def test_where_all_tokens_count_the_slope_is_the_gradient_by_the_weights(family)
     assert all(each.requires_grad for each in model.parameters())
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(pytest.param(lambda f=f: pico.model(f), id=f) for f in pico.FAMILIES),
+        pytest.param(lambda: pico.model(dtype=torch.bfloat16), id="bfloat16"),
+        *(pytest.param(lambda f=f: pico.seeing(f), id=f"seeing {f}") for f in pico.SEEING),
+    ],
+)
+def test_what_is_seen_and_how_often_is_as_where_tokens_count_evenly(model):
+    walk = Walk(model())
+    blocks = text(sizes={"eng_Latn": 2, "swh_Latn": 1})
+
+    weighed = dict(gather_weighed(walk, blocks, gram=False, vectors=()))
+
+    noise = 8 * torch.finfo(walk.model.dtype).eps
+    for index, of_block in pressing.dense_moments(walk, blocks, gram=False, vectors=()).items():
+        assert list(weighed[index]) == list(of_block)
+        for site, seen in of_block.items():
+            assert weighed[index][site].keys() == seen.keys()
+            for tag, each in seen.items():
+                own = weighed[index][site][tag]
+                assert own.n == each.n
+                far = (own.absmax_I - each.absmax_I).abs().max()
+                assert far <= noise * each.absmax_I.max(), site.name
+    masses = [
+        own.mass for of_block in weighed.values() for s in of_block.values() for own in s.values()
+    ]
+    assert min(masses) >= 0 and sorted(masses)[len(masses) // 4] > 0
+
+
 # ---- sums ----------------------------------------------------------------------------------
 
 
