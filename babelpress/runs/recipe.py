@@ -191,7 +191,7 @@ def single(
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every default written out."""
+    """The recipe as YAML, every default written out (but `weigh`, where tokens count evenly)."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -5,7 +5,13 @@ Tested in tests/runs/test_recipe.py.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.system.settings import Strict, setting, words
@@ -74,6 +80,18 @@ class CalibrationSettings(Strict):
         if self.first_order and self.weigh != LOSS:
             raise BadSetting("--first-order has no effect without --weigh loss. Add it.")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where tokens count evenly nothing is written of it.
+
+        So recipes have the fingerprints that they had before there was a choice, by which a sweep
+        knows what is done.
+        """
+        found: dict[str, Any] = dump(self)
+        if self.weigh == LOSS:
+            return found
+        return {name: value for name, value in found.items() if name not in WEIGHING}
 
     @property
     def weighing(self) -> dict[str, Any]:

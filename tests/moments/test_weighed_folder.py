@@ -20,6 +20,7 @@ from babelpress.steps import quantize as quantizing
 from babelpress.steps import shrink as shrinking
 from babelpress.steps._looking import contrasted
 from babelpress.sweeps import merge
+from babelpress.sweeps.looks import Look
 from babelpress.sweeps.passing import why_not
 from babelpress.system.files import read_json, write_sealed
 from babelpress.system.offload import in_memory, on_disk
@@ -243,6 +244,19 @@ def test_offload_is_refused_before_any_text_is_read(tmp_path):
     assert "Leave out --offload, or --weigh" in said
     refusal(pruning.do, llama(), ASKED, SOLVED, tmp_path, hold=on_disk(tmp_path), kind=BadSetting)
     assert not any((tmp_path / "moments").glob("*.safetensors"))
+
+
+def test_what_a_sweep_has_done_stays_done_where_tokens_count_evenly():
+    """Names of folders are fingerprints of what was asked for, which say nothing new then."""
+    data = {"model": "babel-mini", "steps": [{"prune": {"propagate": "dense"}}]}
+    even, weighed = (recipe.of({**data, "calibration": text}) for text in ({}, {"weigh": "loss"}))
+
+    assert not {"weigh", "first_order"} & set(even.model_dump(mode="json")["calibration"])
+    assert weighed.model_dump(mode="json")["calibration"]["weigh"] == "loss"
+    for plan in (even, weighed):
+        assert recipe.of(plan.model_dump(mode="json")) == plan
+    looks = [Look("babel-mini", each.calibration, ("swh_Latn",), True) for each in (even, weighed)]
+    assert len({each.key for each in looks}) == 2
 
 
 def test_the_first_order_needs_the_loss():
