@@ -137,6 +137,20 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
     return _drawn(asked.corpus, asked.languages)
 
 
+def weighed_by_loss(name: str, asked: "CalibrationSettings", *, offload: bool) -> None:
+    """Raise BadModel or BadSetting where the loss cannot say what tokens count; nothing is opened.
+
+    Of a hub id nothing is asked here.
+    """
+    from babelpress.models.accepted import decodes, local_config
+    from babelpress.runs.places import place_of
+    from babelpress.text.settings import LOSS, check_loss
+
+    config = local_config(place_of(name)) if asked.weigh == LOSS else None
+    if asked.weigh == LOSS:
+        check_loss(name, decodes=config is None or decodes(config), offload=offload)
+
+
 def evaluation(asked: "EvaluationSettings") -> None:
     """The same for what is scored, where that is the test split of a corpus.
 
@@ -159,7 +173,7 @@ def scores(folder: Path, *, on: str = "") -> None:
     in_common([folder], on or judged_in(folder))
 
 
-def plan(asked: "Recipe", out: Path) -> None:
+def plan(asked: "Recipe", out: Path, *, offload: bool = False) -> None:
     """Raise for a recipe whose model, text, mixtures or moments are none, or whose folder is.
 
     A finished run is read and not done again, and asks for none of them.
@@ -168,7 +182,7 @@ def plan(asked: "Recipe", out: Path) -> None:
 
     run_folder(out)
     if not manifest.is_finished(out):
-        recipe(asked)
+        recipe(asked, offload=offload)
 
 
 def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
@@ -191,7 +205,7 @@ def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
         raise wrong[0]
 
 
-def recipe(asked: "Recipe") -> None:
+def recipe(asked: "Recipe", *, offload: bool = False) -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
     from babelpress.steps import KINDS
@@ -233,6 +247,7 @@ def recipe(asked: "Recipe") -> None:
                 check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
+        weighed_by_loss(asked.model, asked.calibration, offload=offload)
 
 
 def held_out(moments: str | None, corpus: str, tags: Sequence[str]) -> None:

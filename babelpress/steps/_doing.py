@@ -22,7 +22,12 @@ from babelpress.press.mixture_search import Round, best, minimax
 from babelpress.steps import _looking, _measured
 from babelpress.steps._kind import Done, MixtureRow, ModelRow
 from babelpress.steps._looking import Source
-from babelpress.steps._pressing import LookingSettings, PressingReport, PressingSettings
+from babelpress.steps._pressing import (
+    LookingSettings,
+    PressingReport,
+    PressingSettings,
+    check_weighed,
+)
 from babelpress.system.cost import measured
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
@@ -53,6 +58,7 @@ class Pressed:
         """The report of a kind, with what it has of its own, and the ranges."""
         counts = ("zeros", "were_zero", "weights")
         experts = expert_loads.rows((s.block, s.load) for s in self.sites if s.load is not None)
+        foretold = self.foretold()
         made = report(
             step=self.settings.model_dump(mode="json"),
             model=self.model,
@@ -69,6 +75,7 @@ class Pressed:
             cost=self.cost,
             **({"experts": experts} if experts else {}),
             **({"held_out": self.held_out} if self.held_out else {}),
+            **({"foretold": foretold} if foretold else {}),
             **own,
         )
         return Done(
@@ -80,6 +87,13 @@ class Pressed:
         """What is kept of a round; where it was measured, every language's loss."""
         lost = {"lost": tried.lost} if self.held_out else {}
         return {"worst": tried.worst, "mean": tried.mean, "shares": tried.shares, **lost}
+
+    def foretold(self) -> dict[str, dict[str, float | None]]:
+        """The shares by which losses are predicted to grow, as a report has them."""
+        return {
+            tag: {"curvature": each.curvature, "first_order": each.first_order, "best": each.best}
+            for tag, each in blocks.foretold_of(self.sites).items()
+        }
 
     def unfolded(self) -> list[str]:
         """The sites whose scales no layer before them can take."""
@@ -116,6 +130,7 @@ def press(
     methods of their own, `tables` quantizes embedding and head. `hold` is where hidden states and
     pressed blocks lie.
     """
+    check_weighed(asked, settings)
     walk = Walk(opened.model)
     model = ModelRow.of(opened)
     with measured() as cost:

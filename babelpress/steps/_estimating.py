@@ -16,6 +16,7 @@ from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import batch_size
 from babelpress.moments.store import Store
+from babelpress.moments.weigh import rows_of_batch
 from babelpress.press import trial as tries
 from babelpress.press.method import Method
 from babelpress.press.trial import Tried
@@ -26,7 +27,7 @@ from babelpress.steps._pressing import LookingSettings, PressingSettings
 from babelpress.system.memory import peak, used
 from babelpress.system.offload import in_memory, on_disk
 from babelpress.text.mixtures import MEASURED, MINIMAX
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import LOSS, CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
 
@@ -58,10 +59,12 @@ class _Work:
     """How much there is to do.
 
     `batches` may have a fraction, for a language that does not fill one; `shapes` are those of
-    batches. `tables` says whether embedding and head are quantized too.
+    batches. `weighed` says whether the loss weighs tokens, `tables` whether embedding and head are
+    quantized too.
     """
 
     step: LookingSettings
+    weighed: bool
     tables: bool
     blocks: int
     languages: tuple[str, ...]
@@ -121,15 +124,16 @@ def _work(trial: Trial, step: LookingSettings, tables: bool) -> _Work:
     walk, number = trial.walk, len(trial.walk.blocks)
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])
-        return _Work(step, tables, number, there, 0.0, 0, trial.offload)
+        return _Work(step, False, tables, number, there, 0.0, 0, trial.offload)
+    weighed = trial.asked.weigh == LOSS
     shapes: set[tuple[int, int]] = set()
     batches = 0.0
     for count, length in ((len(each.ids_BT), each.length) for each in trial.blocks.values()):
-        size = batch_size(walk, length)
+        size = rows_of_batch(walk, length) if weighed else batch_size(walk, length)
         shapes |= {(min(size, rest), length) for rest in (count, count % size) if rest}
         batches += count / size
     tags = tuple(trial.blocks)
-    return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
+    return _Work(step, weighed, tables, number, tags, batches, len(shapes), trial.offload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,9 @@ def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Trie
         else:
             few, batch = tries.try_text(tried, walk, trial.blocks, method, hold=hold)
             moments = tries.for_everyone(few, batch, trial.blocks)
+            if work.weighed:
+                slopes = trial.asked.first_order
+                tries.try_weighed(tried, walk, trial.blocks, method, slopes=slopes)
         if against is not None:
             second = tries.try_store(other, Store.open(Path(against)))
             moments = contrasted(moments, second)
@@ -205,6 +212,8 @@ def _once(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
     start = work.batches * each.start
     last = number - 1  # passes nothing on
     gather = each.warm + work.shapes * each.prepare
+    if work.weighed:
+        return {"gather": each.warm + tried.passes * work.batches * each.back, **found}
     if work.passing:
         batch = last * each.gather + each.reach
         gather += start + number * each.sites + work.batches * batch
@@ -220,9 +229,9 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     if work.step.moments:
         return each.moments + each.press + _changed(walk, work)
     of_block = len(work.languages) * each.moments
-    kept = work.blocks if work.step.looks_twice and not work.offload else 1
+    kept = work.blocks if work.step.looks_twice and not work.offload else tried.together
     both = work.step.looks_twice and work.compressed and not work.offload
-    hidden = 0 if work.offload else _hidden_bytes(work, tried)
+    hidden = 0 if work.offload or work.weighed else _hidden_bytes(work, tried)
     after = max(each.press, each.table * _rows(walk))
     busiest = max(each.batch, each.stays + after)
     return hidden + of_block * (kept + both) + _changed(walk, work) + busiest

@@ -13,7 +13,7 @@ from babelpress.registry import Registry
 from babelpress.steps._kind import BLOCKS, StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.mixtures import LACKING, MEASURED, MINIMAX, OFFERED
-from babelpress.text.settings import SELF, TEXT, CalibrationSettings
+from babelpress.text.settings import LOSS, SELF, TEXT, WEIGHING, CalibrationSettings
 from babelpress.text.shots import shots_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,19 @@ class LookingSettings(StepSettings):
     @property
     def unread(self) -> dict[str, str]:
         """All that says which text is read, with moments: of these only languages are chosen."""
-        return dict.fromkeys(TEXT, "--moments") if self.moments else {}
+        return dict.fromkeys((*TEXT, *WEIGHING), "--moments") if self.moments else {}
+
+
+def check_weighed(asked: CalibrationSettings, settings: LookingSettings) -> None:
+    """Raise BadSetting where the loss is to weigh tokens of a model that is pressed meanwhile.
+
+    The pass back goes through all blocks at once, so that there is no pressed block before another.
+    """
+    if asked.weigh == LOSS and settings.propagate != "dense":
+        raise BadSetting(
+            f"weigh {LOSS} looks at the dense model as a whole, and propagate is "
+            f"{settings.propagate}. Use --propagate dense, or leave --weigh out."
+        )
 
 
 class PressingSettings(LookingSettings, ByMethod):
