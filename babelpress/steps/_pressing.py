@@ -140,6 +140,16 @@ class PressingSettings(LookingSettings, ByMethod):
         hidden=True,
     )
 
+    @model_validator(mode="after")
+    def _measures_once(self) -> "PressingSettings":
+        """Rounds of a mixture would each measure a table anew."""
+        if self.mixture == MEASURED and self.goes_by_table:
+            raise BadSetting(
+                f"the mixture {MEASURED} and --allocate minimax both measure losses again and "
+                "again, and are not done in one step. Give one of them."
+            )
+        return self
+
     @property
     def goes_by_table(self) -> bool:
         """Whether blocks get what they do by losses that are measured."""

@@ -448,6 +448,13 @@ def test_bits_that_make_no_sense_are_refused_before_anything_is_opened(model, st
     assert said in refusal(BadSetting, rounding, model, **step)
 
 
+@pytest.mark.parametrize("make", [pruning, rounding])
+def test_two_searches_by_measured_loss_are_not_done_in_one_step(model, make):
+    said = refusal(BadSetting, make, model, mixture="measured")
+
+    assert "and are not done in one step. Give one of them." in said
+
+
 def test_a_model_without_next_tokens_is_refused(tmp_path):
     folder = tmp_path / "tags"
     pico.model("xlm_roberta").save_pretrained(folder)
