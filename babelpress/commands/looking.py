@@ -168,11 +168,10 @@ def mixture(
     """What a mixture policy gives: shares and tokens per language, before anything runs.
 
     minimax and measured begin with uniform shares and find theirs while pressing. minimax lowers
-    the damage that moments predict for the worst language; where it was measured it gained nothing
-    over uniform: three times on babel-mini, and on Gemma 3 270M the worst language lost 38.0 %
-    where with uniform it lost 35.9 %. measured lowers the loss of the worst language on text held
-    out: six rounds, each a press and a scoring, and with propagate compressed a pass over the
-    calibration text too; what it gains is not measured on several seeds yet.
+    the damage that moments predict for the worst language; where it was measured, on babel-mini,
+    it gained nothing to speak of over uniform (LOG.md). measured lowers the loss of the worst
+    language on text held out: six rounds, each a press and a scoring, and with propagate compressed
+    a pass over the calibration text too; what it gains is not measured on several seeds yet.
 
     Example: babelpress mixture mbs:256:bloom-roots --languages en,zh,fr,sw,yo
     """
