@@ -597,6 +597,7 @@ def test_what_bash_offers_depends_on_the_word_before():
     assert offered("export", "m", "--format", "gg") == {"gguf"}
     assert offered("prune", "m", "--mixture", "uni") == {"uniform"}
     assert offered("mixture", "mi") == {"minimax"}
+    assert offered("mixture", "me") == {"measured"}
     assert offered("compare", "--on", "top") == {"top1"}
 
 

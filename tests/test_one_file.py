@@ -365,7 +365,7 @@ def test_a_rule_of_allocation_has_an_option_of_its_own_that_a_recipe_sets(rule):
 
 
 def test_a_rule_of_allocation_is_in_help_recipe_card_report_and_docs(rule):
-    assert "dlp, owl, slope, uniform" in rule.said["help"]
+    assert "dlp, minimax, owl, slope, uniform" in rule.said["help"]
     (step,) = yaml.safe_load(rule.words("run", "recipe.yaml"))["steps"]
     assert (step["prune"]["allocate"], step["prune"]["allocation"]) == ("slope", {"fall": 0.1})
     assert rule.codes["report"] == rule.codes["export"] == 0

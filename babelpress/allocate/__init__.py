@@ -8,9 +8,21 @@ A rule is a module with two functions, and constants as methods have them:
     def densities(measured, density, *, option=default, ...) -> list[float]
                         the share of weights that stays in every block, `density` in the mean
 
-Whatever a rule says, every linear loses over all blocks exactly as many weights as the pattern asks
-of it (`_exact.py`); only where they go differs. For quantization the bits of blocks come from a
-YAML file.
+A rule that goes by what was measured has, instead of both,
+
+    def asked(*, tokens=…, densities="", bits="", trades=…) -> Asked
+                        how much text is looked at, what a block may get, how much is tried
+    def check(sizes, budget)
+                        raises BadSetting where no choice is within the budget
+    def solve(losses, sizes, budget) -> list[int]
+                        the option of every block, from what every language loses with each
+    def trade(chosen, losses, sizes, budget, worst, trades) -> Trades
+                        what is better where the whole model is measured
+
+which serves quantization too. Whatever a rule says, every linear loses over all blocks exactly as
+many weights as the pattern asks of it (`_exact.py`), and codes with their scales take no more bits
+than where all blocks have the same; only where they go differs. Bits of blocks may come from a YAML
+file instead.
 
 Shapes: O outputs, I inputs of a linear.
 """
@@ -23,7 +35,12 @@ from babelpress.errors import BadSetting
 from babelpress.registry import Registry
 from babelpress.system import plain
 
-RULES = Registry(__name__, __path__, "rule of allocation", ("measure", "densities"))
+RULES = Registry(__name__, __path__, "rule of allocation", ("measure", "densities", "asked"))
+
+
+def by_table(rule: str) -> bool:
+    """Whether a rule goes by measured losses; it is read, not imported."""
+    return RULES.defines(rule, "solve")
 
 
 def bits_by_block(value: Any) -> dict[int, int]:

@@ -33,6 +33,17 @@ def patterns(
     return found
 
 
+def nearest(plain: Plain, shapes: Mapping[str, Shape], kept: float) -> dict[str, Plain]:
+    """A pattern for every linear of one block by its name, as near to the share that stays as
+    whole numbers come."""
+    found: dict[str, Plain] = {}
+    for name, shape in shapes.items():
+        _, size = _units(plain, shape)
+        units = min(size - 1, max(0, round((1 - kept) * size)))
+        found[name] = _of_units(plain, units, size)
+    return found
+
+
 def whole(wanted: Sequence[float], total: int, most: int) -> list[int]:
     """Whole numbers from 0 to `most` that sum to `total`, with the least squared distance to those
     wanted; of equal ones the first.
@@ -63,6 +74,11 @@ def density(plain: Plain) -> float:
     if isinstance(plain, KeepOf):
         return plain.keep_count / plain.of
     return 1 - float(plain.fraction)
+
+
+def parts(plain: Plain) -> int:
+    """Of how many weights a pattern keeps a whole number; 0 where shares may be any."""
+    return plain.of if isinstance(plain, KeepOf) else 0
 
 
 def _units(plain: Plain, shape: Shape) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from babelpress.errors import BabelpressError, BadMoments, BadRun, BadSetting
+from babelpress.errors import BabelpressError, BadCorpus, BadMoments, BadRun, BadSetting
 from babelpress.system.progress import Progress
 
 if TYPE_CHECKING:
@@ -137,6 +137,20 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
     return _drawn(asked.corpus, asked.languages)
 
 
+def weighed_by_loss(name: str, asked: "CalibrationSettings", *, offload: bool) -> None:
+    """Raise BadModel or BadSetting where the loss cannot say what tokens count; nothing is opened.
+
+    Of a hub id nothing is asked here.
+    """
+    from babelpress.models.accepted import decodes, local_config
+    from babelpress.runs.places import place_of
+    from babelpress.text.settings import LOSS, check_loss
+
+    config = local_config(place_of(name)) if asked.weigh == LOSS else None
+    if asked.weigh == LOSS:
+        check_loss(name, decodes=config is None or decodes(config), offload=offload)
+
+
 def evaluation(asked: "EvaluationSettings") -> None:
     """The same for what is scored, where that is the test split of a corpus.
 
@@ -159,7 +173,7 @@ def scores(folder: Path, *, on: str = "") -> None:
     in_common([folder], on or judged_in(folder))
 
 
-def plan(asked: "Recipe", out: Path) -> None:
+def plan(asked: "Recipe", out: Path, *, offload: bool = False) -> None:
     """Raise for a recipe whose model, text, mixtures or moments are none, or whose folder is.
 
     A finished run is read and not done again, and asks for none of them.
@@ -168,7 +182,7 @@ def plan(asked: "Recipe", out: Path) -> None:
 
     run_folder(out)
     if not manifest.is_finished(out):
-        recipe(asked)
+        recipe(asked, offload=offload)
 
 
 def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
@@ -191,14 +205,14 @@ def sweep(asked: "Sequence[Entry]", out: Path, results: str) -> None:
         raise wrong[0]
 
 
-def recipe(asked: "Recipe") -> None:
+def recipe(asked: "Recipe", *, offload: bool = False) -> None:
     """The same for one recipe, wherever it is to be done."""
     from babelpress.runs.places import check_pressable, origin_of
     from babelpress.steps import KINDS
     from babelpress.steps._pressing import check_against
     from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
-    from babelpress.text.mixtures import check_there, mixture
+    from babelpress.text.mixtures import MEASURED, check_there, mixture
 
     check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
@@ -224,6 +238,8 @@ def recipe(asked: "Recipe") -> None:
             there = tags = _drawn(text_of, wanted, ways=_translates(asked.model, policy, *wanted))
         else:
             continue
+        if policy == MEASURED:
+            held_out(moments, asked.calibration.corpus, tags)
         if policy and tags:
             mixed = mixture(policy, tags, model=origin_of(asked.model))
             check_there(mixed, there)
@@ -231,6 +247,30 @@ def recipe(asked: "Recipe") -> None:
                 check_against(against, second, mixed.shares)
     if reads_text:
         calibration(asked.calibration)
+        weighed_by_loss(asked.model, asked.calibration, offload=offload)
+
+
+def held_out(moments: str | None, corpus: str, tags: Sequence[str]) -> None:
+    """Raise BadSetting or BadCorpus where no text can be held out of a corpus to measure on.
+
+    Of moments it is the one that they were made of.
+    """
+    from babelpress.steps._pressing import check_held_out
+    from babelpress.system.files import read_json
+    from babelpress.text.mixtures import MEASURED
+
+    if moments:
+        found = read_json(Path(moments) / MANIFEST, error=BadMoments)
+        read = found.get("calibration")
+        corpus = str(read.get("corpus", "")) if isinstance(read, dict) else ""
+    check_held_out(MEASURED, corpus, moments)
+    if moments and corpus:
+        try:
+            _drawn(corpus, tags)
+        except BadCorpus as error:
+            raise BadCorpus(
+                f"the mixture {MEASURED} needs more of the text that {moments} was made of: {error}"
+            ) from error
 
 
 def _translates(name: str, *asked: str) -> bool:

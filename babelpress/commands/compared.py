@@ -122,7 +122,7 @@ def compared(asked: Asked) -> Said:
 
 def _changes(asked: Asked, run: Path, label: str, spoken: str, said: Said) -> None:
     """The change of every language."""
-    from babelpress.judge import scores, verdicts
+    from babelpress.judge import predicted, scores, verdicts
     from babelpress.judge.rows import of_comparison
 
     dense, on = asked.folders.dense, asked.on
@@ -135,7 +135,7 @@ def _changes(asked: Asked, run: Path, label: str, spoken: str, said: Said) -> No
     said.tables += tabled.of_run(
         own, f"{spoken} against {dense}: change of {on}, positive is worse"
     )
-    said.says += _predicted(spoken, verdicts.note_prediction(run, on, which[run], found))
+    said.says += _predicted(spoken, predicted.note_prediction(run, on, which[run], found))
     said.says += verdicts.at_chance(found, spoken)
 
 
@@ -171,15 +171,19 @@ def _costs(asked: Asked, run: Path, label: str, said: Said) -> None:
 
 def _predicted(run: str, noted: Mapping[str, Any] | None) -> list[str]:
     """A line about predicted damage beside what was measured, where there is such a thing."""
-    from babelpress.judge.verdicts import ranked
+    from babelpress.judge.predicted import SPOKEN, ranked
 
     if noted is None:
         return []
-    return [
+    said = [
         f"{run}: predicted damage ranks the {noted['languages']} languages with a Spearman "
         f"correlation of {noted['spearman']:.2f}: {ranked(noted['spearman'])} (1: in the order "
         "measured here; 0: no order; -1: the wrong way round)."
     ]
+    if of_loss := noted.get("of_loss"):
+        each = ", ".join(f"{SPOKEN[by]} {value:.2f}" for by, value in of_loss.items())
+        said.append(f"{run}: what was predicted of the loss itself ranks them with {each}.")
+    return said
 
 
 def _points(asked: Asked) -> "list[tuple[Ladder, Collapse]]":

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from babelpress.judge import scores, verdicts
+from babelpress.judge import predicted, scores, verdicts
 from babelpress.judge.evaluate import evaluate
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.names import EMBEDDED
@@ -95,7 +95,7 @@ def _plan(asked: CalibrationSettings, policy: str, moments: Path) -> recipe.Reci
 
 def _rows(policy: str, dense: Path, folder: Path) -> list[dict[str, Any]]:
     found = verdicts.against(dense, folder, on=ON)
-    verdicts.note_prediction(folder, ON, scores.the_corpus([dense, folder], ON)[folder], found)
+    predicted.note_prediction(folder, ON, scores.the_corpus([dense, folder], ON)[folder], found)
     return [
         {
             "calibration": policy,

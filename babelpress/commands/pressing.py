@@ -20,7 +20,7 @@ from babelpress.steps import KINDS
 from babelpress.steps._kind import Estimate, StepSettings
 from babelpress.system.early import may_end_early
 from babelpress.system.progress import Progress, silent
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import EVENLY, CalibrationSettings
 
 if TYPE_CHECKING:
     from babelpress.runs.manifest import Manifest
@@ -48,6 +48,7 @@ STEPPED = {
     "language": "canonical tag",
     "share": "share of the language in the mixture",
     "predicted_damage": "share of its layers' outputs that the language loses, mean over sites",
+    "predicted_loss": "share by which its loss grows; null where that does not weigh the moments",
     "dev": "score on dev texts of a step that fine-tunes: F1 of entities, accuracy of labels",
     "distance": "of a distilled student from its teacher, in the unit that the step tells; of a "
     "repaired model, what it loses on text held apart as a share of the dense model's loss",
@@ -77,6 +78,7 @@ def calibrate(
     checks.model(model)
     checks.moments_folder(out)
     checks.calibration(text)
+    checks.weighed_by_loss(model, text, offload=offload)
     checks.load(progress)
     from babelpress.moments.calibrate import calibrate as look
     from babelpress.runs.open import open_any
@@ -167,6 +169,11 @@ def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) ->
 
     The steps of a recipe share one calibration, so there it may be meant for others.
     """
+    if text.weigh != EVENLY and not hasattr(settings, "propagate"):
+        raise BadSetting(
+            f"{kind}: --weigh says what a token counts in moments, and {kind} takes none. Leave it "
+            "out."
+        )
     usual = CalibrationSettings()
     for name, why in settings.unread.items():
         if getattr(text, name) != getattr(usual, name):
@@ -177,8 +184,9 @@ def _check_read(kind: str, settings: StepSettings, text: CalibrationSettings) ->
 @command(
     rows={
         **STEPPED,
-        "share": "share of the language in the mixture; with --dry-run minimax shows its start",
+        "share": "share of the language in the mixture; with --dry-run the start of a searched one",
         "predicted_damage": "as of prune; null with --dry-run",
+        "predicted_loss": "as of prune; null with --dry-run",
     }
 )
 def press(
@@ -213,14 +221,14 @@ def press(
 
     plan = recipe.load(recipe_file, model=model, changes=change)
     if dry_run:
-        checks.plan(plan, out)
+        checks.plan(plan, out, offload=offload)
         checks.load(progress)
         return _plan(plan, out, device, offload)
     return _press(plan, out, device, offload, progress)
 
 
 def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Progress) -> Outcome:
-    checks.plan(plan, out)
+    checks.plan(plan, out, offload=offload)
     checks.load(progress)
     from babelpress.models.carried import lines as carried_lines
     from babelpress.models.tokenizers import replaced_line
@@ -235,6 +243,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
             "language": tag,
             "share": each.mixture.shares.get(tag, 0.0),
             "predicted_damage": each.damage.get(tag),
+            "predicted_loss": each.foretold.get(tag, {}).get("best"),
             "dev": each.dev.get(tag),
             "distance": each.distance.get(tag),
             "covered": each.covered.get(tag),
@@ -256,6 +265,7 @@ def _press(plan: "Recipe", out: Path, device: str, offload: bool, progress: Prog
     )
     shown = {
         "predicted_damage": o.share("predicted_damage", "predicted damage"),
+        "predicted_loss": o.share("predicted_loss", "predicted loss"),
         "dev": o.number("dev", "dev"),
         "distance": o.number("distance", "distance"),
     }

@@ -22,10 +22,10 @@ def given(
     if moments is None:
         raise BadSetting("--mixture is read with --moments, whose languages it weights.")
     mixed = mixtures.mixture(policy, languages, model=origin_of(model))
-    if mixed.policy == mixtures.MINIMAX:
+    if mixed.policy in mixtures.WHILE_PRESSING:
         raise BadSetting(
-            "minimax is found while pressing: export a run that was pressed with it, and its "
-            "shares are taken."
+            f"{mixed.policy} is found while pressing: export a run that was pressed with it, and "
+            "its shares are taken."
         )
     missing = [tag for tag, p in mixed.shares.items() if p > 0 and tag not in languages]
     if missing:

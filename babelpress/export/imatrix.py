@@ -4,7 +4,8 @@ For every linear it holds the sum of squared inputs over tokens and the number o
 divides one by the other and weighs its rounding errors by that mean. Here the mean is the
 mixture's, Σ_l p_l·sumsq_l/n_l over languages l with share p_l, and the number of tokens is that of
 all of them together, so `in_sum2` is their product. `in_sum` is the same of the inputs themselves.
-llama.cpp's own files weigh a language by how much text of it was read.
+llama.cpp's own files weigh a language by how much text of it was read. Of moments whose tokens the
+loss weighs the mean is Σ_l p_l·(Σ_t s_t x² / Σ_t s_t), and the lines of the datasets say so.
 
 Shapes: I inputs of a linear.
 """
@@ -26,6 +27,7 @@ from babelpress.models.walk import Walk
 from babelpress.moments.blend import blend
 from babelpress.moments.moments import Moments
 from babelpress.moments.store import Store
+from babelpress.text.settings import EVENLY
 
 FILE = "imatrix.gguf"
 WEIGHS = True
@@ -115,9 +117,10 @@ def _datasets(moments: Store, shares: Mapping[str, float]) -> tuple[list[str], i
             "nothing. Calibrate with them, or leave them out of the mixture."
         )
     corpus = Path(str(identity["corpus"])).name  # where it lay is nobody's business
+    weighed = "" if moments.weigh == EVENLY else f" weigh={moments.weigh}"
     lines = [
         f"{tag} share={share:.6f} tokens={rows[tag]['tokens']} corpus={corpus} "
-        f"seed={identity['seed']} text=sha256:{identity['text']}"
+        f"seed={identity['seed']} text=sha256:{identity['text']}{weighed}"
         for tag, share in shares.items()
     ]
     return lines, sum(rows[tag]["blocks"] for tag in shares)

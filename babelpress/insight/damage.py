@@ -10,6 +10,10 @@ G_l is the Gram matrix of what the dense model's site saw in language l; where m
 its diagonal, which takes inputs for uncorrelated (`form` says which). Both are of one site alone:
 what earlier blocks did to its input is not in them. A value is null where nothing was changed.
 
+Where tokens are weighed by the loss, so are G_l and with it the output SNR, and two more rows tell
+by how much of itself the language's loss is predicted to grow by a site: `loss_curvature`, and
+`loss_first_order` where the gradients were kept (`moments/damage.py`). They add up over sites.
+
 Shapes: O outputs, I inputs of a linear.
 """
 
@@ -22,13 +26,14 @@ from babelpress.insight import Row
 from babelpress.insight._given import Given
 from babelpress.insight._pictures import Picture, Point, mean_by, spoken
 from babelpress.models.sites import Site
-from babelpress.moments.damage import site_damage, site_energy
+from babelpress.moments.damage import foretold, site_damage, site_energy
 from babelpress.moments.moments import Moments
 
 SPOKEN = "What pressing damages, and where"
 READS = ("dense", "runs", "moments")
 RUNS = 1
 WEIGHT, OUTPUT = "weight_snr_db", "output_snr_db"
+CURVATURE, FIRST_ORDER = "loss_curvature", "loss_first_order"
 
 Pairs = Mapping[str, tuple[Tensor, Tensor]]  # the dense and the pressed weight by linear
 
@@ -68,21 +73,29 @@ def of_weights(pairs: Pairs) -> list[Row]:
 
 
 def of_outputs(site: Site, pairs: Pairs, seen: Mapping[str, Moments]) -> list[Row]:
-    """The output SNR of a site in every language that it saw, over all of its linears."""
+    """The output SNR of a site in every language that it saw, over all of its linears.
+
+    With what is predicted of the loss, where it weighs the tokens.
+    """
     reached = {tag: moments for tag, moments in seen.items() if moments.n}
     old = {name: pairs[name][0] for name in site.linears}
     new = {name: pairs[name][1] for name in site.linears}
     lost = site_damage(old, new, reached, site_energy(old, reached)) if reached else {}
+    values = [(OUTPUT, tag, decibel(e.denominator, e.numerator)) for tag, e in lost.items()]
+    for tag, each in foretold([lost]).items():
+        values.append((CURVATURE, tag, each.curvature))
+        if each.first_order is not None:
+            values.append((FIRST_ORDER, tag, each.first_order))
     return [
         {
-            "metric": OUTPUT,
+            "metric": metric,
             "linear": None,
             "site": site.name,
             "language": tag,
-            "value": decibel(each.denominator, each.numerator),
+            "value": value,
             "changed": None,
         }
-        for tag, each in lost.items()
+        for metric, tag, value in values
     ]
 
 

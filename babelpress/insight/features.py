@@ -64,11 +64,11 @@ def of_block(
 ) -> list[Row]:
     """The rows of one block: `large` are the languages of A, `small` those of B."""
     for tag, moments in (*large.items(), *small.items()):
-        if moments.n == 0:
+        if not moments.mass:
             raise BadMoments(f"no token of {tag} came to block {index}, {site.name}.")
     count = max(1, round(ratio * site.inputs))
-    top = {tag: largest(m.sumsq_I / m.n, count) for tag, m in large.items()}
-    bottom = {tag: largest(-m.sumsq_I / m.n, count) for tag, m in small.items()}
+    top = {tag: largest(m.sumsq_I / m.mass, count) for tag, m in large.items()}
+    bottom = {tag: largest(-m.sumsq_I / m.mass, count) for tag, m in small.items()}
     return [
         {
             "language": one,

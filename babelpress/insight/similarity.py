@@ -71,7 +71,7 @@ def similarities(seen: Mapping[str, Moments], tags: Sequence[str], where: str) -
 
     Raises BadMoments for a language of which no token came here.
     """
-    if missing := [tag for tag in tags if tag not in seen or seen[tag].n == 0]:
+    if missing := [tag for tag in tags if tag not in seen or not seen[tag].mass]:
         raise BadMoments(
             f"no token of {', '.join(missing)} came to {where}. Name another site with "
             "--option site=NAME, or leave the language out."

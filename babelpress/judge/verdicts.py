@@ -1,12 +1,9 @@
 """Scored folders side by side: comparisons, and the rows that they come to."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from babelpress import evals
 from babelpress.errors import BadRun
@@ -17,7 +14,6 @@ from babelpress.judge.compare import Comparison, compare
 from babelpress.judge.ood import Apart, Scores, apart
 from babelpress.numerics.tally import Tally
 from babelpress.runs import manifest
-from babelpress.runs.manifest import Manifest
 from babelpress.runs.places import beside, origin_of
 from babelpress.text import languages, mixtures
 from babelpress.text.languages import select
@@ -343,57 +339,3 @@ def at_chance(found: Comparison, run: str = "") -> list[str]:
         f"always, in {len(names)} of {len(found.changes)} languages ({', '.join(names)}): a change "
         "there is neither loss nor gain."
     ]
-
-
-def note_prediction(run: Path, on: str, corpus: str, found: Comparison) -> dict[str, Any] | None:
-    """Write into the run's manifest how predicted damage ranks the languages beside the truth.
-
-    By evaluation and corpus; what is said of some of the languages replaces nothing of more.
-    """
-    known = manifest.read_if_there(run)
-    if known is None:
-        return None
-    noted = prediction(known, {c.language: c.change for c in found.changes})
-    if noted is None:
-        return None
-    by_corpus = known.prediction.get(on, {})
-    if "spearman" in by_corpus:  # of before corpora were told apart: nobody knows of which it is
-        by_corpus = {}
-    there = by_corpus.get(corpus)
-    if there != noted and (there is None or there["languages"] <= noted["languages"]):
-        told = {**known.prediction, on: {**by_corpus, corpus: noted}}
-        manifest.write(run, known.model_copy(update={"prediction": told}))
-    return noted
-
-
-def prediction(found: Manifest, changes: Mapping[str, float]) -> dict[str, Any] | None:
-    """Rank correlation over languages of a run's predicted damage with a measured change.
-
-    The damage of a chain is summed over its steps. None for fewer than three languages, and where
-    all damage or all change is the same, which ranks nothing.
-    """
-    from scipy.stats import spearmanr
-
-    parts = [step.damage for step in found.chain if step.damage]
-    if not parts:
-        return None
-    common = [tag for tag in parts[0] if tag in changes and all(tag in part for part in parts)]
-    damage_L = np.array([math.fsum(part[tag] for part in parts) for tag in common])
-    change_L = np.array([changes[tag] for tag in common])
-    if len(common) < 3 or not np.ptp(damage_L) or not np.ptp(change_L):
-        return None
-    result: Any = spearmanr(damage_L, change_L)
-    return {
-        "spearman": float(result.statistic),
-        "p": float(result.pvalue),
-        "languages": len(common),
-    }
-
-
-def ranked(spearman: float) -> str:
-    """What a rank correlation of predicted damage with measured changes means."""
-    if spearman >= 0.8:
-        return "it says well which languages lose most, without scoring any"
-    if spearman >= 0.5:
-        return "it says roughly which languages lose most; score them to be sure"
-    return "it does not say which languages lose most; go by the scores"

@@ -34,6 +34,8 @@ DOWN = "down_proj"
 
 See = Callable[[Tensor, Tensor | None], None]
 """Gets rows (R, I) and the tokens (R,) they are of; None stands for every token in order."""
+Hear = Callable[[Tensor], Tensor]
+"""Gets what a linear gives for rows that were just seen, and gives what goes on in its place."""
 
 
 @runtime_checkable
@@ -122,6 +124,7 @@ def check_stacks(block: nn.Module, path: str) -> None:
 # ---- running -------------------------------------------------------------------------------
 
 _SEEN: ContextVar[Mapping[Slice, See]] = ContextVar("seen", default=MappingProxyType({}))
+_HEARD: ContextVar[Mapping[Slice, Hear]] = ContextVar("heard", default=MappingProxyType({}))
 
 
 @contextmanager
@@ -136,12 +139,17 @@ def computed(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def seen(see: Mapping[Slice, See]) -> Iterator[None]:
-    """Inside, the rows of these slices are seen whenever they are computed here."""
+def seen(see: Mapping[Slice, See], hear: Mapping[Slice, Hear] | None = None) -> Iterator[None]:
+    """Inside, rows of these slices are seen, what they give heard, whenever they are computed here.
+
+    What is heard is before the bias.
+    """
     token = _SEEN.set({**_SEEN.get(), **see})
+    heard = _HEARD.set({**_HEARD.get(), **(hear or {})})
     try:
         yield
     finally:
+        _HEARD.reset(heard)
         _SEEN.reset(token)
 
 
@@ -169,7 +177,7 @@ def _products(
     experts: Any, parameter: str, rows_SI: Tensor, expert_S: Tensor, token_S: Tensor
 ) -> Tensor:
     """Every row by the weight of its expert; who watches a slice sees its rows."""
-    seen = _SEEN.get()
+    seen, heard = _SEEN.get(), _HEARD.get()
     ends = expert_S.bincount(minlength=experts.num_experts).cumsum(0).tolist()
     parts = []
     for expert, (start, end) in enumerate(pairwise([0, *ends])):
@@ -178,7 +186,8 @@ def _products(
         each = Slice(experts, parameter, expert)
         if see := seen.get(each):
             see(rows_SI[start:end], token_S[start:end])
-        parts.append(product(rows_SI[start:end], each.weight()))
+        part_RO = product(rows_SI[start:end], each.weight())
+        parts.append(hear(part_RO) if (hear := heard.get(each)) else part_RO)
     out_SO = torch.cat(parts)
     return out_SO + getattr(experts, f"{parameter}_bias")[expert_S] if experts.has_bias else out_SO
 

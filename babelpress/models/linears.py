@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from babelpress.models import experts
-from babelpress.models.experts import See, Slice
+from babelpress.models.experts import Hear, See, Slice
 
 Linear = nn.Module | Slice
 
@@ -53,19 +53,30 @@ def set_weight(linear: Linear, weight_OI: Tensor) -> None:
 
 
 @contextmanager
-def watched(see: Mapping[Linear, See]) -> Iterator[None]:
-    """Inside, what every linear receives is seen, as rows, each time that it runs."""
+def watched(see: Mapping[Linear, See], hear: Mapping[Linear, Hear] | None = None) -> Iterator[None]:
+    """Inside, what every linear receives is seen, as rows, each time that it runs.
+
+    So is what linears give that somebody is to `hear`.
+    """
+    hear = hear or {}
 
     def hook(linear: nn.Module) -> Callable[..., None]:
         inputs, look = weight(linear).shape[1], see[linear]
         return lambda _, args: look(args[0].reshape(-1, inputs), None)
 
+    def after(linear: nn.Module) -> Callable[..., Tensor]:
+        return lambda _module, _args, output: hear[linear](output)
+
     slices = {linear: look for linear, look in see.items() if isinstance(linear, Slice)}
+    heard = {linear: each for linear, each in hear.items() if isinstance(linear, Slice)}
     with ExitStack() as stack:
         for linear in see:
             if not isinstance(linear, Slice):
                 stack.callback(linear.register_forward_pre_hook(hook(linear)).remove)
-        for module in {id(each.experts): each.experts for each in slices}.values():
+        for linear in hear:
+            if not isinstance(linear, Slice):
+                stack.callback(linear.register_forward_hook(after(linear)).remove)
+        for module in {id(each.experts): each.experts for each in (*slices, *heard)}.values():
             stack.enter_context(experts.computed(module))
-        stack.enter_context(experts.seen(slices))
+        stack.enter_context(experts.seen(slices, heard))
         yield

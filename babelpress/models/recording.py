@@ -112,6 +112,12 @@ class Recording:
 
     def ended(self, reading: Reading, last_BTH: Tensor) -> Tensor:
         """What the stack gives (B, T, H) where its last block gave `last_BTH`."""
+        with self.ending(last_BTH):
+            return self._run(self._model, reading)[0]
+
+    @contextmanager
+    def ending(self, last_BTH: Tensor) -> Iterator[None]:
+        """Inside, a pass runs no block of the stack, and its last gives `last_BTH`."""
         stand_ins = [lambda hidden_BTH: hidden_BTH] * (len(self._blocks) - 1)
         forms = [*stand_ins, lambda _: last_BTH]
         extras = self._extras[1:] if self._extras else []
@@ -124,7 +130,7 @@ class Recording:
             return forward
 
         with replaced(dict(zip(self._blocks, map(instead, forms), strict=True))):
-            return self._run(self._model, reading)[0]
+            yield
 
     def _keep(self, shape: torch.Size, calls: Sequence[Call]) -> None:
         self._known[shape] = [

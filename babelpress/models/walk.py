@@ -187,6 +187,16 @@ class Walk:
         further = Reading(ahead.ids_BT, None, encoded_BSH, source.there_BS)
         return self._enter(number + 1, further, hold)
 
+    @contextmanager
+    def ending(self, hidden_BTH: Tensor) -> Iterator[None]:
+        """Inside, the model runs no block, and its last gives these hidden states (B, T, H).
+
+        What it says of the batch that they are of is then what it says of them. Not of an
+        encoder-decoder, whose encoder would run.
+        """
+        with self._recordings[-1].ending(hidden_BTH.as_subclass(Tensor)):
+            yield
+
     def _place(self, index: int) -> tuple[int, int]:
         """The number of the stack of a block, and the block's place in it."""
         for number, stack in enumerate(self.stacks):

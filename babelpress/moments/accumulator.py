@@ -1,5 +1,8 @@
 """Moments as they are added up, batch by batch.
 
+Tokens may be given what each counts; then all sums but n and the maximum are over s_t·x, s_t·x² and
+so on, and those of weights that are all one have the bits of those without, in float32.
+
 Shapes: T tokens, P parts of a batch, S vectors, I inputs. Vectors are float64, so that neither
 batch size nor the order of languages shows; batches are summed in float32, whatever the dtype of x,
 because bfloat16 sums lose three digits.
@@ -61,15 +64,18 @@ class Accumulator:
             self.take(vectors_of(x_TI, self._vectors, gram=gram, where=where), x_TI)
         return self
 
-    def take(self, sums: Moments, x_TI: Tensor) -> None:
-        """Add tokens whose `vectors_of` are known."""
+    def take(self, sums: Moments, x_TI: Tensor, mass_T: Tensor | None = None) -> None:
+        """Add tokens whose `vectors_of` are known, and what they count where that is not one."""
         self.n += sums.n
         largest_I = torch.maximum(self._vectors["absmax"], sums.absmax_I)
         added = sums.tensors()
         for name, sum_I in self._vectors.items():
             self._vectors[name] = largest_I if name == "absmax" else sum_I + added[name]
         if self._gram_II is not None:
-            add_gram(self._gram_II, x_TI.detach())
+            x_TI = x_TI.detach()
+            # The root on both sides keeps the matrix symmetric to the last bit.
+            scaled_TI = x_TI if mass_T is None else x_TI.float() * mass_T.sqrt()[:, None]
+            add_gram(self._gram_II, scaled_TI)
 
     def finish(self, *, where: str = "a site") -> Moments:
         """The moments of all tokens so far; nothing may be added afterwards.
@@ -87,14 +93,22 @@ class Accumulator:
         return assembled(self.n, vectors, self._gram_II)
 
 
-def vectors_of(x_TI: Tensor, kept: Collection[str], *, gram: bool, where: str) -> Moments:
+def vectors_of(
+    x_TI: Tensor,
+    kept: Collection[str],
+    *,
+    gram: bool,
+    where: str,
+    mass_T: Tensor | None = None,
+) -> Moments:
     """The vectors of tokens, at least one, that moments with these `vectors` add.
 
-    They lack the squares where a Gram matrix has them. Raises NotFinite as `Accumulator.add`.
+    `mass_T` is what each token counts, in float32. They lack the squares where a Gram matrix has
+    them. Raises NotFinite as `Accumulator.add`.
     """
     kept = {name for name in OPTIONAL if name in kept}
     apart = not gram or len(kept) == len(OPTIONAL)
-    sums = _sums(x_TI.detach(), kept | {"sumsq"} if apart else kept)
+    sums = _sums(x_TI.detach(), kept | {"sumsq"} if apart else kept, mass_T)
     squares_I = sums.sumsq_I if apart else sums.absmax_I.float().square()
     if not (squares_I.isfinite().all() and sums.absmax_I.isfinite().all()):
         raise NotFinite(_TOO_LARGE.format(where=where))
@@ -102,10 +116,11 @@ def vectors_of(x_TI: Tensor, kept: Collection[str], *, gram: bool, where: str) -
 
 
 @alone()
-def _sums(x_TI: Tensor, wanted: Collection[str]) -> Moments:
+def _sums(x_TI: Tensor, wanted: Collection[str], mass_T: Tensor | None) -> Moments:
     """The largest, and the vectors that are wanted; squares are zero where they are not."""
     tokens, inputs = x_TI.shape
-    parts = x_TI.split(max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens)
+    size = max(1, CACHED // inputs) if x_TI.device.type == "cpu" else tokens
+    parts = x_TI.split(size)
     # Every sum has memory of its own: kernels may round by how the memory they write is aligned,
     # which must not depend on what else is wanted.
     found = {
@@ -113,7 +128,8 @@ def _sums(x_TI: Tensor, wanted: Collection[str]) -> Moments:
         for name in VECTORS
         if name in wanted
     }
-    largest_PI = _add_up(parts, found) if found else _largest(parts)
+    masses = None if mass_T is None else mass_T.split(size)
+    largest_PI = _add_up(parts, found, masses) if found else _largest(parts)
     vectors = {
         "sumsq": torch.zeros(inputs, dtype=torch.float64, device=x_TI.device),
         **{name: found_PI.double().sum(0) for name, found_PI in found.items()},
@@ -122,8 +138,12 @@ def _sums(x_TI: Tensor, wanted: Collection[str]) -> Moments:
     return assembled(tokens, vectors, None)
 
 
-def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> Tensor:
+def _add_up(
+    parts: Sequence[Tensor], found: Mapping[str, Tensor], masses: Sequence[Tensor] | None
+) -> Tensor:
     """Sums down the columns of every part, into (parts, inputs) tensors by name; the largest |x|.
+
+    `masses` are what the tokens of every part count, one each where there are none.
 
     Few calls and no new tensors: threads side by side wait for one another at every call, and what
     happens in place stays in the cache.
@@ -133,7 +153,7 @@ def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> Tensor:
     largest_PI = scratch_STI.new_empty(len(parts), parts[0].shape[1])
     for place, part_TI in enumerate(parts):
         exact_TI, positive_TI = scratch_STI[:, : len(part_TI)]
-        one_T = ones_T[: len(part_TI)]
+        one_T = ones_T[: len(part_TI)] if masses is None else masses[place]
         exact_TI.copy_(part_TI)
         # A product with ones sums down the columns faster than sum(0) does.
         if "sum" in found:
@@ -147,7 +167,10 @@ def _add_up(parts: Sequence[Tensor], found: Mapping[str, Tensor]) -> Tensor:
         torch.amax(exact_TI, 0, out=largest_PI[place])
         # Squares have more digits than bfloat16, which such a product may be allowed to round to.
         if "sumsq" in found:
-            torch.sum(exact_TI.square_(), 0, out=found["sumsq"][place])
+            squares_TI = exact_TI.square_()
+            if masses is not None:
+                squares_TI *= one_T[:, None]
+            torch.sum(squares_TI, 0, out=found["sumsq"][place])
     return largest_PI
 
 

@@ -75,7 +75,7 @@ class Blend:
         Raises BadMoments where the languages were not kept apart.
         """
         seen = self._kept_apart().get(language)
-        return None if seen is None else seen.sumsq_I / seen.n
+        return None if seen is None else seen.sumsq_I / seen.mass
 
     def _kept_apart(self) -> Mapping[str, Moments]:
         if self._apart is None:
@@ -156,24 +156,26 @@ def blend(
         where=where,
         shares={language: shares[language] for language in weight},
         against_I=_if_kept([m.against_I for m in used], {tag: shares[tag] for tag in weight}),
-        _apart={language: seen for language, seen in moments.items() if seen.n} if apart else None,
+        _apart={language: seen for language, seen in moments.items() if seen.mass}
+        if apart
+        else None,
     )
 
 
 def _weights(
     moments: Mapping[str, Moments], shares: Mapping[str, float], where: str
 ) -> dict[str, float]:
-    """p_l / n_l for every language with a share."""
+    """p_l / n_l for every language with a share; of tokens weighed by the loss, p_l / Σ s_t."""
     if min(shares.values(), default=0) < 0 or not math.isclose(sum(shares.values()), 1):
         raise BadSetting(f"shares must be zero or more and sum to one, not {dict(shares)}.")
     wanted = [language for language, share in shares.items() if share > 0]
-    lacking = [language for language in wanted if not (m := moments.get(language)) or m.n == 0]
+    lacking = [language for language in wanted if not (m := moments.get(language)) or not m.mass]
     if lacking:
         raise BadMoments(
             f"the mixture gives a share to {', '.join(lacking)}, of which {where} saw no token. "
             "Calibrate with that language, or leave it out of the mixture."
         )
-    return {language: shares[language] / moments[language].n for language in wanted}
+    return {language: shares[language] / moments[language].mass for language in wanted}
 
 
 def _if_kept(sums: Sequence[Tensor | None], weight: Mapping[str, float]) -> Tensor | None:

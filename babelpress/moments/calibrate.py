@@ -15,6 +15,7 @@ from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
 from babelpress.moments.gather import gather_dense
 from babelpress.moments.store import MANIFEST, Store
+from babelpress.moments.weigh import check, gather_weighed
 from babelpress.system.claims import held, occupied, remove_partials
 from babelpress.system.cost import measured
 from babelpress.system.offload import in_memory, on_disk
@@ -22,7 +23,7 @@ from babelpress.system.progress import Progress, remark, silent
 from babelpress.system.surroundings import surroundings
 from babelpress.text import calibration, demonstrations
 from babelpress.text.draw import draw
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import LOSS, CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
 
@@ -39,14 +40,17 @@ def calibrate(
     """Moments of the dense model in a folder; a half-way folder of the same work is finished.
 
     With `offload` hidden states lie in the folder instead of in memory. Raises BadMoments where
-    the folder holds anything else.
+    the folder holds anything else, and what `weigh.check` raises of a model whose tokens are to be
+    weighed by the loss.
     """
     walk = Walk(opened.model)
+    if asked.weigh == LOSS:
+        check(walk, offload=offload)
     with held(out):
         if not (out / MANIFEST).exists() and occupied(out):
             raise BadMoments(f"{out} is not empty and no moments folder. Choose another --out.")
         found = draw(opened, asked)
-        identity = _identity(opened, found, gram=gram, batch_tokens=batch_tokens)
+        identity = _identity(opened, found, asked, gram=gram, batch_tokens=batch_tokens)
         store = Store.resume(
             out, identity, surroundings(opened.model.device.type), len(walk.blocks)
         )
@@ -58,23 +62,30 @@ def calibrate(
         if there:
             remark(progress, f"resuming: {len(there)} of {len(walk.blocks)} blocks")
         with measured() as cost:
-            steps = gather_dense(
-                walk,
-                found.blocks,
-                gram=gram,
-                batch_tokens=batch_tokens,
-                hold=on_disk(out) if offload else in_memory,
-                done=there.__contains__,
-                progress=progress,
-            )
+            kept: dict[str, Any] = {
+                "gram": gram,
+                "batch_tokens": batch_tokens,
+                "done": there.__contains__,
+                "progress": progress,
+            }
+            if asked.weigh == LOSS:
+                steps = gather_weighed(walk, found.blocks, slopes=asked.first_order, **kept)
+            else:
+                hold = on_disk(out) if offload else in_memory
+                steps = gather_dense(walk, found.blocks, hold=hold, **kept)
             for index, moments in steps:
                 store.save(index, moments)
-        store.finish(calibration=found.manifest, cost=cost)
+        store.finish(calibration={**found.manifest, **asked.weighing}, cost=cost)
     return store
 
 
 def _identity(
-    opened: Opened, found: calibration.CalibrationSet, *, gram: bool, batch_tokens: int
+    opened: Opened,
+    found: calibration.CalibrationSet,
+    asked: CalibrationSettings,
+    *,
+    gram: bool,
+    batch_tokens: int,
 ) -> dict[str, Any]:
     manifest = found.manifest
     return {
@@ -93,6 +104,7 @@ def _identity(
         "batch_tokens": batch_tokens,
         "text": text_hash(found.blocks),
         **demonstrations.identity_of(manifest),
+        **asked.weighing,
     }
 
 

@@ -57,7 +57,8 @@ def blended(
         return blend(seen, shares, where, apart=apart), None
     tokens = {tag: seen[tag].n if tag in seen else 0 for tag in languages}
     wanted = [tag for tag, share in shares.items() if share > 0]
-    reached = {tag: shares[tag] for tag in wanted if tokens.get(tag)}
+    # A token that the loss does not hear of counts nothing, so that there are no means of it.
+    reached = {tag: shares[tag] for tag in wanted if tag in seen and seen[tag].mass}
     left = not reached or not enough(site, sum(tokens[tag] for tag in reached))
     path = site.name.removesuffix(f".{linear.expert}.{linear.parameter}")
     missing = tuple(tag for tag in wanted if tag not in reached)

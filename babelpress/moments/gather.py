@@ -288,14 +288,9 @@ class _Watch:
         return f"{self._place}.{site.name} in {language}"
 
     def _counted(self, site: Site, batch: Batch, x_RI: Tensor, token_R: Tensor | None) -> Tensor:
-        """The rows that count. Raises BadModel where rows are not tokens."""
-        sides = [each.flatten() for each in batch.sides]
-        if token_R is not None:
-            sides = [batch.counted_BT.flatten()[token_R]]
-        keep_R = next((each for each in sides if len(each) == len(x_RI)), None)
-        if keep_R is None:
-            where = f"{self._place}.{site.name}"
-            raise BadModel(f"{where} sees {len(x_RI)} rows, not one a token.")
+        """The rows that count."""
+        sides = batch.sides if token_R is None else (batch.counted_BT,)
+        keep_R = rows_that_count(sides, len(x_RI), token_R, f"{self._place}.{site.name}")
         return x_RI if keep_R.all() else x_RI[keep_R]
 
     def _of(self, site: Site, language: str, device: torch.device) -> Accumulator:
@@ -315,6 +310,23 @@ class _Watch:
             }
             for site, seen in self._sums.items()
         }
+
+
+def rows_that_count(
+    sides: Sequence[Tensor], rows: int, token_R: Tensor | None, where: str
+) -> Tensor:
+    """Which rows (R,) of a site are of positions that count, of whichever side has so many.
+
+    `token_R` are the positions of the first side that rows are of, where they are not all in order.
+    Raises BadModel where rows are not tokens.
+    """
+    flat = [each.flatten() for each in sides]
+    if token_R is not None:
+        flat = [flat[0][token_R]]
+    keep_R = next((each for each in flat if len(each) == rows), None)
+    if keep_R is None:
+        raise BadModel(f"{where} sees {rows} rows, not one a token.")
+    return keep_R
 
 
 @torch.no_grad()

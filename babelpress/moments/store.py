@@ -3,7 +3,9 @@
 `block_000.safetensors` holds tensors `SITE/LANGUAGE/NAME` and, in its metadata, the sites. Gram
 matrices are folded to half their size (`numerics/triangles.py`); in folders of format 1, which are
 read and finished as they are, they are whole. Tensors are mapped from the files, and a matrix is
-unfolded by whoever looks at it, when he does.
+unfolded by whoever looks at it, when he does. Where tokens are weighed by the loss the format is 3:
+the same, and `mass`, `nats` and, if it was kept, `slope` beside, which older versions would read
+past.
 
 Files are written one by one and whole, and their hashes noted; a folder that was left half-way is
 resumed where its manifest tells of the same work, and refused where it does not. A block that is no
@@ -23,17 +25,19 @@ from babelpress.models.sites import Site
 from babelpress.moments.moments import Moments
 from babelpress.numerics.triangles import folded, folded_shape, whole
 from babelpress.system.files import load_tensors, read_json, save_tensors, sha256_file, write_sealed
+from babelpress.text.settings import EVENLY, LOSS
 
 BlockMoments = dict[Site, dict[str, Moments]]  # by site, by language
 
 MANIFEST = "manifest.json"
-WHOLE, FOLDED = 1, 2  # formats, by how Gram matrices lie
-FORMAT = FOLDED  # of new folders
+WHOLE, FOLDED, WEIGHED = 1, 2, 3  # formats: how Gram matrices lie; folded, and weighed by the loss
+FORMAT = FOLDED  # of new folders, but for those that are weighed
 GRAM = "gram"
 DONE = "done"  # hashes of the blocks of a folder that is half-way
 # What must agree for moments to be used; dtype first, as it is part of a model's fingerprint.
 MUST_AGREE = ("dtype", "tokenizer", "model")
 NAMES = ("model_name", "corpus")  # what things were called decides nothing
+FORMATS = (WHOLE, FOLDED, WEIGHED)
 HASH_LENGTH = 64
 # What reading a file that holds something else can raise.
 NO_MOMENTS = (KeyError, TypeError, ValueError, RuntimeError, OverflowError, BadMoments)
@@ -63,7 +67,7 @@ class Store:
         path = folder / MANIFEST
         if path.exists():
             store = cls.open(folder, finished=False)
-            differ = _differences(store.identity, identity)
+            differ = _differences(_complete(store.identity), _complete(identity))
             if not store.finished:
                 differ += _differences(store.manifest["surroundings"], surroundings)
             if differ:
@@ -73,7 +77,7 @@ class Store:
                 )
             return store
         manifest = {
-            "format": FORMAT,
+            "format": WEIGHED if weigh_of(identity) == LOSS else FORMAT,
             "identity": dict(identity),
             "surroundings": dict(surroundings),
             "blocks": num_blocks,
@@ -88,8 +92,9 @@ class Store:
         if not path.exists():
             raise BadMoments(f"{folder} has no {MANIFEST}: it is no moments folder.")
         manifest = read_json(path, error=BadMoments)
-        if not isinstance(manifest, dict) or manifest.get("format") not in (WHOLE, FOLDED):
-            raise BadMoments(f"{path} is not a moments manifest of format {WHOLE} or {FOLDED}.")
+        if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS:
+            known = f"{WHOLE}, {FOLDED} or {WEIGHED}"
+            raise BadMoments(f"{path} is not a moments manifest of format {known}.")
         if not _is_manifest(manifest):
             raise BadMoments(f"{path} is damaged: it lacks what a manifest has. Calibrate again.")
         if finished and "files" not in manifest:
@@ -102,6 +107,11 @@ class Store:
     def identity(self) -> dict[str, Any]:
         """What these moments are of: model, tokenizer, dtype, text, seed, settings."""
         return self.manifest["identity"]
+
+    @property
+    def weigh(self) -> str:
+        """What tokens count: evenly, or by the loss."""
+        return weigh_of(self.identity)
 
     @property
     def finished(self) -> bool:
@@ -128,7 +138,7 @@ class Store:
 
     def save(self, index: int, moments: BlockMoments) -> None:
         """Write a block's moments, whole or not at all."""
-        laid = folded if self.manifest["format"] == FOLDED else whole
+        laid = whole if self.manifest["format"] == WHOLE else folded
         tensors = {
             f"{site.name}/{language}/{name}": laid(tensor) if name == GRAM else tensor
             for site, by_language in moments.items()
@@ -179,6 +189,16 @@ class Store:
         write_sealed(self.folder / MANIFEST, self.manifest)
 
 
+def weigh_of(identity: Mapping[str, Any]) -> str:
+    """What tokens count in moments of this identity; those of before say nothing."""
+    return identity.get("weigh", EVENLY)
+
+
+def _complete(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """With what is not written where it is as it always was."""
+    return {"weigh": EVENLY, "first_order": False, **identity}
+
+
 def _is_manifest(value: Mapping[str, Any]) -> bool:
     """Whether a manifest has all that is read of one, of the kinds that it has."""
     kinds = {"identity": dict, "surroundings": dict, "blocks": int}
@@ -213,15 +233,18 @@ def _parsed(metadata: Mapping[str, str], tensors: Mapping[str, Any], version: in
 
 def _checked(moments: Moments, inputs: int, version: int) -> Moments:
     """The moments again. Raises ValueError where they cannot be of a site with so many inputs."""
+    of_gram = (inputs, inputs) if version == WHOLE else folded_shape(inputs)
+    shapes = {"mass": (), "nats": (), GRAM: of_gram}
     for name, tensor in moments.tensors().items():
         if name == "n":
             continue
-        of_gram = folded_shape(inputs) if version == FOLDED else (inputs, inputs)
-        shape = of_gram if name == GRAM else (inputs,)
+        shape = (len(tensor), inputs) if name == "slope" else shapes.get(name, (inputs,))
         floats = tensor.is_floating_point() and tensor.isfinite().all()
         if tensor.shape != shape or not floats:
             raise ValueError(name)
-    if moments.n < 0:
+    if (moments.of_loss is not None) != (version == WEIGHED):
+        raise ValueError("mass")
+    if min(moments.n, moments.mass) < 0:
         raise ValueError("n")
     return moments
 

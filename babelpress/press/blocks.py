@@ -21,7 +21,7 @@ from babelpress.models.reorders import Reorder
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
 from babelpress.moments.blend import Blend
-from babelpress.moments.damage import Damage, by_layer, mean_damage
+from babelpress.moments.damage import Damage, Foretold, by_layer, foretold, mean_damage
 from babelpress.moments.expert_loads import Load, layer_of
 from babelpress.moments.gather import batches, gather, pass_on
 from babelpress.moments.store import BlockMoments
@@ -204,6 +204,11 @@ def find_all_folds(walk: Walk, method: Method) -> list[dict[str, Fold]]:
 def damage_of(reports: Sequence[SiteReport]) -> dict[str, float]:
     """e_l of what was pressed."""
     return mean_damage(by_layer((each.layer, each.damage) for each in reports))
+
+
+def foretold_of(reports: Sequence[SiteReport]) -> dict[str, Foretold]:
+    """How much each language's loss is predicted to grow; nothing where tokens count evenly."""
+    return foretold(each.damage for each in reports)
 
 
 # ---- without changing the model -----------------------------------------------------------

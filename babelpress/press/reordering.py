@@ -10,7 +10,7 @@ Tested in tests/press/test_reordering.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,7 @@ from babelpress.models.linears import linears, weight
 from babelpress.models.reorders import Reorder, find_reorders
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
-from babelpress.moments.moments import Moments, assembled
+from babelpress.moments.moments import VECTORS, Moments, assembled
 from babelpress.moments.store import BlockMoments
 from babelpress.press.method import Method
 from babelpress.press.sites import Look
@@ -80,7 +80,7 @@ def reordered(
     found: dict[Site, dict[str, Moments]] = {site: dict(seen) for site, seen in moments.items()}
     stuck: set[str] = set()
     layers = linears(walk.blocks[index])
-    for site, seen in moments.items():
+    for site in moments:
         if method.skips(site):
             continue
         reorder = reorders.get(site.name)
@@ -94,15 +94,37 @@ def reordered(
         if torch.equal(order_I, torch.arange(site.inputs)):
             continue
         reorder.apply(walk.blocks[index], order_I)
-        found[site] = {tag: _ordered(each, order_I) for tag, each in seen.items()}
+        found[site] = {tag: _ordered(each, order_I) for tag, each in found[site].items()}
+        for name, rows_I in reorder.rows:
+            other = next(each for each in found if name in each.linears)
+            above = other.linears[: other.linears.index(name)]
+            place_I = rows_I + sum(len(weight(layers[each])) for each in above)
+            found[other] = {
+                tag: _moved(each, place_I, place_I[order_I.cpu()])
+                for tag, each in found[other].items()
+            }
     return Reordered(found, frozenset(stuck))
 
 
+def _moved(moments: Moments, to_I: Tensor, from_I: Tensor) -> Moments:
+    """Moments whose gradients by the weights have rows in other places, as the weights have."""
+    of_loss = moments.of_loss
+    if of_loss is None or of_loss.slope_OI is None:
+        return moments
+    old_OI = of_loss.slope_OI
+    to_I, from_I = to_I.to(old_OI.device), from_I.to(old_OI.device)
+    moved_OI = old_OI.index_copy(0, to_I, old_OI[from_I])
+    return replace(moments, of_loss=replace(of_loss, slope_OI=moved_OI))
+
+
 def _ordered(moments: Moments, order_I: Tensor) -> Moments:
-    tensors = moments.tensors()
     order_I = order_I.to(moments.sumsq_I.device)
-    vectors = {n: each[order_I] for n, each in tensors.items() if n not in ("n", "gram")}
+    tensors = {name: each for name, each in moments.tensors().items() if name in VECTORS}
+    vectors = {name: each_I[order_I] for name, each_I in tensors.items()}
     gram_II = moments.gram_II
     if gram_II is not None:
         gram_II = gram_II[order_I][:, order_I]
-    return assembled(moments.n, vectors, gram_II)
+    of_loss = moments.of_loss
+    if of_loss is not None and of_loss.slope_OI is not None:
+        of_loss = replace(of_loss, slope_OI=of_loss.slope_OI[:, order_I])
+    return replace(assembled(moments.n, vectors, gram_II), of_loss=of_loss)

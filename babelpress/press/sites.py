@@ -16,7 +16,7 @@ from babelpress.models.linears import linears, weight
 from babelpress.models.sites import Site
 from babelpress.models.walk import Walk
 from babelpress.moments.blend import Blend
-from babelpress.moments.damage import Damage, site_damage, site_energy
+from babelpress.moments.damage import Damage, site_damage, site_energy, unhurt
 from babelpress.moments.expert_loads import Load, blended, languages_of
 from babelpress.moments.store import BlockMoments
 from babelpress.press.method import Method, Pressed, Weights
@@ -163,8 +163,8 @@ def solve_all(
     def solve(site: Site) -> Solved:
         stats, load = look(site)
         if stats is None:
-            unhurt = {tag: Damage(0.0, all_of_it) for tag, all_of_it in energy[site].items()}
-            return Solved(site, None, load, unhurt, torch.zeros(site.inputs))
+            whole = unhurt(moments[site], energy[site])
+            return Solved(site, None, load, whole, torch.zeros(site.inputs))
         how, largest_I = scaled(site), stats.absmax_I.float()
         plain = how.inputs_I is None and not how.rows
         new = method.press(old[site] if plain else how.scaled(old[site]), stats)

@@ -30,6 +30,7 @@ from babelpress.models.weights import check_finite
 from babelpress.moments.gather import Batch, batch_size, batches, batches_at_once, gather, pass_on
 from babelpress.moments.moments import Moments
 from babelpress.moments.store import BlockMoments, Store
+from babelpress.moments.weigh import gather_weighed, groups_of, rows_of_batch, sites_of
 from babelpress.press import blocks as press
 from babelpress.press import codes, embeddings
 from babelpress.press.method import Method
@@ -53,7 +54,8 @@ class Seconds:
 
     `start`, `gather`, `reach` and `pass_on` are of one batch, `prepare` of a batch shape, `sites`,
     `folds` (or reorders), `round`, `press`, `first_read` and `read` of a block, `warm` of the first
-    call of all, `dense` of a byte of the model, `table` of a row, `tokenizer` once.
+    call of all, `dense` of a byte of the model, `table` of a row, `tokenizer` once; `back` of a
+    batch, whose loss is followed back, in one pass of those that it takes.
     """
 
     start: float = 0.0
@@ -71,6 +73,7 @@ class Seconds:
     dense: float = 0.0
     table: float = 0.0
     tokenizer: float = 0.0
+    back: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,6 +102,8 @@ class Tried:
 
     seconds: Seconds = field(default_factory=Seconds)
     bytes: Sizes = field(default_factory=Sizes)
+    passes: int = 0  # forward and back, where the loss weighs tokens
+    together: int = 1  # blocks whose sums are in memory at once
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -175,6 +180,42 @@ def try_text(
     of_text = hidden_BTH.bytes() if hold is in_memory else 0
     tried.bytes.stays = max(used() - at_first - of_one - of_text, 0)
     return moments, todo[0]
+
+
+def try_weighed(
+    tried: Tried, walk: Walk, blocks: Mapping[str, TokenBlocks], method: Method, *, slopes: bool
+) -> None:
+    """Follow the loss of one batch back, with the sums of as many blocks as a pass makes."""
+    longest = max(blocks.values(), key=lambda each: len(each.ids_BT))
+    some = longest.rows(slice(size := rows_of_batch(walk, longest.length)))
+    few = {longest.language: some}
+    gram, number = method.needs_gram, len(walk.blocks)
+    sites, finding = timed(lambda: sites_of(walk, few))
+    passes = groups_of(walk, sites, range(number), len(blocks), gram=gram, slopes=slopes)
+    first = max(passes, key=len)
+
+    def once() -> list[tuple[int, BlockMoments]]:
+        return list(
+            gather_weighed(
+                walk,
+                few,
+                gram=gram,
+                slopes=slopes,
+                vectors=method.vectors,
+                done=lambda index: index not in first,
+            )
+        )
+
+    give_back()
+    with peak() as most:
+        before = used()
+        found, _ = timed(once)
+    own = [t.nbytes for _, block in found for seen in block.values() for t in _tensors(seen)]
+    tried.bytes.moments = sum(own) // len(first)
+    tried.bytes.batch = max(most.bytes - before - sum(own), 0)
+    tried.passes, tried.together = len(passes), len(first)
+    again = max(_typical(once)[1] - finding, 0.0)
+    tried.seconds.back = again * size / len(some.ids_BT)
 
 
 def for_everyone(

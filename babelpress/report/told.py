@@ -47,7 +47,8 @@ def _step(step: StepReport) -> str:
     text = f"{tokens:,} tokens of {step.calibration.get('corpus', 'unknown text')}" if on else ""
     many = f"in {len(on)} languages, seed {step.calibration.get('seed', 'unknown')}" if on else ""
     mixture = f"mixture {step.mixture.policy}" if step.mixture.policy else ""
-    return ", ".join(filter(None, (tell(step).done, mixture, f"{text} {many}".strip())))
+    weighed = f"weighed by {by}" if (by := step.calibration.get("weigh")) else ""
+    return ", ".join(filter(None, (tell(step).done, mixture, f"{text} {many}".strip(), weighed)))
 
 
 def kinds(found: Manifest) -> dict[str, str]:

@@ -17,6 +17,7 @@ POLICIES = {
     "temperature": "as trained, but evened out: large shares shrink, small ones grow",
     "mbs": "as trained, in whole parts, and every language gets at least one",
     "minimax": "shares searched so that the language predicted to lose most loses least",
+    "measured": "shares searched so that the language measured to lose most loses least",
     "lacking": "languages drawn in proportion to what the student still lacks",
 }
 

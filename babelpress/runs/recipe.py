@@ -20,6 +20,7 @@ from pydantic import Field, create_model, field_validator, model_serializer, mod
 from babelpress.errors import BadSetting
 from babelpress.steps import KINDS
 from babelpress.steps._kind import StepSettings
+from babelpress.steps._pressing import LookingSettings, check_weighed
 from babelpress.system import plain
 from babelpress.system.plain import NotPlain
 from babelpress.system.settings import Strict, checked, pairs
@@ -129,6 +130,14 @@ class Recipe(Strict):
                 follows(step.work, [(each.kind, each.work) for each in self.steps[:place]])
         return self
 
+    @model_validator(mode="after")
+    def _weighed(self) -> "Recipe":
+        """What looks at text whose tokens are weighed by the loss can do so."""
+        for step in self.steps:
+            if isinstance(step.work, LookingSettings) and not step.work.moments:
+                check_weighed(self.calibration, step.work)
+        return self
+
     def first_but(self, **changes: Any) -> "Recipe":
         """The same recipe whose first step has other settings."""
         return self.model_copy(update={"steps": (self.steps[0].but(**changes), *self.steps[1:])})
@@ -182,7 +191,7 @@ def single(
 
 
 def dump(recipe: Recipe) -> str:
-    """The recipe as YAML, every default written out."""
+    """The recipe as YAML, every default written out (but `weigh`, where tokens count evenly)."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

@@ -37,7 +37,7 @@ from babelpress.runs.places import (
     origin_of,
     run_of,
 )
-from babelpress.runs.recipe import Recipe
+from babelpress.runs.recipe import Recipe, Step
 from babelpress.steps import KINDS
 from babelpress.steps._kind import TRAINING, Done, StepReport
 from babelpress.system.claims import held, occupied, remove_partials
@@ -131,7 +131,7 @@ def _do_step(
     several = f"step {number + 1} of {len(plan.steps)}, " if len(plan.steps) > 1 else ""
     opened = replace(opened, name=origin_of(plan.model))
     last = number + 1 == len(plan.steps)
-    with _step(folder, resume=_resumes(step.kind)) as new, may_end_early(ends_early() and last):
+    with _step(folder, resume=_resumes(step)) as new, may_end_early(ends_early() and last):
         done = KINDS.get(step.kind)(
             opened,
             plan.calibration,
@@ -178,13 +178,13 @@ def _check_folder(plan: Recipe, out: Path) -> None:
         raise BadRun(f"{out} holds a run of another recipe. Choose another --out, or remove it.")
     if manifest.is_finished(out) and not (out / MODEL).exists():
         raise BadRun(f"{out} has lost its {MODEL}/. Remove the folder to do the run again.")
-    begun_of = {f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1) if _resumes(s.kind)}
+    begun_of = {f"{n:02d}-{s.kind}" for n, s in enumerate(plan.steps, 1) if _resumes(s)}
     remove_partials(out, out / STEPS, but=begun_of)
 
 
-def _resumes(kind: str) -> bool:
-    """Whether a kind of step goes on with what a killed attempt left."""
-    return bool(KINDS.facts(kind).get("RESUMES"))
+def _resumes(step: Step) -> bool:
+    """Whether a step goes on with what a killed attempt left."""
+    return bool(KINDS.facts(step.kind).get("RESUMES")) or step.work.leaves_work
 
 
 def _is_of(path: Path, plan: Recipe) -> bool:

@@ -46,7 +46,7 @@ class Rule:
         measured: list[float] = []
         shapes: dict[int, dict[str, tuple[int, int]]] = {}
         for index in range(len(walk.blocks)):
-            weights, stats = _seen(walk, index, source, method, shares)
+            weights, stats = seen_of(walk, index, source, method, shares)
             if weights:
                 measured.append(measure(weights, stats, **taken(measure, self.options)))
                 shapes[index] = {n: (each.shape[0], each.shape[1]) for n, each in weights.items()}
@@ -60,7 +60,7 @@ class Rule:
         return replace(method, allocated=dict(zip(shapes, patterns, strict=True)))
 
 
-def _seen(
+def seen_of(
     walk: Walk, index: int, source: Source, method: Method, shares: Mapping[str, float]
 ) -> tuple[dict[str, Tensor], dict[str, Blend]]:
     """The weights of a block that are to be pressed, and the means that their inputs had."""

@@ -1,7 +1,7 @@
 """What a pressing step will take, from trying the first block (`press/trial.py`).
 
-All else is multiplication: batches, blocks, languages, rounds of minimax. Nothing is written but
-one block to a temporary folder, to see how fast the disk is.
+All else is multiplication: batches, blocks, languages, rounds that find a mixture. Nothing is
+written but one block to a temporary folder, to see how fast the disk is.
 
 Tested in tests/runs/test_estimate.py.
 """
@@ -16,15 +16,18 @@ from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import batch_size
 from babelpress.moments.store import Store
+from babelpress.moments.weigh import rows_of_batch
 from babelpress.press import trial as tries
 from babelpress.press.method import Method
 from babelpress.press.trial import Tried
+from babelpress.steps import _measured
 from babelpress.steps._kind import Estimate
 from babelpress.steps._looking import contrasted
-from babelpress.steps._pressing import LookingSettings
+from babelpress.steps._pressing import LookingSettings, PressingSettings
+from babelpress.system.memory import peak, used
 from babelpress.system.offload import in_memory, on_disk
-from babelpress.text.mixtures import MINIMAX
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.mixtures import MEASURED, MINIMAX
+from babelpress.text.settings import LOSS, CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
 
@@ -56,10 +59,12 @@ class _Work:
     """How much there is to do.
 
     `batches` may have a fraction, for a language that does not fill one; `shapes` are those of
-    batches. `tables` says whether embedding and head are quantized too.
+    batches. `weighed` says whether the loss weighs tokens, `tables` whether embedding and head are
+    quantized too.
     """
 
     step: LookingSettings
+    weighed: bool
     tables: bool
     blocks: int
     languages: tuple[str, ...]
@@ -70,6 +75,14 @@ class _Work:
     @property
     def minimax(self) -> bool:
         return self.step.mixture == MINIMAX
+
+    @property
+    def pressed(self) -> int:
+        """Times that all blocks are pressed before they are at last: rounds of measured."""
+        if self.step.mixture != MEASURED:
+            return 0
+        assert isinstance(self.step, PressingSettings)
+        return self.step.measured.rounds
 
     @property
     def compressed(self) -> bool:
@@ -95,14 +108,15 @@ def pressing(
     `against` is a second moments folder, which is read beside.
     """
     work = _work(trial, step, tables)
+    score = _try_scoring(trial, work)
     tried = _try(trial, work, method, against)
     phases = {
         "open": trial.hash_seconds + (trial.open_again if chained else trial.open_seconds),
         "text": 0.0 if step.moments else trial.text_seconds,
-        **_phases(trial.walk, work, tried),
+        **_phases(trial.walk, work, tried, score),
         "save": tried.seconds.dense * _dense_bytes(trial.opened) + tried.seconds.tokenizer,
     }
-    memory = trial.base + _memory(trial.walk, work, tried)
+    memory = trial.base + max(_memory(trial.walk, work, tried), score.bytes)
     return Estimate(phases, memory, _disk(trial, work, tried, chained=chained))
 
 
@@ -110,15 +124,36 @@ def _work(trial: Trial, step: LookingSettings, tables: bool) -> _Work:
     walk, number = trial.walk, len(trial.walk.blocks)
     if step.moments:
         there = tuple(Store.open(Path(step.moments)).identity["languages"])
-        return _Work(step, tables, number, there, 0.0, 0, trial.offload)
+        return _Work(step, False, tables, number, there, 0.0, 0, trial.offload)
+    weighed = trial.asked.weigh == LOSS
     shapes: set[tuple[int, int]] = set()
     batches = 0.0
     for count, length in ((len(each.ids_BT), each.length) for each in trial.blocks.values()):
-        size = batch_size(walk, length)
+        size = rows_of_batch(walk, length) if weighed else batch_size(walk, length)
         shapes |= {(min(size, rest), length) for rest in (count, count % size) if rest}
         batches += count / size
     tags = tuple(trial.blocks)
-    return _Work(step, tables, number, tags, batches, len(shapes), trial.offload)
+    return _Work(step, weighed, tables, number, tags, batches, len(shapes), trial.offload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """What scoring the text held out of one language takes."""
+
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+def _try_scoring(trial: Trial, work: _Work) -> _Score:
+    """Score one language, where the mixture is found so."""
+    if not work.pressed:
+        return _Score()
+    assert isinstance(work.step, PressingSettings)
+    scores = _measured.tried(trial.opened, trial.asked, work.step, work.languages[0])
+    before = used()
+    with peak() as most:
+        _, seconds = tries.timed(scores)
+    return _Score(seconds, max(most.bytes - before, 0) + _changed(trial.walk, work))
 
 
 def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Tried:
@@ -131,6 +166,9 @@ def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Trie
         else:
             few, batch = tries.try_text(tried, walk, trial.blocks, method, hold=hold)
             moments = tries.for_everyone(few, batch, trial.blocks)
+            if work.weighed:
+                slopes = trial.asked.first_order
+                tries.try_weighed(tried, walk, trial.blocks, method, slopes=slopes)
         if against is not None:
             second = tries.try_store(other, Store.open(Path(against)))
             moments = contrasted(moments, second)
@@ -147,11 +185,23 @@ def _try(trial: Trial, work: _Work, method: Method, against: str | None) -> Trie
     return tried
 
 
-def _phases(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
+def _phases(walk: Walk, work: _Work, tried: Tried, score: _Score) -> dict[str, float]:
     """Seconds of what is done once for every block, batch and round."""
+    found = _once(walk, work, tried)
+    if work.pressed:
+        again = ("press", "folds", *(("gather", "pass on") if work.compressed else ()))
+        scored = len(work.languages) * score.seconds
+        each = sum(found.get(name, 0.0) for name in again) + scored
+        found["measured"] = work.pressed * each + scored
+    return found
+
+
+def _once(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
+    """The same where the shares are given, or minimax finds them."""
     number, each = work.blocks, tried.seconds
     rounds = work.step.minimax.rounds if work.minimax else 0
     found = {"minimax": number * rounds * each.round, "press": number * each.press}
+    rounds += work.pressed
     if each.first_read:
         found["read"] = number * (each.first_read + rounds * each.read)
     found["folds"] = number * each.folds * (1 + work.minimax)
@@ -162,6 +212,8 @@ def _phases(walk: Walk, work: _Work, tried: Tried) -> dict[str, float]:
     start = work.batches * each.start
     last = number - 1  # passes nothing on
     gather = each.warm + work.shapes * each.prepare
+    if work.weighed:
+        return {"gather": each.warm + tried.passes * work.batches * each.back, **found}
     if work.passing:
         batch = last * each.gather + each.reach
         gather += start + number * each.sites + work.batches * batch
@@ -177,9 +229,9 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     if work.step.moments:
         return each.moments + each.press + _changed(walk, work)
     of_block = len(work.languages) * each.moments
-    kept = work.blocks if work.step.looks_twice and not work.offload else 1
+    kept = work.blocks if work.step.looks_twice and not work.offload else tried.together
     both = work.step.looks_twice and work.compressed and not work.offload
-    hidden = 0 if work.offload else _hidden_bytes(work, tried)
+    hidden = 0 if work.offload or work.weighed else _hidden_bytes(work, tried)
     after = max(each.press, each.table * _rows(walk))
     busiest = max(each.batch, each.stays + after)
     return hidden + of_block * (kept + both) + _changed(walk, work) + busiest

@@ -36,6 +36,14 @@ class StepSettings(Strict):
         return False
 
     @property
+    def leaves_work(self) -> bool:
+        """Whether it leaves in its folder, under TRAINING, what a killed attempt goes on with.
+
+        Kinds that always do say RESUMES.
+        """
+        return False
+
+    @property
     def unread(self) -> dict[str, str]:
         """Settings of a calibration that it has no use for, each with the option that says why."""
         return {}
@@ -100,7 +108,9 @@ class StepReport(_Row):
     """What a finished step leaves behind: what was asked for, to which model, and its cost.
 
     `calibration` and `mixture` are empty for a kind that looks at no text; `damage` is the share of
-    its layers' outputs that each language was predicted to lose; `carried` are the tensors that the
+    its layers' outputs that each language was predicted to lose, and `foretold` the share by which
+    its loss was predicted to grow, where that weighed the tokens: by curvature, to first order, and
+    by both, or what there is of them; `carried` are the tensors that the
     model's class does not know, which the files have as they were; `tokenizer` is the class of it
     that they no longer name.
     """
@@ -111,6 +121,7 @@ class StepReport(_Row):
     calibration: dict[str, Any] = Field(default_factory=dict)
     mixture: MixtureRow = MixtureRow()
     damage: dict[str, float] = Field(default_factory=dict)
+    foretold: dict[str, dict[str, float | None]] = Field(default_factory=dict)
     ledger: dict[str, Any] = Field(default_factory=dict)
     carried: list[str] = Field(default_factory=list)
     tokenizer: str = ""

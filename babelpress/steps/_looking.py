@@ -26,16 +26,17 @@ from babelpress.models.weights import weights_hash
 from babelpress.moments.expert_loads import languages_of
 from babelpress.moments.gather import gather_dense
 from babelpress.moments.store import BlockMoments, Store
+from babelpress.moments.weigh import check, gather_weighed
 from babelpress.press.method import Method
 from babelpress.steps._pressing import LookingSettings, check_against
-from babelpress.system.offload import Hold
+from babelpress.system.offload import Hold, in_memory
 from babelpress.system.progress import Progress
 from babelpress.text import mixtures
 from babelpress.text.calibration import CalibrationSet
 from babelpress.text.draw import draw
 from babelpress.text.languages import select
 from babelpress.text.mixtures import Mixture
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import EVENLY, LOSS, CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 
 
@@ -93,7 +94,7 @@ def of_offered(
     offered = _OFFERED.get()
     if offered is None or not settings.shares_moments or settings.looks_twice:
         return None
-    if model != offered.model or (gram and not offered.gram):
+    if model != offered.model or (gram and not offered.gram) or asked.weigh != EVENLY:
         return None
     _OFFERED.set(None)
     taken = count()
@@ -124,23 +125,27 @@ def of_text(
 ) -> Source:
     """Text, and its dense moments if they are asked for; `drawn` is text that was drawn before.
 
-    Only with `again` are moments kept, for whoever asks for a block a second time.
+    Only with `again` are moments kept, for whoever asks for a block a second time. Raises what
+    `weigh.check` raises where tokens are to be weighed by the loss.
     """
+    weighed = asked.weigh == LOSS
+    if weighed:
+        check(walk, offload=hold is not in_memory)
     found = drawn or draw(opened, asked)
     gathered: dict[int, BlockMoments] = {}
     coming: list[Iterator[tuple[int, BlockMoments]]] = []
 
     def moments(index: int) -> BlockMoments:
         if not coming:
+            kept: dict[str, Any] = {
+                "gram": method.needs_gram,
+                "vectors": method.vectors,
+                "progress": progress,
+            }
             coming.append(
-                gather_dense(
-                    walk,
-                    found.blocks,
-                    gram=method.needs_gram,
-                    vectors=method.vectors,
-                    hold=hold,
-                    progress=progress,
-                )
+                gather_weighed(walk, found.blocks, slopes=asked.first_order, **kept)
+                if weighed
+                else gather_dense(walk, found.blocks, hold=hold, **kept)
             )
         if index not in gathered:
             if not again:
@@ -151,7 +156,7 @@ def of_text(
         return gathered[index]
 
     tags = list(found.blocks)
-    return Source(tags, tags, found.blocks, found.manifest, moments)
+    return Source(tags, tags, found.blocks, {**found.manifest, **asked.weighing}, moments)
 
 
 def _until(
@@ -224,10 +229,20 @@ def beside(source: Source, opened: Opened, against: str, shares: Mapping[str, fl
     Raises BadMoments for moments of another model, or without a language that has a share.
     """
     store = _opened(Path(against), opened)
+    check_alike(against, store.weigh, source.manifest.get("weigh", EVENLY))
     check_against(against, store.identity["languages"], shares)
     return replace(
         source, moments=lambda index: contrasted(source.moments(index), store.load(index))
     )
+
+
+def check_alike(against: str, there: str, here: str) -> None:
+    """Raise BadMoments where tokens count otherwise in the moments that a contrast is made with."""
+    if there != here:
+        raise BadMoments(
+            f"{against} has moments whose tokens are weighed otherwise ({there}, not {here}), so "
+            f"that nothing can be held against them. Calibrate it again with --weigh {here}."
+        )
 
 
 def text_of(folder: str) -> Mapping[str, Any]:
@@ -248,9 +263,9 @@ def contrasted(moments: BlockMoments, other: BlockMoments) -> BlockMoments:
         if only is None and tag not in there:
             return None
         seen = other[site].get(only or tag)
-        if seen is None or not seen.n:
+        if seen is None or not seen.mass:
             return torch.zeros(site.inputs, dtype=torch.float64)
-        return seen.sumsq_I / seen.n
+        return seen.sumsq_I / seen.mass
 
     return {
         site: {tag: replace(each, against_I=mean_square(site, tag)) for tag, each in seen.items()}

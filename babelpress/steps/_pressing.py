@@ -4,7 +4,7 @@ Tested in tests/steps/test_step.py and tests/test_bad_input.py.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -12,9 +12,15 @@ from babelpress.errors import BadMoments, BadSetting
 from babelpress.registry import Registry
 from babelpress.steps._kind import BLOCKS, StepReport, StepSettings
 from babelpress.system.settings import Strict, pairs, setting, words
-from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
-from babelpress.text.settings import TEXT
+from babelpress.text.mixtures import LACKING, MEASURED, MINIMAX, OFFERED
+from babelpress.text.settings import LOSS, SELF, TEXT, WEIGHING, CalibrationSettings
+from babelpress.text.shots import shots_of
 
+if TYPE_CHECKING:
+    from babelpress.models.open import Opened
+    from babelpress.models.walk import Walk
+
+TABLED = ("corpus", "length")  # what is said of text that losses are measured on
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 
@@ -23,6 +29,14 @@ class Minimax(Strict):
 
     rounds: int = Field(default=20, gt=0)
     rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+
+class Measured(Strict):
+    """The loop that finds the mixture whose worst language loses least on text held out."""
+
+    rounds: int = Field(default=6, gt=0)
+    rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    tokens: int = Field(default=2560, gt=1)
 
 
 class ByMethod(StepSettings):
@@ -42,7 +56,11 @@ class LookingSettings(StepSettings):
     propagate: Literal["dense", "compressed"] = setting(
         "compressed", "What each block is fed while pressing; dense where moments are given."
     )
-    minimax: Minimax = setting(Minimax(), "The loop of the minimax mixture.", hidden=True)
+    minimax: Minimax = setting(
+        Minimax(),
+        "The loop of the minimax mixture, which lowers the damage that moments predict.",
+        hidden=True,
+    )
     moments: str | None = setting(None, MOMENTS_HELP)
 
     @model_validator(mode="before")
@@ -55,18 +73,28 @@ class LookingSettings(StepSettings):
 
     @model_validator(mode="after")
     def _pressed(self) -> "LookingSettings":
-        """What is pressed at once has nothing to lack yet."""
+        """What is pressed at once has nothing to lack yet; not every kind can be undone."""
         if self.mixture == LACKING:
             raise BadSetting(
                 f"the mixture {LACKING} is of training, where a language's loss is known. Use "
-                "uniform or minimax."
+                "uniform, minimax or measured."
+            )
+        if self.mixture == MEASURED and "measured" not in type(self).model_fields:
+            raise BadSetting(
+                f"the mixture {MEASURED} is of prune and quantize. Use uniform or minimax."
             )
         return self
 
     @property
     def looks_twice(self) -> bool:
-        """Whether dense moments of all blocks are asked for before any block is pressed."""
-        return self.mixture == MINIMAX
+        """Whether dense moments of all blocks are asked for more than once."""
+        again = self.mixture == MEASURED and self.propagate == "dense"
+        return again or self.mixture == MINIMAX
+
+    @property
+    def leaves_work(self) -> bool:
+        """Rounds of the measured mixture."""
+        return self.mixture == MEASURED
 
     @property
     def shares_moments(self) -> bool:
@@ -76,7 +104,19 @@ class LookingSettings(StepSettings):
     @property
     def unread(self) -> dict[str, str]:
         """All that says which text is read, with moments: of these only languages are chosen."""
-        return dict.fromkeys(TEXT, "--moments") if self.moments else {}
+        return dict.fromkeys((*TEXT, *WEIGHING), "--moments") if self.moments else {}
+
+
+def check_weighed(asked: CalibrationSettings, settings: LookingSettings) -> None:
+    """Raise BadSetting where the loss is to weigh tokens of a model that is pressed meanwhile.
+
+    The pass back goes through all blocks at once, so that there is no pressed block before another.
+    """
+    if asked.weigh == LOSS and settings.propagate != "dense":
+        raise BadSetting(
+            f"weigh {LOSS} looks at the dense model as a whole, and propagate is "
+            f"{settings.propagate}. Use --propagate dense, or leave --weigh out."
+        )
 
 
 class PressingSettings(LookingSettings, ByMethod):
@@ -93,17 +133,86 @@ class PressingSettings(LookingSettings, ByMethod):
         "Experts that saw fewer tokens stay as they are; by default the method decides.",
         gt=0,
     )
+    measured: Measured = setting(
+        Measured(),
+        "The loop of the measured mixture; tokens are those of text held out of each language. A "
+        "round costs a press and a scoring, with propagate compressed a calibration too.",
+        hidden=True,
+    )
+
+    @model_validator(mode="after")
+    def _measures_once(self) -> "PressingSettings":
+        """Rounds of a mixture would each measure a table anew."""
+        if self.mixture == MEASURED and self.goes_by_table:
+            raise BadSetting(
+                f"the mixture {MEASURED} and --allocate minimax both measure losses again and "
+                "again, and are not done in one step. Give one of them."
+            )
+        return self
+
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return False
+
+    @property
+    def leaves_work(self) -> bool:
+        """The table of losses too."""
+        return super().leaves_work or self.goes_by_table
+
+    @property
+    def looks_twice(self) -> bool:
+        """Minimax does, and what is measured before it is done."""
+        return super().looks_twice or self.goes_by_table
+
+    @property
+    def shares_moments(self) -> bool:
+        """Not with a table: what that is measured on is not calibrated on."""
+        return super().shares_moments and not self.goes_by_table
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """A table is measured on text, with moments too."""
+        read = TABLED if self.goes_by_table else ()
+        return {name: why for name, why in super().unread.items() if name not in read}
+
+
+def check_scored(name: str, walk: "Walk", settings: PressingSettings) -> None:
+    """Raise BadModel for the measured mixture of a model that predicts no tokens of one text."""
+    if settings.mixture == MEASURED:
+        from babelpress.steps import _measured
+
+        _measured.check(name, walk.model)
+
+
+def check_scorable(
+    opened: "Opened", asked: CalibrationSettings, settings: PressingSettings
+) -> None:
+    """Raise BadCorpus or BadSetting for the measured mixture where no text can be held out."""
+    if settings.mixture == MEASURED:
+        from babelpress.steps import _measured
+
+        _measured.check_text(opened, asked, settings)
 
 
 class PressingReport(StepReport):
-    """What was done to the sites: exact counts, the rounds that found a mixture, experts' loads."""
+    """What was done to the sites: exact counts, the rounds that found a mixture, experts' loads.
+
+    Of the measured mixture `held_out` has the tokens of text held out, by language, the split that
+    they are of, and `nats`, the dense model's loss there in nats a scored token.
+
+    `table` is what each language was measured to lose by block and option, and what was chosen,
+    where a rule goes by that.
+    """
 
     trace: list[dict[str, Any]] = Field(default_factory=list)
+    held_out: dict[str, dict[str, Any]] = Field(default_factory=dict)
     sites: list[dict[str, Any]] = Field(default_factory=list)
     zeros: int = 0
     were_zero: int = 0
     weights: int = 0
     experts: dict[str, Any] | None = None
+    table: dict[str, Any] = Field(default_factory=dict)
 
     def pruned(self, before: frozenset[str]) -> frozenset[str]:
         """The blocks, where zeros were made."""
@@ -119,6 +228,17 @@ def check_options(methods: Registry, name: str, given: Mapping[str, object]) -> 
     """Raise BadSetting for an option that an entry has not, or a value of another kind."""
     methods.check_options(name, given)
     methods.check_values(name, given)
+
+
+def check_held_out(policy: str, corpus: str, moments: str | None = None) -> None:
+    """Raise BadSetting for the measured mixture of text that nothing can be held out of."""
+    if policy != MEASURED or not (corpus == SELF or shots_of(corpus)):
+        return
+    where = f"moments in {moments} are of" if moments else "the calibration reads"
+    raise BadSetting(
+        f"the mixture {MEASURED} is found on plain text that was not read, and {where} {corpus}. "
+        "Calibrate on a corpus, or use uniform."
+    )
 
 
 def check_against(folder: str, there: Sequence[str], shares: Mapping[str, float]) -> None:

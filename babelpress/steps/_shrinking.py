@@ -64,6 +64,7 @@ class _Found:
     joined: list[float] = field(default_factory=list)
     stream: dict[str, float] = field(default_factory=dict)
     damage: dict[str, float] = field(default_factory=dict)
+    foretold: dict[str, dict[str, float | None]] = field(default_factory=dict)
     sites: list[dict[str, Any]] = field(default_factory=list)
     apart: float = 0.0
     few: str = ""
@@ -114,7 +115,11 @@ def shrink(
         looked=looked.told(),
         writes=decodes(opened.model.config.to_dict()),
         dropped=dropped,
-        **{name: getattr(found, name) for name in _Found.__slots__},
+        **{
+            name: getattr(found, name)
+            for name in _Found.__slots__
+            if name != "foretold" or found.foretold  # which most runs have not
+        },
     )
     return Done(report, {}, opened)
 
@@ -252,6 +257,7 @@ def _narrower(
     )
     found.calibration, found.mixture = pressed.calibration, pressed.mixture
     found.damage, found.sites = damage_of(pressed.sites), _rows(pressed)
+    found.foretold = pressed.foretold()
     found.sizes |= {each.flag: [each.before, each.after] for each in widths}
     found.notes += [each.note for each in widths if each.note]
     if settings.fit:

@@ -17,14 +17,19 @@ IDENTITY = "identity.json"
 MOMENTS = 8  # bytes that AdamW keeps of a number
 
 
-def checkpoints(folder: Path, work: Mapping[str, Any], progress: Progress) -> Path:
+def checkpoints(
+    folder: Path,
+    work: Mapping[str, Any],
+    progress: Progress,
+    goes_on: str = "training goes on from its last checkpoint",
+) -> Path:
     """Where the checkpoints of some work lie in the folder of a step; those of other are removed.
 
-    `work` is all that the training hangs on.
+    `work` is all that it hangs on, `goes_on` is said where some are there.
     """
     place, identity = folder / TRAINING, fingerprint(work)
     if (place / IDENTITY).exists() and read_json(place / IDENTITY) == identity:
-        remark(progress, "resuming: training goes on from its last checkpoint")
+        remark(progress, f"resuming: {goes_on}")
         return place
     if place.exists():
         shutil.rmtree(place)

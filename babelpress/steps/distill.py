@@ -23,7 +23,7 @@ from babelpress.steps.shrink import Settings as Shrinking
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting, words
 from babelpress.text.labelled import TASKS, find
-from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
+from babelpress.text.mixtures import LACKING, OFFERED, WHILE_PRESSING
 from babelpress.text.settings import CalibrationSettings
 from babelpress.train import WATCHED
 
@@ -98,7 +98,7 @@ class Settings(StepSettings):
         "uniform",
         "How languages are drawn: a policy of `babelpress mixture`, or lacking: by what each loses "
         "against the teacher on text held apart, found anew at every evaluation.",
-        offers=(*(each for each in OFFERED if each != MINIMAX), LACKING),
+        offers=(*(each for each in OFFERED if each not in WHILE_PRESSING), LACKING),
     )
     radius: float = setting(
         0.1,
@@ -155,10 +155,10 @@ class Settings(StepSettings):
             raise BadSetting(
                 f"--radius has no effect without --mixture {LACKING}. Give both or none."
             )
-        if self.mixture == MINIMAX:
+        if self.mixture in WHILE_PRESSING:
             raise BadSetting(
-                f"the mixture {MINIMAX} is of pressing. Use {LACKING}, which follows what each "
-                "language lacks."
+                f"the mixture {self.mixture} is of pressing. Use {LACKING}, which follows what "
+                "each language lacks."
             )
         if self.task is not None:
             find(self.task)

@@ -19,7 +19,7 @@ from babelpress.steps._pressing import some
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting, words
 from babelpress.text.labelled import TASKS
-from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
+from babelpress.text.mixtures import LACKING, OFFERED, WHILE_PRESSING
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ EXAMPLE = (
 RESUMES = True
 HEADS = True
 OWN_TEXT = True
-SEARCHED = (MINIMAX, LACKING)  # mixtures that pressing and distilling find
+SEARCHED = (*WHILE_PRESSING, LACKING)  # mixtures that pressing and distilling find
 SHOWN = 8  # languages of a line
 RANK = 8
 RATES = {"full": 2e-5, "pst": 1e-3}  # learning rates

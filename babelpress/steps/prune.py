@@ -13,12 +13,14 @@ from babelpress import allocate
 from babelpress.errors import BadSetting
 from babelpress.numerics import notation
 from babelpress.prune import PRUNERS
-from babelpress.steps import _protecting
+from babelpress.steps import _by_table, _protecting
 from babelpress.steps._kind import BLOCKS, Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
     PressingSettings,
     check_options,
+    check_scorable,
+    check_scored,
     expert_lines,
     fed_by,
     provenance,
@@ -26,6 +28,7 @@ from babelpress.steps._pressing import (
     some,
     spoken,
 )
+from babelpress.steps._rounds import rounds_line, rounds_tables
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import pairs, setting
 from babelpress.text.settings import CalibrationSettings
@@ -114,6 +117,7 @@ class Settings(PressingSettings):
         check_options(PRUNERS, self.method, self.options)
         notation.check_permute(self.method, self.options, self.pattern)
         check_options(allocate.RULES, self.allocate, self.allocation)
+        _by_table.check(self.allocate, self.allocation, pattern=self.pattern)
         _check_contrast(self.method, self.against, self.propagate)
         if self.against is not None and self.against == self.moments:
             raise BadSetting(
@@ -127,6 +131,11 @@ class Settings(PressingSettings):
     def looks_twice(self) -> bool:
         """Minimax does, and every rule that looks at blocks."""
         return super().looks_twice or self.allocate != "uniform"
+
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return allocate.by_table(self.allocate)
 
     @property
     def needs_gram(self) -> bool:
@@ -171,11 +180,18 @@ def method(settings: Settings) -> "Pruner":
     )
 
 
-def check(name: str, walk: "Walk", settings: Settings) -> None:  # noqa: ARG001
-    """Raise BadLayer or BadSetting where a model cannot be pruned so: known from its shapes."""
+def check(name: str, walk: "Walk", settings: Settings) -> None:
+    """Raise BadLayer, BadModel or BadSetting where a model cannot be pruned so: from its shapes."""
     from babelpress.press import fitting
 
+    _by_table.check_model(name, walk, settings.allocate)
     fitting.check(walk, _protecting.protected(settings.protect).within(method(settings), walk))
+    check_scored(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    check_scorable(opened, calibration, settings)
 
 
 def do(
@@ -193,6 +209,7 @@ def do(
 
     rule = _allocating.Rule(settings.allocate, settings.allocation)
     protected = _protecting.protected(settings.protect)
+    chooser = _by_table.chooser(opened, calibration, settings, folder, hold, progress)
     pressed = _doing.press(
         opened,
         calibration,
@@ -201,11 +218,14 @@ def do(
         folder,
         against=settings.against,
         seen=lambda source: protected.check_languages(source.there),
-        allocate=rule.allocate if rule.differs else None,
+        drawn=chooser.draw() if chooser else None,
+        allocate=chooser.allocate if chooser else rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
     )
     own: dict[str, Any] = {"allocated": _allocating.shares(pressed)} if rule.differs else {}
+    if chooser and chooser.told:
+        own["table"] = chooser.told
     if settings.against is not None:
         own["against"] = _looking.text_of(settings.against)
     if found := pressed.unordered():
@@ -229,13 +249,16 @@ def tell(report: Report) -> Told:
         left_out=", ".join(step.get("skip", ())),
         lines=(
             f"{name} {pattern}: {report.zeros:,} of {report.weights:,} weights are zero.",
+            *rounds_line(report),
             *_no_room(report, rule),
             *_permuted(report),
+            *_by_table.lines(rule, report.table),
         ),
         warnings=tuple(expert_lines(report.experts)),
         remarks=(
             *provenance(PRUNERS, name),
             *provenance(allocate.RULES, rule),
+            *rounds_line(report),
             *((PERMUTED,) if step.get("options", {}).get("permute") else ()),
         ),
         limits=("Speed: the zeros lie in an ordinary dense file, and make nothing faster.",),
@@ -244,6 +267,10 @@ def tell(report: Report) -> Told:
             "A sparse model is an ordinary dense file of the same size, and mainstream engines run "
             "it at the same speed. Speed and size come from quantization, vocabulary trimming, "
             "structural pruning and distillation.",
+        ),
+        listings=(
+            *rounds_tables(report),
+            *_by_table.listings(rule, report.table, "share of its weights that stays"),
         ),
     )
 
@@ -256,7 +283,7 @@ def _against(report: Report) -> str:
 
 def _no_room(report: Report, rule: str) -> list[str]:
     """What is to be said where a rule had nothing to choose from, as with 1of4."""
-    if not report.allocated or len(set(report.allocated)) > 1:
+    if not report.allocated or report.table or len(set(report.allocated)) > 1:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
@@ -273,6 +300,7 @@ def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
     """What pruning will take."""
     from babelpress.steps import _estimating
 
-    return _estimating.pressing(
+    found = _estimating.pressing(
         trial, settings, method(settings), against=settings.against, chained=chained
     )
+    return _by_table.estimated(found, trial, settings)

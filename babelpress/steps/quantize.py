@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from babelpress import allocate
 from babelpress.errors import BadSetting
 from babelpress.models.gguf_header import KINDS
 from babelpress.numerics.notation import check_grid
 from babelpress.quantize import QUANTIZERS
+from babelpress.steps import _by_table
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
     PressingReport,
     PressingSettings,
     check_options,
+    check_scorable,
+    check_scored,
     expert_lines,
     fed_by,
     provenance,
@@ -29,8 +33,9 @@ from babelpress.steps._pressing import (
     some,
     spoken,
 )
+from babelpress.steps._rounds import rounds_line, rounds_tables
 from babelpress.system.progress import Progress, remark, silent
-from babelpress.system.settings import setting
+from babelpress.system.settings import pairs, setting
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
@@ -47,15 +52,17 @@ EIGHT = "8bit"
 OUTSIDE = ("token_embd", "output")  # matrices of a GGUF file that lie in no block
 
 
+UNIFORM = "uniform"
+RULES = (UNIFORM, *filter(allocate.by_table, allocate.RULES.names()))  # those of bits
+
+
 def _group(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _by_block(value: Any) -> Any:
     """Bits by block: a mapping, or the YAML file that one is in."""
-    from babelpress.allocate import bits_by_block
-
-    return bits_by_block(value)
+    return allocate.bits_by_block(value)
 
 
 class Settings(PressingSettings):
@@ -83,13 +90,38 @@ class Settings(PressingSettings):
     bits_by_block: Annotated[dict[int, int], BeforeValidator(_by_block)] = setting(
         {}, "YAML file with other bits for some blocks, as in 0: 8, one block a line."
     )
+    allocate: str = setting(
+        UNIFORM,
+        f"How many bits each block gets, {' or '.join(RULES)}; in all no more than --bits in each.",
+        offers=RULES,
+    )
+    allocation: Annotated[dict[str, Any], BeforeValidator(pairs)] = setting(
+        {}, "NAME=VALUE of the rule that allocates; may be repeated.", flag="allocate-option"
+    )
 
     @model_validator(mode="after")
     def _options(self) -> "Settings":
         check_options(QUANTIZERS, self.method, self.options)
         for bits in (self.bits, *self.bits_by_block.values()):
             check_grid(bits, self.group, self.clip)
+        check_options(allocate.RULES, self.allocate, self.allocation)
+        if self.allocate not in RULES:
+            raise BadSetting(
+                f"{self.allocate} says how many weights of a block go, not how many bits it gets. "
+                f"Use --allocate {' or '.join(RULES)}."
+            )
+        if self.allocate != UNIFORM and self.bits_by_block:
+            raise BadSetting(
+                f"--bits-by-block and --allocate {self.allocate} both say what blocks get. Leave "
+                "one of them out."
+            )
+        _by_table.check(self.allocate, self.allocation, bits=self.bits)
         return self
+
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return allocate.by_table(self.allocate)
 
     @property
     def needs_gram(self) -> bool:
@@ -121,7 +153,8 @@ class Report(PressingReport):
 
 def say(settings: Settings) -> str:
     """What is asked for, before it is done."""
-    return f"{settings.method} {_words(settings)}, {settings.mixture}"
+    rule = "" if settings.allocate == UNIFORM else f", by block as {settings.allocate} says"
+    return f"{settings.method} {_words(settings)}{rule}, {settings.mixture}"
 
 
 def method(settings: Settings) -> "Method":
@@ -143,13 +176,20 @@ def method(settings: Settings) -> "Method":
 
 
 def check(name: str, walk: "Walk", settings: Settings) -> None:
-    """Raise BadLayer or BadSetting where a model cannot be quantized so: known from its shapes."""
+    """Raise BadLayer, BadModel or BadSetting where a model cannot be quantized so: from shapes."""
     from babelpress.press import fitting
 
+    _by_table.check_model(name, walk, settings.allocate)
     last = len(walk.blocks) - 1
     if wrong := [block for block in settings.bits_by_block if block > last]:
         raise BadSetting(f"there is no block {wrong[0]}: those of {name} are 0 to {last}.")
     fitting.check(walk, method(settings))
+    check_scored(name, walk, settings)
+
+
+def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
+    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    check_scorable(opened, calibration, settings)
 
 
 def do(
@@ -167,21 +207,29 @@ def do(
 
     for line in _again(opened.lies_on, settings.bits):
         remark(progress, f"warning: {line}")
+    chooser = _by_table.chooser(opened, calibration, settings, folder, hold, progress)
     pressed = _doing.press(
         opened,
         calibration,
         settings,
         method(settings),
         folder,
+        drawn=chooser.draw() if chooser else None,
+        allocate=chooser.allocate if chooser else None,
         tables=quantize_tables if settings.embeddings == EIGHT else None,
         hold=hold,
         progress=progress,
     )
-    return pressed.done(Report, grid=_words(settings), unfolded=pressed.unfolded())
+    own: dict[str, Any] = {"table": chooser.told} if chooser and chooser.told else {}
+    grid = _words(settings, own.get("table"))
+    return pressed.done(Report, grid=grid, unfolded=pressed.unfolded(), **own)
 
 
-def _words(settings: Settings) -> str:
+def _words(settings: Settings, table: Mapping[str, Any] | None = None) -> str:
     other = {str(block): bits for block, bits in settings.bits_by_block.items()}
+    if table:
+        got = _by_table.names(table)
+        other = {str(block): bits for block, bits in got.items() if bits != settings.bits}
     named = ", ".join(f"{bits} bits in block {block}" for block, bits in other.items())
     return f"{settings.grid}; {named}" if named else str(settings.grid)
 
@@ -189,6 +237,8 @@ def _words(settings: Settings) -> str:
 def tell(report: Report) -> Told:
     """Method and grid; sites whose scales could not be folded are named."""
     step = report.step
+    rule = step.get("allocate", UNIFORM)
+    by = "" if rule == UNIFORM else f"by block as {rule} says"
     lines = [f"{step['method']} at {report.grid}: {report.weights:,} weights."]
     if report.were_zero and step.get("keep_zeros"):
         lines.append(f"{report.were_zero:,} pruned ones are still exactly zero.")
@@ -200,26 +250,31 @@ def tell(report: Report) -> Told:
             f"the plain grid: {', '.join(report.unfolded)}.",
         )
     eight = "embedding and head at 8 bits" if step.get("embeddings") == EIGHT else ""
+    rounds = rounds_line(report)
     return Told(
         done=f"{step['method']} {report.grid}",
         adjective="quantized",
         means="its weights are rounded to the few values that so many bits can name",
         method=step["method"],
-        how=spoken(step, report.grid, eight),
+        how=spoken(step, report.grid, by, eight),
         mixture=report.mixture.policy,
         fed_by=fed_by(step),
         left_out=", ".join(step.get("skip", ())),
-        lines=(" ".join(lines),),
+        lines=(" ".join(lines), *rounds, *_by_table.lines(rule, report.table)),
         warnings=(
             *expert_lines(report.experts),
             *_again(report.model.lies_on, report.step.get("bits", 0)),
         ),
-        remarks=remarks,
+        remarks=(*remarks, *rounds),
         relation="quantized",
         note=(
             "A quantized model was measured with its weights unpacked.",
             "An engine that loads the packed file computes with the same weights, and rounds in "
             "its own way; how fast it is depends on the engine.",
+        ),
+        listings=(
+            *rounds_tables(report),
+            *_by_table.listings(rule, report.table, "bits"),
         ),
     )
 
@@ -250,4 +305,5 @@ def estimate(trial: "Trial", settings: Settings, *, chained: bool) -> Estimate:
     from babelpress.steps import _estimating
 
     eight = settings.embeddings == EIGHT
-    return _estimating.pressing(trial, settings, method(settings), tables=eight, chained=chained)
+    found = _estimating.pressing(trial, settings, method(settings), tables=eight, chained=chained)
+    return _by_table.estimated(found, trial, settings)

@@ -20,7 +20,7 @@ from babelpress.steps._apart import Apart
 from babelpress.steps._kind import Done, Estimate, StepSettings, Told
 from babelpress.system.progress import Progress, silent
 from babelpress.system.settings import setting
-from babelpress.text.mixtures import LACKING, MINIMAX, OFFERED
+from babelpress.text.mixtures import LACKING, OFFERED, WHILE_PRESSING
 from babelpress.text.settings import CalibrationSettings
 from babelpress.train import WATCHED
 
@@ -60,7 +60,7 @@ class Settings(StepSettings):
         "uniform",
         "How languages are drawn: a policy of `babelpress mixture`, or lacking: by what each loses "
         "against the dense model on text held apart, found anew at every evaluation.",
-        offers=(*(each for each in OFFERED if each != MINIMAX), LACKING),
+        offers=(*(each for each in OFFERED if each not in WHILE_PRESSING), LACKING),
     )
     radius: float = setting(
         0.1,
@@ -121,10 +121,10 @@ class Settings(StepSettings):
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise BadSetting(f"--{name} {value} is none of {', '.join(allowed)}.")
-        if self.mixture == MINIMAX:
+        if self.mixture in WHILE_PRESSING:
             raise BadSetting(
-                f"the mixture {MINIMAX} is of pressing. Use {LACKING}, which follows what each "
-                "language lacks."
+                f"the mixture {self.mixture} is of pressing. Use {LACKING}, which follows what "
+                "each language lacks."
             )
         if self.tune is not None and self.grids:
             raise BadSetting(

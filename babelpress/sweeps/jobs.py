@@ -45,7 +45,7 @@ from babelpress.sweeps.setup import Job, Setup
 from babelpress.system.claims import LOCK_NAME
 from babelpress.system.files import link, read_json, write_json
 from babelpress.system.progress import Progress, silent
-from babelpress.text.mixtures import MINIMAX
+from babelpress.text.mixtures import WHILE_PRESSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class Size:
             if "seed" in work:
                 work["seed"] = 0
             if "mixture" in work:
-                work["mixture"] = MINIMAX if work["mixture"] == MINIMAX else "uniform"
+                work["mixture"] = (
+                    asked if (asked := work["mixture"]) in WHILE_PRESSING else "uniform"
+                )
         return f"sizes/{short(data)}"
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from babelpress.errors import BadMoments
 from babelpress.moments.store import BlockMoments, Store
 from babelpress.system.files import fingerprint
 from babelpress.system.progress import Progress, silent
@@ -29,9 +30,15 @@ def merge(
     """One moments folder of several, each of one language, in their order.
 
     Without `gram` it is what a calibration without Gram matrices gives, whether or not the parts
-    have some. Raises BadMoments for a part that is damaged or half-written.
+    have some. Raises BadMoments for a part that is damaged or half-written, or whose tokens count
+    otherwise than those of the first.
     """
     stores = [Store.open(part) for part in parts]
+    if odd := [store for store in stores if store.weigh != stores[0].weigh]:
+        raise BadMoments(
+            f"{odd[0].folder} weighs tokens {odd[0].weigh} and {stores[0].folder} "
+            f"{stores[0].weigh}: they do not go together. Calibrate both with the same --weigh."
+        )
     first = stores[0].manifest
     facts = _calibration(asked, [store.manifest["calibration"] for store in stores])
     identity = {

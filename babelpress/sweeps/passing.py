@@ -46,7 +46,7 @@ from babelpress.system.memory import short_for_now, used
 from babelpress.system.progress import Progress, ago, remark
 from babelpress.text.calibration import CalibrationSet
 from babelpress.text.draw import draw
-from babelpress.text.settings import SELF, CalibrationSettings
+from babelpress.text.settings import LOSS, SELF, CalibrationSettings
 
 Pressing = Callable[[Recipe, Path], None]  # does a recipe in a folder
 
@@ -207,6 +207,8 @@ def why_not(plan: Recipe) -> str:
         return "it presses each block on what the pressed blocks before pass on (propagate dense)"
     if work.looks_twice:
         return "it looks at all blocks before it presses one (a mixture or allocation by damage)"
+    if plan.calibration.weigh == LOSS:
+        return "the loss weighs its tokens, which takes a pass back through all blocks"
     return "the model writes its text itself" if plan.calibration.corpus == SELF else ""
 
 

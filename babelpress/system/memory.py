@@ -6,6 +6,7 @@ is no /proc nothing is known.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,14 @@ def used() -> int:
         return 0
     _, resident, mapped, *_ = STATM.read_text().split()
     return (int(resident) - int(mapped)) * PAGE
+
+
+def physical() -> int:
+    """The memory of the machine, in bytes; 0 where it cannot be known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 0
 
 
 def give_back() -> None:

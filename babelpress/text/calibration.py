@@ -176,13 +176,10 @@ def _gather(
     evaluation: Corpus | None,
 ) -> _Gathered:
     """Read, audit, choose, tokenise and pack one language."""
-    train = corpus.documents(tag, "train")
-    judge = corpus if evaluation is None else evaluation
-    test = judge.documents(tag, "test") if tag in judge.languages() else []
-    apart = _Apart.of(train, test)
-    found = [piece for name, lines in apart.kept.items() for piece in pieces(name, lines)]
-    found.sort(key=lambda piece: _order(piece, seed))
-    used, ids = _tokenise(found, tokenizer, layout)
+    train, test = corpus.documents(tag, "train"), tested(corpus, tag, evaluation)
+    apart = Apart.of(train, test)
+    found = in_order(apart.kept, seed)
+    used, ids = tokenise(found, tokenizer, layout)
     blocks = pack(tag, ids, layout)
     texts = [*(piece.text for piece in used[:-1]), *_last_text(used, ids, tokenizer, layout)]
     share = scripts.share(registry.find(tag).script, scripts.counts(texts))
@@ -206,8 +203,8 @@ def _gather(
 
 
 @dataclass(frozen=True, slots=True)
-class _Apart:
-    """Train lines that are in no test document, by document; lines are the same by their keys.
+class Apart:
+    """Lines that are in no test document, by document; lines are the same by their keys.
 
     `dropped` counts the others, by document; `distinct` how many keys the kept lines have.
     """
@@ -217,7 +214,7 @@ class _Apart:
     distinct: int
 
     @classmethod
-    def of(cls, train: Sequence[Document], test: Sequence[Document]) -> "_Apart":
+    def of(cls, train: Sequence[Document], test: Sequence[Document]) -> "Apart":
         heldout = {key for document in test for key in keys(document.text)}
         kept: dict[str, list[str]] = {}
         dropped: dict[str, int] = {}
@@ -230,11 +227,23 @@ class _Apart:
         return cls(kept, dropped, len(seen - heldout))
 
 
+def tested(corpus: Corpus, tag: str, evaluation: Corpus | None) -> list[Document]:
+    """The test documents of a language, of `evaluation` or without one of the corpus itself."""
+    judge = corpus if evaluation is None else evaluation
+    return judge.documents(tag, "test") if tag in judge.languages() else []
+
+
+def in_order(kept: Mapping[str, Sequence[str]], seed: int) -> list[Piece]:
+    """The pieces of documents, whose lines these are, in the order that they are read in."""
+    found = [piece for name, lines in kept.items() for piece in pieces(name, lines)]
+    return sorted(found, key=lambda piece: _order(piece, seed))
+
+
 def _order(piece: Piece, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{piece.document}\n{piece.place}".encode()).digest()
 
 
-def _tokenise(
+def tokenise(
     found: Sequence[Piece], tokenizer: Tokenizer, layout: Layout
 ) -> tuple[list[Piece], list[list[int]]]:
     """The first pieces that fill the blocks together, and the ids of each."""

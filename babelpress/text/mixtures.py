@@ -10,6 +10,7 @@ holds of each language, one file of data/distributions, in its own unit.
   mbs:N[:DIST]               Multilingual Brain Surgeon (Zeng et al. 2024, arXiv:2404.04748):
                              n_l = max(1, floor(N d_l / Σ d)), then made to sum to N; p_l = n_l / N
   minimax                    uniform, from which press/mixture_search.py starts
+  measured                   the same, with losses that are measured (steps/_measured.py)
   lacking                    uniform, from which train/distilling.py starts
   FILE.yaml                  weights as written, one line per language
 Directions of translation (eng_Latn>swh_Latn) take uniform, only:WAY, minimax and a YAML.
@@ -50,10 +51,12 @@ POLICIES = (
     "temperature:T[:DIST]",
     "mbs:N[:DIST]",
     "minimax",
+    "measured",
     "lacking",
     "FILE.yaml",
 )
-MINIMAX = "minimax"  # of pressing alone
+MINIMAX, MEASURED = "minimax", "measured"
+WHILE_PRESSING = (MINIMAX, MEASURED)  # of pressing alone, which finds the shares
 LACKING = "lacking"  # of training alone
 # As far as each is the same for everyone, for a shell to complete.
 OFFERED = tuple(re.split(r"\[|LANG|(?<=:)[TN]", policy)[0] for policy in POLICIES[:-2])
@@ -102,7 +105,7 @@ def mixture(
     kind, _, rest = policy.partition(":")
     _check_directions(policy, kind, rest, tags)
     match kind:
-        case "english" | "uniform" | "minimax" | "lacking" if rest:
+        case "english" | "uniform" | "minimax" | "measured" | "lacking" if rest:
             raise BadSetting(f"{policy}: the policy {kind} takes nothing after the ':'.")
         case "english":
             return _only(policy, ENGLISH, tags)
@@ -110,7 +113,7 @@ def mixture(
             return _only(policy, rest, tags)
         case "uniform":
             return _uniform(policy, tags, "every language alike")
-        case "minimax":
+        case "minimax" | "measured":
             return _uniform(policy, tags, "uniform start; the shares are found while pressing")
         case "lacking":
             return _uniform(policy, tags, "uniform start; the shares are found while training")
@@ -127,6 +130,11 @@ def mixture(
 
 def _check_directions(policy: str, kind: str, rest: str, tags: Sequence[str]) -> None:
     """Raise BadSetting for what goes by languages, where these are directions of translation."""
+    if kind == MEASURED and any(INTO in tag for tag in tags):
+        raise BadSetting(
+            f"{policy} scores one text at a time, and an encoder-decoder reads pairs, by direction "
+            f"of translation, as {tags[0]}. Use uniform, minimax or a YAML of shares."
+        )
     by_language = kind in ("english", "proportional", "temperature", "mbs")
     by_language |= kind == "only" and INTO not in rest
     if by_language and any(INTO in tag for tag in tags):

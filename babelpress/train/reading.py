@@ -1,9 +1,7 @@
 """What a model says of a batch: logits of scored tokens, a part at a time, and states of blocks.
 
-Logits of all positions over a vocabulary of a quarter of a million would fill the memory. So the
-body runs once, and the model's own `forward` then makes the logits of scored positions alone, with
-its body standing in (as scaled and soft-capped logits come out right that way, whatever the
-family). Where that is not what the model says, known from a try, all logits are made at once.
+The body runs once, and logits of scored positions are made apart (`models/apart.py`); where that is
+not what the model says, known from a try, all logits are made at once.
 
 Shapes: B texts, T positions, N scored tokens, P positions that are no padding, V vocabulary or
 labels, H hidden size.
@@ -18,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from babelpress.models.recording import CANNOT_READ, other_text, replaced
+from babelpress.models.apart import is_apart, logits_of
+from babelpress.models.recording import CANNOT_READ, other_text
 from babelpress.models.reshaped import META
 from babelpress.models.walk import find_stacks
 from babelpress.train.batches import Batch, Mixed
 
 NUMBERS = 1 << 24  # logits of a part at most: 64 MiB in float32
-CLOSE = 8  # roundings that two ways to the same logits may be apart
 
 
 def _nothing(_rows: Tensor) -> Tensor:
@@ -79,7 +77,7 @@ class Reader:
             logits = getattr(model(text_1T), "logits", None)
             there_1T = torch.ones_like(text_1T, dtype=torch.bool)
             answers = _answers(model, logits)
-            apart = answers == "tokens" and _is_apart(model, text_1T, logits, there_1T)
+            apart = answers == "tokens" and is_apart(model, text_1T, logits, there_1T)
         blocks = tuple(block for stack in find_stacks(model) for block in stack.blocks)
         return cls(model, blocks, apart, answers)
 
@@ -117,7 +115,7 @@ class Reader:
         if self.apart:
             rows_NH = output.last_hidden_state[scored_BT]
             return _in_parts(
-                rows_NH, _vocabulary(self.model), lambda r: _head(self.model, output, r), states
+                rows_NH, _vocabulary(self.model), lambda r: logits_of(self.model, output, r), states
             )
         logits = output.logits[:, None] if self.answers == "texts" else output.logits
         return _in_parts(logits[scored_BT], logits.shape[-1], lambda rows: rows, states)
@@ -132,31 +130,12 @@ def _in_parts(
     return Said(parts, size, hidden, rows, lambda some: logits(some).float())
 
 
-def _head(model: PreTrainedModel, body: Any, rows_NH: Tensor) -> Tensor:
-    """Logits (N, V) of states after the body."""
-    given = type(body)(**{**body, "last_hidden_state": rows_NH[None]})
-    blank_1N = torch.zeros((1, len(rows_NH)), dtype=torch.long, device=rows_NH.device)
-    with replaced({model.base_model: lambda *_, **__: given}):
-        return model(blank_1N, use_cache=False).logits[0]
-
-
 def _answers(model: PreTrainedModel, logits: Tensor | None) -> str:
     if logits is None:
         return "nothing"
     if logits.ndim == 2:
         return "texts"
     return "labels" if model.get_output_embeddings() is None else "tokens"
-
-
-def _is_apart(model: PreTrainedModel, ids_1T: Tensor, logits_1TV: Any, there_1T: Tensor) -> bool:
-    """Whether logits of single positions are the model's own."""
-    if model.base_model is model:
-        return False
-    body = model.base_model(ids_1T, attention_mask=there_1T.long(), use_cache=False)
-    found = _head(model, body, body.last_hidden_state[there_1T])
-    expected = logits_1TV[there_1T]
-    noise = CLOSE * torch.finfo(found.dtype).eps * expected.abs().amax().item()
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=noise)
 
 
 def _vocabulary(model: PreTrainedModel) -> int:

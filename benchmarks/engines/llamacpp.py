@@ -187,7 +187,7 @@ def shares_of(
     damage_of = damage_by_llamacpp(inside, dense, kind, source)
     trace = minimax(damage_of, tags, rounds=rounds)
     rows = [{"worst": each.worst, "mean": each.mean} for each in trace]
-    return best(trace).shares, {"trace": rows, "damage": best(trace).damage}
+    return best(trace).shares, {"trace": rows, "damage": best(trace).lost}
 
 
 def damage_by_llamacpp(

@@ -18,7 +18,8 @@ from pathlib import Path
 from babelpress.evals import bits_per_byte
 from babelpress.evals._windows import prepare
 from babelpress.judge.compare import compare
-from babelpress.judge.verdicts import prediction, training_shares
+from babelpress.judge.predicted import prediction
+from babelpress.judge.verdicts import training_shares
 from babelpress.models.open import open_model
 from babelpress.models.walk import Walk
 from babelpress.moments.gather import gather_dense

@@ -38,6 +38,10 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "seen").mkdir()
     seen = {"identity": {"languages": ["eng_Latn", "swh_Latn"]}}
     (tmp_path / "seen" / "manifest.json").write_text(json.dumps(seen))
+    for name, corpus in (("told", "nowhere"), ("own", "self")):
+        (tmp_path / name).mkdir()
+        made_of = json.dumps({**seen, "calibration": {"corpus": corpus}})
+        (tmp_path / name / "manifest.json").write_text(made_of)
     (tmp_path / "packed" / "model").mkdir(parents=True)
     (tmp_path / "packed" / "model" / "config.json").write_text('{"model_type": "llama"}')
     made = {"kind": "quantize", "model": {"name": "m", "fingerprint": "f"}}
@@ -142,6 +146,26 @@ WRONG = [
     ),
     (
         "export",
+        {**MINI, "out": "o", "format": "imatrix", "moments": "seen", "mixture": "measured"},
+        "measured is found while pressing",
+    ),
+    (
+        "prune",
+        {**MINI, "out": "o", "mixture": "measured", "corpus": "self"},
+        "plain text that was not read, and the calibration reads self",
+    ),
+    (
+        "quantize",
+        {**MINI, "out": "o", "mixture": "measured", "moments": "told"},
+        "the mixture measured needs more of the text that told was made of: there is no folder",
+    ),
+    (
+        "prune",
+        {**MINI, "out": "o", "mixture": "measured", "moments": "own"},
+        "plain text that was not read, and moments in own are of self",
+    ),
+    (
+        "export",
         {**MINI, "out": "o", "format": "imatrix", "moments": "full", "mixture": "uniform"},
         "it is no moments folder",
     ),
@@ -180,6 +204,8 @@ def test_what_is_cheap_to_know_is_told_without_torch(places):
         "full",
         "seen",
         "packed",
+        "told",
+        "own",
         "r.yaml",
         "s.yaml",
         "e.yaml",

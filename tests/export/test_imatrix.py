@@ -91,6 +91,22 @@ def test_languages_shares_and_text_are_recorded(source, tmp_path):
     assert hindi.endswith(store.identity["text"])
 
 
+def test_moments_that_the_loss_weighs_are_divided_by_what_tokens_count(tmp_path):
+    asked = CalibrationSettings(languages=("swh_Latn",), tokens=240, length=48, weigh="loss")
+    of = opened()
+    store = calibrate(of, asked, tmp_path / "m", gram=False)
+    source = Source("small", of, moments=store, shares={"swh_Latn": 1.0})
+
+    tensors, fields, _ = written(source, tmp_path)
+
+    (line,) = fields["imatrix.datasets"]
+    assert line.endswith(f"{store.identity['text']} weigh=loss")
+    (seen,) = (s for site, s in store.load(0).items() if site.name == "mlp.down_proj")
+    own = seen["swh_Latn"]
+    found = torch.from_numpy(tensors["blk.0.ffn_down.weight.in_sum2"].data[0].copy()).double()
+    assert torch.allclose(found, own.n * own.sumsq_I / own.mass, rtol=1e-6)
+
+
 def test_it_says_what_is_to_be_given(source, tmp_path):
     with pytest.raises(BadSetting, match="give --moments FOLDER"):
         written(Source("small", source.opened, shares=SHARES), tmp_path)

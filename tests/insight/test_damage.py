@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from babelpress.insight import damage
 from babelpress.models.sites import Site
-from babelpress.moments.moments import Moments
+from babelpress.moments.moments import Moments, OfLoss
 
 SITE = Site("q+k", ("q", "k"), 3)
 
@@ -118,3 +119,25 @@ def test_a_block_is_the_mean_of_its_noise_shares_and_an_unchanged_site_has_none(
     languages, _ = damage.pictures(rows)
 
     assert languages.points[0].value == pytest.approx(10 * math.log10(1 / 0.05))
+
+
+def test_where_the_loss_weighs_tokens_it_is_foretold_by_site(layer):
+    """½ Σ s·|Δx|² and the gradient times the change, over the loss; tokens count 0.5 each."""
+    pairs, inputs = layer
+    generator = torch.Generator().manual_seed(1)
+    seen, slopes = {}, {}
+    for tag, x_RI in inputs.items():
+        slopes[tag] = torch.randn(6, 3, generator=generator)
+        half = of_inputs(x_RI * 0.5**0.5)
+        seen[tag] = replace(half, of_loss=OfLoss(len(x_RI) / 2, 4.0, slopes[tag]))
+
+    rows = damage.of_outputs(SITE, pairs, seen)
+
+    found = {(row["metric"], row["language"]): row["value"] for row in rows}
+    change_OI = torch.cat([pairs[name][1] - pairs[name][0] for name in SITE.linears])
+    for tag, x_RI in inputs.items():
+        curved = 0.5 * 0.5 * float((x_RI @ change_OI.T).square().sum()) / 4
+        first = float((slopes[tag] * change_OI).sum()) / 4
+        assert found["loss_curvature", tag] == pytest.approx(curved, rel=1e-4)
+        assert found["loss_first_order", tag] == pytest.approx(first, rel=1e-4)
+        assert found["output_snr_db", tag] == pytest.approx(slow_output_snr(pairs, x_RI), abs=1e-4)

@@ -18,8 +18,8 @@ from babelpress.errors import BadCorpus, BadRun, BadSetting, UnknownName
 from babelpress.evals import bits_per_byte
 from babelpress.judge import scores
 from babelpress.judge.evaluate import evaluate
+from babelpress.judge.predicted import prediction
 from babelpress.judge.settings import EvaluationSettings
-from babelpress.judge.verdicts import prediction
 from babelpress.models.open import Opened
 from babelpress.runs.manifest import Manifest
 from babelpress.system.files import SEAL

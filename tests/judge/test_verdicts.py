@@ -7,10 +7,11 @@ import pytest
 from scoring import LOSS, ON, run, scored
 
 from babelpress.errors import BadRun, BadSetting
-from babelpress.judge import scores, verdicts
+from babelpress.judge import predicted, scores, verdicts
 from babelpress.judge.compare import compare
 from babelpress.judge.rows import of_comparison
 from babelpress.numerics.tally import Tally
+from babelpress.runs import manifest
 from babelpress.system.files import read_json, write_json
 from babelpress.text import mixtures
 
@@ -247,7 +248,7 @@ def test_runs_go_by_their_folder_or_by_their_path_where_two_have_one_name(tmp_pa
 def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pressed):
     before = read_json(pressed / "manifest.json")
 
-    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
 
     after = read_json(pressed / "manifest.json")
     assert noted is not None
@@ -258,10 +259,10 @@ def test_a_prediction_is_noted_beside_everything_else_in_the_manifest(dense, pre
 
 def test_predictions_on_two_corpora_stand_side_by_side(dense, pressed):
     found = verdicts.against(dense, pressed)
-    first = verdicts.note_prediction(pressed, ON, TEXT, found)
+    first = predicted.note_prediction(pressed, ON, TEXT, found)
     turned = replace(found, changes=tuple(replace(c, change=-c.change) for c in found.changes))
 
-    second = verdicts.note_prediction(pressed, ON, "other?src=x", turned)
+    second = predicted.note_prediction(pressed, ON, "other?src=x", turned)
 
     assert first is not None
     assert second is not None
@@ -271,10 +272,10 @@ def test_predictions_on_two_corpora_stand_side_by_side(dense, pressed):
 
 
 def test_what_is_said_of_some_languages_replaces_nothing_of_all(dense, pressed):
-    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
     some = verdicts.against(dense, pressed, languages=["latin", "hi"])
 
-    shown = verdicts.note_prediction(pressed, ON, TEXT, some)
+    shown = predicted.note_prediction(pressed, ON, TEXT, some)
 
     assert shown is not None
     assert shown["languages"] == 3
@@ -288,7 +289,7 @@ def test_a_prediction_of_before_corpora_were_told_apart_gives_way(dense, pressed
         {**read_json(pressed / "manifest.json"), "prediction": {ON: old}},
     )
 
-    noted = verdicts.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
+    noted = predicted.note_prediction(pressed, ON, TEXT, verdicts.against(dense, pressed))
 
     assert read_json(pressed / "manifest.json")["prediction"] == {ON: {TEXT: noted}}
 
@@ -296,18 +297,45 @@ def test_a_prediction_of_before_corpora_were_told_apart_gives_way(dense, pressed
 def test_a_wrong_prediction_has_a_negative_correlation(dense, tmp_path):
     wrong = run(tmp_path / "wrong", LOSS, damage={tag: -loss for tag, loss in LOSS.items()})
 
-    noted = verdicts.note_prediction(wrong, ON, TEXT, verdicts.against(dense, wrong))
+    noted = predicted.note_prediction(wrong, ON, TEXT, verdicts.against(dense, wrong))
 
     assert noted is not None
     assert noted["spearman"] == pytest.approx(-1.0)
 
 
+def test_what_was_predicted_of_the_loss_is_ranked_beside(dense, pressed):
+    known = manifest.read(pressed)
+    (step,) = known.steps
+    changes = {c.language: c.change for c in verdicts.against(dense, pressed).changes}
+    curved = {
+        tag: {"curvature": 2 * each, "first_order": -each, "best": each}
+        for tag, each in changes.items()
+    }
+    alone = {
+        tag: {"curvature": each, "first_order": None, "best": each} for tag, each in changes.items()
+    }
+
+    def of(foretold):
+        told = step.model_copy(update={"foretold": foretold})
+        return predicted.prediction(known.model_copy(update={"steps": (told,)}), changes)
+
+    both, one, none = of(curved), of(alone), of({})
+    assert both is not None and one is not None and none is not None
+    assert both["of_loss"] == {
+        "curvature": pytest.approx(1),
+        "first_order": pytest.approx(-1),
+        "best": pytest.approx(1),
+    }
+    assert one["of_loss"] == {"curvature": pytest.approx(1), "best": pytest.approx(1)}
+    assert "of_loss" not in none and none["spearman"] == both["spearman"]
+
+
 def test_noting_the_same_again_writes_nothing(dense, pressed):
     found = verdicts.against(dense, pressed)
-    verdicts.note_prediction(pressed, ON, TEXT, found)
+    predicted.note_prediction(pressed, ON, TEXT, found)
     written = (pressed / "manifest.json").stat().st_mtime_ns
 
-    verdicts.note_prediction(pressed, ON, TEXT, found)
+    predicted.note_prediction(pressed, ON, TEXT, found)
 
     assert (pressed / "manifest.json").stat().st_mtime_ns == written
 
@@ -315,7 +343,7 @@ def test_noting_the_same_again_writes_nothing(dense, pressed):
 def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     other = scored(tmp_path / "other", LOSS)
 
-    assert verdicts.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
+    assert predicted.note_prediction(other, ON, TEXT, verdicts.against(dense, other)) is None
     assert not (other / "manifest.json").exists()
 
 
@@ -323,4 +351,4 @@ def test_a_model_from_elsewhere_has_no_prediction(dense, tmp_path):
     ("spearman", "said"), [(0.93, "says well"), (0.61, "says roughly"), (-0.2, "does not say")]
 )
 def test_a_rank_correlation_is_said_in_words(spearman, said):
-    assert said in verdicts.ranked(spearman)
+    assert said in predicted.ranked(spearman)

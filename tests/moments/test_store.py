@@ -422,7 +422,7 @@ def test_two_processes_cannot_write_one_folder(tmp_path):
 def test_a_folder_without_a_manifest_and_a_foreign_manifest_are_refused(tmp_path):
     assert "has no manifest.json" in refusal(Store.open, tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 99}')
-    assert "not a moments manifest of format 1 or 2" in refusal(Store.open, tmp_path)
+    assert "not a moments manifest of format 1, 2 or 3" in refusal(Store.open, tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": 1')
     assert "is not valid JSON" in refusal(Store.open, tmp_path)
 

@@ -460,7 +460,7 @@ def test_minimax_is_its_formula(rate):
     assert len(trace) == 7
     for each, (p, e) in zip(trace, slow_minimax(inverse_damage, tags, 7, rate), strict=True):
         assert [each.shares[tag] for tag in tags] == pytest.approx(p, rel=1e-12)
-        assert [each.damage[tag] for tag in tags] == pytest.approx(e, rel=1e-12)
+        assert [each.lost[tag] for tag in tags] == pytest.approx(e, rel=1e-12)
         assert each.worst == pytest.approx(max(e))
         assert each.mean == pytest.approx(sum(e) / 3)
 
@@ -524,7 +524,7 @@ def test_minimax_on_a_model_starts_uniform_and_is_never_worse_than_that():
     )
 
     assert trace[0] == Round(uniform, predicted_damage(walk, moments, method, uniform))
-    worst = max(trace[0].damage, key=lambda tag: trace[0].damage[tag])
+    worst = max(trace[0].lost, key=lambda tag: trace[0].lost[tag])
     assert trace[1].shares[worst] > 1 / 3
     assert best(trace).worst <= trace[0].worst
     assert told == [("minimax: round", done, 4) for done in (1, 2, 3, 4)]

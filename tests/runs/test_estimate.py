@@ -11,6 +11,7 @@ from running import LANGUAGES, TEXT
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from babelpress.models.open import open_model
+from babelpress.moments import weigh
 from babelpress.moments.calibrate import calibrate
 from babelpress.runs import recipe, run
 from babelpress.runs.estimate import estimate
@@ -87,6 +88,19 @@ def test_a_rule_of_allocation_looks_at_all_blocks_first_and_is_estimated_too(fol
     assert owl.memory_bytes == pytest.approx(plain.memory_bytes, rel=0.05)
     assert owl.disk_bytes == pytest.approx(plain.disk_bytes, rel=0.01)
     assert owl.phases.keys() >= plain.phases.keys()
+
+
+def test_where_the_loss_weighs_tokens_the_sums_of_several_blocks_are_in_memory(folder, monkeypatch):
+    step = pruning(propagate="dense")
+    (even,) = estimate(asked(folder, step))
+    (weighed,) = estimate(asked(folder, step, weigh="loss"))
+    monkeypatch.setattr(weigh, "MOST", 1)
+    (apart,) = estimate(asked(folder, step, weigh="loss"))
+
+    assert weighed.phases.keys() == even.phases.keys()
+    assert all(each.phases["gather"] > 0 for each in (weighed, apart))
+    assert weighed.memory_bytes - apart.memory_bytes > len(LANGUAGES) * GRAM * (BLOCKS - 1) / 2
+    assert weighed.disk_bytes == even.disk_bytes
 
 
 def test_phases_are_those_of_the_step(folder):

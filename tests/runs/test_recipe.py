@@ -6,9 +6,10 @@ import yaml
 from babelpress.errors import BabelpressError, BadSetting, UnknownName
 from babelpress.runs import recipe
 from babelpress.steps.prune import Settings as Prune
-from babelpress.text.settings import CalibrationSettings
+from babelpress.text.settings import WEIGHING, CalibrationSettings
 
 SMALL = {"model": "babel-mini", "steps": [{"prune": {}}]}
+WEIGHED = {"calibration": {"weigh": "loss"}, "steps": [{"prune": {"propagate": "dense"}}]}
 FULL = {
     "model": "some/where",
     "calibration": {
@@ -68,10 +69,13 @@ def pruning(plan, number=0):
 
 
 def test_every_default_is_written_out():
+    """But what tokens count where they count evenly, as in recipes of before (`settings.py`)."""
     data = yaml.safe_load(recipe.dump(recipe.of(SMALL)))
 
     assert set(data) == {"model", "calibration", "steps"}
-    assert set(data["calibration"]) == set(CalibrationSettings.model_fields)
+    assert set(data["calibration"]) == set(CalibrationSettings.model_fields) - set(WEIGHING)
+    weighed = yaml.safe_load(recipe.dump(recipe.of({**SMALL, **WEIGHED})))
+    assert set(weighed["calibration"]) == set(CalibrationSettings.model_fields)
     assert set(data["steps"][0]["prune"]) == set(Prune.model_fields)
     assert data["steps"][0]["prune"]["minimax"] == {"rounds": 20, "rate": 1.0}
 

@@ -249,8 +249,8 @@ def test_an_unknown_rule_is_refused_with_its_near_misses(model):
     words = refusal(UnknownName, allocating, model, "olw")
 
     assert words == (
-        "no rule of allocation is called 'olw'. Did you mean 'owl'? Known: dlp, owl, uniform. "
-        "Add one in babelpress/allocate/."
+        "no rule of allocation is called 'olw'. Did you mean 'owl'? Known: dlp, minimax, owl, "
+        "uniform. Add one in babelpress/allocate/."
     )
 
 
@@ -275,7 +275,10 @@ def test_options_that_a_rule_has_not_are_refused(model, rule, options, words):
     assert refusal(BadSetting, allocating, model, rule, allocation=options) == words
 
 
-def test_a_quantization_has_no_rule(model):
+def test_a_quantization_has_no_rule_that_says_how_many_weights_go(model):
     words = refusal(BadSetting, quantizing, model, allocate="owl")
 
-    assert "allocate is not a known key" in words
+    assert words.endswith(
+        "owl says how many weights of a block go, not how many bits it gets. Use --allocate "
+        "uniform or minimax."
+    )

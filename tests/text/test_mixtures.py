@@ -160,6 +160,7 @@ def test_shares_sum_to_one_and_no_language_is_lost(tags, name, temperature):
     for policy in (
         "uniform",
         "minimax",
+        "measured",
         f"proportional:{name}",
         f"temperature:{temperature}:{name}",
     ):
@@ -199,12 +200,19 @@ def test_one_language_alone_lists_the_others_with_nothing():
     assert mixture("only:yo", ["sw", "en"]).shares == {"swh_Latn": 0, "eng_Latn": 0, "yor_Latn": 1}
 
 
-def test_uniform_and_minimax_start_alike_and_keep_their_names():
-    uniform, minimax = mixture("uniform", ["sw", "en", "ta"]), mixture("minimax", "sw,en,ta")
+@pytest.mark.parametrize("policy", ["minimax", "measured"])
+def test_what_is_found_while_pressing_starts_uniform_and_keeps_its_name(policy):
+    uniform, found = mixture("uniform", ["sw", "en", "ta"]), mixture(policy, "sw,en,ta")
 
-    assert uniform.shares == minimax.shares == dict.fromkeys(uniform.shares, 1 / 3)
-    assert (uniform.policy, minimax.policy) == ("uniform", "minimax")
+    assert uniform.shares == found.shares == dict.fromkeys(uniform.shares, 1 / 3)
+    assert (uniform.policy, found.policy) == ("uniform", policy)
     assert uniform.distribution is None
+    assert "found while pressing" in found.note
+
+
+def test_directions_of_translation_are_not_measured():
+    with pytest.raises(BadSetting, match=r"one text at a time.* as eng_Latn>swh_Latn"):
+        mixture("measured", ["en>sw"])
 
 
 def test_a_yaml_of_shares_is_normalised_in_the_order_asked(tmp_path):
@@ -325,7 +333,7 @@ def test_no_languages_is_an_error():
         mixture("uniform", [])
 
 
-@pytest.mark.parametrize("policy", ["uniform:3", "english:en", "minimax:1"])
+@pytest.mark.parametrize("policy", ["uniform:3", "english:en", "minimax:1", "measured:6"])
 def test_a_policy_without_options_takes_none(policy):
     with pytest.raises(BadSetting, match="takes nothing after"):
         mixture(policy, ["en"])
