@@ -134,6 +134,10 @@ def test_folders_with_and_without_are_never_mixed(finished, plain, tmp_path):
     )
     said = refusal(merge.merge, PLAIN, [swahili, amharic], tmp_path / "both", gram=True)
     assert "weighs tokens evenly and" in said and not (tmp_path / "both").exists()
+    slopes = ASKED.model_copy(update={"languages": LANGUAGES[1:], "first_order": True})
+    other = taken(tmp_path / "slopes", slopes).folder
+    said = refusal(merge.merge, ASKED, [swahili, other], tmp_path / "both", gram=True)
+    assert "only one has gradients by the weights" in said and not (tmp_path / "both").exists()
     said = refusal(
         pruning.do,
         llama(),
@@ -275,7 +279,7 @@ def test_what_a_sweep_has_done_stays_done_where_tokens_count_evenly():
 
 def test_the_first_order_needs_the_loss():
     said = refusal(CalibrationSettings, first_order=True, kind=BadSetting)
-    assert said == "--first-order has no effect without --weigh loss. Add it."
+    assert said == "--first-order has no effect without --weigh loss. Calibrate with both, or none."
 
 
 @pytest.fixture
