@@ -41,8 +41,8 @@ def merge(
         )
     if odd := [store for store in stores if store.first_order != stores[0].first_order]:
         raise BadMoments(
-            f"of {odd[0].folder} and {stores[0].folder} only one has gradients by the weights: they "
-            "do not go together. Calibrate both with --first-order, or none."
+            f"of {odd[0].folder} and {stores[0].folder} only one has gradients by the weights: "
+            "they do not go together. Calibrate both with --first-order, or none."
         )
     first = stores[0].manifest
     facts = _calibration(asked, [store.manifest["calibration"] for store in stores])
