@@ -14,7 +14,7 @@ from babelpress.judge.compare import Comparison
 from babelpress.runs import manifest
 from babelpress.runs.manifest import Manifest
 
-# What is predicted of the loss itself, and what it is called; both is curvature where that is all.
+# What is predicted of the loss itself, and what it is called.
 SPOKEN = {"curvature": "curvature", "first_order": "first order", "best": "both"}
 
 
@@ -53,7 +53,12 @@ def prediction(found: Manifest, changes: Mapping[str, float]) -> dict[str, Any] 
     told = [step.foretold for step in found.chain if step.damage]
     of_loss = {}
     for by in SPOKEN:
-        values = [{tag: each.get(by) for tag, each in step.items()} for step in told]
+        # best is curvature where that is all, and no ranking of its own
+        needs = "first_order" if by == "best" else by
+        values = [
+            {tag: None if each.get(needs) is None else each.get(by) for tag, each in step.items()}
+            for step in told
+        ]
         known = [{t: v for t, v in step.items() if v is not None} for step in values]
         if own := _ranks(known, changes):
             of_loss[by] = own["spearman"]

@@ -114,6 +114,11 @@ class Store:
         return weigh_of(self.identity)
 
     @property
+    def first_order(self) -> bool:
+        """Whether gradients of the loss by the weights are kept."""
+        return bool(self.identity.get("first_order", False))
+
+    @property
     def finished(self) -> bool:
         """Whether every block is there and the folder was closed."""
         return "files" in self.manifest

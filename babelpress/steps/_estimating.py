@@ -229,7 +229,8 @@ def _memory(walk: Walk, work: _Work, tried: Tried) -> int:
     if work.step.moments:
         return each.moments + each.press + _changed(walk, work)
     of_block = len(work.languages) * each.moments
-    kept = work.blocks if work.step.looks_twice and not work.offload else tried.together
+    stays = work.weighed or (work.step.looks_twice and not work.offload)
+    kept = work.blocks if stays else tried.together
     both = work.step.looks_twice and work.compressed and not work.offload
     hidden = 0 if work.offload or work.weighed else _hidden_bytes(work, tried)
     after = max(each.press, each.table * _rows(walk))

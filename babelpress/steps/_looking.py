@@ -125,13 +125,15 @@ def of_text(
 ) -> Source:
     """Text, and its dense moments if they are asked for; `drawn` is text that was drawn before.
 
-    Only with `again` are moments kept, for whoever asks for a block a second time. Raises what
-    `weigh.check` raises where tokens are to be weighed by the loss.
+    Only with `again` are moments kept, for whoever asks for a block a second time, and where
+    tokens are weighed by the loss. Raises what `weigh.check` raises where that cannot be.
     """
     weighed = asked.weigh == LOSS
     if weighed:
         check(walk, offload=hold is not in_memory)
     found = drawn or draw(opened, asked)
+    # A pass that weighs goes through the whole model: all are done before any block is pressed.
+    last, keeps = len(walk.blocks) - 1, again or weighed
     gathered: dict[int, BlockMoments] = {}
     coming: list[Iterator[tuple[int, BlockMoments]]] = []
 
@@ -148,10 +150,11 @@ def of_text(
                 else gather_dense(walk, found.blocks, hold=hold, **kept)
             )
         if index not in gathered:
-            if not again:
+            if not keeps:
                 gathered.clear()
-            gathered.update((at, _held(each, hold, again)) for at, each in _until(coming[0], index))
-            if index + 1 == len(walk.blocks):
+            upto = last if weighed else index
+            gathered.update((at, _held(each, hold, keeps)) for at, each in _until(coming[0], upto))
+            if upto == last:
                 next(coming[0], None)  # nothing more, but the progress of the last
         return gathered[index]
 

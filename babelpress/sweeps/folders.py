@@ -14,6 +14,7 @@ from pathlib import Path
 
 from babelpress.errors import BadModel, BadMoments, BadRun
 from babelpress.judge import scores
+from babelpress.runs.places import STEPS
 from babelpress.sweeps.results import Row
 from babelpress.system.claims import LOCK_NAME, remove_partials
 from babelpress.system.files import new_folder
@@ -59,7 +60,9 @@ def _fill(new: Path, make: Make, name: str, progress: Progress) -> None:
     remark(progress, f"going on with {name}, which was stopped")
     # Its lock is that of the stopped attempt, perhaps of another host: the rename was the claim.
     (new / LOCK_NAME).unlink(missing_ok=True)
-    remove_partials(new, *[path for path in new.rglob("*") if path.is_dir()])
+    # What a step of a run was stopped in is the run's own to go on with, or to remove.
+    there = [path for path in new.rglob("*") if path.is_dir() and new / STEPS not in path.parents]
+    remove_partials(new, *[path for path in there if path != new / STEPS])
     try:
         make(new)
     except (BadModel, BadMoments, BadRun) as error:

@@ -39,6 +39,11 @@ def merge(
             f"{odd[0].folder} weighs tokens {odd[0].weigh} and {stores[0].folder} "
             f"{stores[0].weigh}: they do not go together. Calibrate both with the same --weigh."
         )
+    if odd := [store for store in stores if store.first_order != stores[0].first_order]:
+        raise BadMoments(
+            f"of {odd[0].folder} and {stores[0].folder} only one has gradients by the weights: "
+            "they do not go together. Calibrate both with --first-order, or none."
+        )
     first = stores[0].manifest
     facts = _calibration(asked, [store.manifest["calibration"] for store in stores])
     identity = {

@@ -78,7 +78,9 @@ class CalibrationSettings(Strict):
     @model_validator(mode="after")
     def _of_loss(self) -> "CalibrationSettings":
         if self.first_order and self.weigh != LOSS:
-            raise BadSetting("--first-order has no effect without --weigh loss. Add it.")
+            raise BadSetting(
+                "--first-order has no effect without --weigh loss. Calibrate with both, or none."
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -12,6 +12,7 @@ import torch
 from babelpress.cli import main
 from babelpress.errors import BabelpressError, BadMoments, BadSetting
 from babelpress.models.open import Opened
+from babelpress.moments import weigh
 from babelpress.moments.calibrate import calibrate
 from babelpress.moments.store import Store
 from babelpress.runs import recipe
@@ -133,6 +134,10 @@ def test_folders_with_and_without_are_never_mixed(finished, plain, tmp_path):
     )
     said = refusal(merge.merge, PLAIN, [swahili, amharic], tmp_path / "both", gram=True)
     assert "weighs tokens evenly and" in said and not (tmp_path / "both").exists()
+    slopes = ASKED.model_copy(update={"languages": LANGUAGES[1:], "first_order": True})
+    other = taken(tmp_path / "slopes", slopes).folder
+    said = refusal(merge.merge, ASKED, [swahili, other], tmp_path / "both", gram=True)
+    assert "only one has gradients by the weights" in said and not (tmp_path / "both").exists()
     said = refusal(
         pruning.do,
         llama(),
@@ -184,6 +189,19 @@ def test_pressing_reads_them_without_a_change_from_a_folder_and_from_text(
     assert torch.equal(pressed["text"][0], pressed["folder"][0])
     assert not torch.equal(pressed["folder"][0], pressed["plain"][0])
     assert [found for _, found in pressed.values()] == ["loss", "loss", None]
+
+
+def test_moments_of_the_dense_model_are_all_there_before_a_block_is_pressed(tmp_path, monkeypatch):
+    """A further pass for the sums of further blocks goes through the whole model."""
+    dense = SOLVED.model_copy(update={"pattern": "0.5"})
+    pressed = []
+    for most in (weigh.MOST, 1):
+        monkeypatch.setattr(weigh, "MOST", most)
+        opened = llama()
+        pruning.do(opened, ASKED, dense, tmp_path / str(most), hold=in_memory)
+        pressed.append(opened.model.state_dict())
+
+    assert all(torch.equal(pressed[0][name], each) for name, each in pressed[1].items())
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -261,7 +279,7 @@ def test_what_a_sweep_has_done_stays_done_where_tokens_count_evenly():
 
 def test_the_first_order_needs_the_loss():
     said = refusal(CalibrationSettings, first_order=True, kind=BadSetting)
-    assert said == "--first-order has no effect without --weigh loss. Add it."
+    assert said == "--first-order has no effect without --weigh loss. Calibrate with both, or none."
 
 
 @pytest.fixture

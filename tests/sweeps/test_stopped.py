@@ -186,6 +186,18 @@ def test_halves_of_files_in_what_was_begun_are_gone_before_it_is_gone_on_with(tm
     assert {path.name for path in (tmp_path / "a").rglob("*")} == {"deep", "whole"}
 
 
+def test_what_a_step_was_stopped_in_is_left_to_the_run(tmp_path):
+    """Rounds and tables that losses were measured for lie there; the run takes them, or not."""
+    begun = tmp_path / ".a.left.partial" / "steps" / ".01-prune.7@node.partial" / "training"
+    begun.mkdir(parents=True)
+    (begun / "checkpoint-rounds.json").write_text("{}")
+    seen = []
+
+    folders.once(tmp_path / "a", lambda new: seen.extend(new.rglob("*.json")), silent)
+
+    assert [path.name for path in seen] == ["checkpoint-rounds.json"]
+
+
 def test_an_error_that_is_none_of_what_was_begun_is_told_and_leaves_nothing(tmp_path):
     (tmp_path / ".a.left.partial").mkdir()
 
