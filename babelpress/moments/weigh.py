@@ -18,8 +18,9 @@ share in a mixture says, and not the more the larger its loss is. Of an expert a
 chose it, through its share.
 
 What counts is what counts in gather.py: no padding and, unless they are asked for, no special
-tokens, neither as tokens t nor among the next tokens of L. The gradient by the weights of a site,
-Σ_t g_t x_tᵀ, is over the same tokens.
+tokens, neither as tokens t nor among the next tokens of L. The gradient by the weights of a linear,
+Σ_t g_t x_tᵀ, is over all positions but padding: what a linear gives at BOS, too, the loss of later
+tokens hears of. Only an expert that no token of a language chose that counts has none.
 
 A pass is one of the whole model, forward and back, for every batch, with all weights in memory. It
 makes the sums of as many blocks as MOST bytes hold; for the others there is a further pass. How

@@ -95,7 +95,7 @@ class Slow:
         return compute
 
     def moments(self, blocks):
-        """Sums by block, site, language and name."""
+        """Sums by block, site, language and name; gradients by weights are of all positions."""
         found = {}
         sites = weigh.sites_of(Walk(self.plain), blocks)
         nats = dict.fromkeys(blocks, 0.0)
@@ -121,14 +121,15 @@ class Slow:
         rows = [self.seen.get((index, name), []) for name in site.linears]
         for tokens in zip(*rows, strict=True):
             t, x, _ = tokens[0]
-            if not counted_T[t]:
-                continue
             x = x.detach().numpy()
             grads = []
             for _, _, (z, place) in tokens:
                 g = z.grad[0, place] if place is not None else z.grad
                 grads.append(g.detach().numpy())
             g = np.concatenate(grads)
+            sums["slope"] = sums.get("slope", 0) + np.outer(g, x)
+            if not counted_T[t]:
+                continue
             s = np.mean(g**2)
             terms = {
                 "n": 1,
@@ -138,7 +139,6 @@ class Slow:
                 "sumsq": s * x * x,
                 "positive": s * (x > 0),
                 "gram": s * np.outer(x, x),
-                "slope": np.outer(g, x),
             }
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term
@@ -171,17 +171,18 @@ def test_moments_are_the_plain_loops_over_tokens(family):
 
 
 @pytest.mark.parametrize("family", ["bloom", "qwen3_moe"])
-def test_where_all_tokens_count_the_slope_is_the_gradient_by_the_weights(family):
+def test_the_slope_is_the_gradient_by_the_weights_whatever_counts(family):
+    """Of padded text, too, where neither the first position counts nor one in the middle."""
     model = pressing.loud(family)
-    blocks = pressing.text(sizes={"eng_Latn": 2})
+    blocks = text(sizes={"eng_Latn": 2})
     each = blocks["eng_Latn"]
-    each.counted_BT[:] = True
+    each.counted_BT[:, 4] = False
     found = taken(model, blocks)
 
     logits_BTV = model(each.ids_BT, use_cache=False).logits[:, :-1]
-    target_BT = each.ids_BT[:, 1:]
+    scored_BT = each.counted_BT[:, 1:]
     functional.cross_entropy(
-        logits_BTV.flatten(0, 1), target_BT.flatten(), reduction="sum"
+        logits_BTV[scored_BT], each.ids_BT[:, 1:][scored_BT], reduction="sum"
     ).backward()
 
     for index, block in enumerate(Walk(model).blocks):
