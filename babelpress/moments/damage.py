@@ -13,9 +13,10 @@ The first sum is over all positions but padding, the second over the tokens that
 there is a Gram matrix.
 
 Both are in nats, and are told as shares of the language's loss on the same text. Squared gradients
-stand for the curvature, as mean squares of a site's outputs, and what one site does to the input of
-another is not in them. Prediction by both is after Optimal Brain Damage (LeCun et al. 1989), whose
-first-order term is zero where all text together was learnt, but not for one language.
+stand for the curvature, as mean squares of a site's outputs, which bends that of its single
+linears, and what one site does to the input of another is not in them. Prediction by both is after
+Optimal Brain Damage (LeCun et al. 1989), whose first-order term is zero where all text together was
+learnt, but not for one language.
 """
 
 import math

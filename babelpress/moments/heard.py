@@ -5,7 +5,7 @@
 Shapes: B sequences, T positions, O outputs, I inputs, R rows that a linear sees; one language a
 batch.
 
-Tested in tests/moments/test_weigh.py.
+Tested in tests/moments/test_weigh.py and test_slopes.py.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

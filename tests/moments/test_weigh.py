@@ -170,35 +170,6 @@ def test_moments_are_the_plain_loops_over_tokens(family):
     assert_same(expected, taken(model), 2e-4)
 
 
-@pytest.mark.parametrize("family", ["bloom", "qwen3_moe"])
-def test_the_slope_is_the_gradient_by_the_weights_whatever_counts(family):
-    """Of padded text, too, where neither the first position counts nor one in the middle."""
-    model = pressing.loud(family)
-    blocks = text(sizes={"eng_Latn": 2})
-    each = blocks["eng_Latn"]
-    each.counted_BT[:, 4] = False
-    found = taken(model, blocks)
-
-    logits_BTV = model(each.ids_BT, use_cache=False).logits[:, :-1]
-    scored_BT = each.counted_BT[:, 1:]
-    functional.cross_entropy(
-        logits_BTV[scored_BT], each.ids_BT[:, 1:][scored_BT], reduction="sum"
-    ).backward()
-
-    for index, block in enumerate(Walk(model).blocks):
-        for site, seen in found[index].items():
-            linear: Any = linears(block)[site.linears[0]]
-            gradient_OI = (
-                getattr(linear.experts, linear.parameter).grad[linear.expert]
-                if isinstance(linear, Slice)
-                else linear.weight.grad
-            )
-            slope_OI = seen["eng_Latn"].tensors()["slope"][: len(gradient_OI)]
-            error = (slope_OI - gradient_OI).abs().max()
-            assert error <= 1e-4 * gradient_OI.abs().max(), site.name
-    assert all(each.requires_grad for each in model.parameters())
-
-
 @pytest.mark.parametrize(
     "model",
     [
@@ -335,7 +306,8 @@ def test_a_loss_that_hears_all_tokens_alike_blends_as_plain_moments(monkeypatch)
                 own = found[index][site][tag]
                 assert own.n == each.n
                 assert own.mass == pytest.approx(each.n / 16)
-                assert torch.equal(own.absmax_I, each.absmax_I) or site.name
+                far = (own.absmax_I - each.absmax_I).abs().max()
+                assert far <= 1e-5 * each.absmax_I.max(), site.name
                 assert torch.allclose(own.sumsq_I / own.mass, each.sumsq_I / each.n, rtol=1e-5)
 
 
