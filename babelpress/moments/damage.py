@@ -9,10 +9,14 @@ the change of the loss itself is predicted, of new weights W + D:
     first order   Σ_sites ⟨Σ_t g_t x_tᵀ, D⟩          g_t = ∂L/∂z_t, where the gradients were kept
     curvature     Σ_sites ½ Σ_t s_t |D x_t|² = ½ tr(D G Dᵀ)
 
+The first sum is over all positions but padding, the second over the tokens that count, for which
+there is a Gram matrix.
+
 Both are in nats, and are told as shares of the language's loss on the same text. Squared gradients
-stand for the curvature, as mean squares of a site's outputs, and what one site does to the input of
-another is not in them. Prediction by both is after Optimal Brain Damage (LeCun et al. 1989), whose
-first-order term is zero where all text together was learnt, but not for one language.
+stand for the curvature, as mean squares of a site's outputs, which bends that of its single
+linears, and what one site does to the input of another is not in them. Prediction by both is after
+Optimal Brain Damage (LeCun et al. 1989), whose first-order term is zero where all text together was
+learnt, but not for one language.
 """
 
 import math

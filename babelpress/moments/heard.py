@@ -5,7 +5,7 @@
 Shapes: B sequences, T positions, O outputs, I inputs, R rows that a linear sees; one language a
 batch.
 
-Tested in tests/moments/test_weigh.py.
+Tested in tests/moments/test_weigh.py and test_slopes.py.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -36,13 +36,15 @@ def outputs_of(walk: Walk, index: int, site: Site) -> dict[str, int]:
 
 @dataclass(slots=True)
 class _Run:
-    """One run of a site in a batch: the rows that count, which they are, and what is heard so far.
+    """One run of a site in a batch: the rows that are kept of it, and what is heard so far.
 
-    `squares_R` is Σ_o (∂L/∂z_o)² over the outputs of the linears that were heard.
+    `keep_R` says which of all rows they are, `counts_R` which of those that are kept count, and
+    `squares_R` is Σ_o (∂L/∂z_o)² of those that count, over the linears that were heard.
     """
 
     x_RI: Tensor
     keep_R: Tensor
+    counts_R: Tensor
     squares_R: Tensor
     waits: int
 
@@ -74,6 +76,7 @@ class Heard:
         self._nats: dict[str, float] = {}
         self._runs: dict[Place, list[_Run]] = {}
         self._language, self._counted_BT = "", torch.empty(0)
+        self._kept_BT = self._counted_BT
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -91,6 +94,7 @@ class Heard:
     def begin(self, language: str, counted_BT: Tensor) -> None:
         """What comes now is a batch of a language."""
         self._language, self._counted_BT = language, counted_BT
+        self._kept_BT = _up_to_the_last(counted_BT) if self._slopes else counted_BT
         self._runs = {}
 
     def end(self, nats: float) -> None:
@@ -103,14 +107,15 @@ class Heard:
         self._runs = {}
 
     def _look(self, place: Place) -> See:
-        """Begins a run of a site with the rows that count."""
+        """Begins a run of a site with the rows that count, or all that a gradient is made of."""
 
         def see(x_RI: Tensor, token_R: Tensor | None) -> None:
             where = self._walk.name(place[0], place[1].name)
-            keep_R = rows_that_count((self._counted_BT,), len(x_RI), token_R, where)
+            keep_R = rows_that_count((self._kept_BT,), len(x_RI), token_R, where)
+            counts_R = rows_that_count((self._counted_BT,), len(x_RI), token_R, where)[keep_R]
             mine_RI = x_RI.detach()[keep_R]  # a copy, for blocks may go on to change it in place
-            squares_R = mine_RI.new_zeros(len(mine_RI), dtype=torch.float32)
-            run = _Run(mine_RI, keep_R, squares_R, len(place[1].linears))
+            squares_R = mine_RI.new_zeros(int(counts_R.sum()), dtype=torch.float32)
+            run = _Run(mine_RI, keep_R, counts_R, squares_R, len(place[1].linears))
             self._runs.setdefault(place, []).append(run)
 
         return see
@@ -129,8 +134,8 @@ class Heard:
 
     def _heard(self, place: Place, name: str, run: _Run, g_z: Tensor) -> None:
         g_RO = g_z.reshape(-1, g_z.shape[-1])[run.keep_R].float()
-        squares_R = g_RO.square().sum(1)
-        if not squares_R.isfinite().all():
+        squares_R = g_RO[run.counts_R].square().sum(1)
+        if not (squares_R.isfinite().all() and g_RO.isfinite().all()):
             raise NotFinite(
                 f"the gradient of the loss at {self._where(place, self._language)} ({name}) holds "
                 "NaN, infinity or a number too large to square."
@@ -148,13 +153,14 @@ class Heard:
     def _add(self, place: Place, run: _Run) -> None:
         """Add the tokens of a run, each with what it counts."""
         run.waits = 0
-        if not len(run.x_RI):  # an expert may see no token that counts
+        x_RI = run.x_RI[run.counts_R]
+        if not len(x_RI):  # an expert may see no token that counts
             return
         mass_R = run.squares_R / sum(self._outputs[place].values())
-        own = self._of(place, run.x_RI.device)
+        own = self._of(place, x_RI.device)
         where = self._where(place, self._language)
-        sums = vectors_of(run.x_RI, self._vectors, gram=self._gram, where=where, mass_T=mass_R)
-        own.inputs.take(sums, run.x_RI, mass_R)
+        sums = vectors_of(x_RI, self._vectors, gram=self._gram, where=where, mass_T=mass_R)
+        own.inputs.take(sums, x_RI, mass_R)
         own.mass += float(mass_R.sum(dtype=torch.float64))
 
     def _where(self, place: Place, language: str) -> str:
@@ -175,6 +181,8 @@ class Heard:
         for place in [each for each in self._places if each[0] == index]:
             found[place[1]] = {}
             for language, own in self._sums.pop(place).items():
+                if not own.inputs.n:  # of an expert that only special tokens chose
+                    continue
                 made = own.inputs.finish(where=self._where(place, language))
                 of_loss = OfLoss(own.mass, self._nats[language], self._slope(place, own))
                 found[place[1]][language] = replace(made, of_loss=of_loss)
@@ -190,3 +198,12 @@ class Heard:
             for name, outputs in self._outputs[place].items()
         ]
         return torch.cat([each.to(parts[0].device) for each in parts])
+
+
+def _up_to_the_last(counted_BT: Tensor) -> Tensor:
+    """The positions (B, T) up to the last of their sequence that counts.
+
+    What linears give at one that does not count, such as BOS, is heard by the loss of tokens after
+    it. Padding, and all else behind the last token that counts, no loss hears of.
+    """
+    return counted_BT.flip(1).cummax(1).values.flip(1)

@@ -29,8 +29,8 @@ class OfLoss:
 
     `mass` is what the tokens count together. `nats` is the loss of all text of the language,
     whether its tokens came to this site or not. `slope_OI` is the gradient of that loss by the
-    weights of the site's linears, one below the other, as far as the tokens make it that count
-    here; None where it was not kept.
+    weights of the site's linears, one below the other, of all positions and not only those that
+    count; None where it was not kept.
     """
 
     mass: float

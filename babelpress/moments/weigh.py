@@ -7,10 +7,12 @@ them (of q, k and v together), and
     s_t  = mean over outputs o of (∂L/∂z_to)²
 
 Then every sum but n and the maximum has s_t before it: Σ s_t x_t, Σ s_t x_t², the Gram matrix
-Σ s_t x_t x_tᵀ. This is the guidance of GuidedQuant (Kim et al. 2025, arXiv:2505.07004), with all
-outputs of a site as one group. Replacing the weights by W + Δ changes what t gives by Δx_t
-and the loss by about Σ_t g_tᵀΔx_t + ½ Σ_t s_t |Δx_t|², where g_t = ∂L/∂z_t and squared gradients
-stand for the curvature: so ½ tr(ΔGΔᵀ) is in nats.
+Σ s_t x_t x_tᵀ. This is after the guidance of GuidedQuant (Kim et al. 2025, arXiv:2505.07004), which
+has groups of outputs of one linear. That the linears of a site are pooled, so that they share one
+matrix, is ours, and coarser than one group a linear. Replacing the weights by W + Δ changes what t
+gives by Δx_t and the loss by about Σ_t g_tᵀΔx_t + ½ Σ_t s_t |Δx_t|², where g_t = ∂L/∂z_t and
+squared gradients stand for the curvature: so ½ tr(ΔGΔᵀ) is in nats. Pooling bends the curvature of
+single linears of a site: what the loss hears of one counts for all of them.
 
 Sums are kept as they are, not scaled, so that they add up over batches and parts, and Σ s_t beside
 them. Means divide by it: within a language tokens weigh by the loss, but a language weighs what its
@@ -18,8 +20,9 @@ share in a mixture says, and not the more the larger its loss is. Of an expert a
 chose it, through its share.
 
 What counts is what counts in gather.py: no padding and, unless they are asked for, no special
-tokens, neither as tokens t nor among the next tokens of L. The gradient by the weights of a site,
-Σ_t g_t x_tᵀ, is over the same tokens.
+tokens, neither as tokens t nor among the next tokens of L. The gradient by the weights of a linear,
+Σ_t g_t x_tᵀ, is over all positions but padding: what a linear gives at BOS, too, the loss of later
+tokens hears of. Only an expert that no token of a language chose that counts has none.
 
 A pass is one of the whole model, forward and back, for every batch, with all weights in memory. It
 makes the sums of as many blocks as MOST bytes hold; for the others there is a further pass. How

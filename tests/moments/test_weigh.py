@@ -95,7 +95,7 @@ class Slow:
         return compute
 
     def moments(self, blocks):
-        """Sums by block, site, language and name."""
+        """Sums by block, site, language and name; gradients by weights are of all positions."""
         found = {}
         sites = weigh.sites_of(Walk(self.plain), blocks)
         nats = dict.fromkeys(blocks, 0.0)
@@ -121,14 +121,15 @@ class Slow:
         rows = [self.seen.get((index, name), []) for name in site.linears]
         for tokens in zip(*rows, strict=True):
             t, x, _ = tokens[0]
-            if not counted_T[t]:
-                continue
             x = x.detach().numpy()
             grads = []
             for _, _, (z, place) in tokens:
                 g = z.grad[0, place] if place is not None else z.grad
                 grads.append(g.detach().numpy())
             g = np.concatenate(grads)
+            sums["slope"] = sums.get("slope", 0) + np.outer(g, x)
+            if not counted_T[t]:
+                continue
             s = np.mean(g**2)
             terms = {
                 "n": 1,
@@ -138,7 +139,6 @@ class Slow:
                 "sumsq": s * x * x,
                 "positive": s * (x > 0),
                 "gram": s * np.outer(x, x),
-                "slope": np.outer(g, x),
             }
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term
@@ -168,34 +168,6 @@ def test_moments_are_the_plain_loops_over_tokens(family):
     expected = Slow(model).moments(text())
 
     assert_same(expected, taken(model), 2e-4)
-
-
-@pytest.mark.parametrize("family", ["bloom", "qwen3_moe"])
-def test_where_all_tokens_count_the_slope_is_the_gradient_by_the_weights(family):
-    model = pressing.loud(family)
-    blocks = pressing.text(sizes={"eng_Latn": 2})
-    each = blocks["eng_Latn"]
-    each.counted_BT[:] = True
-    found = taken(model, blocks)
-
-    logits_BTV = model(each.ids_BT, use_cache=False).logits[:, :-1]
-    target_BT = each.ids_BT[:, 1:]
-    functional.cross_entropy(
-        logits_BTV.flatten(0, 1), target_BT.flatten(), reduction="sum"
-    ).backward()
-
-    for index, block in enumerate(Walk(model).blocks):
-        for site, seen in found[index].items():
-            linear: Any = linears(block)[site.linears[0]]
-            gradient_OI = (
-                getattr(linear.experts, linear.parameter).grad[linear.expert]
-                if isinstance(linear, Slice)
-                else linear.weight.grad
-            )
-            slope_OI = seen["eng_Latn"].tensors()["slope"][: len(gradient_OI)]
-            error = (slope_OI - gradient_OI).abs().max()
-            assert error <= 1e-4 * gradient_OI.abs().max(), site.name
-    assert all(each.requires_grad for each in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -334,7 +306,8 @@ def test_a_loss_that_hears_all_tokens_alike_blends_as_plain_moments(monkeypatch)
                 own = found[index][site][tag]
                 assert own.n == each.n
                 assert own.mass == pytest.approx(each.n / 16)
-                assert torch.equal(own.absmax_I, each.absmax_I) or site.name
+                far = (own.absmax_I - each.absmax_I).abs().max()
+                assert far <= 1e-5 * each.absmax_I.max(), site.name
                 assert torch.allclose(own.sumsq_I / own.mass, each.sumsq_I / each.n, rtol=1e-5)
 
 
