@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from babelpress.allocate import RULES, _options, by_table
 from babelpress.errors import BadSetting
 from babelpress.steps._kind import Estimate, Listing
+from babelpress.steps._pressing import HoldsOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,13 @@ def check(rule: str, options: Mapping[str, Any], *, pattern: str = "", bits: int
         _options.densities(pattern, known[own])
     else:
         _options.bits(bits, known[own])
+
+
+def holds_out(rule: str, options: Mapping[str, Any]) -> HoldsOut | None:
+    """What a table needs of text that is not calibrated on."""
+    if not by_table(rule):
+        return None
+    return HoldsOut(f"--allocate {rule}", asked_of(rule, options)["tokens"])
 
 
 def check_model(name: str, walk: "Walk", rule: str) -> None:
@@ -110,10 +118,9 @@ def lines(rule: str, table: Mapping[str, Any]) -> list[str]:
     worst = max(lost, key=lambda tag: lost[tag])
     before = measured(table, even(table)) or {}
     beside = f", {max(before.values()):.4g} with all blocks alike" if before else ""
-    held = f" (train text in {', '.join(table['of_train'])})" if table["of_train"] else ""
     return [
-        f"{rule}: {worst} loses most, {lost[worst]:.4g} nats a token{beside}, on text held apart"
-        f"{held}; {len(table['tried'])} choices were measured."
+        f"{rule}: {worst} loses most, {lost[worst]:.4g} nats a token{beside}, on text held out; "
+        f"{len(table['tried'])} choices were measured."
     ]
 
 
