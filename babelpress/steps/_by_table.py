@@ -124,15 +124,21 @@ def lines(rule: str, table: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def listings(rule: str, table: Mapping[str, Any], what: str) -> tuple[Listing, ...]:
-    """What each block got, and what the language that it costs most loses by it alone."""
+def listings(
+    rule: str, table: Mapping[str, Any], what: str, got: Mapping[int, float] | None = None
+) -> tuple[Listing, ...]:
+    """What each block `got`, and what the language that its option costs most loses by it alone.
+
+    By default that is the option itself, as of bits; of pruning whole weights of rows are told.
+    """
     if not table:
         return ()
     rows: list[tuple[str, ...]] = []
-    for at, (block, got) in enumerate(names(table).items()):
+    given = got or names(table)
+    for at, block in enumerate(table["blocks"]):
         alone = {tag: rows[at][table["chosen"][at]] for tag, rows in table["loss"].items()}
         worst = max(alone, key=lambda tag: alone[tag])
-        rows.append((str(block), f"{got:g}", worst, f"{alone[worst]:.4g}"))
+        rows.append((str(block), f"{given[block]:.4g}", worst, f"{alone[worst]:.4g}"))
     head = ("block", what, "loses most by it alone", "nats a token")
     return (Listing(f"what {rule} gave each block", head, tuple(rows)),)
 

@@ -282,7 +282,9 @@ def tell(report: Report) -> Told:
         ),
         listings=(
             *rounds_tables(report),
-            *_by_table.listings(rule, report.table, "share of its weights that stays"),
+            *_by_table.listings(
+                rule, report.table, "share of its weights that went", _allocated(report)
+            ),
         ),
     )
 
@@ -299,6 +301,12 @@ def _no_room(report: Report, rule: str) -> list[str]:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
+
+
+def _allocated(report: Report) -> dict[int, float]:
+    """The share of each block that went."""
+    blocks = sorted({row["block"] for row in report.sites})
+    return dict(zip(blocks, report.allocated, strict=True)) if report.allocated else {}
 
 
 def _permuted(report: Report) -> list[str]:

@@ -25,6 +25,7 @@ from babelpress.runs.estimate import estimate
 from babelpress.runs.manifest import read
 from babelpress.steps import KINDS, _choosing, _tabling
 from babelpress.steps._tabling import Measure
+from babelpress.sweeps.passing import why_not
 from babelpress.text.draw import draw
 from babelpress.text.held_out import hold_out
 from babelpress.text.settings import CalibrationSettings
@@ -174,6 +175,10 @@ def test_text_held_out_takes_nothing_from_the_calibration_and_is_told(model, pru
     assert "with all blocks alike, on text held out; " in line
     assert [each.title for each in told.listings] == ["what minimax gave each block"]
     assert [row[0] for row in told.listings[0].rows] == ["0", "1", "2"]
+    zeros = zeros_of(pruned).values()
+    assert told.listings[0].head[1] == "share of its weights that went"
+    for block, row in enumerate(told.listings[0].rows):  # of 7680 weights, not of an option
+        assert row[1] == f"{sum(each[block] for each in zeros) / 7680:.4g}"
     words = card(pruned)
     assert "0.5; by block as minimax says" in words
     assert "What minimax gave each block." in words
@@ -488,6 +493,8 @@ def test_moments_are_shared_with_others_and_read_twice():
 
     assert settings.looks_twice
     assert settings.shares_moments
+    for propagate in ("dense", "compressed"):
+        assert "looks at all blocks" in why_not(pruning("any", propagate=propagate))
 
 
 @pytest.mark.parametrize(
