@@ -212,7 +212,7 @@ def recipe(asked: "Recipe", *, offload: bool = False) -> None:
     from babelpress.steps._pressing import check_against
     from babelpress.text.labelled import trained_on
     from babelpress.text.languages import select
-    from babelpress.text.mixtures import MEASURED, check_there, mixture
+    from babelpress.text.mixtures import check_there, mixture
 
     check_pressable(asked.model, asked.steps[0].kind)
     model(asked.model)
@@ -238,8 +238,8 @@ def recipe(asked: "Recipe", *, offload: bool = False) -> None:
             there = tags = _drawn(text_of, wanted, ways=_translates(asked.model, policy, *wanted))
         else:
             continue
-        if policy == MEASURED:
-            held_out(moments, asked.calibration.corpus, tags)
+        if (needs := getattr(work, "holds_out", None)) is not None:
+            held_out(needs.who, moments, asked.calibration.corpus, tags)
         if policy and tags:
             mixed = mixture(policy, tags, model=origin_of(asked.model))
             check_there(mixed, there)
@@ -250,26 +250,25 @@ def recipe(asked: "Recipe", *, offload: bool = False) -> None:
         weighed_by_loss(asked.model, asked.calibration, offload=offload)
 
 
-def held_out(moments: str | None, corpus: str, tags: Sequence[str]) -> None:
+def held_out(who: str, moments: str | None, corpus: str, tags: Sequence[str]) -> None:
     """Raise BadSetting or BadCorpus where no text can be held out of a corpus to measure on.
 
     Of moments it is the one that they were made of.
     """
     from babelpress.steps._pressing import check_held_out
     from babelpress.system.files import read_json
-    from babelpress.text.mixtures import MEASURED
 
     if moments:
         found = read_json(Path(moments) / MANIFEST, error=BadMoments)
         read = found.get("calibration")
         corpus = str(read.get("corpus", "")) if isinstance(read, dict) else ""
-    check_held_out(MEASURED, corpus, moments)
+    check_held_out(who, corpus, moments)
     if moments and corpus:
         try:
             _drawn(corpus, tags)
         except BadCorpus as error:
             raise BadCorpus(
-                f"the mixture {MEASURED} needs more of the text that {moments} was made of: {error}"
+                f"{who} needs more of the text that {moments} was made of: {error}"
             ) from error
 
 

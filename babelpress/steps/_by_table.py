@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from babelpress.allocate import RULES, _options, by_table
 from babelpress.errors import BadSetting
 from babelpress.steps._kind import Estimate, Listing
+from babelpress.steps._pressing import HoldsOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,13 @@ def check(rule: str, options: Mapping[str, Any], *, pattern: str = "", bits: int
         _options.densities(pattern, known[own])
     else:
         _options.bits(bits, known[own])
+
+
+def holds_out(rule: str, options: Mapping[str, Any]) -> HoldsOut | None:
+    """What a table needs of text that is not calibrated on."""
+    if not by_table(rule):
+        return None
+    return HoldsOut(f"--allocate {rule}", asked_of(rule, options)["tokens"])
 
 
 def check_model(name: str, walk: "Walk", rule: str) -> None:
@@ -110,22 +118,27 @@ def lines(rule: str, table: Mapping[str, Any]) -> list[str]:
     worst = max(lost, key=lambda tag: lost[tag])
     before = measured(table, even(table)) or {}
     beside = f", {max(before.values()):.4g} with all blocks alike" if before else ""
-    held = f" (train text in {', '.join(table['of_train'])})" if table["of_train"] else ""
     return [
-        f"{rule}: {worst} loses most, {lost[worst]:.4g} nats a token{beside}, on text held apart"
-        f"{held}; {len(table['tried'])} choices were measured."
+        f"{rule}: {worst} loses most, {lost[worst]:.4g} nats a token{beside}, on text held out; "
+        f"{len(table['tried'])} choices were measured."
     ]
 
 
-def listings(rule: str, table: Mapping[str, Any], what: str) -> tuple[Listing, ...]:
-    """What each block got, and what the language that it costs most loses by it alone."""
+def listings(
+    rule: str, table: Mapping[str, Any], what: str, got: Mapping[int, float] | None = None
+) -> tuple[Listing, ...]:
+    """What each block `got`, and what the language that its option costs most loses by it alone.
+
+    By default that is the option itself, as of bits; of pruning whole weights of rows are told.
+    """
     if not table:
         return ()
     rows: list[tuple[str, ...]] = []
-    for at, (block, got) in enumerate(names(table).items()):
+    given = got or names(table)
+    for at, block in enumerate(table["blocks"]):
         alone = {tag: rows[at][table["chosen"][at]] for tag, rows in table["loss"].items()}
         worst = max(alone, key=lambda tag: alone[tag])
-        rows.append((str(block), f"{got:g}", worst, f"{alone[worst]:.4g}"))
+        rows.append((str(block), f"{given[block]:.4g}", worst, f"{alone[worst]:.4g}"))
     head = ("block", what, "loses most by it alone", "nats a token")
     return (Listing(f"what {rule} gave each block", head, tuple(rows)),)
 

@@ -21,24 +21,25 @@ from babelpress.allocate import RULES
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.models.weights import weights_hash
+from babelpress.moments.calibrate import text_hash
 from babelpress.press.blocks import find_all_folds, press_block
 from babelpress.press.method import Method
 from babelpress.press.reordering import find_all_reorders
 from babelpress.press.sites import Means
 from babelpress.registry import taken
-from babelpress.steps import _tabling
+from babelpress.steps import _holding, _tabling
 from babelpress.steps._allocating import seen_of
 from babelpress.steps._looking import Source
 from babelpress.steps._offering import Choices, Offer, Shape
 from babelpress.steps._pressing import PressingSettings
-from babelpress.steps._tabling import Apart, Losses, Measure, Press
+from babelpress.steps._tabling import Losses, Measure, Press
 from babelpress.steps._training import checkpoints
-from babelpress.system.files import fingerprint, read_json, write_json
+from babelpress.system.files import read_json, write_sealed
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress
-from babelpress.text.calibration import CalibrationSet
-from babelpress.text.draw import draw
+from babelpress.text.held_out import HeldOut
 from babelpress.text.settings import CalibrationSettings
+from babelpress.train.batches import Blocks
 
 TABLE = "checkpoint-table.json"  # beside the identity of what it is a table of
 
@@ -59,7 +60,7 @@ class Chooser:
     folder: Path
     hold: Hold
     progress: Progress
-    apart: Apart | None = None
+    held: dict[str, HeldOut] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,13 +70,11 @@ class Chooser:
         assert asks is not None
         return asks(**taken(asks, self.options))
 
-    def draw(self) -> CalibrationSet | None:
-        """The text that is calibrated on, without what is held apart; None where moments are."""
-        if self.settings.moments is not None:
-            return None
-        drawn = draw(self.opened, self.asked)
-        learnt, self.apart = _tabling.apart_of(self.opened, self.asked, drawn, self.wanted.tokens)
-        return learnt
+    def look(self, source: Source) -> None:
+        """Hold text out of what is looked at. Raises BadCorpus, BadModel or BadSetting."""
+        self.held = _holding.held(
+            self.opened, self.asked, self.settings, source.languages, source.manifest
+        )
 
     def allocate(
         self, walk: Walk, source: Source, method: Method, shares: Mapping[str, float]
@@ -86,12 +85,9 @@ class Chooser:
             return method
         choices, module = self.offer(shapes, method), RULES.module(self.rule)
         module.check(choices.size_BO, choices.budget)
-        if self.apart is None:
-            self.apart = _tabling.beside(
-                self.opened, self.asked, source.languages, self.wanted.tokens
-            )
-        at = _At(walk, source, method, shares, choices, self.apart, self.hold)
-        kept = _Kept(self._place(source, shares), self.apart.text.languages())
+        text = _tabling.text_of(self.opened, {tag: h.blocks for tag, h in self.held.items()})
+        at = _At(walk, source, method, shares, choices, text, self.hold)
+        kept = _Kept(self._place(source, shares), text.languages())
         tags, table = kept.tags, kept.table(at, self.progress)
         loss_LBO = [[[row[tag] for row in of] for of in table] for tag in tags]
         most = 1 + len(choices.even) + self.wanted.trades
@@ -107,8 +103,8 @@ class Chooser:
             began, loss_LBO, choices.size_BO, choices.budget, worst, self.wanted.trades
         )
         self.told = {
-            **_told(choices, self.apart, tags, loss_LBO),
-            "corpus": self.asked.corpus,
+            **_told(choices, self.held, tags, loss_LBO),
+            "corpus": source.manifest["corpus"],
             "by_table": by_table,
             "chosen": traded.chosen,
             "tried": [{"chosen": [*key], "loss": loss} for key, loss in kept.tried.items()],
@@ -117,13 +113,11 @@ class Chooser:
 
     def _place(self, source: Source, shares: Mapping[str, float]) -> Path:
         """Where the table lies: beside what it hangs on."""
-        assert self.apart is not None
-        text = {tag: each.ids_BT.tolist() for tag, each in self.apart.text.blocks.items()}
         work = {
             "model": weights_hash(self.opened.model),
             "settings": self.settings.model_dump(mode="json"),
             "text": self.asked.model_dump(mode="json"),
-            "apart": fingerprint(text),
+            "held_out": text_hash({tag: each.blocks for tag, each in self.held.items()}),
             "calibration": dict(source.manifest),
             "shares": dict(shares),
         }
@@ -145,9 +139,8 @@ def _shapes(
 
 
 def _told(
-    choices: Choices, apart: Apart, tags: Sequence[str], loss_LBO: Sequence[Any]
+    choices: Choices, held: Mapping[str, HeldOut], tags: Sequence[str], loss_LBO: Sequence[Any]
 ) -> dict[str, Any]:
-    blocks = apart.text.blocks
     return {
         "options": choices.names,
         "asked": choices.asked,
@@ -155,8 +148,8 @@ def _told(
         "sizes": [[each / choices.fine for each in row] for row in choices.size_BO],
         "budget": choices.budget / choices.fine,
         "loss": dict(zip(tags, loss_LBO, strict=True)),
-        "tokens": {tag: int(blocks[tag].counted_BT.sum()) for tag in tags},
-        "of_train": list(apart.of_train),
+        "tokens": {tag: held[tag].tokens for tag in tags},
+        "split": {tag: held[tag].split for tag in tags},
     }
 
 
@@ -169,12 +162,12 @@ class _At:
     method: Method
     shares: Mapping[str, float]
     choices: Choices
-    apart: Apart
+    text: Blocks
     hold: Hold
 
     @cached_property
     def measure(self) -> Measure:
-        return Measure.of(self.walk, self.apart.text, self.hold)
+        return Measure.of(self.walk, self.text, self.hold)
 
     @cached_property
     def folds(self) -> list[Any]:
@@ -249,4 +242,4 @@ class _Kept:
 
     def _write(self) -> None:
         tried = [{"chosen": [*key], "loss": loss} for key, loss in self.tried.items()]
-        write_json(self._path, {"blocks": self._blocks, "tried": tried})
+        write_sealed(self._path, {"blocks": self._blocks, "tried": tried})

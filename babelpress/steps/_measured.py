@@ -25,17 +25,17 @@ from babelpress.models.weights import weights_hash
 from babelpress.moments.calibrate import text_hash
 from babelpress.press.mixture_search import Round, best, search
 from babelpress.press.undone import undone
+from babelpress.steps import _holding
 from babelpress.steps._learnt import marks_of
-from babelpress.steps._looking import Source, text_of
-from babelpress.steps._pressing import PressingSettings, check_held_out
+from babelpress.steps._looking import Source
+from babelpress.steps._pressing import PressingSettings
 from babelpress.steps._training import checkpoints
 from babelpress.system.files import read_json, write_sealed
 from babelpress.system.offload import Hold
 from babelpress.system.progress import Progress, remark, silent, within
-from babelpress.text.draw import draw
-from babelpress.text.held_out import HeldOut, hold_out
+from babelpress.text.held_out import HeldOut
 from babelpress.text.mixtures import MEASURED
-from babelpress.text.settings import TEXT, CalibrationSettings
+from babelpress.text.settings import CalibrationSettings
 from babelpress.train.batches import Blocks
 from babelpress.train.likelihood import nats
 from babelpress.train.reading import Reader, answers_of
@@ -69,7 +69,7 @@ class Scored:
         reader = Reader.of(opened.model)  # pairs are refused by their mixture (text/mixtures.py)
         _check_answers(opened.name, opened.model, reader.answers)
         marks, scores = marks_of(opened, reader.answers)
-        held = _held(opened, asked, settings, tags, read)
+        held = _holding.held(opened, asked, settings, tags, read)
         text = Blocks({tag: each.blocks for tag, each in held.items()}, marks, scores)
         return cls(reader, held, text)
 
@@ -97,49 +97,13 @@ def _check_answers(name: str, model: PreTrainedModel, answers: str) -> None:
         )
 
 
-def check_text(opened: Opened, asked: CalibrationSettings, settings: PressingSettings) -> None:
-    """Raise what `Scored.of` raises for text, of a model as it is before the step."""
-    read = _read(opened, asked, settings)
-    _held(opened, asked, settings, list(read["languages"]), read)
-
-
-def _read(
-    opened: Opened, asked: CalibrationSettings, settings: PressingSettings
-) -> Mapping[str, Any]:
-    """The manifest of a calibration, which is drawn, or of moments."""
-    if settings.moments is not None:
-        return text_of(settings.moments)
-    check_held_out(MEASURED, asked.corpus)
-    return draw(opened, asked).manifest
-
-
-def _held(
-    opened: Opened,
-    asked: CalibrationSettings,
-    settings: PressingSettings,
-    tags: Sequence[str],
-    read: Mapping[str, Any],
-) -> dict[str, HeldOut]:
-    """Text held out of the corpus that was calibrated on: of moments the one that they name."""
-    check_held_out(MEASURED, str(read["corpus"]), settings.moments)
-    if settings.moments is None:
-        return hold_out(opened, asked, tags, settings.measured.tokens, read=read)
-    its = CalibrationSettings.model_validate({name: read[name] for name in TEXT if name in read})
-    try:
-        return hold_out(opened, its, tags, settings.measured.tokens, read=read)
-    except BadCorpus as error:
-        raise BadCorpus(
-            f"the mixture {MEASURED} needs more of the text that {settings.moments} was made of: "
-            f"{error}"
-        ) from error
-
-
 def tried(
     opened: Opened, asked: CalibrationSettings, settings: PressingSettings, tag: str
 ) -> Callable[[], object]:
     """What scores one language, which stands for all of them in an estimate."""
     one = asked.model_copy(update={"languages": (tag,)})
-    return Scored.of(opened, one, settings, [tag], _read(opened, one, settings)).nats
+    read = _holding.read_of(opened, one, settings)
+    return Scored.of(opened, one, settings, [tag], read).nats
 
 
 # ---- the rounds ----------------------------------------------------------------------------

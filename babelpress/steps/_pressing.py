@@ -4,6 +4,7 @@ Tested in tests/steps/test_step.py and tests/test_bad_input.py.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from babelpress.models.open import Opened
     from babelpress.models.walk import Walk
 
-TABLED = ("corpus", "length")  # what is said of text that losses are measured on
 MOMENTS_HELP = "A moments folder of this model: nothing is read or run, propagate is dense."
 
 
@@ -37,6 +37,14 @@ class Measured(Strict):
     rounds: int = Field(default=6, gt=0)
     rate: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     tokens: int = Field(default=2560, gt=1)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldsOut:
+    """What needs text held out of the calibration, in words, and tokens of each language."""
+
+    who: str
+    tokens: int
 
 
 class ByMethod(StepSettings):
@@ -166,15 +174,10 @@ class PressingSettings(LookingSettings, ByMethod):
         return super().looks_twice or self.goes_by_table
 
     @property
-    def shares_moments(self) -> bool:
-        """Not with a table: what that is measured on is not calibrated on."""
-        return super().shares_moments and not self.goes_by_table
-
-    @property
-    def unread(self) -> dict[str, str]:
-        """A table is measured on text, with moments too."""
-        read = TABLED if self.goes_by_table else ()
-        return {name: why for name, why in super().unread.items() if name not in read}
+    def holds_out(self) -> HoldsOut | None:
+        """What needs text held out of the calibration; None where nothing does."""
+        measured = self.mixture == MEASURED
+        return HoldsOut(f"the mixture {MEASURED}", self.measured.tokens) if measured else None
 
 
 def check_scored(name: str, walk: "Walk", settings: PressingSettings) -> None:
@@ -188,11 +191,11 @@ def check_scored(name: str, walk: "Walk", settings: PressingSettings) -> None:
 def check_scorable(
     opened: "Opened", asked: CalibrationSettings, settings: PressingSettings
 ) -> None:
-    """Raise BadCorpus or BadSetting for the measured mixture where no text can be held out."""
-    if settings.mixture == MEASURED:
-        from babelpress.steps import _measured
+    """Raise BadCorpus or BadSetting where text is to be held out, and none can be."""
+    if settings.holds_out is not None:
+        from babelpress.steps import _holding
 
-        _measured.check_text(opened, asked, settings)
+        _holding.check(opened, asked, settings)
 
 
 class PressingReport(StepReport):
@@ -230,13 +233,13 @@ def check_options(methods: Registry, name: str, given: Mapping[str, object]) -> 
     methods.check_values(name, given)
 
 
-def check_held_out(policy: str, corpus: str, moments: str | None = None) -> None:
-    """Raise BadSetting for the measured mixture of text that nothing can be held out of."""
-    if policy != MEASURED or not (corpus == SELF or shots_of(corpus)):
+def check_held_out(who: str, corpus: str, moments: str | None = None) -> None:
+    """Raise BadSetting for what measures on text held out, of text that gives none."""
+    if not (corpus == SELF or shots_of(corpus)):
         return
     where = f"moments in {moments} are of" if moments else "the calibration reads"
     raise BadSetting(
-        f"the mixture {MEASURED} is found on plain text that was not read, and {where} {corpus}. "
+        f"{who} is found on plain text that was not read, and {where} {corpus}. "
         "Calibrate on a corpus, or use uniform."
     )
 

@@ -10,26 +10,24 @@ Shapes: N scored tokens, V vocabulary, K options, B texts, T positions.
 Tested in tests/steps/test_tabling.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from babelpress.errors import BadCorpus, BadModel, NotFinite
+from babelpress.errors import BadModel, NotFinite
 from babelpress.models.open import Opened
 from babelpress.models.reading import sees_both_sides
 from babelpress.models.reshaped import META
 from babelpress.models.walk import Walk
 from babelpress.moments import gather
 from babelpress.moments.gather import batch_size, pass_on
-from babelpress.steps._learnt import held_of, marks_of, rows_of, valid_text
+from babelpress.press.undone import undone
+from babelpress.steps._learnt import marks_of, rows_of
 from babelpress.system.offload import Hold, in_memory
-from babelpress.text.calibration import CalibrationSet
-from babelpress.text.settings import CalibrationSettings
 from babelpress.text.token_blocks import TokenBlocks
 from babelpress.train.batches import Batch, Blocks
 from babelpress.train.reading import Reader, Said
@@ -41,14 +39,6 @@ Press = Callable[[], object]  # changes a block in place
 # ---- text ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Apart:
-    """Text that losses are measured on; `of_train` are the languages whose calibration gave it."""
-
-    text: Blocks
-    of_train: tuple[str, ...] = ()
-
-
 def check(name: str, walk: Walk) -> None:
     """Raise BadModel for a model that is seen to predict no tokens of one text."""
     seen = walk.model.device.type != META
@@ -57,48 +47,6 @@ def check(name: str, walk: Walk) -> None:
             f"{name} ({type(walk.model).__name__}) does not predict next or hidden tokens of one "
             "text, whose loss a table of blocks is made of. Use another --allocate."
         )
-
-
-def apart_of(
-    opened: Opened, asked: CalibrationSettings, drawn: CalibrationSet, tokens: int
-) -> tuple[CalibrationSet, Apart]:
-    """What is calibrated on, and at most `tokens` of each language that are not.
-
-    They are of the valid split; where a corpus has none, of a tenth of the token blocks drawn.
-    Raises BadCorpus for a language that has one block alone.
-    """
-    valid = valid_text(opened, asked, drawn.blocks, tokens)
-    learnt: dict[str, TokenBlocks] = {}
-    found: dict[str, TokenBlocks] = {}
-    for tag, each in drawn.blocks.items():
-        if tag in valid:
-            learnt[tag], found[tag] = each, valid[tag]
-            continue
-        if len(each.ids_BT) < 2:
-            raise BadCorpus(
-                f"{tag} has {len(each.ids_BT)} block of text to calibrate on, and none to hold "
-                f"apart. Give shorter blocks with --length, less than {asked.length}, or more text."
-            )
-        held = held_of(each)
-        learnt[tag] = rows_of(each, slice(held, None))
-        found[tag] = at_most(rows_of(each, slice(held)), tokens)
-    text = text_of(opened, found)
-    return CalibrationSet(learnt, drawn.manifest), Apart(
-        text, tuple(t for t in found if t not in valid)
-    )
-
-
-def beside(opened: Opened, asked: CalibrationSettings, tags: Iterable[str], tokens: int) -> Apart:
-    """Valid text for moments of a folder. Raises BadCorpus where a language has none."""
-    tags = list(tags)
-    valid = valid_text(opened, asked, tags, tokens)
-    if missing := [tag for tag in tags if tag not in valid]:
-        raise BadCorpus(
-            f"{asked.corpus} has too little valid text of {', '.join(missing)} to measure losses "
-            "on, and that of --moments was calibrated on. Give a --corpus that has some, a smaller "
-            "--length, or leave --moments out."
-        )
-    return Apart(text_of(opened, valid))
 
 
 def text_of(opened: Opened, blocks: Mapping[str, TokenBlocks]) -> Blocks:
@@ -117,19 +65,6 @@ def at_most(blocks: TokenBlocks, tokens: int) -> TokenBlocks:
 
 
 # ---- losses --------------------------------------------------------------------------------
-
-
-@contextmanager
-def as_it_was(block: nn.Module) -> Iterator[None]:
-    """Inside, the parameters of a block may be changed; then they are what they were."""
-    before = [(each, each.data) for each in block.parameters()]
-    try:
-        for each, data in before:
-            each.data = data.clone()
-        yield
-    finally:
-        for each, data in before:
-            each.data = data
 
 
 @dataclass(slots=True)
@@ -182,7 +117,7 @@ class Measure:
         """
         ends: list[list[gather.Batch]] = []
         for press in presses:
-            with as_it_was(self.walk.blocks[index]):
+            with undone([self.walk.blocks[index]], in_memory):  # a copy of one block
                 press()
                 passed = self.next(index, todo)
             ends.append(self.onward(index + 1, passed))
@@ -192,7 +127,7 @@ class Measure:
         """What is lost where every block is pressed, in its own way (B,)."""
         todo = [*self.begins]
         for index, press in enumerate(presses):
-            with as_it_was(self.walk.blocks[index]):
+            with undone([self.walk.blocks[index]], in_memory):  # a copy of one block
                 press()
                 todo = self.next(index, todo)
         return self.losses([todo])[0]

@@ -16,6 +16,7 @@ from babelpress.prune import PRUNERS
 from babelpress.steps import _by_table, _protecting
 from babelpress.steps._kind import BLOCKS, Done, Estimate, Told
 from babelpress.steps._pressing import (
+    HoldsOut,
     PressingReport,
     PressingSettings,
     check_options,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from babelpress.models.walk import Walk
     from babelpress.press.method import Pruner
     from babelpress.steps._estimating import Trial
+    from babelpress.steps._looking import Source
     from babelpress.system.offload import Hold
 
 EXAMPLE = "babelpress prune babel-mini --method wanda --pattern 0.5 --mixture uniform --out run"
@@ -138,6 +140,11 @@ class Settings(PressingSettings):
         return allocate.by_table(self.allocate)
 
     @property
+    def holds_out(self) -> HoldsOut | None:
+        """The table too."""
+        return _by_table.holds_out(self.allocate, self.allocation) or super().holds_out
+
+    @property
     def needs_gram(self) -> bool:
         """Whether the method reads Gram matrices."""
         return reads_gram(PRUNERS, self.method)
@@ -190,7 +197,7 @@ def check(name: str, walk: "Walk", settings: Settings) -> None:
 
 
 def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
-    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    """Raise BadCorpus or BadSetting where text is to be held out, and there is none."""
     check_scorable(opened, calibration, settings)
 
 
@@ -210,6 +217,12 @@ def do(
     rule = _allocating.Rule(settings.allocate, settings.allocation)
     protected = _protecting.protected(settings.protect)
     chooser = _by_table.chooser(opened, calibration, settings, folder, hold, progress)
+
+    def seen(source: "Source") -> None:
+        protected.check_languages(source.there)
+        if chooser:
+            chooser.look(source)
+
     pressed = _doing.press(
         opened,
         calibration,
@@ -217,8 +230,7 @@ def do(
         protected.within(method(settings), Walk(opened.model)),
         folder,
         against=settings.against,
-        seen=lambda source: protected.check_languages(source.there),
-        drawn=chooser.draw() if chooser else None,
+        seen=seen,
         allocate=chooser.allocate if chooser else rule.allocate if rule.differs else None,
         hold=hold,
         progress=progress,
@@ -270,7 +282,9 @@ def tell(report: Report) -> Told:
         ),
         listings=(
             *rounds_tables(report),
-            *_by_table.listings(rule, report.table, "share of its weights that stays"),
+            *_by_table.listings(
+                rule, report.table, "share of its weights that went", _allocated(report)
+            ),
         ),
     )
 
@@ -287,6 +301,12 @@ def _no_room(report: Report, rule: str) -> list[str]:
         return []
     pattern = report.step["pattern"]
     return [f"{rule} gave every block the same: {pattern} has too few counts to choose from."]
+
+
+def _allocated(report: Report) -> dict[int, float]:
+    """The share of each block that went."""
+    blocks = sorted({row["block"] for row in report.sites})
+    return dict(zip(blocks, report.allocated, strict=True)) if report.allocated else {}
 
 
 def _permuted(report: Report) -> list[str]:

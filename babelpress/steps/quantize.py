@@ -21,6 +21,7 @@ from babelpress.quantize import QUANTIZERS
 from babelpress.steps import _by_table
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
+    HoldsOut,
     PressingReport,
     PressingSettings,
     check_options,
@@ -124,6 +125,11 @@ class Settings(PressingSettings):
         return allocate.by_table(self.allocate)
 
     @property
+    def holds_out(self) -> HoldsOut | None:
+        """The table too."""
+        return _by_table.holds_out(self.allocate, self.allocation) or super().holds_out
+
+    @property
     def needs_gram(self) -> bool:
         """Whether the method reads Gram matrices."""
         return reads_gram(QUANTIZERS, self.method)
@@ -188,7 +194,7 @@ def check(name: str, walk: "Walk", settings: Settings) -> None:
 
 
 def check_text(opened: "Opened", calibration: CalibrationSettings, settings: Settings) -> None:
-    """Raise BadCorpus or BadSetting where the mixture needs text held out, and there is none."""
+    """Raise BadCorpus or BadSetting where text is to be held out, and there is none."""
     check_scorable(opened, calibration, settings)
 
 
@@ -214,7 +220,7 @@ def do(
         settings,
         method(settings),
         folder,
-        drawn=chooser.draw() if chooser else None,
+        seen=chooser.look if chooser else None,
         allocate=chooser.allocate if chooser else None,
         tables=quantize_tables if settings.embeddings == EIGHT else None,
         hold=hold,

@@ -203,10 +203,10 @@ def why_not(plan: Recipe) -> str:
         return f"its first step is {first.kind}, which does not press by a method"
     if work.moments is not None:
         return "its moments are named"
+    if work.looks_twice:
+        return "it looks at all blocks before it presses one (a searched mixture or an allocation)"
     if not work.shares_moments:
         return "it presses each block on what the pressed blocks before pass on (propagate dense)"
-    if work.looks_twice:
-        return "it looks at all blocks before it presses one (a mixture or allocation by damage)"
     if plan.calibration.weigh == LOSS:
         return "the loss weighs its tokens, which takes a pass back through all blocks"
     return "the model writes its text itself" if plan.calibration.corpus == SELF else ""

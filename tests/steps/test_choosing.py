@@ -25,7 +25,9 @@ from babelpress.runs.estimate import estimate
 from babelpress.runs.manifest import read
 from babelpress.steps import KINDS, _choosing, _tabling
 from babelpress.steps._tabling import Measure
+from babelpress.sweeps.passing import why_not
 from babelpress.text.draw import draw
+from babelpress.text.held_out import hold_out
 from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,14 +142,16 @@ def test_the_table_is_that_of_blocks_pressed_alone(model, tmp_path):
     allocation = {"densities": "0.25,0.5,0.75", "trades": 0}
     do(pruning(model, allocation=allocation), tmp_path / "run")
     opened, asked = open_model(str(model)), CalibrationSettings.model_validate(TEXT)
-    learnt, apart = _tabling.apart_of(opened, asked, draw(opened, asked), 512)
+    drawn = draw(opened, asked)
+    held = hold_out(opened, asked, TEXT["languages"], 512, read=drawn.manifest)
+    apart = _tabling.text_of(opened, {tag: each.blocks for tag, each in held.items()})
     walk = Walk(opened.model)
-    moments, shares = dense_moments(walk, learnt.blocks), dict.fromkeys(TEXT["languages"], 0.5)
+    moments, shares = dense_moments(walk, drawn.blocks), dict.fromkeys(TEXT["languages"], 0.5)
 
     def press():
         press_block(walk, 1, moments[1], Pruner.of("wanda", "0.75"), shares, {})
 
-    alone = Measure.of(walk, apart.text).of_all([lambda: None, press, lambda: None])
+    alone = Measure.of(walk, apart).of_all([lambda: None, press, lambda: None])
 
     table = table_of(tmp_path / "run")
     found = {tag: rows[1][0] for tag, rows in table["loss"].items()}
@@ -155,17 +159,26 @@ def test_the_table_is_that_of_blocks_pressed_alone(model, tmp_path):
     assert len({tuple(row) for rows in table["loss"].values() for row in rows}) == 6
 
 
-def test_text_held_apart_is_not_calibrated_on_and_told(model, pruned):
+def test_text_held_out_takes_nothing_from_the_calibration_and_is_told(model, pruned):
     table = table_of(pruned)
 
-    assert table["of_train"] == TEXT["languages"]
-    assert table["tokens"] == dict.fromkeys(TEXT["languages"], 63)
+    opened, asked = open_model(str(model)), CalibrationSettings.model_validate(TEXT)
+    manifest = draw(opened, asked).manifest
+    held = hold_out(opened, asked, TEXT["languages"], 512, read=manifest)
+    assert table["split"] == {tag: each.split for tag, each in held.items()}
+    assert table["tokens"] == {tag: each.tokens for tag, each in held.items()}
+    step = read(pruned).steps[-1].model_dump()
+    assert step["calibration"]["languages"] == manifest["languages"]
     told = tell(read(pruned).steps[-1])
     (line,) = [each for each in told.lines if each.startswith("minimax: ")]
     assert "nats a token" in line
-    assert "with all blocks alike, on text held apart (train text in swh_Latn, hin_Deva)" in line
+    assert "with all blocks alike, on text held out; " in line
     assert [each.title for each in told.listings] == ["what minimax gave each block"]
     assert [row[0] for row in told.listings[0].rows] == ["0", "1", "2"]
+    zeros = zeros_of(pruned).values()
+    assert told.listings[0].head[1] == "share of its weights that went"
+    for block, row in enumerate(told.listings[0].rows):  # of 7680 weights, not of an option
+        assert row[1] == f"{sum(each[block] for each in zeros) / 7680:.4g}"
     words = card(pruned)
     assert "0.5; by block as minimax says" in words
     assert "What minimax gave each block." in words
@@ -236,41 +249,110 @@ def moments(model, tmp_path_factory):
     )
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """A corpus with a valid split."""
-    folder = tmp_path_factory.mktemp("corpora") / "corpus"
+def sentence(tag, split, n):
+    return f"{tag} {split} {n} says some words, {n * 7} of them or more, then others."
+
+
+def write(folder, lines):
+    """A corpus of documents by split, the same number in every language."""
     folder.mkdir()
     for tag in TEXT["languages"]:
         rows = [
             {"id": f"{split}{n}", "lang": tag, "src": "s", "doc": f"{split}{n}", "split": split}
-            | {"text": f"{tag} {split} {n} says some words, {n * 7} of them or more, then others."}
-            for split in ("train", "valid")
-            for n in range(9)
+            | {"text": text}
+            for split, texts in lines(tag).items()
+            for n, text in enumerate(texts)
         ]
         (folder / f"{tag}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
-def test_with_moments_losses_are_measured_on_valid_text(model, moments, corpus, tmp_path):
-    asked = pruning(model, moments=str(moments.folder)).model_copy(
-        update={"calibration": CalibrationSettings(corpus=str(corpus), length=64)}
-    )
+def leaking(tag):
+    """Train text that is all calibrated on; valid text has one line of it and one of the test."""
+    train, valid, test = ([sentence(tag, s, n) for n in range(9)] for s in ("train", "valid", "x"))
+    valid[3] = f"{valid[3]}\n{train[2]}\n{test[5]}"
+    return {"train": train, "valid": valid, "test": test}
+
+
+@pytest.fixture(scope="module")
+def leaks(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("corpora") / "leaks", leaking)
+
+
+ALL = {"languages": TEXT["languages"], "tokens": 4096, "length": 64}
+
+
+def measured_on(monkeypatch):
+    """The texts that tables are measured on from now on, by language."""
+    found = []
+    real = _tabling.text_of
+
+    def text_of(opened, blocks):
+        found.append(
+            {
+                tag: opened.tokenizer.decode(each.ids_BT[each.counted_BT].tolist())
+                for tag, each in blocks.items()
+            }
+        )
+        return real(opened, blocks)
+
+    monkeypatch.setattr(_tabling, "text_of", text_of)
+    return found
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_lines_calibrated_on_or_of_the_test_split_are_not_measured_on(
+    model, leaks, tmp_path, monkeypatch, saved
+):
+    text = CalibrationSettings.model_validate({**ALL, "corpus": str(leaks)})
+    step = {"allocation": {"trades": 0, "tokens": 4096}}
+    asked = pruning(model, **step).model_copy(update={"calibration": text})
+    if saved:
+        calibrate(open_model(str(model)), text, tmp_path / "moments", gram=True)
+        asked = pruning(model, moments=str(tmp_path / "moments"), **step)
+    texts = measured_on(monkeypatch)
 
     do(asked, tmp_path / "run")
 
+    for tag in TEXT["languages"]:
+        assert sentence(tag, "valid", 4) in texts[0][tag]
+        assert "train" not in texts[0][tag]
+        assert f"{tag} x 5" not in texts[0][tag]
     table = table_of(tmp_path / "run")
-    assert table["of_train"] == []
-    assert table["corpus"] == str(corpus)
-    assert all(63 <= each <= 512 for each in table["tokens"].values())
+    assert table["corpus"] == str(leaks)
+    assert table["split"] == dict.fromkeys(TEXT["languages"], "valid")
 
 
-def test_moments_without_other_text_are_refused(model, moments, tmp_path):
-    asked = pruning(model, moments=str(moments.folder))
+def test_with_moments_losses_are_those_without_on_more_of_the_same_text(model, moments, tmp_path):
+    do(pruning(model, moments=str(moments.folder)), tmp_path / "of_folder")
+    do(pruning(model, propagate="dense"), tmp_path / "alone")
 
-    words = refusal(BadCorpus, do, asked, tmp_path / "run")
+    assert table_of(tmp_path / "of_folder") == table_of(tmp_path / "alone")
 
-    assert words.startswith("embedded has too little valid text of swh_Latn, hin_Deva to measure")
+
+@pytest.mark.parametrize("make", [pruning, rounding])
+def test_moments_of_a_corpus_that_is_gone_or_another_are_refused(model, tmp_path, make):
+    corpus = write(tmp_path / "corpus", leaking)
+    text = CalibrationSettings.model_validate({**ALL, "corpus": str(corpus)})
+    folder = tmp_path / "moments"
+    calibrate(open_model(str(model)), text, folder, gram=True)
+    start = f"--allocate minimax needs more of the text that {folder} was made of: "
+    one = corpus / "swh_Latn.jsonl"
+
+    one.write_text(one.read_text().replace("words", "sounds"))
+    words = refusal(BadCorpus, do, make(model, moments=str(folder)), tmp_path / "run")
+    assert words.startswith(start)
+    assert "not what it was" in words
+    one.unlink()
+    words = refusal(
+        BadCorpus,
+        bp.prune,
+        str(model),
+        out=tmp_path / "run",
+        moments=str(folder),
+        allocate="minimax",
+    )
+    assert words.startswith(start)
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
@@ -406,12 +488,13 @@ def test_it_is_said_before_it_is_done():
     assert said == "gptq 3 bits, group 128, clip mse, by block as minimax says, uniform"
 
 
-def test_moments_are_not_shared_with_what_holds_text_apart():
+def test_moments_are_shared_with_others_and_read_twice():
     settings = KINDS.module("prune").Settings(allocate="minimax", propagate="dense")
 
     assert settings.looks_twice
-    assert not settings.shares_moments
-    assert KINDS.module("prune").Settings(propagate="dense").shares_moments
+    assert settings.shares_moments
+    for propagate in ("dense", "compressed"):
+        assert "looks at all blocks" in why_not(pruning("any", propagate=propagate))
 
 
 @pytest.mark.parametrize(
@@ -465,9 +548,39 @@ def test_a_model_without_next_tokens_is_refused(tmp_path):
     assert "does not predict next or hidden tokens of one text" in words
 
 
-def test_a_language_of_one_block_has_nothing_to_hold_apart(model, tmp_path):
-    asked = plan(model, {"allocate": "minimax"}, languages=["swh_Latn"], tokens=64, length=64)
+@pytest.mark.parametrize("corpus", ["self", "translation:embedded"])
+def test_text_that_nothing_can_be_held_out_of_is_refused(model, tmp_path, corpus):
+    asked = plan(model, {"allocate": "minimax"}, corpus=corpus)
+
+    words = refusal(BadSetting, run.do, asked, tmp_path / "run")
+
+    assert words.startswith("--allocate minimax is found on plain text that was not read, and ")
+    assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_a_corpus_that_is_read_whole_is_refused_before_blocks_are_looked_at(
+    model, tmp_path, monkeypatch
+):
+    corpus = write(tmp_path / "text", lambda tag: {"train": leaking(tag)["train"]})
+    text = CalibrationSettings.model_validate({**ALL, "corpus": str(corpus)})
+    asked = pruning(model, mixture="minimax").model_copy(update={"calibration": text})
+    monkeypatch.setattr(_choosing, "seen_of", None)
 
     words = refusal(BadCorpus, do, asked, tmp_path / "run")
 
-    assert words.startswith("swh_Latn has 1 block of text to calibrate on, and none to hold apart.")
+    assert "has no text of swh_Latn, hin_Deva that the calibration has not read" in words
+
+
+def test_a_later_step_is_refused_before_the_first_is_done(model, tmp_path):
+    asked = plan(model, {"allocate": "minimax"}, corpus="self")
+    second = asked.steps[0]
+    first = pruning(model, allocate="uniform", allocation={}).steps[0]
+
+    words = refusal(
+        BadSetting,
+        run.do,
+        asked.model_copy(update={"steps": (first, second)}),
+        tmp_path / "run",
+    )
+
+    assert words.startswith("--allocate minimax is found on plain text")

@@ -15,7 +15,7 @@ from babelpress.models.walk import Walk
 from babelpress.press.blocks import press_block
 from babelpress.press.method import Pruner
 from babelpress.steps import _tabling
-from babelpress.steps._tabling import Measure, as_it_was, divergence
+from babelpress.steps._tabling import Measure, divergence
 from babelpress.system.offload import on_disk
 from babelpress.train import reading
 from babelpress.train.batches import Blocks, Marks
@@ -169,15 +169,19 @@ def test_small_losses_do_not_drown_in_roundings():
 
 
 def test_a_block_is_what_it_was_whatever_happens_inside():
-    block = Walk(loud()).blocks[0]
-    before = {name: each.clone() for name, each in block.state_dict().items()}
+    walk = Walk(loud())
+    measure = Measure.of(walk, read("llama"))
+    before = {name: each.clone() for name, each in walk.blocks[0].state_dict().items()}
 
-    with pytest.raises(KeyboardInterrupt), as_it_was(block):
-        for each in block.parameters():
+    def broken():
+        for each in walk.blocks[0].parameters():
             each.data.zero_()
         raise KeyboardInterrupt
 
-    assert all(torch.equal(before[name], each) for name, each in block.state_dict().items())
+    with pytest.raises(KeyboardInterrupt):
+        measure.of_block(0, measure.begins, [broken])
+
+    assert all(torch.equal(before[n], each) for n, each in walk.blocks[0].state_dict().items())
 
 
 def test_a_model_that_gives_no_numbers_is_an_error():

@@ -41,6 +41,7 @@ ALONE = [
     ([{"prune": {**PRUNE, "propagate": "compressed"}}], "propagate dense"),
     ([{"prune": {**PRUNE, "mixture": "minimax"}}], "looks at all blocks"),
     ([{"prune": {**PRUNE, "allocate": "owl"}}], "looks at all blocks"),
+    ([{"prune": {**PRUNE, "allocate": "owl", "propagate": "compressed"}}], "looks at all blocks"),
     ([{"prune": {**PRUNE, "moments": "somewhere"}}], "moments are named"),
     ([{"prune": SOLVE}, {"quantize": {**CODES, "keep_zeros": True}}], "steps after its first"),
     ([{"shrink": {"ffn": "0.5", "propagate": "dense"}}], "first step is shrink"),
