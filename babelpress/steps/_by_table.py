@@ -93,7 +93,8 @@ def chooser(
 def names(table: Mapping[str, Any]) -> dict[int, float]:
     """What every block got; no choice at all is the plain method."""
     if not table["chosen"]:
-        return dict.fromkeys(table["blocks"], table["asked"])
+        asked: float = table["asked"]
+        return dict.fromkeys(table["blocks"], asked)
     pairs = zip(table["blocks"], table["chosen"], strict=True)
     return {block: table["options"][each] for block, each in pairs}
 
