@@ -91,7 +91,10 @@ def chooser(
 
 
 def names(table: Mapping[str, Any]) -> dict[int, float]:
-    """What every block got."""
+    """What every block got; no choice at all is the plain method."""
+    if not table["chosen"]:
+        asked: float = table["asked"]
+        return dict.fromkeys(table["blocks"], asked)
     pairs = zip(table["blocks"], table["chosen"], strict=True)
     return {block: table["options"][each] for block, each in pairs}
 
@@ -102,13 +105,6 @@ def measured(table: Mapping[str, Any], chosen: Sequence[int]) -> dict[str, float
     return next(rows, None)
 
 
-def even(table: Mapping[str, Any]) -> list[int]:
-    """The choice that gives all blocks the same; nothing where that is no option."""
-    if table["asked"] not in table["options"]:
-        return []
-    return [table["options"].index(table["asked"])] * len(table["blocks"])
-
-
 def lines(rule: str, table: Mapping[str, Any]) -> list[str]:
     """What the language that loses most was measured to lose, and where all blocks are alike."""
     if not table:
@@ -116,8 +112,9 @@ def lines(rule: str, table: Mapping[str, Any]) -> list[str]:
     lost = measured(table, table["chosen"])
     assert lost is not None
     worst = max(lost, key=lambda tag: lost[tag])
-    before = measured(table, even(table)) or {}
-    beside = f", {max(before.values()):.4g} with all blocks alike" if before else ""
+    before = measured(table, table["plain"])
+    assert before is not None
+    beside = f", {max(before.values()):.4g} with all blocks alike"
     return [
         f"{rule}: {worst} loses most, {lost[worst]:.4g} nats a token{beside}, on text held out; "
         f"{len(table['tried'])} choices were measured."
@@ -131,7 +128,7 @@ def listings(
 
     By default that is the option itself, as of bits; of pruning whole weights of rows are told.
     """
-    if not table:
+    if not table or not table["chosen"]:  # all alike, by no option of the table
         return ()
     rows: list[tuple[str, ...]] = []
     given = got or names(table)

@@ -90,26 +90,30 @@ class Chooser:
         kept = _Kept(self._place(source, shares), text.languages())
         tags, table = kept.tags, kept.table(at, self.progress)
         loss_LBO = [[[row[tag] for row in of] for of in table] for tag in tags]
-        most = 1 + len(choices.even) + self.wanted.trades
+        plain, most = choices.even, 2 + self.wanted.trades
 
         def worst(chosen_B: Sequence[int]) -> float:
             losses = kept.measured(at, chosen_B)
             self.progress("whole models: measured", len(kept.tried), most)
             return max(losses.values())
 
+        worst(plain)
         by_table = module.solve(loss_LBO, choices.size_BO, choices.budget)
-        began = min([by_table, *choices.even], key=worst)  # sums may mislead: then blocks are even
+        # Sums may mislead: then blocks are alike. From what is no option nothing can be traded.
+        began = min([plain, by_table], key=worst) if plain else by_table
         traded = module.trade(
             began, loss_LBO, choices.size_BO, choices.budget, worst, self.wanted.trades
         )
+        chosen = min([plain, traded.chosen], key=worst)
         self.told = {
             **_told(choices, self.held, tags, loss_LBO),
             "corpus": source.manifest["corpus"],
             "by_table": by_table,
-            "chosen": traded.chosen,
+            "plain": plain,
+            "chosen": chosen,
             "tried": [{"chosen": [*key], "loss": loss} for key, loss in kept.tried.items()],
         }
-        return choices.final(traded.chosen)
+        return choices.final(chosen)
 
     def _place(self, source: Source, shares: Mapping[str, float]) -> Path:
         """Where the table lies: beside what it hangs on."""
@@ -199,7 +203,7 @@ class _At:
 class _Kept:
     """What was measured, in a file that is written whole after every measurement.
 
-    `tried` are losses of whole models by the options chosen.
+    `tried` are losses of whole models by the options chosen; of none it is the plain method.
     """
 
     def __init__(self, place: Path, tags: list[str]):

@@ -25,7 +25,8 @@ class Choices:
     """What blocks may get: `names` of options, the method with each, and what each would take.
 
     `blocks` are the numbers of those that are pressed at all; `size_BO` and `budget` are in bits,
-    or in weights that stay, `fine` of each. `final` is the method for the options chosen (B,).
+    or in weights that stay, `fine` of each. `plain` is the method that gives every block what is
+    asked for, `chosen_by` the one for the options chosen (B,) where they are not that.
     """
 
     names: list[float]
@@ -34,13 +35,19 @@ class Choices:
     size_BO: list[list[int]]
     budget: int
     asked: float
-    final: Callable[[Sequence[int]], Method]
+    plain: Method
+    chosen_by: Callable[[Sequence[int]], Method]
     fine: int = 1
 
     @property
-    def even(self) -> list[list[int]]:
-        """The choice that gives every block what is asked for, where that is an option."""
-        return [[at] * len(self.blocks) for at, each in enumerate(self.names) if each == self.asked]
+    def even(self) -> list[int]:
+        """The choice that is the plain method: empty where what is asked for is no option."""
+        there = self.asked in self.names
+        return [self.names.index(self.asked)] * len(self.blocks) if there else []
+
+    def final(self, chosen_B: Sequence[int]) -> Method:
+        """The method for the options chosen."""
+        return self.plain if [*chosen_B] == self.even else self.chosen_by(chosen_B)
 
 
 Offer = Callable[[Shapes, Any], Choices]
@@ -78,6 +85,7 @@ def pruning(pattern: str, densities: str) -> Offer:
             [[each * round(kept * fine) for kept in names] for each in count.values()],
             sum(count.values()) * round(asked * fine),
             asked,
+            method,
             final,
             fine,
         )
@@ -101,6 +109,7 @@ def quantizing(grid_of: Callable[[int], Grid], asked: int, bits: str) -> Offer:
             [[_bits(own, grid_of(each)) for each in names] for own in shapes.values()],
             sum(_bits(own, grid_of(asked)) for own in shapes.values()),
             asked,
+            method,
             final,
         )
 

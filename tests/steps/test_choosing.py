@@ -397,14 +397,53 @@ def test_bits_of_blocks_are_told(model, tmp_path):
 
     step, table = found["steps"][0], table_of(tmp_path / "run")
     got = [table["options"][each] for each in table["chosen"]]
-    assert sorted(set(got)) in ([2], [2, 4])
-    named = ", ".join(f"{bits} bits in block {block}" for block, bits in enumerate(got))
-    assert step["grid"] == f"3 bits, group 16, clip mse; {named}"
+    assert sorted(set(got)) in ([], [2], [2, 4])
+    named = "".join(f", {bits} bits in block {block}" for block, bits in enumerate(got))
+    assert step["grid"] == f"3 bits, group 16, clip mse{named.replace(',', ';', 1)}"
     told = tell(read(tmp_path / "run").steps[-1])
     assert told.how == f"{step['grid']}; by block as minimax says"
     (line,) = [each for each in told.lines if each.startswith("minimax: ")]
-    assert "with all blocks alike" not in line  # 3 bits were no option
-    assert told.listings[0].head[1] == "bits"
+    assert "with all blocks alike" in line
+    assert len(told.listings) == bool(got)
+
+
+@pytest.mark.parametrize("alike", ["best", "worst"])
+@pytest.mark.parametrize(
+    ("make", "step"),
+    [
+        (pruning, {"allocation": {"densities": "0.25,0.75", "trades": 2}}),
+        (rounding, {"allocation": {"bits": "2,8", "trades": 2}, "bits": 4}),
+        (pruning, {"allocation": {"densities": "0.25,0.5,0.75", "trades": 2}}),
+        (rounding, {"allocation": {"bits": "2,3,4", "trades": 2}, "bits": 3}),
+    ],
+)
+def test_all_blocks_alike_are_measured_first_and_taken_where_nothing_does_better(
+    model, tmp_path, monkeypatch, make, step, alike
+):
+    measured = []
+
+    def counted(*_given):
+        measured.append(10.0 if alike == "worst" and not measured else 1.0 + len(measured))
+        return dict.fromkeys(TEXT["languages"], measured[-1])
+
+    uniform = {**step, "allocate": "uniform", "allocation": {}}
+    do(make(model, **uniform), tmp_path / "uniform")
+    with monkeypatch.context() as patch:
+        patch.setattr(Measure, "of_all", counted)
+        do(make(model, **step), tmp_path / "run")
+
+    table = table_of(tmp_path / "run")
+    asked_is_an_option = table["asked"] in table["options"]
+    assert table["tried"][0]["chosen"] == table["plain"]
+    assert bool(table["plain"]) == asked_is_an_option
+    told = tell(read(tmp_path / "run").steps[-1])
+    assert "with all blocks alike" in "".join(told.lines)
+    if alike == "worst":
+        assert table["chosen"] != table["plain"]
+    else:
+        assert table["chosen"] == table["plain"]
+        own, same = weights(tmp_path / "run"), weights(tmp_path / "uniform")
+        assert all(torch.equal(own[name], each) for name, each in same.items())
 
 
 # ---- killed --------------------------------------------------------------------------------
