@@ -94,3 +94,14 @@ def weights_of(walk):
 
 def tensors_of(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def flat(found):
+    """Every tensor of moments of blocks, by block, site, language and name."""
+    return {
+        (index, site.name, language, name): tensor
+        for index, of_block in found.items()
+        for site, seen in of_block.items()
+        for language, each in seen.items()
+        for name, tensor in each.tensors().items()
+    }

@@ -1,7 +1,9 @@
 """Small runs, and what lies in their folders."""
 
 import json
+from typing import Any
 
+import pico
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -32,6 +34,16 @@ def do(asked, out, **options):
     """Do a recipe; its manifest as it is written."""
     run.do(asked, out, **options)
     return read_json(out / "manifest.json")
+
+
+def loud(folder):
+    """A saved model that says something, so that pressing costs it something."""
+    model: Any = pico.model()
+    for each in model.parameters():
+        each.data.mul_(4)
+    model.save_pretrained(folder)
+    pico.tokenizer().save_pretrained(folder)
+    return folder
 
 
 def weights(folder):

@@ -56,7 +56,7 @@ BPE_SETTINGS = (
     "ignore_merges",
 )
 # Hashes that were made, by that of the rules as a tokenizer writes them: a quarter of a million
-# tokens take two seconds, and a sweep asks once a recipe.
+# tokens take seconds, and a sweep asks for it in every recipe.
 _hashes: dict[str, str] = {}
 SAMPLE = 600  # tokens of the vocabulary that are read as text
 # What a model folder holds besides weights and their config: nothing of it hangs on the weights.

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import model_validator
+
 from babelpress.allocate import RULES, _options, by_table
 from babelpress.errors import BadSetting
 from babelpress.steps._kind import Estimate, Listing
-from babelpress.steps._pressing import HoldsOut
+from babelpress.steps._pressing import HoldsOut, PressingSettings
+from babelpress.text.mixtures import MEASURED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +29,47 @@ if TYPE_CHECKING:
     from babelpress.text.settings import CalibrationSettings
 
 DENSITIES, BITS = "densities", "bits"
+
+
+class AllocatingSettings(PressingSettings):
+    """Those of a kind of step whose blocks may get what measured losses say.
+
+    A kind declares `allocate` and `allocation` itself, for its rules are its own.
+    """
+
+    if TYPE_CHECKING:
+        allocate: str
+        allocation: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _measures_once(self) -> "AllocatingSettings":
+        """Rounds of a mixture would each measure a table anew."""
+        if self.mixture == MEASURED and self.goes_by_table:
+            raise BadSetting(
+                f"the mixture {MEASURED} and --allocate {self.allocate} both measure losses again "
+                "and again, and are not done in one step. Give one of them."
+            )
+        return self
+
+    @property
+    def goes_by_table(self) -> bool:
+        """Whether blocks get what they do by losses that are measured."""
+        return by_table(self.allocate)
+
+    @property
+    def leaves_work(self) -> bool:
+        """The table of losses too."""
+        return super().leaves_work or self.goes_by_table
+
+    @property
+    def looks_twice(self) -> bool:
+        """Minimax does, and what is measured before it is done."""
+        return super().looks_twice or self.goes_by_table
+
+    @property
+    def holds_out(self) -> HoldsOut | None:
+        """The table too."""
+        return holds_out(self.allocate, self.allocation) or super().holds_out
 
 
 def asked_of(rule: str, options: Mapping[str, Any]) -> dict[str, Any]:

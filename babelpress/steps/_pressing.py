@@ -148,31 +148,6 @@ class PressingSettings(LookingSettings, ByMethod):
         hidden=True,
     )
 
-    @model_validator(mode="after")
-    def _measures_once(self) -> "PressingSettings":
-        """Rounds of a mixture would each measure a table anew."""
-        if self.mixture == MEASURED and self.goes_by_table:
-            raise BadSetting(
-                f"the mixture {MEASURED} and --allocate minimax both measure losses again and "
-                "again, and are not done in one step. Give one of them."
-            )
-        return self
-
-    @property
-    def goes_by_table(self) -> bool:
-        """Whether blocks get what they do by losses that are measured."""
-        return False
-
-    @property
-    def leaves_work(self) -> bool:
-        """The table of losses too."""
-        return super().leaves_work or self.goes_by_table
-
-    @property
-    def looks_twice(self) -> bool:
-        """Minimax does, and what is measured before it is done."""
-        return super().looks_twice or self.goes_by_table
-
     @property
     def holds_out(self) -> HoldsOut | None:
         """What needs text held out of the calibration; None where nothing does."""

@@ -16,9 +16,7 @@ from babelpress.prune import PRUNERS
 from babelpress.steps import _by_table, _protecting
 from babelpress.steps._kind import BLOCKS, Done, Estimate, Told
 from babelpress.steps._pressing import (
-    HoldsOut,
     PressingReport,
-    PressingSettings,
     check_options,
     check_scorable,
     check_scored,
@@ -77,7 +75,7 @@ def _check_contrast(method: str, against: str | None, propagate: str) -> None:
         )
 
 
-class Settings(PressingSettings):
+class Settings(_by_table.AllocatingSettings):
     """One pruning step."""
 
     method: str = setting("wanda", f"{', '.join(PRUNERS.names())}.", offers=PRUNERS.names())
@@ -133,16 +131,6 @@ class Settings(PressingSettings):
     def looks_twice(self) -> bool:
         """Minimax does, and every rule that looks at blocks."""
         return super().looks_twice or self.allocate != "uniform"
-
-    @property
-    def goes_by_table(self) -> bool:
-        """Whether blocks get what they do by losses that are measured."""
-        return allocate.by_table(self.allocate)
-
-    @property
-    def holds_out(self) -> HoldsOut | None:
-        """The table too."""
-        return _by_table.holds_out(self.allocate, self.allocation) or super().holds_out
 
     @property
     def needs_gram(self) -> bool:

@@ -21,9 +21,7 @@ from babelpress.quantize import QUANTIZERS
 from babelpress.steps import _by_table
 from babelpress.steps._kind import Done, Estimate, Told
 from babelpress.steps._pressing import (
-    HoldsOut,
     PressingReport,
-    PressingSettings,
     check_options,
     check_scorable,
     check_scored,
@@ -66,7 +64,7 @@ def _by_block(value: Any) -> Any:
     return allocate.bits_by_block(value)
 
 
-class Settings(PressingSettings):
+class Settings(_by_table.AllocatingSettings):
     """One quantization step: the last one of a recipe."""
 
     method: str = setting("gptq", f"{', '.join(QUANTIZERS.names())}.", offers=QUANTIZERS.names())
@@ -118,16 +116,6 @@ class Settings(PressingSettings):
             )
         _by_table.check(self.allocate, self.allocation, bits=self.bits)
         return self
-
-    @property
-    def goes_by_table(self) -> bool:
-        """Whether blocks get what they do by losses that are measured."""
-        return allocate.by_table(self.allocate)
-
-    @property
-    def holds_out(self) -> HoldsOut | None:
-        """The table too."""
-        return _by_table.holds_out(self.allocate, self.allocation) or super().holds_out
 
     @property
     def needs_gram(self) -> bool:

@@ -224,7 +224,7 @@ def _of_hidden(
     schedule: Schedule,
     hide: DataCollatorForLanguageModeling,
 ) -> Loss:
-    """The loss of hidden tokens, by step; compiled it was no faster, and took a minute more."""
+    """The loss of hidden tokens, by step; not compiled, for their number is another each time."""
     drops = model.training
     reader = Reader.of(model.eval())
     model.train(drops)

@@ -25,16 +25,6 @@ def taken(model, blocks, *, slopes=True):
     return dict(gather_weighed(Walk(model), blocks, gram=True, slopes=slopes))
 
 
-def flat(found):
-    return {
-        (index, site.name, language, name): tensor
-        for index, of_block in found.items()
-        for site, seen in of_block.items()
-        for language, each in seen.items()
-        for name, tensor in each.tensors().items()
-    }
-
-
 @pytest.mark.parametrize("family", ["bloom", "qwen3_moe"])
 def test_the_slope_is_the_gradient_by_the_weights_whatever_counts(family):
     """Of padded text, too, where neither the first position counts nor one in the middle."""
@@ -67,7 +57,7 @@ def test_the_slope_is_the_gradient_by_the_weights_whatever_counts(family):
 def test_what_the_padding_holds_changes_no_bit():
     model = pressing.loud()
 
-    one, other = (flat(taken(model, text(junk=junk))) for junk in (2, 77))
+    one, other = (pressing.flat(taken(model, text(junk=junk))) for junk in (2, 77))
 
     assert one.keys() == other.keys()
     assert all(torch.equal(one[place], other[place]) for place in one)
@@ -82,8 +72,8 @@ def test_with_slopes_the_other_sums_are_the_same_bits_and_of_the_same_experts(fa
 
     without, found = taken(model, blocks, slopes=False), taken(model, blocks)
 
-    one = flat(without)
-    other = {place: each for place, each in flat(found).items() if place[-1] != "slope"}
+    one = pressing.flat(without)
+    other = {place: each for place, each in pressing.flat(found).items() if place[-1] != "slope"}
     assert one.keys() == other.keys()
     assert all(torch.equal(one[place], other[place]) for place in one)
     unseen = [site for of_block in found.values() for site, seen in of_block.items() if not seen]

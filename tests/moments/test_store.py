@@ -12,8 +12,9 @@ import pico
 import pytest
 import torch
 from killing import killed_before
+from stored import content, refusal
 
-from babelpress.errors import BabelpressError, BadMoments, UnknownName
+from babelpress.errors import BabelpressError, UnknownName
 from babelpress.models.open import Opened
 from babelpress.models.walk import Walk
 from babelpress.moments import gather as feeding
@@ -60,22 +61,6 @@ def stop_after(blocks):
             raise KeyboardInterrupt
 
     return watch
-
-
-def content(folder):
-    """Bytes of every file, and the manifest without its cost."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    manifest = json.loads(found.pop("manifest.json"))
-    assert set(manifest.pop("cost")) == {"seconds", "peak_memory_mib", "seal"}
-    return found, manifest
-
-
-def refusal(function, *arguments, kind: type[BabelpressError] = BadMoments, **options):
-    """The one line that a user gets to see."""
-    with pytest.raises(kind) as caught:
-        function(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture(scope="module")

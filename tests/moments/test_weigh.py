@@ -203,16 +203,6 @@ def test_what_is_seen_and_how_often_is_as_where_tokens_count_evenly(model):
 # ---- sums ----------------------------------------------------------------------------------
 
 
-def flat(found):
-    return {
-        (index, site.name, language, name): tensor
-        for index, of_block in found.items()
-        for site, seen in of_block.items()
-        for language, each in seen.items()
-        for name, tensor in each.tensors().items()
-    }
-
-
 def added(one, other):
     return {
         index: {
@@ -224,7 +214,7 @@ def added(one, other):
 
 
 def close(one, other, tolerance=1e-5):
-    one, other = flat(one), flat(other)
+    one, other = pressing.flat(one), pressing.flat(other)
     assert one.keys() == other.keys()
     for place, each in one.items():
         far = (each.double() - other[place].double()).abs().max()
@@ -247,13 +237,13 @@ def test_batches_and_parts_add_up(family):
 
 def test_how_blocks_are_shared_out_over_passes_changes_no_bit(monkeypatch):
     model = pressing.loud()
-    whole = flat(taken(model))
+    whole = pressing.flat(taken(model))
     passes = []
     real = weigh._batches
     monkeypatch.setattr(weigh, "_batches", lambda *given: passes.append(1) or real(*given))
     monkeypatch.setattr(weigh, "MOST", 1)
 
-    apart = flat(taken(model))
+    apart = pressing.flat(taken(model))
 
     assert len(passes) == 2
     assert whole.keys() == apart.keys()
@@ -268,8 +258,8 @@ def test_what_the_loss_hears_of_weighs_the_blocks_that_are_done_not_at_all():
     )
 
     assert list(found) == [1]
-    whole = flat({1: taken(model)[1]})
-    assert all(torch.equal(whole[place], each) for place, each in flat(found).items())
+    whole = pressing.flat({1: taken(model)[1]})
+    assert all(torch.equal(whole[place], each) for place, each in pressing.flat(found).items())
 
 
 @pytest.mark.parametrize("kept", [(), VECTORS])

@@ -1,6 +1,5 @@
 """Moments weighed by the loss on disk, and what presses from them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import pico
 import pytest
 import torch
+from stored import content, refusal
 
 from babelpress.cli import main
-from babelpress.errors import BabelpressError, BadMoments, BadSetting
+from babelpress.errors import BadSetting
 from babelpress.models.open import Opened
 from babelpress.moments import weigh
 from babelpress.moments.calibrate import calibrate
@@ -65,20 +65,6 @@ def finished(tmp_path_factory):
 def plain(tmp_path_factory):
     """One of the same text whose tokens count evenly."""
     return taken(tmp_path_factory.mktemp("plain") / "moments", PLAIN).folder
-
-
-def content(folder):
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    manifest = json.loads(found.pop("manifest.json"))
-    manifest.pop("cost")
-    return found, manifest
-
-
-def refusal(function, *arguments, kind: type[BabelpressError] = BadMoments, **options):
-    with pytest.raises(kind) as caught:
-        function(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_the_folder_says_how_its_tokens_count_and_older_versions_know_not_to_read_it(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pico
 import pytest
+import running
 import torch
 import yaml
 from killing import killed_before
@@ -36,14 +37,7 @@ DENSE = {**ASKED, "propagate": "dense"}
 
 @pytest.fixture(scope="module")
 def loud(tmp_path_factory):
-    """A model that says something, so that pressing costs it something."""
-    folder = tmp_path_factory.mktemp("models") / "loud"
-    model: Any = pico.model()
-    for each in model.parameters():
-        each.data.mul_(4)
-    model.save_pretrained(folder)
-    pico.tokenizer().save_pretrained(folder)
-    return folder
+    return running.loud(tmp_path_factory.mktemp("models") / "loud")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pico
 import pytest
+import running
 import small
 import torch
 from killing import killed_before
@@ -41,14 +42,7 @@ def plan(model, *before, text=None, after=(), **step):
 
 @pytest.fixture(scope="module")
 def loud(tmp_path_factory):
-    """A model that says something, so that pruning costs it something."""
-    folder = tmp_path_factory.mktemp("models") / "loud"
-    model: Any = pico.model()
-    for each in model.parameters():
-        each.data.mul_(4)
-    model.save_pretrained(folder)
-    pico.tokenizer().save_pretrained(folder)
-    return folder
+    return running.loud(tmp_path_factory.mktemp("models") / "loud")
 
 
 @pytest.fixture(scope="module")

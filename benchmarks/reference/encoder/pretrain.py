@@ -43,7 +43,7 @@ SHAPE: dict[str, Any] = {
 
 
 def fresh(vocabulary: int, seed: int) -> XLMRobertaForMaskedLM:
-    """A random model in bfloat16: two and a half times as fast as float32 where that has units."""
+    """A random model in bfloat16, of which the optimizer keeps float32 copies."""
     torch.manual_seed(seed)
     config = XLMRobertaConfig(**{**SHAPE, "vocab_size": vocabulary}, attn_implementation="eager")
     return XLMRobertaForMaskedLM(config).to(torch.bfloat16)  # type: ignore[arg-type]
