@@ -415,6 +415,43 @@ def sweep(
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
     """
 
+def fit(
+    model: str | PathLike[str],
+    *,
+    size: str | PathLike[str],
+    engine: str | PathLike[str] = ...,
+    max_loss: float | str = ...,
+    minutes: float | str = ...,
+    documents: int | str = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    evaluation: str | PathLike[str] | None = ...,
+    count_special: bool = ...,
+    weigh: Literal["evenly", "loss"] = ...,
+    first_order: bool = ...,
+    out: str | PathLike[str],
+    on: str | PathLike[str] = ...,
+    address: str | PathLike[str] = ...,
+    cpus: int | str = ...,
+    gpus: float | str | None = ...,
+    memory_mb: int | str | None = ...,
+    retries: int | str = ...,
+    dry_run: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """Languages and a size in, a model and its proof out.
+
+    Chains of trim, shrink and quantize that come to the size are pressed and scored; the best are
+    repaired; what loses least in its worst language is scored beside the dense model on text that
+    chose nothing, and exported. The exit code is 1 where a language loses more than --max-loss.
+
+    Example: babelpress fit babel-mini --languages sw,hi --size 50% --tokens 2048 --out fitted
+    """
+
 def eval(
     model: str | PathLike[str],
     *,
@@ -422,6 +459,7 @@ def eval(
     on: str | Iterable[str] = ...,
     languages: str | Iterable[str] = ...,
     documents: int | str = ...,
+    skip: int | str = ...,
     window: int | str = ...,
     option: Mapping[Any, Any] | str | PathLike[str] | Iterable[str] = ...,
     out: str | PathLike[str] | None = ...,

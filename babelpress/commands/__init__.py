@@ -12,6 +12,7 @@ from typing import Any
 from babelpress.commands.comparing import compare, gate, report
 from babelpress.commands.demo import demo
 from babelpress.commands.exporting import export
+from babelpress.commands.fitting import fit
 from babelpress.commands.inside import insight
 from babelpress.commands.judging import evaluate
 from babelpress.commands.looking import doctor, languages, mixture
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "write": write,
     "press": press,
     "sweep": sweep,
+    "fit": fit,
     "eval": evaluate,
     "compare": compare,
     "gate": gate,

@@ -17,7 +17,7 @@ LINE = 79  # characters of a line of prose
 
 @command(
     rows={
-        "calibration": "mixture policy that the run was calibrated with",
+        "calibration": "mixture policy that the run was calibrated with; fit of the searched model",
         "summary": "mean, worst or low_resource (of the languages of the text)",
         "change": "relative change of bits per byte against the dense model; positive is worse",
         "low": "lower end of its 95 % interval",
@@ -52,13 +52,25 @@ def demo(
     )
     table = Table(columns, demonstration.side_by_side(shown.rows), f"{shown.about}\n")
     moments, new = quote(str(out / "moments")), quote(str(out / "only-swahili"))
+    fitted = shown.fitted
+    worst = next(each for each in fitted.proof.summaries if each.name == "worst")
+    rows = [*shown.rows, *demonstration.searched(fitted)]
     says = (
         fill(f"{shown.finding} Changes are of bits per byte, with 95 % intervals.", LINE),
         "",
+        fill(
+            f"Then the best way to half the size for {demonstration.served()}, as `babelpress fit` "
+            f"finds it: {fitted.best.label}; {o.size(fitted.bytes)} with tokenizer and all. On "
+            f"text that chose nothing {o.spoken(worst.language or '')} loses most, "
+            f"{o.signed(worst.value)} ({o.between(worst.low, worst.high)}).",
+            LINE,
+        ),
+        "",
         f"report: {shown.page}",
+        f"model:  {out / 'fitted' / 'exported'}",
         f"next:   babelpress prune babel-mini --moments {moments} --mixture only:sw --out {new}",
     )
-    return Outcome(shown.rows, shown.page, (table,), says)
+    return Outcome(rows, shown.page, (table,), says)
 
 
 def _two_lines(row: Row) -> str:

@@ -4,8 +4,7 @@ Tested in tests/commands/test_commands.py and tests/sweeps/test_plan.py.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import join, quote
@@ -17,19 +16,17 @@ from babelpress.commands import checks
 from babelpress.commands import outcome as o
 from babelpress.commands.declared import Device, Watched, command
 from babelpress.commands.given import MAPPING, Pairs
+from babelpress.commands.hands import Hands, check, working
 from babelpress.commands.outcome import Outcome, Row, Table
 from babelpress.errors import BabelpressError, BadSetting
 from babelpress.evals import EVALUATIONS
-from babelpress.system.progress import Progress, silent
-from babelpress.system.settings import Strict, setting
+from babelpress.system.progress import silent
 
 if TYPE_CHECKING:
-    from babelpress.sweeps import schedule
     from babelpress.sweeps.plan import Entry, Sweep
     from babelpress.sweeps.schedule import Swept
     from babelpress.sweeps.setup import Job, Setup
 
-PLACES = ("local", "ray")
 NAMED = 3  # recipes of a line about several
 EMPTY: Row = dict.fromkeys(
     ("evaluation", "corpus", "metric", "language", "value", "dense", "change", "weights", "error")
@@ -50,30 +47,6 @@ SWEPT = {
     "weights": "SHA-256 of the pressed weights",
     "error": "why the recipe failed, or cannot be done; null where it did not",
 }
-
-
-class Hands(Strict):
-    """Where the jobs of a sweep are done, and what each takes there."""
-
-    on: str = setting("local", "local (one recipe after another, here) or ray.", offers=PLACES)
-    address: str = setting(
-        "", "Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; none starts one here."
-    )
-    cpus: int = setting(1, "Processors, and so threads, of a task on Ray.")
-    gpus: float | None = setting(
-        None,
-        "GPUs of a task on Ray; 0.5 lets two share one. By default one where --device is one.",
-    )
-    memory_mb: int | None = setting(
-        None,
-        "MiB of memory that a task on Ray reserves; 0 reserves none. By default what a dry run of "
-        "its first block finds, which is done once for all recipes of the same size.",
-    )
-    retries: int = setting(3, "How often Ray does a task again whose process or machine died.")
-
-    def shares(self, device: str) -> float:
-        """GPUs of a task."""
-        return float(device != "cpu") if self.gpus is None else self.gpus
 
 
 Changes = Annotated[
@@ -153,8 +126,8 @@ def sweep(
     setup = Setup(where, results, device, keep_models, one_pass)
     if dry_run:
         return _told(_plan(asked, setup, labels, hands), asked)
-    with _hands(hands, setup, device, progress) as working:
-        swept = schedule.do(asked, setup, working, progress=progress)
+    with working(hands, setup, device, progress) as doing:
+        swept = schedule.do(asked, setup, doing, progress=progress)
     return _told(_outcome(swept, labels, out, setup), asked)
 
 
@@ -253,39 +226,7 @@ def _check(hands: Hands, device: str, *, one_pass: bool) -> None:
             f"--one-pass keeps what many recipes press on the disk of the machine, and --device is "
             f"{device}. Use --device cpu, or leave --one-pass out."
         )
-    on, address = hands.on, hands.address
-    numbers = {
-        "cpus": hands.cpus,
-        "gpus": hands.shares(device),
-        "memory_mb": hands.memory_mb or 0,
-        "retries": hands.retries,
-    }
-    if on not in PLACES:
-        raise BadSetting(f"--on {on} is no place to run. Choose one of {', '.join(PLACES)}.")
-    if address and on != "ray":
-        raise BadSetting(f"--address {address} is of a Ray cluster. Add --on ray, or leave it out.")
-    for name, value in numbers.items():
-        least = int(name == "cpus")
-        if not (math.isfinite(value) and value >= least):
-            option = name.replace("_", "-")
-            raise BadSetting(f"--{option} is {value}. It must be {least} or more.")
-
-
-@contextmanager
-def _hands(
-    hands: Hands, setup: "Setup", device: str, progress: Progress
-) -> Iterator["schedule.Hands"]:
-    """Who does the jobs."""
-    from babelpress.sweeps.schedule import Here
-
-    if hands.on == "local":
-        yield Here(setup, progress)
-        return
-    from babelpress.sweeps.on_ray import OnRay, Resources
-
-    resources = Resources(hands.cpus, hands.shares(device), hands.memory_mb)
-    with OnRay(setup, resources, address=hands.address, retries=hands.retries) as ray:
-        yield ray
+    check(hands, device)
 
 
 def _wrong(asked: "Sweep") -> dict[str, str]:

@@ -39,9 +39,12 @@ def write(
     mixture: str = "",
     against: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    program: str = "",
     progress: Progress = silent,
 ) -> tuple[list[str], str]:
     """Export a MODEL into a new folder; the lines to tell the user, and the command that serves it.
+
+    Of several programs that serve it the usual one, or the first whose name begins with `program`.
 
     Raises BadRun where the run is not finished or the folder is taken, BadSetting for options that
     the format has not, and what the format raises.
@@ -69,7 +72,9 @@ def write(
         if run:
             write_text(new / CARD, card.card(run, dense=against, served=_served(form, source)))
     progress(f"export {form}", 1, 1)
-    return says, next((way.line() for way in ways(form, source, out)), "")
+    found = ways(form, source, out)
+    found = [way for way in found if way.program.startswith(program)] or found
+    return says, next((way.line() for way in found), "")
 
 
 def _served(form: str, source: Source) -> Served:

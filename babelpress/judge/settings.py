@@ -3,9 +3,15 @@
 Tested in tests/judge/test_scores.py.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from babelpress import evals
 from babelpress.errors import BadModel, BadRun
@@ -32,6 +38,9 @@ class EvaluationSettings(Strict):
         (), "Languages or groups; all of the corpus by default."
     )
     documents: int = setting(0, "Score the first N test documents only (0: all).", ge=0)
+    skip: int = setting(
+        0, "Leave out the first N test documents, such as those that a choice was made on.", ge=0
+    )
     window: int = setting(
         0, "Tokens in a window (0: as many as the model takes, 1,024 at most).", ge=0
     )
@@ -48,6 +57,19 @@ class EvaluationSettings(Strict):
         if self.options:
             evals.options_of(self.on, self.options)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Where nothing is skipped nothing is written of it: sweeps know what they did before."""
+        found: dict[str, Any] = dump(self)
+        if not self.skip:
+            found.pop("skip", None)
+        return found
+
+    def taken(self, documents: Sequence[Any]) -> Sequence[Any]:
+        """Those of all test documents of a language that are scored."""
+        rest = documents[self.skip :]
+        return rest[: self.documents] if self.documents else rest
 
     def set_aside(self) -> list[str]:
         """A line for every evaluation that compares with a language that is asked for."""

@@ -73,7 +73,7 @@ def of_page(
 
 def _score(model: Path, out: Path | None, on: str, scored: Mapping[str, Any]) -> str:
     words = ["babelpress", "eval", f"{model}", "--on", on]
-    for name in ("corpus", "documents", "window"):
+    for name in ("corpus", "documents", "skip", "window"):
         if scored.get(name):
             words += [f"--{name}", str(scored[name])]
     for name, value in scored.get("options", {}).items():

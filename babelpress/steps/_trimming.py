@@ -77,9 +77,7 @@ def trim(
     model = ModelRow.of(opened)
     with measured() as cost:
         text = _counted(opened, asked, settings, known, progress)
-        always, idle = _always(opened, settings, known, by, text.tags)
-        rest = of_scripts(_by_number(known, idle), by.spelled, scripts_of(text.tags))
-        order = _choosing.order(text.counts, sorted(always), by.parts(known.rules["model"]), rest)
+        order, idle = _ordered(opened, settings, known, by, text)
         extra = _extra(opened, known)
         number = _number(order, settings, len(extra))
         made = _with_extra(opened, _rules.rewrite(known, by, order.pieces[:number]), extra)
@@ -119,7 +117,36 @@ def trim(
     return Done(report, {}, found)
 
 
+def rows_by_floor(
+    opened: Opened, asked: CalibrationSettings, settings: Settings, progress: Progress
+) -> tuple[dict[float, int], int]:
+    """How many rows a trimmed model has, by the share of tokens that every language keeps; and how
+    many it has at most, with all pieces in the languages' scripts.
+
+    Nothing is changed. Raises BadModel and BadCorpus as `trim` does.
+    """
+    known = _known(opened)
+    by = trimmer(known.rules, opened.name)
+    _rules.check(known.rules, known.ids)
+    vocabulary.check(opened.name, opened.model, opened.carried)
+    text = _counted(opened, asked, settings, known, progress)
+    order, _ = _ordered(opened, settings, known, by, text)
+    beside = len(_extra(opened, known))
+    floors = {level: order.floor(level) + beside for level in _choosing.LEVELS}
+    return floors, order.ends[-1] + beside
+
+
 # ---- what there is -------------------------------------------------------------------------
+
+
+def _ordered(
+    opened: Opened, settings: Settings, known: Known, by: Any, text: _Text
+) -> tuple[_choosing.Order, set[str]]:
+    """All pieces in the order in which they stay, and those that nobody has given a use yet."""
+    always, idle = _always(opened, settings, known, by, text.tags)
+    rest = of_scripts(_by_number(known, idle), by.spelled, scripts_of(text.tags))
+    parts = by.parts(known.rules["model"])
+    return _choosing.order(text.counts, sorted(always), parts, rest), idle
 
 
 def check_tokenizer(name: str, model: PreTrainedModel) -> None:

@@ -29,6 +29,8 @@ def small(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(demonstration, "EMBEDDED", "small/babel-mini")
         patch.setattr(demonstration, "TOKENS", 200)
+        patch.setattr(demonstration, "SIZE", "90%")
+        patch.setattr(demonstration, "MINUTES", 1e-6)
         patch.setattr(corpus, "EMBEDDED", text)
         patch.setenv("COLUMNS", "100")
         yield Path("out")
@@ -73,6 +75,7 @@ def test_runs_scores_and_an_offline_report_are_there(first, small):
     assert "</html>" in page
     for name in ("English", "French", "Swahili", "Yoruba"):
         assert name in page
+    assert (small / "fitted" / "exported" / "model.safetensors").exists()
 
 
 def test_a_second_call_does_nothing_again(first, small):
@@ -98,7 +101,9 @@ def test_the_terminal_ends_with_the_table_the_report_and_the_next_command(first,
         assert row.count(" %") == 3
     assert "…" not in said
     assert max(map(len, lines)) <= 100
-    assert lines[-2] == f"report: {small / 'report.html'}"
+    assert lines[-3] == f"report: {small / 'report.html'}"
+    assert lines[-2] == f"model:  {small / 'fitted' / 'exported'}"
+    assert "as `babelpress fit` finds it" in " ".join(said.split())
     name, *words = shlex.split(lines[-1].removeprefix("next:"))
     assert name == "babelpress"
     function, _, _ = cli.build().parse_args(words, exit_on_error=False, print_error=False)

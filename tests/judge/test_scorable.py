@@ -36,6 +36,22 @@ def refused(settings):
     return str(caught.value)
 
 
+def test_a_language_all_of_whose_documents_are_skipped_is_refused_before_and_while_scoring(
+    corpus, tmp_path
+):
+    settings = asked(corpus, languages="sw", skip=1)
+    opened = Opened("pico", pico.model(), pico.tokenizer(), torch.float32)
+
+    said = refused(settings)
+
+    assert said == (
+        "swh_Latn has 1 test document, and --skip 1 leaves out all of them. Skip fewer."
+    )
+    with pytest.raises(BadCorpus) as caught:
+        evaluate(opened, tmp_path / "out", settings)
+    assert str(caught.value) == said
+
+
 def test_what_can_be_scored_is_passed_over(corpus):
     fine = [asked(corpus, languages="sw"), EvaluationSettings()]
 

@@ -500,3 +500,35 @@ def test_scores_that_are_not_there_are_named_beside_those_that_are(tmp_path):
         scores.in_common([tmp_path], "top1")
     with pytest.raises(BadRun, match=r"no masked scores on flores \(it has embedded\)\. Make them"):
         scores.in_common([tmp_path], "masked", "flores")
+
+
+def test_documents_that_chose_are_left_out(tmp_path):
+    corpus = text(tmp_path / "text", **{tag: list("abcdefg") for tag in LANGUAGES})
+
+    scored(tmp_path / "first", corpus=corpus, documents=2)
+    scored(tmp_path / "rest", corpus=corpus, documents=3, skip=2)
+    scored(tmp_path / "all", corpus=corpus, documents=0, skip=2)
+
+    def ids(folder):
+        return list(scores.tallies(tmp_path / folder, "bits_per_byte")["swh_Latn"].documents)
+
+    every = [each.id for each in corpus.documents("swh_Latn", "test")]
+    assert (ids("first"), ids("rest"), ids("all")) == (every[:2], every[2:5], every[2:])
+
+
+def test_other_documents_are_other_settings(tmp_path, measured):
+    corpus = text(tmp_path / "text", **{tag: list("abcd") for tag in LANGUAGES})
+    first = scored(tmp_path / "dense", corpus=corpus, documents=2)
+
+    later = scored(tmp_path / "dense", corpus=corpus, documents=2, skip=2)
+
+    assert [row["value"] for row in later] != [row["value"] for row in first]
+    assert scored(tmp_path / "dense", corpus=corpus, documents=2) == first
+    assert len(measured) == 2 * len(LANGUAGES)  # the first ones came back
+
+
+def test_nothing_is_written_of_what_is_not_skipped():
+    """Sweeps know what they did before there was such a setting by the fingerprint of others."""
+    assert "skip" not in EvaluationSettings().model_dump()
+    assert EvaluationSettings(skip=3).model_dump()["skip"] == 3
+    assert EvaluationSettings.model_validate(EvaluationSettings(skip=3).model_dump()).skip == 3

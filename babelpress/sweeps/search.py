@@ -1,0 +1,357 @@
+"""Languages and a size in, a model and its proof out: which chain loses least for the worst-off.
+
+    OUT/runs/FINGERPRINT/      every candidate, an ordinary run with its scores; OUT is a sweep
+    OUT/repaired/FINGERPRINT/  the best of them, repaired
+    OUT/best/                  the run that was chosen, scored on text that chose nothing
+    OUT/proof/                 the dense model on that text
+    OUT/exported/              what the program loads
+
+Chains that are foretold to fit (chains.py) are pressed and scored on the first test documents of
+each language, as long as half of the time lasts; of those whose exported folder really fits the two
+that lose least in their worst language are repaired; the best of all is then scored beside the
+dense model on the test documents behind those that chose. Nothing but files tells what is done: the
+same call goes on, and with more time tries more.
+
+Tested in tests/sweeps/test_search.py.
+"""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from babelpress.errors import BadModel, BadRun
+from babelpress.export import _write
+from babelpress.judge import costs, verdicts
+from babelpress.judge.compare import Change, Comparison, Summary, gate
+from babelpress.judge.evaluate import evaluate
+from babelpress.judge.settings import EvaluationSettings
+from babelpress.runs import manifest, recipe, run
+from babelpress.runs.open import open_any
+from babelpress.sweeps import chains, found, plan, schedule
+from babelpress.sweeps.candidates import Asked, Plan, Way, sweep_of
+from babelpress.sweeps.setup import Hands, Setup
+from babelpress.system.claims import LOCK_NAME, held
+from babelpress.system.files import link, new_folder, read_json, write_json
+from babelpress.system.progress import Progress, remark, silent
+
+REPAIRED, BEST, PROOF, EXPORTED = "repaired", "best", "proof", "exported"
+CHOSEN = "fit.json"  # which run was proved and exported, and what serves it
+FINALISTS = 2
+MOST = 2000  # steps of a repair, where time does not end it
+PRESSING, REPAIRING = 0.5, 0.3  # shares of the time
+PROGRAMS = {"vllm": "vLLM"}  # engines that formats call otherwise
+WIDER = (1.25, 1.6, 2.0, 3.0)  # sizes that are tried where the promise is broken, times that asked
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A run that was scored: bytes as stored, what its worst language loses, the mean of all."""
+
+    way: Way
+    folder: Path
+    stored: int
+    worst: Summary
+    mean: Summary
+    repaired: bool = False
+
+    @property
+    def label(self) -> str:
+        """What was done, in words."""
+        return self.way.chain.label + (", repaired" if self.repaired else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came of it. `dense` has the dense model's scores on the text that chose.
+
+    `bytes` are those of the exported folder, `failed` the languages that lose more than was
+    promised; then `nearest` are the candidates that keep to it, the smallest first.
+    """
+
+    dense: Path
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    proof: Comparison
+    failed: tuple[Change, ...]
+    bytes: int
+    nearest: tuple[Candidate, ...]
+    serve: str
+    notes: tuple[str, ...]
+
+
+# ---- doing it ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """A job: repair a run, and score it on the text that chooses."""
+
+    source: Path
+    plan: recipe.Recipe
+    chooses: EvaluationSettings
+    folder: Path
+
+    needs: tuple[str, ...] = ()
+    size: None = None
+
+    @property
+    def name(self) -> str:
+        return f"repaired-{self.folder.name}"
+
+    @property
+    def label(self) -> str:
+        return f"the repair of {self.source.name}"
+
+    def done(self, setup: Setup) -> bool:  # noqa: ARG002 - as of every job
+        return manifest.is_finished(self.folder)
+
+    def do(self, setup: Setup, progress: Progress) -> None:
+        run.do(self.plan, self.folder, device=setup.device, progress=progress)
+        _evaluate(self.folder, self.folder, self.chooses, setup.device, progress)
+
+
+def _evaluate(
+    model: str | Path, out: Path, asked: EvaluationSettings, device: str, progress: Progress
+) -> None:
+    opened = open_any(str(model), device=device)
+    if Path(model) == out:
+        opened = replace(opened, name=f"{out.parent.name}/{out.name}")
+    evaluate(opened, out, asked, progress=progress)
+
+
+class Search:
+    """A search in a folder, with hands that do its jobs."""
+
+    def __init__(
+        self, asked: Asked, plan: Plan, setup: Setup, hands: Hands, progress: Progress = silent
+    ):
+        self.asked, self.plan, self.setup, self.hands = asked, plan, setup, hands
+        self.progress = progress
+        self.out = setup.out
+        self.began = time.monotonic()
+        self.notes: list[str] = [*plan.notes]
+        self.dense: Path | None = None
+
+    def do(self) -> Fitted:
+        """Search, prove and export. Raises BadRun where no candidate fits or could be made."""
+        candidates = self._pressed(self.plan.ways, self.plan.least)
+        with held(self.out):  # as the sweep does while it works
+            finalists = self._fitting(candidates)
+            repaired = self._repaired(finalists)
+            best = min((*finalists, *repaired), key=lambda each: each.worst.value)
+            proof = self._proved(best)
+            size, serve = self._exported(best)
+        failed = tuple(gate(proof, self.asked.max_loss))
+        everyone = [*candidates, *repaired]
+        if failed:
+            everyone += self._wider(everyone)
+        keep = [each for each in everyone if each.worst.value <= self.asked.max_loss]
+        nearest = tuple(sorted(keep, key=lambda each: each.stored)) if failed else ()
+        assert self.dense is not None  # a candidate was held against it
+        notes = tuple(dict.fromkeys(self.notes))
+        return Fitted(self.dense, best, tuple(everyone), proof, failed, size, nearest, serve, notes)
+
+    # ---- time
+
+    def _late(self, share: float) -> bool:
+        """Whether this share of the time is gone."""
+        spent = (time.monotonic() - self.began) / 60
+        return bool(self.asked.minutes) and spent > share * self.asked.minutes
+
+    # ---- pressing
+
+    def _pressed(self, ways: Sequence[Way], least: int) -> list[Candidate]:
+        """Candidates that were pressed and scored, one after the other while time lasts."""
+        number = len(ways) if self.hands.apart else min(least, len(ways))
+        swept = self._sweep(ways[:number])
+        while number < len(ways) and not self._late(PRESSING):
+            number += 1
+            label = ways[number - 1].chain.label
+            remark(self.progress, f"fit: candidate {number} of {len(ways)}: {label}")
+            swept = self._sweep(ways[:number])
+        if number < len(ways):
+            rest = ", ".join(f"{way.chain.label}" for way in ways[number:])
+            self.notes.append(f"not tried for want of time (--minutes): {rest}")
+        return self._candidates(ways[:number], swept)
+
+    def _sweep(self, ways: Sequence[Way]) -> tuple[plan.Sweep, schedule.Swept]:
+        data = sweep_of(self.asked, self.plan, ways)
+        asked = plan.of(data, where="the candidates")
+        return asked, schedule.do(asked, self.setup, self.hands, progress=self.progress)
+
+    def _candidates(
+        self, ways: Sequence[Way], made: tuple[plan.Sweep, schedule.Swept]
+    ) -> list[Candidate]:
+        asked, swept = made
+        if swept.unscored:
+            why = next(iter(swept.unscored.values()))
+            raise BadRun(f"the dense model could not be scored: {why}")
+        some: list[Candidate] = []
+        for way, entry in zip(ways, asked.entries, strict=True):
+            if why := swept.failed.get(entry.fingerprint):
+                self.notes.append(f"{way.chain.label} could not be made: {why}")
+                continue
+            some.append(self._candidate(way, self.out / found.RUNS / entry.fingerprint))
+        if not some:
+            raise BadRun(f"no candidate could be made. {self.notes[-1]}")
+        return some
+
+    def _candidate(self, way: Way, folder: Path, *, repaired: bool = False) -> Candidate:
+        if self.dense is None:
+            self.dense = found.find(self.out, self.plan.on).dense
+        compared = verdicts.against(self.dense, folder, on=self.plan.on)
+        known = {each.name: each for each in compared.summaries}
+        stored = costs.of(folder)["bytes_stored"]
+        return Candidate(way, folder, stored, known["worst"], known["mean"], repaired)
+
+    # ---- sizes
+
+    def _fitting(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The best whose exported folder is no larger than asked for."""
+        fit: list[Candidate] = []
+        least: tuple[int, str] | None = None
+        own = [each for each in candidates if not each.way.usual]
+        for each in sorted(own, key=lambda one: one.worst.value):
+            try:
+                size = self._weighed(each)
+            except BadModel as error:
+                self.notes.append(f"{each.label} is not what {self.asked.engine} loads: {error}")
+                continue
+            if size > self.plan.size:
+                self.notes.append(f"{each.label} came to {size:,} bytes, and is too large.")
+                least = min(least or (size, each.label), (size, each.label))
+                continue
+            fit.append(each)
+            if len(fit) == FINALISTS:
+                break
+        if not fit:
+            said = f" The least is {least[1]}, {least[0]:,} bytes." if least else ""
+            raise BadRun(
+                f"no candidate comes to --size {self.asked.size} in the folder that "
+                f"{self.asked.engine} loads.{said} Give more, or --minutes to try more."
+            )
+        return fit
+
+    def _form(self, each: Candidate) -> str:
+        return self.plan.engine.format(each.way.chain.bits)
+
+    def _weighed(self, each: Candidate) -> int:
+        """Bytes of what would be exported; known from before where it was weighed."""
+        path = self.out / "weighed" / f"{each.folder.name}-{self.asked.engine}.json"
+        if path.exists():
+            return int(read_json(path)["bytes"])
+        with TemporaryDirectory(dir=self.out) as place:
+            folder = Path(place) / EXPORTED
+            _write.write(str(each.folder), folder, self._form(each), progress=self.progress)
+            size = _bytes(folder)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"bytes": size})
+        return size
+
+    # ---- repair
+
+    def _repaired(self, finalists: Sequence[Candidate]) -> list[Candidate]:
+        if self._late(1 - REPAIRING / 2):
+            self.notes.append("nothing was repaired, for want of time (--minutes).")
+            return []
+        jobs: dict[str, tuple[Candidate, _Repair]] = {}
+        for each in finalists:
+            data = {
+                "model": str(each.folder),
+                "calibration": self.asked.calibration.model_dump(mode="json"),
+                "steps": [{"recover": self._repair(len(finalists))}],
+            }
+            folder = self.out / REPAIRED / plan.short(data)
+            made = recipe.of(data, where=f"the repair of {each.label}")
+            job = _Repair(each.folder, made, self.plan.chooses, folder)
+            jobs[job.name] = each, job
+        todo = [job for _, job in jobs.values() if not job.done(self.setup)]
+        failed = schedule.work_off(todo, self.hands, self.progress)
+        self.notes += [f"{jobs[name][1].label} failed: {why}" for name, why in failed.items()]
+        return [
+            self._candidate(each.way, job.folder, repaired=True)
+            for name, (each, job) in jobs.items()
+            if name not in failed
+        ]
+
+    def _repair(self, number: int) -> dict[str, Any]:
+        """Short distillation from the dense model, for a share of the time."""
+        asked: dict[str, Any] = {"repair": "logits", "mixture": "lacking"}
+        if self.asked.minutes:
+            minutes = round(REPAIRING * self.asked.minutes / number, 3)
+            asked |= {"steps": MOST, "minutes": minutes}
+        return asked
+
+    # ---- proof
+
+    def _proved(self, best: Candidate) -> Comparison:
+        """The best run in a folder of its own, and the dense model, on text that chose nothing."""
+        place = self.out / BEST
+        if place.exists() and _chosen(self.out) != best.folder.name:
+            shutil.rmtree(place)
+        if not place.exists():
+            with new_folder(place) as new:
+                ignore = shutil.ignore_patterns(LOCK_NAME, "results.jsonl", "tallies")
+                shutil.copytree(
+                    best.folder, new, ignore=ignore, copy_function=link, dirs_exist_ok=True
+                )
+            write_json(self.out / CHOSEN, {"run": best.folder.name})
+        proves, device = self.plan.proves, self.setup.device
+        _evaluate(self.asked.model, self.out / PROOF, proves, device, self.progress)
+        _evaluate(place, place, proves, device, self.progress)
+        return verdicts.against(self.out / PROOF, place, on=self.plan.on)
+
+    def _exported(self, best: Candidate) -> tuple[int, str]:
+        """Bytes of the exported folder, and what serves it; the same is not written again."""
+        folder, path = self.out / EXPORTED, self.out / CHOSEN
+        proved = self.plan.proves.model_dump(mode="json")
+        what = {"run": best.folder.name, "proved": proved, "engine": self.asked.engine}
+        there: Any = read_json(path) if path.exists() else {}
+        if not (folder.exists() and what.items() <= there.items()):
+            shutil.rmtree(folder, ignore_errors=True)
+            _, serve = _write.write(
+                str(self.out / BEST),
+                folder,
+                self._form(best),
+                against=self.out / PROOF,
+                program=PROGRAMS.get(self.asked.engine, self.asked.engine),
+                progress=self.progress,
+            )
+            there = {**what, "serve": serve}
+            write_json(path, there)
+        return _bytes(folder), there["serve"]
+
+    # ---- where the promise is broken
+
+    def _wider(self, there: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates that are larger than asked for, until one keeps the promise."""
+        tried = {each.way.chain for each in there}
+        more: list[Candidate] = []
+        for times in WIDER:
+            if any(each.worst.value <= self.asked.max_loss for each in (*there, *more)):
+                break
+            if self._late(1) or times * self.plan.size >= self.plan.dense:
+                break
+            size = round(times * self.plan.size)
+            front = chains.within(self.plan.shapes, self.plan.engine, size)
+            chain, foretold = next(((c, s) for c, s in front if c not in tried), (None, 0))
+            if chain is None:
+                continue
+            tried.add(chain)
+            remark(self.progress, f"fit: trying a larger one: {chain.label}")
+            more += self._pressed([Way(chain, foretold)], 1)
+        return more
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _chosen(out: Path) -> str:
+    """Which run lies in OUT/best; nothing where nobody knows."""
+    path = out / CHOSEN
+    return str(read_json(path).get("run", "")) if path.exists() else ""

@@ -1,0 +1,247 @@
+"""Languages and a size in, a model and its proof out: on a small model and the embedded text."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import fitting
+import pytest
+import trimming
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
+
+from babelpress.errors import BadModel, BadSetting
+from babelpress.judge import scores, verdicts
+from babelpress.runs import manifest
+from babelpress.runs.open import open_any
+from babelpress.sweeps import candidates, search
+from babelpress.text.corpus import open_corpus
+from babelpress.text.settings import CalibrationSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ON = "bits_per_byte"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return fitting.save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def fitted(model, tmp_path_factory):
+    """A whole search: its folder, what was asked, the plan, what came of it."""
+    out = tmp_path_factory.mktemp("searches") / "out"
+    wanted = fitting.asked(model, minutes=100.0)
+    plan = candidates.prepare(wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "REPAIRING", 2e-4)  # seconds each
+        yield out, wanted, plan, fitting.search(wanted, out, plan).do()
+
+
+def weight(folder):
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# ---- what is tried -------------------------------------------------------------------------
+
+
+def test_choosing_and_proving_are_on_other_documents(fitted):
+    out, _, plan, found = fitted
+    for tag in fitting.TEXT.languages:
+        first, later = (
+            [d.id for d in open_corpus("embedded").documents(tag, "test")][part]
+            for part in (slice(0, 2), slice(2, 6))
+        )
+
+        chose = scores.tallies(found.dense, ON)[tag].documents
+        proved = scores.tallies(out / "proof", ON)[tag].documents
+
+        assert (list(chose), list(proved)) == (first, later)
+        for each in found.candidates:
+            assert list(scores.tallies(each.folder, ON)[tag].documents) == first
+        assert list(scores.tallies(out / "best", ON)[tag].documents) == later
+    assert (plan.chooses.documents, plan.proves.documents) == (2, 4)
+
+
+def test_every_candidate_is_an_ordinary_run_of_its_chain(fitted):
+    out, wanted, plan, found = fitted
+
+    plain = [each for each in found.candidates if not each.repaired]
+    assert [each.way for each in plain] == list(plan.ways)
+    for each in plain:
+        made = manifest.read(each.folder)
+        kinds = [step.kind for step in made.chain]
+        chain = each.way.chain
+        assert each.folder.parent == out / "runs"
+        assert ("trim" in kinds, "shrink" in kinds, "quantize" in kinds) == (
+            chain.tokens is not None,
+            chain.ffn < 1,
+            chain.bits < 16,
+        )
+        assert made.origin.name == wanted.model
+        mixture = "english" if each.way.usual else "uniform"
+        assert chain.mixture == mixture
+
+
+def test_what_candidates_lose_is_what_a_comparison_says(fitted):
+    _, _, _, found = fitted
+
+    for each in found.candidates:
+        summaries = verdicts.against(found.dense, each.folder, on=ON).summaries
+        known = {summary.name: summary for summary in summaries}
+        assert each.worst == known["worst"]
+        assert each.mean == known["mean"]
+
+
+def test_sizes_are_foretold_as_they_come_out(fitted):
+    out, _, _, found = fitted
+
+    for each in found.candidates:
+        path = out / "weighed" / f"{each.folder.name}-transformers.json"
+        if path.exists() and not each.repaired:
+            real = json.loads(path.read_text())["bytes"]
+            assert abs(real - each.way.foretold) < 8_000
+
+
+# ---- what comes out ------------------------------------------------------------------------
+
+
+def test_the_best_that_fits_is_proved_and_exported(fitted):
+    out, _, plan, found = fitted
+
+    own = [each for each in found.candidates if not each.way.usual]
+    assert found.best in own
+    assert found.best.worst.value <= min(each.worst.value for each in own if each.repaired)
+    assert found.bytes == weight(out / "exported") <= plan.size
+    assert found.proof == verdicts.against(out / "proof", out / "best", on=ON)
+    assert found.failed == ()
+    assert open_any(str(out / "best")).model.config.hidden_size == 64
+    assert found.serve.startswith("in Python: from transformers import")
+
+
+def test_finalists_are_repaired_against_the_dense_model(fitted):
+    out, _, _, found = fitted
+
+    repaired = [each for each in found.candidates if each.repaired]
+    assert len(repaired) == search.FINALISTS
+    for each in repaired:
+        made = manifest.read(each.folder)
+        assert made.chain[-1].kind == "recover"
+        assert made.chain[-1].step["mixture"] == "lacking"
+        assert each.folder.parent == out / "repaired"
+
+
+def test_the_same_call_does_nothing_again(fitted):
+    out, wanted, plan, found = fitted
+
+    def stamps():
+        heavy = [
+            *(out / "runs").rglob("*"),
+            *(out / "repaired").rglob("*"),
+            *(out / "best").rglob("*"),
+        ]
+        return {path: path.stat().st_mtime_ns for path in heavy if path.suffix == ".safetensors"}
+
+    before = stamps()
+    again = fitting.search(wanted, out, plan).do()
+
+    assert stamps() == before
+    assert (again.best, again.proof, again.candidates) == (
+        found.best,
+        found.proof,
+        found.candidates,
+    )
+
+
+def test_another_best_takes_the_place_of_the_one_before(fitted, tmp_path):
+    out, wanted, plan, found = fitted
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    (copy / "fit.json").write_text(json.dumps({"run": "another"}))
+    (copy / "best" / "manifest.json").unlink()
+
+    again = fitting.search(wanted, copy, plan).do()
+
+    assert again.proof.changes == found.proof.changes
+    assert manifest.is_finished(copy / "best")
+    assert json.loads((copy / "fit.json").read_text())["run"] == found.best.folder.name
+
+
+def test_a_broken_promise_is_told_with_the_nearest_that_keep_it(model, tmp_path, monkeypatch):
+    """Where all have to gain, and much, nobody keeps the promise: what is larger is tried."""
+    monkeypatch.setattr(search, "REPAIRING", 2e-4)
+    wanted = fitting.asked(model, size="40%", max_loss=-0.99, minutes=100.0)
+    plan = candidates.prepare(wanted)
+    plan = replace(plan, ways=plan.ways[:1])
+
+    found = fitting.search(wanted, tmp_path / "out", plan).do()
+
+    assert {each.language for each in found.failed} == set(fitting.TEXT.languages)
+    larger = [each for each in found.candidates if each.way.foretold > plan.size]
+    assert larger
+    assert found.nearest == ()
+
+
+def test_the_nearest_that_keep_a_promise_are_the_smallest_first(fitted):
+    out, wanted, plan, found = fitted
+    losses = sorted(each.worst.value for each in found.candidates)
+    proved = max(change.change for change in found.proof.changes)
+    bound = min(losses[len(losses) // 2], proved - 1e-6)
+
+    again = fitting.search(replace(wanted, max_loss=bound), out, plan).do()
+
+    assert again.failed
+    keep = [each for each in again.candidates if each.worst.value <= bound]
+    assert [*again.nearest] == sorted(keep, key=lambda each: each.stored)
+
+
+def test_time_that_is_gone_leaves_chains_out_and_says_so(model, tmp_path):
+    wanted = fitting.asked(model, minutes=1e-6)
+    plan = candidates.prepare(wanted)
+
+    found = fitting.search(wanted, tmp_path / "out", plan).do()
+
+    assert len(found.candidates) == plan.least < len(plan.ways)
+    left = [way.chain.label for way in plan.ways[plan.least :]]
+    assert any(all(label in note for label in left) for note in found.notes)
+    assert any("nothing was repaired" in note for note in found.notes)
+
+
+# ---- what cannot be ------------------------------------------------------------------------
+
+
+def test_a_size_that_the_model_has_already_is_refused(model):
+    with pytest.raises(BadSetting, match="as it is"):
+        candidates.prepare(fitting.asked(model, size="100%"))
+
+
+def test_too_few_documents_to_choose_and_prove_are_refused(model):
+    with pytest.raises(BadSetting, match="2 test documents in each language are too few"):
+        candidates.prepare(fitting.asked(model, documents=2))
+
+
+def test_what_is_pressed_already_is_refused(fitted):
+    _, wanted, _, found = fitted
+    quantized = next(each for each in found.candidates if each.way.chain.bits < 16)
+
+    with pytest.raises(BadModel, match="pressed already"):
+        candidates.prepare(replace(wanted, model=str(quantized.folder)))
+
+
+def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_other_chains(tmp_path):
+    words = {word for text in trimming.texts("swh_Latn") for word in text.split()}
+    named = {word: number for number, word in enumerate([*trimming.MARKS, *sorted(words)])}
+    backend = Tokenizer(WordLevel(named, unk_token="<unk>"))
+    backend.pre_tokenizer = Whitespace()
+    marks = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "pad", "unk")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **marks)
+    folder = fitting.save(tmp_path / "model", tokenizer=tokenizer)
+    text = CalibrationSettings(languages=("swh_Latn",), tokens=60, length=20)
+
+    plan = candidates.prepare(replace(fitting.asked(folder, size="80%"), calibration=text))
+
+    assert any("no chain trims" in note and "WordLevel" in note for note in plan.notes)
+    assert {way.chain.tokens for way in plan.ways} == {None}
