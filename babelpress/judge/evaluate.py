@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from babelpress import evals
-from babelpress.errors import BadCorpus, BadSetting
+from babelpress.errors import BadSetting
 from babelpress.evals import Document, Finds, Says, Texts
 from babelpress.evals._labels import no_head, remembering
 from babelpress.evals._windows import check_kind, check_tokens
@@ -176,7 +176,7 @@ class _Work:
         ranges: Ranges | None,
     ) -> "_Work":
         name, texts, options = wanted.name, wanted.texts, wanted.options
-        documents = {tag: _taken(tag, texts, asked) for tag in wanted.tags}
+        documents = {tag: asked.taken(tag, texts.documents(tag, "test")) for tag in wanted.tags}
         window = asked.window or fitting_length(opened, WINDOW)
         made_with = evals.made_with(name, options)
         if evals.is_timed(name):
@@ -198,23 +198,6 @@ class _Work:
         given |= taken(evals.EVALUATIONS.get(name), options)
         metric = evals.metric(name, options)
         return cls(name, texts.name, documents, identity, given, metric, ranges)
-
-
-def _taken(tag: str, texts: Texts, asked: EvaluationSettings) -> Sequence[Document]:
-    """The documents of a language that are scored. Raises BadCorpus where all are left out."""
-    there = texts.documents(tag, "test")
-    found = asked.taken(there)
-    if there and not found:
-        raise all_skipped(tag, len(there), asked.skip)
-    return found
-
-
-def all_skipped(tag: str, there: int, skip: int) -> BadCorpus:
-    """Why there is nothing to score in a language that has text."""
-    return BadCorpus(
-        f"{tag} has {there} test document{'s' * (there != 1)}, and --skip {skip} leaves out all of "
-        "them. Skip fewer."
-    )
 
 
 def _score(opened: Opened, out: Path, work: _Work, progress: Progress) -> list[Row]:

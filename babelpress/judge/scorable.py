@@ -10,7 +10,7 @@ from babelpress import evals
 from babelpress.errors import BabelpressError, BadCorpus
 from babelpress.evals import Texts
 from babelpress.evals._windows import check_kind, no_text
-from babelpress.judge.evaluate import all_skipped, check_heads, wanted_of
+from babelpress.judge.evaluate import check_heads, wanted_of
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.accepted import encodes, local_config
 from babelpress.runs.places import place_of
@@ -39,7 +39,7 @@ def check(asked: EvaluationSettings, model: str = "", head: str = "") -> None:
             )
         own = evals.EVALUATIONS.defines(each.name, "texts")
         if own or not read:
-            _read(each.texts, each.tags, asked.skip)
+            _read(each.texts, each.tags, asked)
         read = read or not own
         evals.made_with(each.name, each.options)
 
@@ -49,13 +49,10 @@ def _check_config(on: Sequence[str], config: Mapping[str, Any], head: str) -> No
     check_heads(on, head or next(iter(config.get("architectures") or ()), ""))
 
 
-def _read(texts: Texts, tags: Sequence[str], skip: int) -> None:
+def _read(texts: Texts, tags: Sequence[str], asked: EvaluationSettings) -> None:
     for tag in tags:
-        there = len(texts.documents(tag, SPLIT))
-        if not there:
+        if not asked.taken(tag, texts.documents(tag, SPLIT)):
             raise no_text(tag)
-        if there <= skip:
-            raise all_skipped(tag, there, skip)
 
 
 def errors(

@@ -4,7 +4,7 @@ Tested in tests/judge/test_scores.py.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -14,12 +14,13 @@ from pydantic import (
 )
 
 from babelpress import evals
-from babelpress.errors import BadModel, BadRun
+from babelpress.errors import BadCorpus, BadModel, BadRun
 from babelpress.models.accepted import encodes, local_config, translates
 from babelpress.runs.places import place_of
 from babelpress.system.settings import Strict, pairs, setting, words
 from babelpress.text.languages import select
 
+T = TypeVar("T")
 USUAL = "bits_per_byte"
 HIDDEN = "ForMaskedLM"  # the head of an encoder that predicts hidden tokens
 MOMENTS = "name moments of this model with --moments (`babelpress calibrate` makes them)."
@@ -66,9 +67,17 @@ class EvaluationSettings(Strict):
             found.pop("skip", None)
         return found
 
-    def taken(self, documents: Sequence[Any]) -> Sequence[Any]:
-        """Those of all test documents of a language that are scored."""
+    def taken(self, tag: str, documents: Sequence[T]) -> Sequence[T]:
+        """Those of all test documents of a language that are scored.
+
+        Raises BadCorpus where there are some and all are skipped.
+        """
         rest = documents[self.skip :]
+        if documents and not rest:
+            there = f"{len(documents)} test document{'s' * (len(documents) != 1)}"
+            raise BadCorpus(
+                f"{tag} has {there}, and --skip {self.skip} leaves out all of them. Skip fewer."
+            )
         return rest[: self.documents] if self.documents else rest
 
     def set_aside(self) -> list[str]:
