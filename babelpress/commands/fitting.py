@@ -41,32 +41,33 @@ FIT = {
 EMPTY: Row = dict.fromkeys(FIT)
 
 
+Size = Annotated[
+    str,
+    Parameter(
+        help="Bytes of the folder that the program loads, tokenizer and all: 150MB, or 30% of the "
+        "dense one."
+    ),
+]
+Program = Annotated[str, Parameter(help=f"The program: {', '.join(ENGINES)}."), Offers(ENGINES)]
+MaxLoss = Annotated[float, Parameter(help="What no language may lose more than (0.05 is 5 %).")]
+Minutes = Annotated[
+    float, Parameter(help="How long to search; scoring the best comes on top. 0: to the end.")
+]
+Documents = Annotated[
+    int,
+    Parameter(help="Test documents of each language (0: all). A third choose, the others prove."),
+]
+
+
 @command(rows=FIT)
 def fit(
     model: Model,
     *,
-    size: Annotated[
-        str,
-        Parameter(
-            help="Bytes of the folder that the program loads, tokenizer and all: 150MB, or 30% of "
-            "the dense one."
-        ),
-    ],
-    engine: Annotated[
-        str, Parameter(help=f"The program: {', '.join(ENGINES)}."), Offers(ENGINES)
-    ] = "transformers",
-    max_loss: Annotated[
-        float, Parameter(help="What no language may lose more than (0.05 is 5 %).")
-    ] = 0.05,
-    minutes: Annotated[
-        float, Parameter(help="How long to search; scoring the best comes on top. 0: to the end.")
-    ] = 60.0,
-    documents: Annotated[
-        int,
-        Parameter(
-            help="Test documents of each language (0: all). A third choose, the others prove."
-        ),
-    ] = 36,
+    size: Size,
+    engine: Program = "transformers",
+    max_loss: MaxLoss = 0.05,
+    minutes: Minutes = 60.0,
+    documents: Documents = 36,
     text: CalibrationSettings,
     out: Annotated[Path, Parameter(help="Folder of the search; a second call goes on.")],
     hands: Hands,
