@@ -18,7 +18,7 @@ Tested in tests/sweeps/test_search.py.
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,21 +27,17 @@ from babelpress.errors import BadModel, BadRun
 from babelpress.export import _write
 from babelpress.judge import costs, verdicts
 from babelpress.judge.compare import Change, Comparison, Summary, gate
-from babelpress.judge.evaluate import evaluate
-from babelpress.judge.settings import EvaluationSettings
-from babelpress.runs import manifest, recipe, run
-from babelpress.runs.open import open_any
 from babelpress.sweeps import chains, found, plan, schedule
+from babelpress.sweeps.again import Repair, repair, score
 from babelpress.sweeps.candidates import Asked, Plan, Way, sweep_of
 from babelpress.sweeps.setup import Hands, Setup
 from babelpress.system.claims import LOCK_NAME, held
 from babelpress.system.files import link, new_folder, read_json, write_json
 from babelpress.system.progress import Progress, remark, silent
 
-REPAIRED, BEST, PROOF, EXPORTED = "repaired", "best", "proof", "exported"
+BEST, PROOF, EXPORTED = "best", "proof", "exported"
 CHOSEN = "fit.json"  # which run was proved and exported, and what serves it
 FINALISTS = 2
-MOST = 2000  # steps of a repair, where time does not end it
 PRESSING, REPAIRING = 0.5, 0.3  # shares of the time
 PROGRAMS = {"vllm": "vLLM"}  # engines that formats call otherwise
 WIDER = (1.25, 1.6, 2.0, 3.0)  # sizes that are tried where the promise is broken, times that asked
@@ -84,43 +80,6 @@ class Fitted:
 
 
 # ---- doing it ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Repair:
-    """A job: repair a run, and score it on the text that chooses."""
-
-    source: Path
-    plan: recipe.Recipe
-    chooses: EvaluationSettings
-    folder: Path
-
-    needs: tuple[str, ...] = ()
-    size: None = None
-
-    @property
-    def name(self) -> str:
-        return f"repaired-{self.folder.name}"
-
-    @property
-    def label(self) -> str:
-        return f"the repair of {self.source.name}"
-
-    def done(self, setup: Setup) -> bool:  # noqa: ARG002 - as of every job
-        return manifest.is_finished(self.folder)
-
-    def do(self, setup: Setup, progress: Progress) -> None:
-        run.do(self.plan, self.folder, device=setup.device, progress=progress)
-        _evaluate(self.folder, self.folder, self.chooses, setup.device, progress)
-
-
-def _evaluate(
-    model: str | Path, out: Path, asked: EvaluationSettings, device: str, progress: Progress
-) -> None:
-    opened = open_any(str(model), device=device)
-    if Path(model) == out:
-        opened = replace(opened, name=f"{out.parent.name}/{out.name}")
-    evaluate(opened, out, asked, progress=progress)
 
 
 class Search:
@@ -258,16 +217,10 @@ class Search:
         if self._late(1 - REPAIRING / 2):
             self.notes.append("nothing was repaired, for want of time (--minutes).")
             return []
-        jobs: dict[str, tuple[Candidate, _Repair]] = {}
+        minutes = REPAIRING * self.asked.minutes / len(finalists)
+        jobs: dict[str, tuple[Candidate, Repair]] = {}
         for each in finalists:
-            data = {
-                "model": str(each.folder),
-                "calibration": self.asked.calibration.model_dump(mode="json"),
-                "steps": [{"recover": self._repair(len(finalists))}],
-            }
-            folder = self.out / REPAIRED / plan.short(data)
-            made = recipe.of(data, where=f"the repair of {each.label}")
-            job = _Repair(each.folder, made, self.plan.chooses, folder)
+            job = repair(self.out, each.folder, self.asked.calibration, self.plan.chooses, minutes)
             jobs[job.name] = each, job
         todo = [job for _, job in jobs.values() if not job.done(self.setup)]
         failed = schedule.work_off(todo, self.hands, self.progress)
@@ -277,14 +230,6 @@ class Search:
             for name, (each, job) in jobs.items()
             if name not in failed
         ]
-
-    def _repair(self, number: int) -> dict[str, Any]:
-        """Short distillation from the dense model, for a share of the time."""
-        asked: dict[str, Any] = {"repair": "logits", "mixture": "lacking"}
-        if self.asked.minutes:
-            minutes = round(REPAIRING * self.asked.minutes / number, 3)
-            asked |= {"steps": MOST, "minutes": minutes}
-        return asked
 
     # ---- proof
 
@@ -301,8 +246,8 @@ class Search:
                 )
             write_json(self.out / CHOSEN, {"run": best.folder.name})
         proves, device = self.plan.proves, self.setup.device
-        _evaluate(self.asked.model, self.out / PROOF, proves, device, self.progress)
-        _evaluate(place, place, proves, device, self.progress)
+        score(self.asked.model, self.out / PROOF, proves, device, self.progress)
+        score(str(place), place, proves, device, self.progress)
         return verdicts.against(self.out / PROOF, place, on=self.plan.on)
 
     def _exported(self, best: Candidate) -> tuple[int, str]:
