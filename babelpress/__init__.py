@@ -21,7 +21,18 @@ from typing import Any
 # The kinds of steps are commands too, whichever there are.
 _KINDS = {path.stem for path in (Path(__file__).parent / "steps").glob("[!_]*.py")}
 _PUBLIC = _KINDS | {
-    *("Outcome", "calibrate", "compare", "demo", "doctor", "eval", "evaluate", "export", "fit"),
+    *(
+        "Outcome",
+        "advise",
+        "calibrate",
+        "compare",
+        "demo",
+        "doctor",
+        "eval",
+        "evaluate",
+        "export",
+        "fit",
+    ),
     *("gate", "insight", "languages", "mixture", "press", "report", "sweep", "write"),
 }
 

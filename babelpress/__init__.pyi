@@ -415,6 +415,44 @@ def sweep(
     Example: babelpress sweep sweep.yaml --on ray --address auto --out sweep
     """
 
+def advise(
+    model: str | PathLike[str],
+    *,
+    pattern: str | PathLike[str] = ...,
+    bits: int | str = ...,
+    group: str | PathLike[str] = ...,
+    minutes: float | str = ...,
+    documents: int | str = ...,
+    corpus: str | PathLike[str] = ...,
+    languages: str | Iterable[str] = ...,
+    tokens: int | str = ...,
+    length: int | str = ...,
+    seed: int | str = ...,
+    evaluation: str | PathLike[str] | None = ...,
+    count_special: bool = ...,
+    weigh: Literal["evenly", "loss"] = ...,
+    first_order: bool = ...,
+    out: str | PathLike[str],
+    on: str | PathLike[str] = ...,
+    address: str | PathLike[str] = ...,
+    cpus: int | str = ...,
+    gpus: float | str | None = ...,
+    memory_mb: int | str | None = ...,
+    retries: int | str = ...,
+    dry_run: bool = ...,
+    device: str | PathLike[str] = ...,
+    progress: Progress = ...,
+) -> Outcome:
+    """How to prune or quantize this model for these languages, by measurement.
+
+    Methods, mixtures, weighted moments and allocation are narrowed in rounds by what the worst-off
+    language loses; the best is held against the plain way (uniform mixture) on text that chose
+    nothing, with an interval: where no difference is known, the advice is uniform. Both are
+    repaired and compared once more.
+
+    Example: babelpress advise babel-mini --languages sw,hi --pattern 0.5 --tokens 2048 --out advice
+    """
+
 def fit(
     model: str | PathLike[str],
     *,

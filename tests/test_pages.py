@@ -30,7 +30,7 @@ PAGES = [
         f"docs/{name}.md"
         for name in (
             *("tutorial", "recipes", "cluster", "offload", "corpora", "insight", "shrink"),
-            *("trim", "gguf", "recover", "distill", "moments", "allocate", "fit"),
+            *("trim", "gguf", "recover", "distill", "moments", "allocate", "fit", "advise"),
         )
     ),
 ]

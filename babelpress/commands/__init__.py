@@ -9,6 +9,7 @@ the signatures here (declared.py). Heavy packages are imported inside the functi
 from collections.abc import Callable
 from typing import Any
 
+from babelpress.commands.advising import advise
 from babelpress.commands.comparing import compare, gate, report
 from babelpress.commands.demo import demo
 from babelpress.commands.exporting import export
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Outcome]] = {
     "write": write,
     "press": press,
     "sweep": sweep,
+    "advise": advise,
     "fit": fit,
     "eval": evaluate,
     "compare": compare,

@@ -36,6 +36,12 @@ class Entrant:
     mean_R: np.ndarray
     documents: int
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of its worst loss."""
+        low, high = np.quantile(self.worst_R, [ALPHA / 2, 1 - ALPHA / 2])
+        return float(low), float(high)
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

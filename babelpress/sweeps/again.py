@@ -25,7 +25,7 @@ MOST = 2000  # steps of a repair, where time does not end it
 
 @dataclass(frozen=True, slots=True)
 class Rescore:
-    """Score a model into a folder, which may be its own run."""
+    """Score a model into a folder of its own."""
 
     model: str
     folder: Path
@@ -44,8 +44,8 @@ class Rescore:
         return f"the scores of {self.model} on {self.asked.documents} documents{skipped}"
 
     def done(self, setup: Setup) -> bool:  # noqa: ARG002 - as of every job
-        """Never: what is scored already is not scored again, and only scoring knows."""
-        return False
+        """Whether there are scores: the folder is of these settings and this model alone."""
+        return bool(scores.read_results(self.folder))
 
     def do(self, setup: Setup, progress: Progress) -> None:
         score(self.model, self.folder, self.asked, setup.device, progress)

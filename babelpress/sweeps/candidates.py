@@ -3,13 +3,11 @@
 Tested in tests/sweeps/test_search.py.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from babelpress.errors import BadModel, BadSetting
-from babelpress.judge.evaluate import texts_of
-from babelpress.judge.settings import EvaluationSettings, usual_for
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import Opened
 from babelpress.runs.fits import chain
 from babelpress.runs.open import open_any
@@ -18,13 +16,14 @@ from babelpress.steps import KINDS
 from babelpress.steps._trimming import rows_by_floor
 from babelpress.sweeps import chains
 from babelpress.sweeps.chains import ENGINES, Chain, Engine, Shapes
+from babelpress.sweeps.parting import has_english, parted
 from babelpress.system.progress import Progress, silent
-from babelpress.text.corpus import open_corpus
 from babelpress.text.languages import ENGLISH
 from babelpress.text.settings import CalibrationSettings
 
 Data = dict[str, Any]
 
+PART = 3  # of the documents one of three chooses
 FIRST = 2  # chains that come before what is done mostly
 
 
@@ -99,8 +98,8 @@ def prepare(asked: Asked, progress: Progress = silent) -> Plan:
             f"is: export it, or ask for less."
         )
     front = [Way(chain, foretold) for chain, foretold in chains.within(shapes, engine, size)]
-    chooses, proves = _scored(asked)
-    common = chains.usual(shapes, engine) if _has_english(asked) else []
+    chooses, proves = parted(asked.model, asked.calibration, asked.documents, PART)
+    common = chains.usual(shapes, engine) if has_english(asked.calibration) else []
     usual = [Way(each, shapes.bytes(each), usual=True) for each in common]
     if not usual:
         notes += ("today's usual choice, fewer bits calibrated on English, is not tried.",)
@@ -124,41 +123,14 @@ def _rows(
         return ({}, 0), (f"no chain trims: {error}",)
 
 
-def _scored(asked: Asked) -> tuple[EvaluationSettings, EvaluationSettings]:
-    """How candidates are chosen and how the best is proved: on other documents."""
-    on, corpus = usual_for(asked.model), asked.calibration.evaluation or asked.calibration.corpus
-    tags = asked.calibration.languages
-    texts = texts_of(on, corpus, {})
-    there = min(len(texts.documents(tag, "test")) for tag in tags)
-    number = min(asked.documents, there) if asked.documents else there
-    first = number // 3
-    if not first:
-        raise BadSetting(
-            f"{number} test documents in each language are too few to choose and to prove on. Give "
-            "a corpus with three or more, or more --documents."
-        )
-    common: dict[str, Any] = {"corpus": corpus, "on": (on,), "languages": tags}
-    return (
-        EvaluationSettings(documents=first, **common),
-        EvaluationSettings(skip=first, documents=number - first, **common),
-    )
-
-
-def _has_english(asked: Asked) -> bool:
-    return ENGLISH in open_corpus(asked.calibration.corpus).languages()
-
-
 # ---- as recipes ----------------------------------------------------------------------------
 
 
-def sweep_of(asked: Asked, plan: Plan, ways: Sequence[Way]) -> Data:
-    """Some candidates as a sweep, in their order."""
-    own = [_own(plan, way) for way in ways]
+def base_of(asked: Asked, plan: Plan) -> Data:
+    """The sweep of candidates but for these."""
     return {
         "model": asked.model,
         "calibration": asked.calibration.model_dump(mode="json"),
-        "steps": own[0]["steps"],
-        "recipes": own,
         "evaluate": plan.chooses.model_dump(mode="json"),
     }
 
@@ -170,12 +142,12 @@ def recipe_of(asked: Asked, plan: Plan, way: Way) -> Recipe:
         "calibration": asked.calibration.model_dump(mode="json"),
         "steps": [],
     }
-    for place, value in _own(plan, way).items():
+    for place, value in own(plan, way).items():
         put(data, place, value)
     return of(data, where=way.chain.label)
 
 
-def _own(plan: Plan, way: Way) -> Data:
+def own(plan: Plan, way: Way) -> Data:
     """What a candidate has at the places where candidates differ."""
     english = {"calibration.languages": [ENGLISH]} if way.usual else {}
     return {"steps": way.chain.steps(plan.shapes.group), **english}

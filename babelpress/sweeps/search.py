@@ -16,7 +16,6 @@ Tested in tests/sweeps/test_search.py.
 """
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,10 @@ from babelpress.errors import BadModel, BadRun
 from babelpress.export import _write
 from babelpress.judge import costs, verdicts
 from babelpress.judge.compare import Change, Comparison, Summary, gate
-from babelpress.sweeps import chains, found, plan, schedule
-from babelpress.sweeps.again import Repair, repair, score
-from babelpress.sweeps.candidates import Asked, Plan, Way, sweep_of
+from babelpress.sweeps import chains, found
+from babelpress.sweeps.again import repair, score
+from babelpress.sweeps.candidates import Asked, Plan, Way, base_of, own
+from babelpress.sweeps.rounds import Rounds, Tried
 from babelpress.sweeps.setup import Hands, Setup
 from babelpress.system.claims import LOCK_NAME, held
 from babelpress.system.files import link, new_folder, read_json, write_json
@@ -88,16 +88,16 @@ class Search:
     def __init__(
         self, asked: Asked, plan: Plan, setup: Setup, hands: Hands, progress: Progress = silent
     ):
-        self.asked, self.plan, self.setup, self.hands = asked, plan, setup, hands
-        self.progress = progress
-        self.out = setup.out
-        self.began = time.monotonic()
-        self.notes: list[str] = [*plan.notes]
+        self.asked, self.plan, self.out, self.progress = asked, plan, setup.out, progress
+        self.rounds = Rounds(setup, hands, asked.minutes, progress, [*plan.notes])
+        self.notes = self.rounds.notes
         self.dense: Path | None = None
 
     def do(self) -> Fitted:
         """Search, prove and export. Raises BadRun where no candidate fits or could be made."""
         candidates = self._pressed(self.plan.ways, self.plan.least)
+        if not candidates:
+            raise BadRun(f"no candidate could be made. {self.notes[-1]}")
         with held(self.out):  # as the sweep does while it works
             finalists = self._fitting(candidates)
             repaired = self._repaired(finalists)
@@ -114,50 +114,14 @@ class Search:
         notes = tuple(dict.fromkeys(self.notes))
         return Fitted(self.dense, best, tuple(everyone), proof, failed, size, nearest, serve, notes)
 
-    # ---- time
-
-    def _late(self, share: float) -> bool:
-        """Whether this share of the time is gone."""
-        spent = (time.monotonic() - self.began) / 60
-        return bool(self.asked.minutes) and spent > share * self.asked.minutes
-
     # ---- pressing
 
     def _pressed(self, ways: Sequence[Way], least: int) -> list[Candidate]:
         """Candidates that were pressed and scored, one after the other while time lasts."""
-        number = len(ways) if self.hands.apart else min(least, len(ways))
-        swept = self._sweep(ways[:number])
-        while number < len(ways) and not self._late(PRESSING):
-            number += 1
-            label = ways[number - 1].chain.label
-            remark(self.progress, f"fit: candidate {number} of {len(ways)}: {label}")
-            swept = self._sweep(ways[:number])
-        if number < len(ways):
-            rest = ", ".join(f"{way.chain.label}" for way in ways[number:])
-            self.notes.append(f"not tried for want of time (--minutes): {rest}")
-        return self._candidates(ways[:number], swept)
-
-    def _sweep(self, ways: Sequence[Way]) -> tuple[plan.Sweep, schedule.Swept]:
-        data = sweep_of(self.asked, self.plan, ways)
-        asked = plan.of(data, where="the candidates")
-        return asked, schedule.do(asked, self.setup, self.hands, progress=self.progress)
-
-    def _candidates(
-        self, ways: Sequence[Way], made: tuple[plan.Sweep, schedule.Swept]
-    ) -> list[Candidate]:
-        asked, swept = made
-        if swept.unscored:
-            why = next(iter(swept.unscored.values()))
-            raise BadRun(f"the dense model could not be scored: {why}")
-        some: list[Candidate] = []
-        for way, entry in zip(ways, asked.entries, strict=True):
-            if why := swept.failed.get(entry.fingerprint):
-                self.notes.append(f"{way.chain.label} could not be made: {why}")
-                continue
-            some.append(self._candidate(way, self.out / found.RUNS / entry.fingerprint))
-        if not some:
-            raise BadRun(f"no candidate could be made. {self.notes[-1]}")
-        return some
+        some = [Tried(way.chain.label, own(self.plan, way)) for way in ways]
+        base = base_of(self.asked, self.plan)
+        runs = self.rounds.pressed(base, some, least=least, share=PRESSING)
+        return [self._candidate(ways[place], folder) for place, folder in runs.items()]
 
     def _candidate(self, way: Way, folder: Path, *, repaired: bool = False) -> Candidate:
         if self.dense is None:
@@ -214,21 +178,20 @@ class Search:
     # ---- repair
 
     def _repaired(self, finalists: Sequence[Candidate]) -> list[Candidate]:
-        if self._late(1 - REPAIRING / 2):
+        if self.rounds.late(1 - REPAIRING / 2):
             self.notes.append("nothing was repaired, for want of time (--minutes).")
             return []
         minutes = REPAIRING * self.asked.minutes / len(finalists)
-        jobs: dict[str, tuple[Candidate, Repair]] = {}
-        for each in finalists:
-            job = repair(self.out, each.folder, self.asked.calibration, self.plan.chooses, minutes)
-            jobs[job.name] = each, job
-        todo = [job for _, job in jobs.values() if not job.done(self.setup)]
-        failed = schedule.work_off(todo, self.hands, self.progress)
-        self.notes += [f"{jobs[name][1].label} failed: {why}" for name, why in failed.items()]
+        calibration, chooses = self.asked.calibration, self.plan.chooses
+        jobs = {
+            each.label: repair(self.out, each.folder, calibration, chooses, minutes)
+            for each in finalists
+        }
+        done = self.rounds.done(jobs)
         return [
-            self._candidate(each.way, job.folder, repaired=True)
-            for name, (each, job) in jobs.items()
-            if name not in failed
+            self._candidate(each.way, jobs[each.label].folder, repaired=True)
+            for each in finalists
+            if each.label in done
         ]
 
     # ---- proof
@@ -245,7 +208,7 @@ class Search:
                     best.folder, new, ignore=ignore, copy_function=link, dirs_exist_ok=True
                 )
             write_json(self.out / CHOSEN, {"run": best.folder.name})
-        proves, device = self.plan.proves, self.setup.device
+        proves, device = self.plan.proves, self.rounds.setup.device
         score(self.asked.model, self.out / PROOF, proves, device, self.progress)
         score(str(place), place, proves, device, self.progress)
         return verdicts.against(self.out / PROOF, place, on=self.plan.on)
@@ -279,7 +242,7 @@ class Search:
         for times in WIDER:
             if any(each.worst.value <= self.asked.max_loss for each in (*there, *more)):
                 break
-            if self._late(1) or times * self.plan.size >= self.plan.dense:
+            if self.rounds.late(1) or times * self.plan.size >= self.plan.dense:
                 break
             size = round(times * self.plan.size)
             front = chains.within(self.plan.shapes, self.plan.engine, size)

@@ -1,0 +1,95 @@
+"""What a search has: its folder, hands that do its jobs, a clock, and notes of what went by.
+
+Candidates are recipes of a sweep in that folder, done one after the other while time lasts; a
+cluster is given all of them at once.
+
+Tested in tests/sweeps/test_search.py.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from babelpress.errors import BadRun
+from babelpress.sweeps import found, plan, schedule
+from babelpress.sweeps.setup import Hands, Job, Setup
+from babelpress.system.progress import Progress, remark, silent
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A candidate: what it is called, and what it has at the places where candidates differ."""
+
+    label: str
+    own: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Rounds:
+    """A search at work; `minutes` 0 never end."""
+
+    setup: Setup
+    hands: Hands
+    minutes: float
+    progress: Progress = silent
+    notes: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def out(self) -> Path:
+        """The folder."""
+        return self.setup.out
+
+    def late(self, share: float) -> bool:
+        """Whether this share of the time is gone."""
+        return bool(self.minutes) and (time.monotonic() - self.began) / 60 > share * self.minutes
+
+    def pressed(
+        self, base: Data, some: Sequence[Tried], *, least: int, share: float
+    ) -> dict[int, Path]:
+        """The runs of candidates that could be made, by their place; `least` are done in any case.
+
+        The others follow while no more than a `share` of the time is gone. Notes say what failed
+        and what was left out. Raises BadRun where the dense model cannot be scored.
+        """
+        number = len(some) if self.hands.apart else min(least, len(some))
+        asked, swept = self._swept(base, some[:number])
+        while number < len(some) and not self.late(share):
+            number += 1
+            label = some[number - 1].label
+            remark(self.progress, f"candidate {number} of {len(some)}: {label}")
+            asked, swept = self._swept(base, some[:number])
+        if rest := "; ".join(each.label for each in some[number:]):
+            self.notes.append(f"not tried for want of time (--minutes): {rest}.")
+        if swept.unscored:
+            why = next(iter(swept.unscored.values()))
+            raise BadRun(f"the dense model could not be scored: {why}")
+        runs: dict[int, Path] = {}
+        for place, entry in enumerate(asked.entries):
+            if why := swept.failed.get(entry.fingerprint):
+                self.notes.append(f"{some[place].label} could not be made: {why}")
+            else:
+                runs[place] = self.out / found.RUNS / entry.fingerprint
+        return runs
+
+    def done(self, jobs: Mapping[str, Job]) -> set[str]:
+        """Have jobs done, by label of what they are for; the labels of those that are.
+
+        Notes say which failed.
+        """
+        todo = [job for job in jobs.values() if not job.done(self.setup)]
+        failed = schedule.work_off(todo, self.hands, self.progress)
+        for label, job in jobs.items():
+            if why := failed.get(job.name):
+                self.notes.append(f"{job.label} ({label}) failed: {why}")
+        return {label for label, job in jobs.items() if job.name not in failed}
+
+    def _swept(self, base: Data, some: Sequence[Tried]) -> tuple[plan.Sweep, schedule.Swept]:
+        recipes = [dict(each.own) for each in some]
+        data = {**base, "steps": recipes[0]["steps"], "recipes": recipes}
+        asked = plan.of(data, where="the candidates")
+        return asked, schedule.do(asked, self.setup, self.hands, progress=self.progress)
