@@ -164,3 +164,12 @@ def test_widths_that_no_group_divides_are_not_quantized(tmp_path):
     assert {chain.bits for chain in chains.every(found, ENGINES["llama.cpp"])} == {FULL}
     assert any("none divides all widths" in note for note in found.notes)
     assert chains.usual(found, ENGINES["llama.cpp"]) == []
+
+
+def test_tables_have_eight_bits_only_where_an_engine_reads_that_and_blocks_have_codes():
+    def kept(engine):
+        return {(chain.bits, chain.tables) for chain in chains.every(SHAPES, ENGINES[engine])}
+
+    assert kept("vllm") == {(FULL, FULL), (8, FULL), (4, FULL)}
+    assert kept("transformers") == {*kept("vllm"), (2, FULL)}
+    assert kept("llama.cpp") == {*kept("vllm"), (8, 8), (4, 8)}
