@@ -643,3 +643,13 @@ def test_bars_are_for_terminals_and_elsewhere_there_are_lines(terminal, words, b
     assert ("\x1b" in printed) == bars
     assert "resuming: 3 of 4 blocks" in printed
     assert bars or printed == "resuming: 3 of 4 blocks\n"
+
+
+def test_the_package_is_the_command_line_too():
+    words = [sys.executable, "-m", "babelpress"]
+
+    found = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
+    wrong = subprocess.run([*words, "nothing"], capture_output=True, text=True, check=False)
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", found.stdout)
+    assert wrong.returncode == 2 and "nothing" in wrong.stderr
