@@ -25,7 +25,7 @@ from babelpress.judge import scores
 from babelpress.judge.contest import Difference, Entrant, difference, difference_of_means, entrant
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.sweeps import arms
-from babelpress.sweeps.again import Rescore, repair
+from babelpress.sweeps.again import Rescore, recover_step, repair
 from babelpress.sweeps.arms import Arm
 from babelpress.sweeps.plan import short
 from babelpress.sweeps.rounds import Rounds, Tried
@@ -239,10 +239,9 @@ class Advise:
             self.rounds.notes.append("nothing was repaired, for want of time (--minutes).")
             return {}
         minutes = REPAIRING * self.asked.minutes / len(some)
+        step, scored = recover_step(minutes), self.asked.round(1)
         jobs = {
-            arm.label: repair(
-                self.out, self.runs[arm], self.asked.calibration, self.asked.round(1), minutes
-            )
+            arm.label: repair(self.out, str(self.runs[arm]), [step], self.asked.calibration, scored)
             for arm in some
         }
         with held(self.out):

@@ -3,7 +3,7 @@
 Tested in tests/sweeps/test_search.py and tests/sweeps/test_advice.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,25 +78,30 @@ class Repair:
         score(str(self.folder), self.folder, self.asked, setup.device, progress)
 
 
-def repair(
-    out: Path,
-    source: Path,
-    calibration: CalibrationSettings,
-    asked: EvaluationSettings,
-    minutes: float,
-) -> Repair:
-    """The repair of a run: short distillation from the dense model, languages drawn by what they
-    lack, for so many minutes (0: 200 steps).
+def recover_step(minutes: float) -> dict[str, Any]:
+    """Short distillation from the dense model, languages drawn by what they lack, for so many
+    minutes (0: 200 steps), as a step of a recipe.
     """
     step: dict[str, Any] = {"repair": "logits", "mixture": "lacking"}
     if minutes:
         step |= {"steps": MOST, "minutes": round(minutes, 3)}
+    return {"recover": step}
+
+
+def repair(
+    out: Path,
+    model: str,
+    steps: Sequence[Mapping[str, Any]],
+    calibration: CalibrationSettings,
+    asked: EvaluationSettings,
+) -> Repair:
+    """A model with steps of which one repairs it, in a folder of a search that goes by them."""
     data: Mapping[str, Any] = {
-        "model": str(source),
+        "model": model,
         "calibration": calibration.model_dump(mode="json"),
-        "steps": [{"recover": step}],
+        "steps": [dict(step) for step in steps],
     }
-    plan = recipe.of(data, where=f"the repair of {source.name}")
+    plan = recipe.of(data, where=f"the repair of {model}")
     return Repair(plan, out / REPAIRED / short(data), asked)
 
 

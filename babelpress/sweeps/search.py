@@ -27,8 +27,9 @@ from babelpress.export import _write
 from babelpress.judge import costs, verdicts
 from babelpress.judge.compare import Change, Comparison, Summary, gate
 from babelpress.sweeps import chains, found
-from babelpress.sweeps.again import repair, score
+from babelpress.sweeps.again import Repair, recover_step, repair, score
 from babelpress.sweeps.candidates import Asked, Plan, Way, base_of, own
+from babelpress.sweeps.chains import FULL
 from babelpress.sweeps.rounds import Rounds, Tried
 from babelpress.sweeps.setup import Hands, Setup
 from babelpress.system.claims import LOCK_NAME, held
@@ -182,17 +183,22 @@ class Search:
             self.notes.append("nothing was repaired, for want of time (--minutes).")
             return []
         minutes = REPAIRING * self.asked.minutes / len(finalists)
-        calibration, chooses = self.asked.calibration, self.plan.chooses
-        jobs = {
-            each.label: repair(self.out, each.folder, calibration, chooses, minutes)
-            for each in finalists
-        }
+        jobs = {each.label: self._repair(each, recover_step(minutes)) for each in finalists}
         done = self.rounds.done(jobs)
         return [
             self._candidate(each.way, jobs[each.label].folder, repaired=True)
             for each in finalists
             if each.label in done
         ]
+
+    def _repair(self, each: Candidate, step: dict[str, Any]) -> Repair:
+        """What lost neurons is repaired before it is quantized: then all weights can learn."""
+        calibration, chooses = self.asked.calibration, self.plan.chooses
+        chain = each.way.chain
+        if chain.ffn == 1 or chain.bits == FULL:
+            return repair(self.out, str(each.folder), [step], calibration, chooses)
+        *before, last = chain.steps(self.plan.shapes.group)
+        return repair(self.out, self.asked.model, [*before, step, last], calibration, chooses)
 
     # ---- proof
 

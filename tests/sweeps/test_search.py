@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from babelpress.errors import BadModel, BadSetting
 from babelpress.judge import scores, verdicts
+from babelpress.judge.compare import Summary
 from babelpress.runs import manifest
 from babelpress.runs.open import open_any
 from babelpress.sweeps import candidates, search
@@ -129,9 +130,34 @@ def test_finalists_are_repaired_against_the_dense_model(fitted):
     assert len(repaired) == search.FINALISTS
     for each in repaired:
         made = manifest.read(each.folder)
-        assert made.chain[-1].kind == "recover"
-        assert made.chain[-1].step["mixture"] == "lacking"
+        kinds = [step.kind for step in made.chain]
+        recovered = made.chain[kinds.index("recover")]
+        assert recovered.step["mixture"] == "lacking"
         assert each.folder.parent == out / "repaired"
+        coded = each.way.chain.bits < 16
+        before = coded and each.way.chain.ffn < 1
+        assert kinds.index("recover") == len(kinds) - (2 if before else 1)
+        assert (kinds[-1] == "quantize") == before
+
+
+def test_what_lost_neurons_is_repaired_before_it_is_quantized(model, tmp_path):
+    plan = candidates.prepare(fitting.asked(model))
+    way = next(way for way in plan.ways if way.chain.ffn < 1 and way.chain.bits < 16)
+    nothing = Summary("worst", 0.1, 0.1, 0.1, "swh_Latn")
+    shrunk = search.Candidate(way, tmp_path / "run", 1, nothing, nothing)
+    whole = replace(way, chain=replace(way.chain, ffn=1.0))
+
+    found = fitting.search(fitting.asked(model), tmp_path / "out", plan)
+    plans = [
+        found._repair(each, {"recover": {"repair": "logits"}}).plan
+        for each in (shrunk, replace(shrunk, way=whole))
+    ]
+
+    assert [[step.kind for step in each.steps] for each in plans] == [
+        ["trim", "shrink", "recover", "quantize"],
+        ["recover"],
+    ]
+    assert [each.model for each in plans] == [str(model), str(tmp_path / "run")]
 
 
 def test_the_same_call_does_nothing_again(fitted):
