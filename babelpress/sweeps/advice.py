@@ -1,7 +1,7 @@
 """What to do for a model and these languages: ways to press it by as much, narrowed by rounds.
 
     OUT/runs/FINGERPRINT/            every way, an ordinary run; OUT is a sweep
-    OUT/scores/SETTINGS/NAME/        scores of those that were left, and of the dense model
+    OUT/scores/KEY/NAME/             scores of those that were left, and of the dense model
     OUT/repaired/FINGERPRINT/        the best and the plain one, repaired
 
 Successive halving (Jamieson and Talwalkar 2016): the first round scores every arm (arms.py) on a
@@ -169,7 +169,8 @@ class Advise:
 
         Raises BadRun where that cannot be scored.
         """
-        place = self.out / SCORES / short(asked.model_dump(mode="json"))
+        on_what = {"model": self.asked.model, "evaluate": asked.model_dump(mode="json")}
+        place = self.out / SCORES / short(on_what)
         jobs = {DENSE: Rescore(self.asked.model, place / DENSE, asked)}
         jobs |= {
             label: Rescore(model, place / Path(model).name, asked)

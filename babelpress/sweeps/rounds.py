@@ -30,7 +30,7 @@ class Tried:
 
 @dataclass(slots=True)
 class Rounds:
-    """A search at work; `minutes` 0 never end."""
+    """A search at work; `minutes` 0 never end. `made` are the candidates whose runs are there."""
 
     setup: Setup
     hands: Hands
@@ -38,6 +38,7 @@ class Rounds:
     progress: Progress = silent
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    made: list[Tried] = field(default_factory=list)
 
     @property
     def out(self) -> Path:
@@ -53,27 +54,19 @@ class Rounds:
     ) -> dict[int, Path]:
         """The runs of candidates that could be made, by their place; `least` are done in any case.
 
-        The others follow while no more than a `share` of the time is gone. Notes say what failed
-        and what was left out. Raises BadRun where the dense model cannot be scored.
+        The others follow while no more than a `share` of the time is gone. Notes say what failed,
+        which is not tried twice, and what was left out. Raises BadRun where the dense model cannot
+        be scored.
         """
         number = len(some) if self.hands.apart else min(least, len(some))
-        asked, swept = self._swept(base, some[:number])
+        runs = self._swept(base, dict(enumerate(some[:number])))
         while number < len(some) and not self.late(share):
+            label = some[number].label
+            remark(self.progress, f"candidate {number + 1} of {len(some)}: {label}")
+            runs |= self._swept(base, {number: some[number]})
             number += 1
-            label = some[number - 1].label
-            remark(self.progress, f"candidate {number} of {len(some)}: {label}")
-            asked, swept = self._swept(base, some[:number])
         if rest := "; ".join(each.label for each in some[number:]):
             self.notes.append(f"not tried for want of time (--minutes): {rest}.")
-        if swept.unscored:
-            why = next(iter(swept.unscored.values()))
-            raise BadRun(f"the dense model could not be scored: {why}")
-        runs: dict[int, Path] = {}
-        for place, entry in enumerate(asked.entries):
-            if why := swept.failed.get(entry.fingerprint):
-                self.notes.append(f"{some[place].label} could not be made: {why}")
-            else:
-                runs[place] = self.out / found.RUNS / entry.fingerprint
         return runs
 
     def done(self, jobs: Mapping[str, Job]) -> set[str]:
@@ -88,8 +81,22 @@ class Rounds:
                 self.notes.append(f"{job.label} ({label}) failed: {why}")
         return {label for label, job in jobs.items() if job.name not in failed}
 
-    def _swept(self, base: Data, some: Sequence[Tried]) -> tuple[plan.Sweep, schedule.Swept]:
-        recipes = [dict(each.own) for each in some]
+    def _swept(self, base: Data, some: Mapping[int, Tried]) -> dict[int, Path]:
+        """The runs of some candidates, in one sweep with all that could be made before them."""
+        every = [*self.made, *(each for each in some.values() if each not in self.made)]
+        recipes = [dict(each.own) for each in every]
         data = {**base, "steps": recipes[0]["steps"], "recipes": recipes}
         asked = plan.of(data, where="the candidates")
-        return asked, schedule.do(asked, self.setup, self.hands, progress=self.progress)
+        swept = schedule.do(asked, self.setup, self.hands, progress=self.progress)
+        if swept.unscored:
+            why = next(iter(swept.unscored.values()))
+            raise BadRun(f"the dense model could not be scored: {why}")
+        runs: dict[int, Path] = {}
+        for place, each in some.items():
+            name = asked.entries[every.index(each)].fingerprint
+            if why := swept.failed.get(name):
+                self.notes.append(f"{each.label} could not be made: {why}")
+            else:
+                runs[place] = self.out / found.RUNS / name
+        self.made += [some[place] for place in runs if some[place] not in self.made]
+        return runs

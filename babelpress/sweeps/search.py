@@ -22,22 +22,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from babelpress.errors import BadModel, BadRun
+from babelpress.errors import BadLayer, BadModel, BadRun, BadSetting
 from babelpress.export import _write
 from babelpress.judge import costs, verdicts
 from babelpress.judge.compare import Change, Comparison, Summary, gate
-from babelpress.sweeps import chains, found
+from babelpress.sweeps import chains
 from babelpress.sweeps.again import Repair, recover_step, repair, score
 from babelpress.sweeps.candidates import Asked, Plan, Way, base_of, own
 from babelpress.sweeps.chains import FULL
+from babelpress.sweeps.found import DENSE
+from babelpress.sweeps.jobs import Score
 from babelpress.sweeps.rounds import Rounds, Tried
 from babelpress.sweeps.setup import Hands, Setup
-from babelpress.system.claims import LOCK_NAME, held
+from babelpress.system.claims import LOCK_NAME, PARTIAL, held, remove_partials
 from babelpress.system.files import link, new_folder, read_json, write_json
 from babelpress.system.progress import Progress, remark, silent
 
-BEST, PROOF, EXPORTED = "best", "proof", "exported"
+BEST, PROOF, EXPORTED, WEIGHED = "best", "proof", "exported", "weighed"
 CHOSEN = "fit.json"  # which run was proved and exported, and what serves it
+UNLOADABLE = (BadLayer, BadModel, BadSetting)  # what exports raise for what a program cannot load
 FINALISTS = 2
 PRESSING, REPAIRING = 0.5, 0.3  # shares of the time
 PROGRAMS = {"vllm": "vLLM"}  # engines that formats call otherwise
@@ -92,10 +95,14 @@ class Search:
         self.asked, self.plan, self.out, self.progress = asked, plan, setup.out, progress
         self.rounds = Rounds(setup, hands, asked.minutes, progress, [*plan.notes])
         self.notes = self.rounds.notes
-        self.dense: Path | None = None
+        self.dense = self.out / DENSE / Score(asked.model, (plan.chooses,)).key
 
     def do(self) -> Fitted:
-        """Search, prove and export. Raises BadRun where no candidate fits or could be made."""
+        """Search, prove and export.
+
+        Raises BadRun where no candidate fits or could be made, or what lies in OUT is not ours.
+        """
+        _check_ours(self.out)
         candidates = self._pressed(self.plan.ways, self.plan.least)
         if not candidates:
             raise BadRun(f"no candidate could be made. {self.notes[-1]}")
@@ -106,12 +113,10 @@ class Search:
             proof = self._proved(best)
             size, serve = self._exported(best)
         failed = tuple(gate(proof, self.asked.max_loss))
-        everyone = [*candidates, *repaired]
+        everyone, nearest = [*candidates, *repaired], ()
         if failed:
-            everyone += self._wider(everyone)
-        keep = [each for each in everyone if each.worst.value <= self.asked.max_loss]
-        nearest = tuple(sorted(keep, key=lambda each: each.stored)) if failed else ()
-        assert self.dense is not None  # a candidate was held against it
+            everyone += self._wider(everyone, best)
+            nearest = tuple(sorted(self._keeping(everyone, best), key=lambda each: each.stored))
         notes = tuple(dict.fromkeys(self.notes))
         return Fitted(self.dense, best, tuple(everyone), proof, failed, size, nearest, serve, notes)
 
@@ -125,8 +130,6 @@ class Search:
         return [self._candidate(ways[place], folder) for place, folder in runs.items()]
 
     def _candidate(self, way: Way, folder: Path, *, repaired: bool = False) -> Candidate:
-        if self.dense is None:
-            self.dense = found.find(self.out, self.plan.on).dense
         compared = verdicts.against(self.dense, folder, on=self.plan.on)
         known = {each.name: each for each in compared.summaries}
         stored = costs.of(folder)["bytes_stored"]
@@ -136,14 +139,17 @@ class Search:
 
     def _fitting(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The best whose exported folder is no larger than asked for."""
+        remove_partials(self.out / WEIGHED)
         fit: list[Candidate] = []
         least: tuple[int, str] | None = None
+        why = ""
         own = [each for each in candidates if not each.way.usual]
         for each in sorted(own, key=lambda one: one.worst.value):
             try:
                 size = self._weighed(each)
-            except BadModel as error:
-                self.notes.append(f"{each.label} is not what {self.asked.engine} loads: {error}")
+            except UNLOADABLE as error:
+                why = f"{each.label} is not what {self.asked.engine} loads: {error}"
+                self.notes.append(why)
                 continue
             if size > self.plan.size:
                 self.notes.append(f"{each.label} came to {size:,} bytes, and is too large.")
@@ -153,26 +159,41 @@ class Search:
             if len(fit) == FINALISTS:
                 break
         if not fit:
-            said = f" The least is {least[1]}, {least[0]:,} bytes." if least else ""
-            raise BadRun(
-                f"no candidate comes to --size {self.asked.size} in the folder that "
-                f"{self.asked.engine} loads.{said} Give more, or --minutes to try more."
-            )
+            raise BadRun(self._none_fits(own, least, why))
         return fit
+
+    def _none_fits(self, own: Sequence[Candidate], least: tuple[int, str] | None, why: str) -> str:
+        """Why nobody fits: nothing was made, nothing is loaded, or all is too large."""
+        if not own:
+            return f"no candidate of this size could be made. {' '.join(self.notes)}"
+        if least is None:
+            return f"{self.asked.engine} loads none of the candidates. {why}"
+        return (
+            f"no candidate comes to --size {self.asked.size} in the folder that "
+            f"{self.asked.engine} loads. The least is {least[1]}, {least[0]:,} bytes. Give more, "
+            "or --minutes to try more."
+        )
 
     def _form(self, each: Candidate) -> str:
         return self.plan.engine.format(each.way.chain.bits)
 
     def _weighed(self, each: Candidate) -> int:
         """Bytes of what would be exported; known from before where it was weighed."""
-        path = self.out / "weighed" / f"{each.folder.name}-{self.asked.engine}.json"
+        path = self.out / WEIGHED / f"{each.folder.name}-{self.asked.engine}.json"
         if path.exists():
             return int(read_json(path)["bytes"])
-        with TemporaryDirectory(dir=self.out) as place:
-            folder = Path(place) / EXPORTED
-            _write.write(str(each.folder), folder, self._form(each), progress=self.progress)
-            size = _bytes(folder)
         path.parent.mkdir(exist_ok=True)
+        begun = f".{path.stem}."
+        with TemporaryDirectory(PARTIAL.removeprefix(".*"), begun, path.parent) as place:
+            folder = Path(place) / EXPORTED
+            _write.write(
+                str(each.folder),
+                folder,
+                self._form(each),
+                against=self.dense,  # so that its card is as long as that of the best
+                progress=self.progress,
+            )
+            size = _bytes(folder)
         write_json(path, {"bytes": size})
         return size
 
@@ -203,29 +224,38 @@ class Search:
     # ---- proof
 
     def _proved(self, best: Candidate) -> Comparison:
-        """The best run in a folder of its own, and the dense model, on text that chose nothing."""
-        place = self.out / BEST
-        if place.exists() and _chosen(self.out) != best.folder.name:
-            shutil.rmtree(place)
-        if not place.exists():
+        """The best run in a folder of its own, and the dense model, on text that chose nothing.
+
+        What is known of both goes first and comes last, so that no half is taken for a whole.
+        """
+        place, proof, chosen = self.out / BEST, self.out / PROOF, self._chosen(best)
+        there = _known(self.out)
+        if not (place.exists() and chosen.items() <= there.items()):
+            write_json(self.out / CHOSEN, {})
+            shutil.rmtree(place, ignore_errors=True)
+            if any(there.get(key) != chosen[key] for key in ("model", "proved")):
+                shutil.rmtree(proof, ignore_errors=True)
             with new_folder(place) as new:
                 ignore = shutil.ignore_patterns(LOCK_NAME, "results.jsonl", "tallies")
                 shutil.copytree(
                     best.folder, new, ignore=ignore, copy_function=link, dirs_exist_ok=True
                 )
-            write_json(self.out / CHOSEN, {"run": best.folder.name})
+            write_json(self.out / CHOSEN, chosen)
         proves, device = self.plan.proves, self.rounds.setup.device
-        score(self.asked.model, self.out / PROOF, proves, device, self.progress)
+        score(self.asked.model, proof, proves, device, self.progress)
         score(str(place), place, proves, device, self.progress)
-        return verdicts.against(self.out / PROOF, place, on=self.plan.on)
+        return verdicts.against(proof, place, on=self.plan.on)
+
+    def _chosen(self, best: Candidate) -> dict[str, Any]:
+        """Which run was proved, and how."""
+        proved = self.plan.proves.model_dump(mode="json")
+        return {"run": best.folder.name, "model": self.asked.model, "proved": proved}
 
     def _exported(self, best: Candidate) -> tuple[int, str]:
         """Bytes of the exported folder, and what serves it; the same is not written again."""
-        folder, path = self.out / EXPORTED, self.out / CHOSEN
-        proved = self.plan.proves.model_dump(mode="json")
-        what = {"run": best.folder.name, "proved": proved, "engine": self.asked.engine}
-        there: Any = read_json(path) if path.exists() else {}
-        if not (folder.exists() and what.items() <= there.items()):
+        folder, chosen, there = self.out / EXPORTED, self._chosen(best), _known(self.out)
+        if not (folder.exists() and there.get("engine") == self.asked.engine):
+            write_json(self.out / CHOSEN, chosen)
             shutil.rmtree(folder, ignore_errors=True)
             _, serve = _write.write(
                 str(self.out / BEST),
@@ -235,18 +265,26 @@ class Search:
                 program=PROGRAMS.get(self.asked.engine, self.asked.engine),
                 progress=self.progress,
             )
-            there = {**what, "serve": serve}
-            write_json(path, there)
-        return _bytes(folder), there["serve"]
+            there = {**chosen, "engine": self.asked.engine, "serve": serve}
+            write_json(self.out / CHOSEN, there)
+        if (size := _bytes(folder)) > self.plan.size:
+            self.notes.append(f"with its card it came to {size:,} bytes, which is too large.")
+        return size, there["serve"]
 
     # ---- where the promise is broken
 
-    def _wider(self, there: Sequence[Candidate]) -> list[Candidate]:
+    def _keeping(self, some: Sequence[Candidate], best: Candidate) -> list[Candidate]:
+        """Those that keep the promise where they were chosen, and are larger than what broke it."""
+        larger = [each for each in some if each.stored > best.stored]
+        return [each for each in larger if each.worst.value <= self.asked.max_loss]
+
+    def _wider(self, there: Sequence[Candidate], best: Candidate) -> list[Candidate]:
         """Candidates that are larger than asked for, until one keeps the promise."""
         tried = {each.way.chain for each in there}
         more: list[Candidate] = []
         for times in WIDER:
-            if any(each.worst.value <= self.asked.max_loss for each in (*there, *more)):
+            own = [each for each in (*there, *more) if not each.way.usual]
+            if self._keeping(own, best):
                 break
             if self.rounds.late(1) or times * self.plan.size >= self.plan.dense:
                 break
@@ -265,7 +303,16 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _chosen(out: Path) -> str:
-    """Which run lies in OUT/best; nothing where nobody knows."""
+def _known(out: Path) -> dict[str, Any]:
+    """Which run lies in OUT/best, how it was proved and what OUT/exported is; or nothing."""
     path = out / CHOSEN
-    return str(read_json(path).get("run", "")) if path.exists() else ""
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _check_ours(out: Path) -> None:
+    """Raise BadRun for folders that are in the way: what no search made is not removed."""
+    for path in (out / BEST, out / PROOF, out / EXPORTED):
+        if path.exists() and not (out / CHOSEN).exists():
+            raise BadRun(
+                f"{path} is there already, and of no search. Choose another --out, or move it."
+            )

@@ -1,15 +1,18 @@
 """Advice: which ways there are, how they are narrowed, and what is told in the end."""
 
+import shutil
 from dataclasses import replace
 
 import fitting
 import numpy as np
 import pytest
+import torch
 
 from babelpress.errors import BadRun
 from babelpress.judge import scores
 from babelpress.judge.contest import Entrant, entrant
 from babelpress.runs import manifest, recipe
+from babelpress.runs.open import open_any
 from babelpress.sweeps import advice, arms, parting, schedule
 from babelpress.sweeps.advice import Advise, Asked
 from babelpress.sweeps.arms import Arm
@@ -167,6 +170,27 @@ def test_the_same_call_does_nothing_again(advised):
 
     assert stamps() == before
     assert (again.best, again.worst, again.repaired) == (found.best, found.worst, found.repaired)
+
+
+def test_scores_of_another_model_in_the_same_folder_are_not_taken(advised, model, tmp_path):
+    out, _, found = advised
+    copy, other = tmp_path / "out", tmp_path / "other"
+    shutil.copytree(out, copy)
+    torch.manual_seed(5)
+    opened = open_any(model)
+    for each in opened.model.parameters():
+        each.data += 0.05 * torch.randn_like(each)
+    shutil.copytree(model, other)
+    opened.model.save_pretrained(other)
+
+    again = search(asked(str(other), minutes=1e-6), copy).do()
+    alone = search(asked(str(other), minutes=1e-6), tmp_path / "alone").do()
+
+    def losses(some):
+        return {each.arm: each.entrant.worst for each in some.standings}
+
+    assert losses(again) == losses(alone)
+    assert losses(again).items().isdisjoint(losses(found).items())
 
 
 def test_time_that_is_gone_leaves_ways_out_and_says_so(model, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import fitting
 import pytest
@@ -12,12 +13,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadLayer, BadModel, BadRun, BadSetting
 from babelpress.judge import scores, verdicts
 from babelpress.judge.compare import Summary
 from babelpress.runs import manifest
 from babelpress.runs.open import open_any
-from babelpress.sweeps import candidates, search
+from babelpress.sweeps import candidates, jobs, schedule, search
 from babelpress.text.corpus import open_corpus
 from babelpress.text.settings import CalibrationSettings
 
@@ -196,6 +197,104 @@ def test_another_best_takes_the_place_of_the_one_before(fitted, tmp_path):
     assert json.loads((copy / "fit.json").read_text())["run"] == found.best.folder.name
 
 
+def test_other_documents_and_languages_in_the_same_folder_are_another_search(
+    fitted, model, tmp_path
+):
+    """Each is held against the dense model on its own text, and proved in its own languages."""
+    copy = tmp_path / "out"
+    shutil.copytree(fitted[0], copy)
+    one = CalibrationSettings(**{**fitting.TEXT.model_dump(), "languages": ("hin_Deva",)})
+    more = fitting.asked(model, documents=9, minutes=1e-6)
+
+    for wanted in (more, replace(more, calibration=one)):
+        found = fitting.search(wanted, copy).do()
+
+        tags = set(wanted.calibration.languages)
+        assert {change.language for change in found.proof.changes} == tags
+        for each in found.candidates:
+            dense, own = (scores.tallies(f, ON) for f in (found.dense, each.folder))
+            assert set(dense) == set(own) == tags
+            assert all(len(dense[tag].documents) == 3 for tag in tags)
+
+
+def test_what_no_search_made_is_not_removed(model, tmp_path):
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "mine").write_text("mine")
+
+    with pytest.raises(BadRun, match="of no search"):
+        fitting.search(fitting.asked(model), tmp_path).do()
+
+    assert [path.name for path in tmp_path.rglob("*")] == ["best", "mine"]
+
+
+def test_a_best_that_was_half_made_or_half_removed_is_made_again(fitted, tmp_path):
+    """Nothing is said of it until it is whole."""
+    out, wanted, plan, found = fitted
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    (copy / "fit.json").write_text("{}")
+    (copy / "best" / "manifest.json").unlink()
+    (copy / "weighed" / ".some.partial").mkdir()
+
+    again = fitting.search(wanted, copy, plan).do()
+
+    assert again.proof.changes == found.proof.changes
+    assert not (copy / "weighed" / ".some.partial").exists()
+
+
+def test_what_the_program_does_not_load_is_passed_over_or_said(fitted, tmp_path, monkeypatch):
+    out, wanted, plan, found = fitted
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    shutil.rmtree(copy / "weighed")
+    write = search._write.write
+    own = [each for each in found.candidates if not (each.way.usual or each.repaired)]
+    refused = {each.folder.name for each in own}
+
+    def writes(model, *given, **more):
+        if Path(model).name in refused:
+            raise BadLayer("it has no place")
+        return write(model, *given, **more)
+
+    monkeypatch.setattr(search._write, "write", writes)
+    monkeypatch.setattr(search.Search, "_repaired", lambda *_: [])
+    with pytest.raises(BadRun, match=r"^transformers loads none of the candidates.*has no place$"):
+        fitting.search(wanted, copy, plan).do()
+
+    first = min(own, key=lambda each: each.worst.value)
+    refused &= {first.folder.name}
+    again = fitting.search(wanted, copy, plan).do()
+
+    assert again.best.label == sorted(own, key=lambda each: each.worst.value)[1].label
+    assert f"{first.label} is not what transformers loads: it has no place" in again.notes
+
+
+def test_what_cannot_be_made_is_tried_once_and_told_once(model, tmp_path, monkeypatch):
+    wanted = fitting.asked(model)
+    plan = candidates.prepare(wanted)
+    ways = (plan.ways[0], plan.ways[-1], *plan.ways[1:3])
+    plan = replace(plan, ways=ways)
+    broken, tried = ways[1].chain, []
+    attempt = schedule.attempt
+
+    def attempted(job, *given):
+        if isinstance(job, jobs.Press) and job.entry.places["steps"] == broken.steps(64):
+            tried.append(job)
+            return "it broke"
+        return attempt(job, *given)
+
+    monkeypatch.setattr(schedule, "attempt", attempted)
+    monkeypatch.setattr(search.Search, "_repaired", lambda *_: [])
+    found = fitting.search(wanted, tmp_path / "out", plan).do()
+
+    assert len(tried) == 1
+    assert [note for note in found.notes if "it broke" in note] == [
+        f"{broken.label} could not be made: it broke"
+    ]
+    rows = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    assert len({json.loads(row)["fingerprint"] for row in rows}) == len(ways) - 1
+
+
 def test_a_broken_promise_is_told_with_the_nearest_that_keep_it(model, tmp_path, monkeypatch):
     """Where all have to gain, and much, nobody keeps the promise: what is larger is tried."""
     monkeypatch.setattr(search, "REPAIRING", 2e-4)
@@ -220,8 +319,30 @@ def test_the_nearest_that_keep_a_promise_are_the_smallest_first(fitted):
     again = fitting.search(replace(wanted, max_loss=bound), out, plan).do()
 
     assert again.failed
-    keep = [each for each in again.candidates if each.worst.value <= bound]
+    keep = [
+        each
+        for each in again.candidates
+        if each.worst.value <= bound and each.stored > again.best.stored
+    ]
+    assert keep
     assert [*again.nearest] == sorted(keep, key=lambda each: each.stored)
+
+
+def test_what_broke_the_promise_on_the_proof_is_not_among_those_that_keep_it(fitted, monkeypatch):
+    """It kept it where it was chosen: larger ones are looked for nevertheless."""
+    out, wanted, plan, found = fitted
+    bound = found.best.worst.value + 1e-9
+    change = found.proof.changes[0]
+    monkeypatch.setattr(search, "gate", lambda *_: [change])
+    usual = [each for each in found.candidates if each.way.usual]
+    asked_for = []
+    monkeypatch.setattr(search.chains, "within", lambda *given: asked_for.append(given[2]) or [])
+
+    again = fitting.search(replace(wanted, max_loss=bound), out, plan).do()
+
+    assert again.best not in again.nearest
+    assert {*again.nearest} <= {*usual}
+    assert asked_for == [round(1.25 * plan.size), round(1.6 * plan.size)]
 
 
 def test_time_that_is_gone_leaves_chains_out_and_says_so(model, tmp_path):
