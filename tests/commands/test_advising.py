@@ -6,6 +6,7 @@ import shlex
 import fitting
 import pytest
 
+import babelpress as bp
 from babelpress import cli
 from babelpress.sweeps import advice
 
@@ -83,3 +84,14 @@ def test_what_cannot_be_is_said_in_a_line(capsys, model, tmp_path, words, said):
     assert (code, printed) == (2, "")
     assert said in err.strip().split("\n")[-1]
     assert not out.exists()
+
+
+@pytest.mark.parametrize("amount", [{"pattern": 0.5}, {"bits": "4", "group": 32}])
+def test_numbers_are_as_good_as_their_text_in_a_library_call(model, tmp_path, amount):
+    text = {"languages": "sw,hi", "tokens": 80, "length": 40, "documents": 6}
+    words = {name: str(value) for name, value in amount.items()}
+
+    found = bp.advise(model, **amount, **text, dry_run=True, out=tmp_path / "advice")
+    same = bp.advise(model, **words, **text, dry_run=True, out=tmp_path / "advice")
+
+    assert [*found] == [*same]
