@@ -94,4 +94,4 @@ def test_numbers_are_as_good_as_their_text_in_a_library_call(model, tmp_path, am
     found = bp.advise(model, **amount, **text, dry_run=True, out=tmp_path / "advice")
     same = bp.advise(model, **words, **text, dry_run=True, out=tmp_path / "advice")
 
-    assert [*found] == [*same]
+    assert found.rows == same.rows
