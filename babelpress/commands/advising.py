@@ -3,7 +3,7 @@
 Tested in tests/commands/test_advising.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,7 +206,9 @@ def _points(found: "Difference") -> str:
 def _next(asked: "Asked", found: "Advice") -> str:
     """The command that does what is advised."""
     arm = found.best if found.known else found.plain
-    looks: Mapping[str, Any] = asked.calibration.model_dump(exclude_defaults=True)
+    looks: dict[str, Any] = asked.calibration.model_dump(exclude_defaults=True)
+    if own := arm.own(asked.kind, asked.amount).get("calibration.languages"):
+        looks["languages"] = own
     words = ["babelpress", asked.kind, asked.model, *arm.flags(asked.amount)]
     for name, value in looks.items():
         if isinstance(value, bool) or name == "weigh":

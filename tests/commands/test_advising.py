@@ -8,7 +8,11 @@ import pytest
 
 import babelpress as bp
 from babelpress import cli
+from babelpress.commands import advising
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.sweeps import advice
+from babelpress.sweeps.arms import Arm
+from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,6 +59,23 @@ def test_advice_is_told_with_its_evidence_and_the_command_that_does_it(
     assert (bound.arguments["bits"], str(bound.arguments["group"])) == (4, "32")
     best = next(row for row in rows if row["kind"] == "round" and row["best"])
     assert best["name"].startswith(bound.arguments["method"])
+
+
+def test_the_command_of_english_calibration_reads_english():
+    text = CalibrationSettings(languages=("swh_Latn", "hin_Deva"), tokens=80)
+    scored = EvaluationSettings(documents=3)
+    plain, english = Arm("gptq"), Arm("gptq", mixture="english")
+    wanted = advice.Asked(
+        "babel-mini", "quantize", {"bits": 4}, 1.0, text, scored, scored, english=True, prior=False
+    )
+
+    def line(arm):
+        found = advice.Advice(arm, arm, (), (), None, None, None, ())
+        return advising._next(wanted, found)
+
+    assert "--languages swh_Latn,hin_Deva" in line(plain)
+    assert "--mixture english" in line(english)
+    assert "--languages eng_Latn --tokens 80" in line(english)
 
 
 def test_a_dry_run_lists_the_first_round_and_leaves_nothing(capsys, model, tmp_path):
