@@ -418,9 +418,9 @@ def sweep(
 def advise(
     model: str | PathLike[str],
     *,
-    pattern: str | PathLike[str] = ...,
+    pattern: str | PathLike[str] | float = ...,
     bits: int | str = ...,
-    group: str | PathLike[str] = ...,
+    group: str | PathLike[str] | float = ...,
     minutes: float | str = ...,
     documents: int | str = ...,
     corpus: str | PathLike[str] = ...,
@@ -456,7 +456,7 @@ def advise(
 def fit(
     model: str | PathLike[str],
     *,
-    size: str | PathLike[str],
+    size: str | PathLike[str] | float,
     engine: str | PathLike[str] = ...,
     max_loss: float | str = ...,
     minutes: float | str = ...,

@@ -3,12 +3,13 @@
 Tested in tests/commands/test_advising.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import BeforeValidator
 
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
@@ -55,10 +56,14 @@ def advise(
     model: Model,
     *,
     pattern: Annotated[
-        str, Parameter(help="What shall be pruned, as 0.5 or 2of4. This or --bits.")
+        str,
+        Parameter(help="What shall be pruned, as 0.5 or 2of4. This or --bits."),
+        BeforeValidator(str),
     ] = "",
     bits: Annotated[int, Parameter(help="Bits of a weight: quantize instead.")] = 0,
-    group: Annotated[str, Parameter(help="With --bits: inputs that share a scale.")] = "128",
+    group: Annotated[
+        str, Parameter(help="With --bits: inputs that share a scale."), BeforeValidator(str)
+    ] = "128",
     minutes: Minutes = 20.0,
     documents: Documents = 36,
     text: CalibrationSettings,
@@ -106,8 +111,8 @@ def _amount(pattern: str, bits: int, group: str) -> tuple[str, dict[str, Any]]:
             "--pattern says what to prune, as 0.5, and --bits how many to keep, as 4. Give one."
         )
     if pattern:
-        return "prune", {"pattern": pattern}
-    return "quantize", {"bits": bits, "group": group}
+        return "prune", {"pattern": str(pattern)}
+    return "quantize", {"bits": bits, "group": str(group)}
 
 
 def _advised(asked: "Asked", out: Path, hands: Hands, device: str, progress: Progress) -> Outcome:
@@ -201,7 +206,9 @@ def _points(found: "Difference") -> str:
 def _next(asked: "Asked", found: "Advice") -> str:
     """The command that does what is advised."""
     arm = found.best if found.known else found.plain
-    looks: Mapping[str, Any] = asked.calibration.model_dump(exclude_defaults=True)
+    looks: dict[str, Any] = asked.calibration.model_dump(exclude_defaults=True)
+    if own := arm.own(asked.kind, asked.amount).get("calibration.languages"):
+        looks["languages"] = own
     words = ["babelpress", asked.kind, asked.model, *arm.flags(asked.amount)]
     for name, value in looks.items():
         if isinstance(value, bool) or name == "weigh":

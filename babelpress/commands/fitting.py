@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from pydantic import BeforeValidator
 
 from babelpress.commands import checks
 from babelpress.commands import outcome as o
@@ -47,6 +48,7 @@ Size = Annotated[
         help="Bytes of the folder that the program loads, tokenizer and all: 150MB, or 30% of the "
         "dense one."
     ),
+    BeforeValidator(str),  # a number of bytes is a size too
 ]
 Program = Annotated[str, Parameter(help=f"The program: {', '.join(ENGINES)}."), Offers(ENGINES)]
 MaxLoss = Annotated[float, Parameter(help="What no language may lose more than (0.05 is 5 %).")]
@@ -104,7 +106,7 @@ def fit(
     from babelpress.sweeps import candidates
 
     known = text.model_copy(update={"languages": tuple(tags or text.languages)})
-    asked = candidates.Asked(model, size, engine, max_loss, minutes, documents, known)
+    asked = candidates.Asked(model, str(size), engine, max_loss, minutes, documents, known)
     plan = candidates.prepare(asked, progress)
     if dry_run:
         return _listed(asked, plan, out, device)

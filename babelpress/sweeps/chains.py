@@ -158,13 +158,19 @@ class Shapes:
         return round(rows * self._token(chain) + blocks + loose + BESIDE)
 
     def filled(self, chain: Chain, size: int) -> Chain | None:
-        """The chain with as many tokens as there is room for; None where those are too few."""
-        if self.bytes(chain) <= size:
+        """The chain with as many tokens as there is room for; None where those are too few.
+
+        One that fits by a hair has fewer too, where that can be, as it may come out too large.
+        """
+        whole = self.bytes(chain)
+        if whole <= SPARE * size:
             return chain
         rest = SPARE * size - self.bytes(replace(chain, tokens=0))
         tokens = min(self.most, math.floor(rest / self._token(chain)))
         met = [floor for floor, least in self.floors.items() if least <= tokens]
-        return replace(chain, tokens=tokens, floor=max(met)) if met else None
+        if met:
+            return replace(chain, tokens=tokens, floor=max(met))
+        return chain if whole <= size else None
 
     def _token(self, chain: Chain) -> float:
         """Bytes of a token: its rows, and what files of the tokenizer say of it.

@@ -6,8 +6,13 @@ import shlex
 import fitting
 import pytest
 
+import babelpress as bp
 from babelpress import cli
+from babelpress.commands import advising
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.sweeps import advice
+from babelpress.sweeps.arms import Arm
+from babelpress.text.settings import CalibrationSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +61,23 @@ def test_advice_is_told_with_its_evidence_and_the_command_that_does_it(
     assert best["name"].startswith(bound.arguments["method"])
 
 
+def test_the_command_of_english_calibration_reads_english():
+    text = CalibrationSettings(languages=("swh_Latn", "hin_Deva"), tokens=80)
+    scored = EvaluationSettings(documents=3)
+    plain, english = Arm("gptq"), Arm("gptq", mixture="english")
+    wanted = advice.Asked(
+        "babel-mini", "quantize", {"bits": 4}, 1.0, text, scored, scored, english=True, prior=False
+    )
+
+    def line(arm):
+        found = advice.Advice(arm, arm, (), (), None, None, None, ())
+        return advising._next(wanted, found)
+
+    assert "--languages swh_Latn,hin_Deva" in line(plain)
+    assert "--mixture english" in line(english)
+    assert "--languages eng_Latn --tokens 80" in line(english)
+
+
 def test_a_dry_run_lists_the_first_round_and_leaves_nothing(capsys, model, tmp_path):
     out = tmp_path / "advice"
 
@@ -83,3 +105,14 @@ def test_what_cannot_be_is_said_in_a_line(capsys, model, tmp_path, words, said):
     assert (code, printed) == (2, "")
     assert said in err.strip().split("\n")[-1]
     assert not out.exists()
+
+
+@pytest.mark.parametrize("amount", [{"pattern": 0.5}, {"bits": "4", "group": 32}])
+def test_numbers_are_as_good_as_their_text_in_a_library_call(model, tmp_path, amount):
+    text = {"languages": "sw,hi", "tokens": 80, "length": 40, "documents": 6}
+    words = {name: str(value) for name, value in amount.items()}
+
+    found = bp.advise(model, **amount, **text, dry_run=True, out=tmp_path / "advice")
+    same = bp.advise(model, **words, **text, dry_run=True, out=tmp_path / "advice")
+
+    assert found.rows == same.rows

@@ -5,6 +5,7 @@ import json
 import fitting
 import pytest
 
+import babelpress as bp
 from babelpress.cli import main
 from babelpress.sweeps import search
 
@@ -109,3 +110,12 @@ def test_languages_have_to_be_named(capsys, model, tmp_path):
         capsys, model, "--size", "60%", "--languages", "zz", "--out", tmp_path / "fitted"
     )
     assert "'zz'" in line or " zz" in line
+
+
+def test_a_size_is_a_number_of_bytes_in_a_library_call(model, tmp_path):
+    text = {"languages": "sw,hi", "tokens": 120, "length": 40, "documents": 6}
+
+    found = bp.fit(model, size=180_000, **text, dry_run=True, out=tmp_path / "fitted")
+    same = bp.fit(model, size="180kB", **text, dry_run=True, out=tmp_path / "fitted")
+
+    assert found.rows == same.rows
