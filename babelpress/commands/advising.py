@@ -211,10 +211,12 @@ def _next(asked: "Asked", found: "Advice") -> str:
         looks["languages"] = own
     words = ["babelpress", asked.kind, asked.model, *arm.flags(asked.amount)]
     for name, value in looks.items():
-        if isinstance(value, bool) or name == "weigh":
-            continue
-        said = ",".join(value) if isinstance(value, tuple | list) else str(value)
-        words += [f"--{name.replace('_', '-')}", said]
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag)
+        elif name != "weigh":
+            said = ",".join(value) if isinstance(value, tuple | list) else str(value)
+            words += [flag, said]
     run = next((each.folder for each in found.standings if each.arm == arm), None)
     there = f"   (it lies in {quote(str(run))})" if run else ""
     return f"next: {join([*words, '--out', 'run'])}{there}"

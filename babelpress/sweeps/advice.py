@@ -126,7 +126,7 @@ class Advise:
         first = arms.first(asked.kind, english=asked.english, prior=asked.prior)
         self._press(first, least=len(arms.METHODS[asked.kind]), share=FIRST)
         if self.plain not in self.runs:
-            raise BadRun(f"{self.plain.label} could not be made. {self.rounds.notes[-1]}")
+            raise BadRun(f"there is nothing to hold others against. {self.rounds.wrong}")
         losses = self._scored(list(self.runs), 1)
         left = arms.halved(losses, [self.plain])
         if not self.rounds.late(FIRST):
@@ -138,6 +138,8 @@ class Advise:
             if self._decided(left):
                 remark(self.progress, f"the order is known after round {number}")
                 break
+        if self.plain not in losses:
+            raise BadRun(f"there is nothing to hold others against. {self.rounds.wrong}")
         best = min(losses, key=lambda arm: losses[arm])
         return self._proved(best)
 
@@ -179,7 +181,7 @@ class Advise:
         with held(self.out):
             done = self.rounds.done(jobs)
         if DENSE not in done:
-            raise BadRun(f"the dense model could not be scored. {self.rounds.notes[-1]}")
+            raise BadRun(f"the dense model could not be scored. {self.rounds.wrong}")
         on = self.asked.on
         lower = evals.facts(on).lower_is_better
         dense = scores.tallies(place / DENSE, on)

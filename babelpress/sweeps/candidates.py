@@ -101,7 +101,9 @@ def prepare(asked: Asked, progress: Progress = silent) -> Plan:
     chooses, proves = parted(asked.model, asked.calibration, asked.documents, PART)
     common = chains.usual(shapes, engine) if has_english(asked.calibration) else []
     usual = [Way(each, shapes.bytes(each), usual=True) for each in common]
-    if not usual:
+    if asked.calibration.languages == (ENGLISH,):
+        usual = []  # it is what is tried anyway
+    elif not usual:
         notes += ("today's usual choice, fewer bits calibrated on English, is not tried.",)
     ways = (*front[:FIRST], *usual, *front[FIRST:])
     return Plan(size, dense, engine, shapes, ways, chooses, proves, (*notes, *shapes.notes))

@@ -30,7 +30,10 @@ class Tried:
 
 @dataclass(slots=True)
 class Rounds:
-    """A search at work; `minutes` 0 never end. `made` are the candidates whose runs are there."""
+    """A search at work; `minutes` 0 never end.
+
+    `made` are the candidates whose runs are there, `wrong` is what failed last.
+    """
 
     setup: Setup
     hands: Hands
@@ -39,6 +42,7 @@ class Rounds:
     notes: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     made: list[Tried] = field(default_factory=list)
+    wrong: str = ""
 
     @property
     def out(self) -> Path:
@@ -78,8 +82,12 @@ class Rounds:
         failed = schedule.work_off(todo, self.hands, self.progress)
         for label, job in jobs.items():
             if why := failed.get(job.name):
-                self.notes.append(f"{job.label} ({label}) failed: {why}")
+                self._failed(f"{job.label} ({label}) failed: {why}")
         return {label for label, job in jobs.items() if job.name not in failed}
+
+    def _failed(self, said: str) -> None:
+        self.wrong = said
+        self.notes.append(said)
 
     def _swept(self, base: Data, some: Mapping[int, Tried]) -> dict[int, Path]:
         """The runs of some candidates, in one sweep with all that could be made before them."""
@@ -95,7 +103,7 @@ class Rounds:
         for place, each in some.items():
             name = asked.entries[every.index(each)].fingerprint
             if why := swept.failed.get(name):
-                self.notes.append(f"{each.label} could not be made: {why}")
+                self._failed(f"{each.label} could not be made: {why}")
             else:
                 runs[place] = self.out / found.RUNS / name
         self.made += [some[place] for place in runs if some[place] not in self.made]

@@ -105,7 +105,7 @@ class Search:
         _check_ours(self.out)
         candidates = self._pressed(self.plan.ways, self.plan.least)
         if not candidates:
-            raise BadRun(f"no candidate could be made. {self.notes[-1]}")
+            raise BadRun(f"no candidate could be made. {self.rounds.wrong}")
         with held(self.out):  # as the sweep does while it works
             finalists = self._fitting(candidates)
             repaired = self._repaired(finalists)

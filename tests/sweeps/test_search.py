@@ -101,11 +101,14 @@ def test_what_candidates_lose_is_what_a_comparison_says(fitted):
 def test_sizes_are_foretold_as_they_come_out(fitted):
     out, _, _, found = fitted
 
+    weighed = 0
     for each in found.candidates:
         path = out / "weighed" / f"{each.folder.name}-transformers.json"
         if path.exists() and not each.repaired:
+            weighed += 1
             real = json.loads(path.read_text())["bytes"]
             assert abs(real - each.way.foretold) < 8_000
+    assert weighed >= search.FINALISTS
 
 
 # ---- what comes out ------------------------------------------------------------------------
