@@ -21,6 +21,7 @@ from babelpress.text.settings import CalibrationSettings
 
 REPAIRED = "repaired"  # folder of repaired runs
 MOST = 2000  # steps of a repair, where time does not end it
+BATCH = 2048  # tokens of a step: few, as minutes are few and machines small
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def recover_step(minutes: float) -> dict[str, Any]:
     """Short distillation from the dense model, languages drawn by what they lack, for so many
     minutes (0: 200 steps), as a step of a recipe.
     """
-    step: dict[str, Any] = {"repair": "logits", "mixture": "lacking"}
+    step: dict[str, Any] = {"repair": "logits", "mixture": "lacking", "batch": BATCH}
     if minutes:
         step |= {"steps": MOST, "minutes": round(minutes, 3)}
     return {"recover": step}
