@@ -103,6 +103,14 @@ LINES = {
     "report": ["report", "dense", "run", "pressed", "coded", "--out", "report.html"],
     "insight": ["insight", "run", "pressed", "--on", "overlap", "--out", "inside"],
     "sweep": ["sweep", "sweep.yaml", "--out", "swept"],
+    "advise": [
+        *("advise", "tiny", *TONGUES, "--tokens", "100", "--length", "32", "--pattern", "0.25"),
+        *("--documents", "6", "--minutes", "1e-6", "--out", "advice"),
+    ],
+    "fit": [
+        *("fit", "tiny", *TONGUES, "--tokens", "100", "--length", "32", "--size", "90%"),
+        *("--documents", "6", "--minutes", "1e-6", "--max-loss", "9", "--out", "fitted"),
+    ],
     "distill": [
         *("distill", "tiny", *TONGUES, "--layers", "1", "--steps", "2", "--batch", "2"),
         *("--tokens", "200", "--length", "32", "--out", "student"),

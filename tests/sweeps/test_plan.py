@@ -185,7 +185,7 @@ def test_what_is_fine_tuned_names_its_task(model):
     ("change", "words"),
     [
         ({"varied": {}}, "Known: model, calibration, steps, vary, recipes, evaluate"),
-        ({"evaluate": {"langs": []}}, "Known: corpus, on, languages, documents, window"),
+        ({"evaluate": {"langs": []}}, "Known: corpus, on, languages, documents, skip, window"),
         ({"evaluate": {"documents": -1}}, "documents"),
         ({"evaluate": []}, "evaluate is an empty list"),
         ({"evaluate": [SCORED, {"documents": -1}]}, "evaluate.1"),
