@@ -126,7 +126,7 @@ class Advise:
         first = arms.first(asked.kind, english=asked.english, prior=asked.prior)
         self._press(first, least=len(arms.METHODS[asked.kind]), share=FIRST)
         if self.plain not in self.runs:
-            raise BadRun(f"there is nothing to hold others against. {self.rounds.wrong}")
+            raise BadRun(f"there is nothing to hold others against. {self._why_not_plain()}")
         losses = self._scored(list(self.runs), 1)
         left = arms.halved(losses, [self.plain])
         if not self.rounds.late(FIRST):
@@ -142,6 +142,12 @@ class Advise:
             raise BadRun(f"there is nothing to hold others against. {self.rounds.wrong}")
         best = min(losses, key=lambda arm: losses[arm])
         return self._proved(best)
+
+    def _why_not_plain(self) -> str:
+        """Why the plain arm could not be made; its note begins with its name."""
+        begins = f"{self.plain.label} could not be made"
+        said = (note for note in self.rounds.notes if note.startswith(begins))
+        return next(said, self.rounds.wrong)
 
     def _press(self, some: Sequence[Arm], *, least: int, share: float) -> None:
         """Press arms, and note where the runs are."""
