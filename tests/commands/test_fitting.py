@@ -33,10 +33,9 @@ def refusal(capsys, *words):
     return last
 
 
-def test_a_search_ends_with_a_model_its_proof_and_two_pages(capsys, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "REPAIRING", 2e-4)
+def test_a_search_ends_with_a_model_its_proof_and_two_pages(capsys, model, tmp_path):
     out = tmp_path / "fitted"
-    asked = [model, "--size", "60%", *TEXT, "--minutes", 100, "--max-loss", 9, "--out", out]
+    asked = [model, "--size", "60%", *TEXT, "--minutes", 1e-6, "--max-loss", 9, "--out", out]
 
     code, printed, _ = call(capsys, *asked, "--json")
 
