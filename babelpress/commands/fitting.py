@@ -20,6 +20,7 @@ from babelpress.system.progress import Progress, silent
 from babelpress.text.settings import CalibrationSettings
 
 if TYPE_CHECKING:
+    from babelpress.steps._kind import Estimate
     from babelpress.sweeps.candidates import Asked, Plan
     from babelpress.sweeps.search import Candidate, Fitted
 
@@ -268,18 +269,25 @@ def _listed(asked: "Asked", plan: "Plan", out: Path, device: str) -> Outcome:
 
 
 def _costs(asked: "Asked", plan: "Plan", out: Path, device: str) -> Sequence[str]:
-    """Time, memory and disk of all candidates, from trying the first block of each."""
+    """Time, memory and disk of all candidates, from trying the first block of one of each kind.
+
+    What others of the same steps take differs little beside what is not known.
+    """
     from babelpress.runs.estimate import estimate
     from babelpress.sweeps.candidates import recipe_of
 
     near = next(parent for parent in out.absolute().parents if parent.exists())
     seconds, disk, memory, said = 0.0, 0, 0, []
+    known: dict[tuple[str, ...], Sequence[Estimate]] = {}
     for way in plan.ways:
         try:
-            steps = estimate(recipe_of(asked, plan, way), device=device, near=near)
+            made = recipe_of(asked, plan, way)
+            kinds = tuple(step.kind for step in made.steps)
+            steps = known.get(kinds) or estimate(made, device=device, near=near)
         except BabelpressError as error:
             said.append(f"note: {way.chain.label} cannot be done: {error}")
             continue
+        known[kinds] = steps
         seconds += sum(step.seconds for step in steps)
         disk += max(step.disk_bytes for step in steps)
         memory = max(memory, *(step.memory_bytes for step in steps))
