@@ -2,16 +2,14 @@
 
 import pico
 import pytest
-import torch
+from killing import single_thread
 
 
 @pytest.fixture
 def one_thread():
     """Forked children must not touch OpenMP."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with single_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,26 @@ import signal
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
+import torch
 import tqdm.auto
 
 CHANGES = ("fsync", "replace", "rename", "rmdir", "unlink")
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One thread of torch: forked children must not touch OpenMP."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def killed_before(number: int, action: Callable[[], object]) -> bool:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import pico
 import pytest
+import running
 
 from babelpress.commands.sweeping import sweep
 from babelpress.sweeps import plan
@@ -15,11 +15,7 @@ TONGUES = ["en", "sw", "hi"]
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protect")
-    model = pico.model()
-    for each in model.parameters():
-        each.data.mul_(4)
-    model.save_pretrained(folder / "tiny")
-    pico.tokenizer().save_pretrained(folder / "tiny")
+    running.loud(folder / "tiny")
 
     def step(mixture):
         prune = {"method": "wanda", "pattern": "0.5", "propagate": "dense", "mixture": mixture}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import pico
 import pytest
+import running
 
 from babelpress.commands.sweeping import sweep
 from babelpress.sweeps import plan
@@ -15,11 +15,7 @@ TONGUES = ["en", "sw"]
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repair")
-    model = pico.model()
-    for each in model.parameters():
-        each.data.mul_(4)
-    model.save_pretrained(folder / "tiny")
-    pico.tokenizer().save_pretrained(folder / "tiny")
+    running.loud(folder / "tiny")
     prune = {"prune": {"method": "magnitude", "pattern": "0.5", "propagate": "dense"}}
     recover = {"recover": {"steps": 3, "batch": 128, "evaluate": 3, "rate": 0.003}}
     asked = {

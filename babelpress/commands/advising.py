@@ -84,18 +84,11 @@ def advise(
     """
     check(hands, device)
     kind, amount = _amount(pattern, bits, group)
-    if min(minutes, documents) < 0:
-        raise BadSetting(f"--minutes {minutes:g} and --documents {documents} must be 0 or more.")
-    if not text.languages:
-        raise BadSetting("--languages must name those that the model shall serve, as in sw,hi,th.")
-    checks.model(model)
-    tags = checks.calibration(text)
-    checks.folder(out)
+    known = checks.search(model, text, out, minutes=minutes, documents=documents)
     checks.load(progress)
     from babelpress.sweeps import advice, parting
     from babelpress.text import mixtures
 
-    known = text.model_copy(update={"languages": tuple(tags or text.languages)})
     chooses, proves = parting.parted(model, known, documents, PART)
     english, prior = parting.has_english(known), mixtures.distribution_of(model).disclosed
     asked = advice.Asked(model, kind, amount, minutes, known, chooses, proves, english, bool(prior))
@@ -180,7 +173,8 @@ def _said(found: "Advice") -> list[str]:
     """What to do, and how well it is known."""
     worst, plain = found.worst, found.plain.label
     if worst is None:
-        return [f"advice: {plain}. Nothing that was tried did better."]
+        lost = f" {found.best.label} did, and could not be proved." * (found.best != found.plain)
+        return [f"advice: {plain}.{lost or ' Nothing that was tried did better.'}"]
     points = f"{_points(worst)} in the worst language on text that chose nothing"
     if not found.known:
         return [

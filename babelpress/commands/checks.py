@@ -137,6 +137,23 @@ def calibration(asked: "CalibrationSettings") -> list[str]:
     return _drawn(asked.corpus, asked.languages)
 
 
+def search(
+    name: str, asked: "CalibrationSettings", out: Path, **least: float
+) -> "CalibrationSettings":
+    """Raise for a search whose model, text or folder is none, that names no languages, or has a
+    number under zero (`least`, by name of option); the text with the tags of its languages.
+    """
+    for option, value in least.items():
+        if value < 0:
+            raise BadSetting(f"--{option.replace('_', '-')} is {value:g}. It must be 0 or more.")
+    if not asked.languages:
+        raise BadSetting("--languages must name those that the model shall serve, as in sw,hi,th.")
+    model(name)
+    tags = calibration(asked)
+    folder(out)
+    return asked.model_copy(update={"languages": tuple(tags or asked.languages)})
+
+
 def weighed_by_loss(name: str, asked: "CalibrationSettings", *, offload: bool) -> None:
     """Raise BadModel or BadSetting where the loss cannot say what tokens count; nothing is opened.
 

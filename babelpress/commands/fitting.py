@@ -91,22 +91,13 @@ def fit(
     check(hands, device)
     if engine not in ENGINES:
         raise BadSetting(f"--engine {engine} is none of {', '.join(ENGINES)}.")
-    if min(max_loss, minutes, documents) < 0:
-        raise BadSetting(
-            f"--max-loss {max_loss:g}, --minutes {minutes:g} and --documents {documents} must be 0 "
-            "or more."
-        )
-    if not text.languages:
-        raise BadSetting("--languages must name those that the model shall serve, as in sw,hi,th.")
-    checks.model(model)
-    tags = checks.calibration(text)
-    checks.folder(out)
+    least = {"max_loss": max_loss, "minutes": minutes, "documents": documents}
+    known = checks.search(model, text, out, **least)
     if engine == "llama.cpp":
         checks.gguf({}, moments=False)
     checks.load(progress)
     from babelpress.sweeps import candidates
 
-    known = text.model_copy(update={"languages": tuple(tags or text.languages)})
     asked = candidates.Asked(model, str(size), engine, max_loss, minutes, documents, known)
     plan = candidates.prepare(asked, progress)
     if dry_run:
@@ -207,7 +198,9 @@ def _promise(asked: "Asked", plan: "Plan", found: "Fitted") -> list[str]:
     said = f"{100 * asked.max_loss:g} %"
     chosen = f"chosen: {found.best.label}, {o.size(found.bytes)} of at most {o.size(plan.size)}"
     if not found.failed:
-        return [f"{chosen}; no language loses more than {said}."]
+        high = max(found.proof.changes, key=lambda each: each.high)
+        upper = f"{o.spoken(high.language)} up to {o.signed(high.high)}"
+        return [f"{chosen}; no language loses more than {said} (estimates; intervals: {upper})."]
     names = ", ".join(o.spoken(each.language) for each in found.failed)
     broken = f"{chosen}; more than {said} is lost in {names}."
     if not found.nearest:

@@ -1,7 +1,7 @@
 """Export formats. The folder is the registry: `export/compressed_tensors.py` is the format
 `compressed-tensors`; what begins with an underscore is none.
 
-A format is a module with a constant and one or two functions:
+A format is a module with a constant and one to three functions:
 
     SERVES = {"program": "command with {folder} in it", …}
                              what serves the folder, the usual way first; or Python, from an import
@@ -9,6 +9,8 @@ A format is a module with a constant and one or two functions:
     ENCODERS_ONLY = True     where nothing else can be written
     WEIGHS = True            where moments, and a mixture of their languages, are read
     def write(source, folder, *, option=default, ...) -> list[str]
+    def check(opened) -> None
+                             raises what `write` would for this model whatever is done to it
     def serves(source) -> tuple[str, ...]
                              the programs of SERVES that suit a model, where not all do
 

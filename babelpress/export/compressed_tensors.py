@@ -24,6 +24,7 @@ from babelpress.errors import BadLayer, BadRun, NotFinite
 from babelpress.export import _folder
 from babelpress.export._quantized import codes_of, left_dense, linears
 from babelpress.export._source import Source
+from babelpress.models.open import Opened
 from babelpress.numerics.grids import CHANNEL, Codes, Grid
 from babelpress.numerics.packbits import pack
 
@@ -91,13 +92,23 @@ def _hints(source: Source, grids: dict[str, Grid]) -> list[str]:
     return hints
 
 
+def check(opened: Opened) -> None:
+    """Raise BadLayer for a Conv1D."""
+    for name, module in opened.model.named_modules():
+        _check_kind(name, module)
+
+
+def _check_kind(name: str, module: nn.Module) -> None:
+    if isinstance(module, Conv1D):
+        raise BadLayer(
+            f"{FORM} stores layers of the kind nn.Linear only; {name} is a Conv1D. "
+            "Use --format gptq or safetensors."
+        )
+
+
 def _check(source: Source, grids: dict[str, Grid]) -> None:
     for name, grid in grids.items():
-        if isinstance(source.opened.model.get_submodule(name), Conv1D):
-            raise BadLayer(
-                f"{FORM} stores layers of the kind nn.Linear only; {name} is a Conv1D. "
-                "Use --format gptq or safetensors."
-            )
+        _check_kind(name, source.opened.model.get_submodule(name))
         if grid.bits not in BITS:
             raise BadRun(
                 f"{name} has {grid.bits} bits, which versions of {FORM} lay out in different ways. "

@@ -37,6 +37,7 @@ from babelpress.models import gguf_header, gguf_tokens, probes
 from babelpress.models import gguf_package as ggufs
 from babelpress.models.gguf_names import layout
 from babelpress.models.gguf_splits import cuts_marks
+from babelpress.models.open import Opened
 from babelpress.models.tokenizers import encode
 
 KINDS = ("auto", "codes", "f32", "bf16", "f16", "q8_0")
@@ -85,6 +86,11 @@ def write(
     told = [*_quantized(folder / FILE, kind), *_lost(source, ()), *used]
     told += _of_tokens(source, words)
     return [*told, *_same_tokens(source, folder), *_left_out(source)]
+
+
+def check(opened: Opened) -> None:
+    """Raise BadModel for a model or tokenizer that llama.cpp has no place for."""
+    vocabulary(opened.tokenizer, layout(opened.model).rows, "")
 
 
 def _importance(

@@ -28,10 +28,10 @@ from babelpress.errors import BadSetting
 from babelpress.judge.evidence import (
     ALPHA,
     AT_CHANCE,
+    bootstrap_p,
     draws_for,
     holm,
     needed_documents,
-    smallest_p,
 )
 from babelpress.judge.pairs import Pair, is_shared, losses, pairs_of, some, too_few
 from babelpress.numerics.tally import Tally
@@ -180,7 +180,7 @@ def _changes(
 ) -> tuple[Change, ...]:
     documents = [len(pair.documents) for pair in pairs.values()]
     p = [
-        pair.exact_p() if exact else _p_value(change, change_R, len(pair.documents))
+        pair.exact_p() if exact else bootstrap_p(change, change_R, len(pair.documents))
         for pair, change, change_R in zip(pairs.values(), change_L, change_RL.T, strict=True)
     ]
     low_L, high_L = _interval(change_RL)
@@ -202,12 +202,6 @@ def _changes(
         )
         for i, (tag, adjusted) in enumerate(zip(dense, holm(p), strict=True))
     )
-
-
-def _p_value(change: float, change_R: np.ndarray, documents: int) -> float:
-    other_side = (change_R <= 0) if change > 0 else (change_R >= 0)
-    bootstrapped = 2 * (int(other_side.sum()) + 1) / (len(change_R) + 1)
-    return min(1.0, max(bootstrapped, smallest_p(documents, len(change_R))))
 
 
 def _interval(draws_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@ same documents for all of them (pairs.py). So the difference of two models' wors
 interval of its own, narrower than those of the losses where documents that are hard for one are
 hard for the other too. The worst language is chosen anew in every draw, for each model.
 
-The p-value of a difference is that of compare.py; Holm's step-down is the caller's, who knows how
-many differences he looks at.
+The p-value of a difference is that of a change in compare.py, so that in few documents no
+difference is known, whatever the draws say. Nothing is corrected for several differences.
 
 Shapes: L languages, R bootstrap draws.
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from babelpress.judge.evidence import ALPHA, draws_for, smallest_p
+from babelpress.judge.evidence import ALPHA, bootstrap_p, draws_for
 from babelpress.judge.pairs import losses, pairs_of
 from babelpress.numerics.tally import Tally
 
@@ -54,8 +54,8 @@ class Difference:
 
     @property
     def known(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves zero out, and there are documents enough to tell."""
+        return (self.low > 0 or self.high < 0) and self.p < ALPHA
 
 
 def entrant(
@@ -96,7 +96,5 @@ def difference_of_means(one: Entrant, other: Entrant) -> Difference:
 
 def _difference(value: float, value_R: np.ndarray, documents: int) -> Difference:
     low, high = np.quantile(value_R, [ALPHA / 2, 1 - ALPHA / 2])
-    opposite = (value_R <= 0) if value > 0 else (value_R >= 0)
-    drawn = 2 * (int(opposite.sum()) + 1) / (len(value_R) + 1)
-    p = min(1.0, max(drawn, smallest_p(documents, len(value_R))))
+    p = bootstrap_p(value, value_R, documents)
     return Difference(float(value), float(low), float(high), p)

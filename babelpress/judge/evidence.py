@@ -44,6 +44,17 @@ def smallest_p(documents: int, draws: int) -> float:
     return min(1.0, max(2 / (draws + 1), 2.0 ** (1 - documents)))
 
 
+def bootstrap_p(change: float, change_R: np.ndarray, documents: int) -> float:
+    """The two-sided p-value of a change by its bootstrap draws (compare.py has the source).
+
+    2·(k + 1)/(draws + 1), where k lie at zero or on the other side of it, but never under what so
+    many documents can show.
+    """
+    other_side = (change_R <= 0) if change > 0 else (change_R >= 0)
+    bootstrapped = 2 * (int(other_side.sum()) + 1) / (len(change_R) + 1)
+    return min(1.0, max(bootstrapped, smallest_p(documents, len(change_R))))
+
+
 def needed_documents(documents: Sequence[int], draws: int) -> list[int]:
     """How many documents each language needs before anything can be found, by those it has.
 

@@ -70,10 +70,7 @@ def trim(
     language without text, BadSetting for a size in which a floor cannot be met: all before anything
     is changed.
     """
-    known = _known(opened)
-    by = trimmer(known.rules, opened.name)
-    _rules.check(known.rules, known.ids)
-    vocabulary.check(opened.name, opened.model, opened.carried)
+    known, by = _trimmable(opened)
     model = ModelRow.of(opened)
     with measured() as cost:
         text = _counted(opened, asked, settings, known, progress)
@@ -125,10 +122,7 @@ def rows_by_floor(
 
     Nothing is changed. Raises BadModel and BadCorpus as `trim` does.
     """
-    known = _known(opened)
-    by = trimmer(known.rules, opened.name)
-    _rules.check(known.rules, known.ids)
-    vocabulary.check(opened.name, opened.model, opened.carried)
+    known, by = _trimmable(opened)
     text = _counted(opened, asked, settings, known, progress)
     order, _ = _ordered(opened, settings, known, by, text)
     beside = len(_extra(opened, known))
@@ -137,6 +131,17 @@ def rows_by_floor(
 
 
 # ---- what there is -------------------------------------------------------------------------
+
+
+def _trimmable(opened: Opened) -> tuple[Known, Any]:
+    """The tokenizer's rules, and who trims it. Raises BadModel where that, or the model, cannot be
+    trimmed safely.
+    """
+    known = _known(opened)
+    by = trimmer(known.rules, opened.name)
+    _rules.check(known.rules, known.ids)
+    vocabulary.check(opened.name, opened.model, opened.carried)
+    return known, by
 
 
 def _ordered(

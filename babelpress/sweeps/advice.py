@@ -7,9 +7,10 @@
 Successive halving (Jamieson and Talwalkar 2016): the first round scores every arm (arms.py) on a
 third of the documents that choose; the better half, and what follows from it, is scored on two
 thirds; what is left of these on all. A round ends the search where the best one's worst loss is
-known to be less than that of all others: where the paired interval of every difference leaves zero
-out (judge/contest.py). That interval keeps no level over several looks; what is told in the end is
-on documents that chose nothing, beside the plain arm: the first method with uniform mixture.
+known to be less than that of all others (judge/contest.py): where the paired interval of every
+difference leaves zero out, in documents enough. That keeps no level over several looks; what is
+told in the end is on documents that chose nothing, beside the plain arm: the first method with
+uniform mixture.
 
 Tested in tests/sweeps/test_advice.py.
 """
@@ -28,7 +29,7 @@ from babelpress.sweeps import arms
 from babelpress.sweeps.again import Rescore, recover_step, repair
 from babelpress.sweeps.arms import Arm
 from babelpress.sweeps.plan import short
-from babelpress.sweeps.rounds import Rounds, Tried
+from babelpress.sweeps.rounds import Rounds, Tried, base_of
 from babelpress.sweeps.setup import Hands, Setup
 from babelpress.system.claims import held
 from babelpress.system.progress import Progress, remark, silent
@@ -107,7 +108,7 @@ class Advice:
     @property
     def known(self) -> bool:
         """Whether the best arm is known to cost the worst language less than the plain one."""
-        return self.worst is not None and self.worst.high < 0
+        return self.worst is not None and self.worst.known and self.worst.value < 0
 
 
 class Advise:
@@ -153,11 +154,7 @@ class Advise:
         """Press arms, and note where the runs are."""
         kind, amount = self.asked.kind, self.asked.amount
         tried = [Tried(arm.label, arm.own(kind, amount)) for arm in some]
-        base = {
-            "model": self.asked.model,
-            "calibration": self.asked.calibration.model_dump(mode="json"),
-            "evaluate": self.asked.round(1).model_dump(mode="json"),
-        }
+        base = base_of(self.asked.model, self.asked.calibration, self.asked.round(1))
         found = self.rounds.pressed(base, tried, least=least, share=share)
         self.runs |= {some[place]: folder for place, folder in found.items()}
 
@@ -206,7 +203,7 @@ class Advise:
         """Whether the best of these is known to lose less than every other one."""
         some = [self.standings[arm].entrant for arm in left]
         best = min(some, key=lambda each: each.worst)
-        return all(difference(best, other).high < 0 for other in some if other is not best)
+        return all(difference(best, other).known for other in some if other is not best)
 
     def _proved(self, best: Arm) -> Advice:
         """The best and the plain arm, as they are and repaired, on text that chose nothing."""

@@ -3,10 +3,11 @@
 Tested in tests/sweeps/test_search.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from babelpress.errors import BadModel, BadSetting
+from babelpress.errors import BadLayer, BadModel, BadSetting
+from babelpress.export import FORMATS
 from babelpress.judge.settings import EvaluationSettings
 from babelpress.models.open import Opened
 from babelpress.runs.fits import chain
@@ -88,6 +89,7 @@ def prepare(asked: Asked, progress: Progress = silent) -> Plan:
             f"{asked.model} is pressed already ({', '.join(pressed)}). Give the dense model that "
             "it was made of."
         )
+    engine, refused = _loadable(opened, engine)
     (floors, most), notes = _rows(opened, asked, progress)
     shapes = chains.shapes(opened, floors, most, engine)
     dense = shapes.bytes(Chain())
@@ -106,7 +108,25 @@ def prepare(asked: Asked, progress: Progress = silent) -> Plan:
     elif not usual:
         notes += ("today's usual choice, fewer bits calibrated on English, is not tried.",)
     ways = (*front[:FIRST], *usual, *front[FIRST:])
-    return Plan(size, dense, engine, shapes, ways, chooses, proves, (*notes, *shapes.notes))
+    return Plan(
+        size, dense, engine, shapes, ways, chooses, proves, (*refused, *notes, *shapes.notes)
+    )
+
+
+def _loadable(opened: Opened, engine: Engine) -> tuple[Engine, tuple[str, ...]]:
+    """The engine, without what it cannot load of this model, and why.
+
+    Raises what the format raises where it can load nothing of it.
+    """
+    for form in (engine.dense, engine.coded):
+        try:
+            if (asks := FORMATS.optional(form, "check")) is not None:
+                asks(opened)
+        except (BadLayer, BadModel) as error:
+            if form == engine.dense:
+                raise
+            return replace(engine, bits=()), (f"no chain quantizes: {error}",)
+    return engine, ()
 
 
 def _heads(kind: str) -> bool:
@@ -126,15 +146,6 @@ def _rows(
 
 
 # ---- as recipes ----------------------------------------------------------------------------
-
-
-def base_of(asked: Asked, plan: Plan) -> Data:
-    """The sweep of candidates but for these."""
-    return {
-        "model": asked.model,
-        "calibration": asked.calibration.model_dump(mode="json"),
-        "evaluate": plan.chooses.model_dump(mode="json"),
-    }
 
 
 def recipe_of(asked: Asked, plan: Plan, way: Way) -> Recipe:

@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from babelpress.errors import BadRun
+from babelpress.judge.settings import EvaluationSettings
 from babelpress.sweeps import found, plan, schedule
 from babelpress.sweeps.setup import Hands, Job, Setup
 from babelpress.system.progress import Progress, remark, silent
+from babelpress.text.settings import CalibrationSettings
 
 Data = dict[str, Any]
+
+
+def base_of(model: str, calibration: CalibrationSettings, asked: EvaluationSettings) -> Data:
+    """The sweep of candidates but for what each has of its own."""
+    return {
+        "model": model,
+        "calibration": calibration.model_dump(mode="json"),
+        "evaluate": asked.model_dump(mode="json"),
+    }
 
 
 @dataclass(frozen=True, slots=True)

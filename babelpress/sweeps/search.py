@@ -28,11 +28,11 @@ from babelpress.judge import costs, verdicts
 from babelpress.judge.compare import Change, Comparison, Summary, gate
 from babelpress.sweeps import chains
 from babelpress.sweeps.again import Repair, recover_step, repair, score
-from babelpress.sweeps.candidates import Asked, Plan, Way, base_of, own
+from babelpress.sweeps.candidates import Asked, Plan, Way, own
 from babelpress.sweeps.chains import FULL
 from babelpress.sweeps.found import DENSE
 from babelpress.sweeps.jobs import Score
-from babelpress.sweeps.rounds import Rounds, Tried
+from babelpress.sweeps.rounds import Rounds, Tried, base_of
 from babelpress.sweeps.setup import Hands, Setup
 from babelpress.system.claims import LOCK_NAME, PARTIAL, held, remove_partials
 from babelpress.system.files import link, new_folder, read_json, write_json
@@ -125,7 +125,7 @@ class Search:
     def _pressed(self, ways: Sequence[Way], least: int) -> list[Candidate]:
         """Candidates that were pressed and scored, one after the other while time lasts."""
         some = [Tried(way.chain.label, own(self.plan, way)) for way in ways]
-        base = base_of(self.asked, self.plan)
+        base = base_of(self.asked.model, self.asked.calibration, self.plan.chooses)
         runs = self.rounds.pressed(base, some, least=least, share=PRESSING)
         return [self._candidate(ways[place], folder) for place, folder in runs.items()]
 

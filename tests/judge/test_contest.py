@@ -70,7 +70,7 @@ def test_a_difference_is_that_of_worst_losses_in_the_same_draws(factor, other):
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
     beyond = sum(each <= 0 if value > 0 else each >= 0 for each in drawn)
     assert found.p == pytest.approx(min(1.0, max(2 * (beyond + 1) / (DRAWS + 1), 2**-11)))
-    assert found.known == (found.low > 0 or found.high < 0)
+    assert found.known == ((found.low > 0 or found.high < 0) and found.p < 0.05)
 
 
 def test_a_difference_of_means_is_that_of_mean_losses():
@@ -108,3 +108,20 @@ def test_what_is_equally_hard_for_both_does_not_widen_a_difference():
 
     assert found.known
     assert found.high - found.low < 0.2 * (one.interval[1] - one.interval[0])
+
+
+def test_in_few_documents_no_difference_is_known_whatever_the_draws_say():
+    """Five documents that all agree have p = 2^-4."""
+    few = slice(0, 5)
+
+    def first(tallies):
+        return {
+            tag: Tally(each.documents[few], each.numerator_D[few], each.denominator_D[few])
+            for tag, each in tallies.items()
+        }
+
+    one, two = (entrant(first(DENSE), first(tallies(1, factor))) for factor in (1.5, 1.1))
+    found = difference(one, two)
+
+    assert found.low > 0 and found.p == 2**-4
+    assert not found.known

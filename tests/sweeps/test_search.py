@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fitting
+import pico
 import pytest
 import trimming
 from tokenizers import Tokenizer
@@ -395,3 +396,26 @@ def test_a_tokenizer_that_cannot_be_trimmed_leaves_the_other_chains(tmp_path):
 
     assert any("no chain trims" in note and "WordLevel" in note for note in plan.notes)
     assert {way.chain.tokens for way in plan.ways} == {None}
+
+
+def saved(family, folder):
+    pico.model(family).save_pretrained(folder)
+    pico.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_a_program_cannot_load_is_refused_before_anything_is_pressed(tmp_path):
+    model = saved("bloom", tmp_path / "model")
+
+    with pytest.raises(BadModel, match="bloom cannot be written"):
+        candidates.prepare(fitting.asked(model, engine="llama.cpp"))
+
+
+def test_what_can_be_loaded_dense_alone_is_not_quantized(tmp_path):
+    model = saved("gpt2", tmp_path / "model")
+
+    plan = candidates.prepare(fitting.asked(model, size="99%"))
+
+    assert plan.ways
+    assert {way.chain.bits for way in plan.ways} == {16}
+    assert any("no chain quantizes" in note and "Conv1D" in note for note in plan.notes)

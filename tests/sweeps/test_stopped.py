@@ -11,7 +11,7 @@ from pathlib import Path
 import pico
 import pytest
 from folders import content, halves
-from killing import killed_after
+from killing import killed_after, single_thread
 
 from babelpress.errors import BadRun
 from babelpress.evals import bits_per_byte
@@ -45,9 +45,13 @@ def asked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(asked, tmp_path_factory):
-    """The folder of the sweep that nothing stopped."""
+    """The folder of the sweep that nothing stopped, on one thread as the others are.
+
+    It is made before a test sets its threads, and how many there were stands in manifests.
+    """
     folder = tmp_path_factory.mktemp("whole") / "out"
-    do(asked, folder)
+    with single_thread():
+        do(asked, folder)
     return folder
 
 
